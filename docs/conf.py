@@ -1,0 +1,19 @@
+"""The site: Markdown pages, and the reference from the docstrings. Nothing is fetched."""
+
+from importlib.metadata import version as version_of
+
+project = "holdfast"
+copyright = "the holdfast authors"
+version = release = version_of("holdfast")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autoclass_content = "both"
+
+html_theme = "pydata_sphinx_theme"  # carries its own fonts and icons
+html_theme_options = {"footer_start": ["copyright"], "footer_end": []}
+html_title = "holdfast"
+html_copy_source = False
+html_show_sourcelink = False

@@ -1,0 +1,234 @@
+"""Values ↔ bytes. JSON by msgspec (Pydantic models by Pydantic); arrays as raw little-endian floats.
+
+What is encoded is decoded once and compared before it is stored, so that nothing is written that
+would not be read back as it was; a value that does not fit its declared type is refused there.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+
+from holdfast.errors import Invalid, SchemaError, TooLarge
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+MAX_ENTRY_BYTES: Final = 512
+"""Most bytes of an entry's name: the key of a map, the member of a set."""
+
+_encode: Final = msgspec.json.Encoder().encode
+_encode_name: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class Undecodable(ValueError):
+    """Stored bytes are not what the type says. Internal; becomes `meta.corrupted`."""
+
+
+def _methods(value: object) -> set[str]:
+    """The names that a value's classes define, those of `object` aside."""
+    return {name for cls in type(value).__mro__[:-1] for name in vars(cls)}
+
+
+def _is_pydantic(kind: Any) -> bool:
+    if isinstance(kind, type) and hasattr(kind, "model_validate_json"):
+        return True
+    return any(_is_pydantic(argument) for argument in typing.get_args(kind))
+
+
+def _functions(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
+    if _is_pydantic(kind):
+        import pydantic
+
+        adapter = pydantic.TypeAdapter[Any](kind)
+        return adapter.dump_json, adapter.validate_json
+    return _encode, msgspec.json.Decoder(kind).decode
+
+
+class Codec:
+    """Encodes and decodes the values of one field.
+
+    `kind` is any type that msgspec can encode, or has Pydantic models in it. Raises `SchemaError`
+    for any other.
+    """
+
+    __slots__ = ("_decode", "_dump", "field", "kind", "max_bytes")
+
+    def __init__(self, kind: Any, field: str, max_bytes: int) -> None:
+        self.kind = kind
+        self.field = field
+        self.max_bytes = max_bytes
+        try:
+            self._dump, self._decode = _functions(kind)
+        except Exception as error:
+            raise SchemaError(
+                f"{field}: values of type {kind!r} cannot be stored: {error}", field=field
+            ) from error
+
+    def encode(self, value: Any) -> bytes:
+        """The value as JSON. Raises `Invalid` (wrong type) or `TooLarge` (over `max_bytes`)."""
+        try:
+            data = self._dump(value)
+            back = self._decode(data)
+            if back != value and not self._incomparable(value):
+                raise ValueError("it would be read back otherwise")  # noqa: TRY301  translated below
+        except Exception as error:
+            raise Invalid(
+                f"{self.field}: {type(value).__name__} is not a valid {_name(self.kind)}: {error}",
+                field=self.field,
+                expected=self.kind,
+                found=type(value),
+            ) from error
+        if len(data) > self.max_bytes:
+            raise TooLarge(
+                f"{self.field}: a value of {len(data)} bytes, at most {self.max_bytes} allowed",
+                field=self.field,
+                expected=self.max_bytes,
+                found=len(data),
+            )
+        return data
+
+    def _incomparable(self, value: Any) -> bool:
+        return self._dump is not _encode or "__eq__" not in _methods(value)
+
+    def decode(self, data: Any) -> Any:
+        """The value. Raises `Undecodable`."""
+        try:
+            return self._decode(data)
+        except Exception as error:
+            raise Undecodable(str(error)) from error
+
+    def from_json(self, obj: Any) -> Any:
+        """The value that plain JSON data stands for. Raises `Invalid`."""
+        try:
+            return self._decode(_encode(obj))
+        except Exception as error:
+            raise Invalid(
+                f"{self.field}: not a valid {_name(self.kind)}: {error}", field=self.field
+            ) from error
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON schema of a value, without references; `{}` for what has none."""
+        return json_schema(self.kind)
+
+
+class NameCodec:
+    """Encodes and decodes what names an entry: text as it is, anything else as compact JSON."""
+
+    __slots__ = ("_decode", "_dump", "field", "kind", "plain")
+
+    def __init__(self, kind: Any, field: str) -> None:
+        self.kind = kind
+        self.field = field
+        self.plain = kind is str
+        try:
+            self._dump, self._decode = _functions(kind)
+        except Exception as error:
+            raise SchemaError(f"{field}: keys of type {kind!r}: {error}", field=field) from error
+        if self._dump is _encode:
+            self._dump = _encode_name
+
+    def encode(self, value: Any) -> str:
+        """The entry's name. Raises `Invalid` or `TooLarge` (over 512 bytes)."""
+        try:
+            if self.plain:
+                if not isinstance(value, str):
+                    raise TypeError("not text")  # noqa: TRY301  one place translates
+                name, size = value, len(value.encode())
+            else:
+                data = self._dump(value)
+                self._decode(data)
+                name, size = data.decode(), len(data)
+        except Exception as error:
+            raise Invalid(
+                f"{self.field}: {type(value).__name__} cannot be a key: {error}",
+                field=self.field,
+                expected=self.kind,
+                found=type(value),
+            ) from error
+        if size > MAX_ENTRY_BYTES:
+            raise TooLarge(
+                f"{self.field}: a key of {size} bytes, at most {MAX_ENTRY_BYTES} allowed",
+                field=self.field,
+                expected=MAX_ENTRY_BYTES,
+                found=size,
+            )
+        return name
+
+    def decode(self, name: str) -> Any:
+        """The key. Raises `Undecodable`."""
+        if self.plain:
+            return name
+        try:
+            return self._decode(name.encode())
+        except Exception as error:
+            raise Undecodable(str(error)) from error
+
+    def from_json(self, obj: Any) -> Any:
+        """The key that a JSON value or the text of an object's key stands for."""
+        if self.plain:
+            return obj
+        for data in (obj.encode() if isinstance(obj, str) else b"", _encode(obj)):
+            try:
+                return self._decode(data)
+            except Exception:  # noqa: BLE001, S112  the second reading decides
+                continue
+        raise Invalid(f"{self.field}: {obj!r:.60} is not a valid key", field=self.field, found=obj)
+
+
+def json_schema(kind: Any) -> dict[str, Any]:
+    """The JSON schema of a type with its references resolved in place; `{}` for what has none."""
+    try:
+        if _is_pydantic(kind):
+            import pydantic
+
+            schema = pydantic.TypeAdapter[Any](kind).json_schema()
+            return _inlined(schema, schema.pop("$defs", {}), ())
+        (schema,), defs = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    except Exception:  # noqa: BLE001  custom types have no schema: anything goes
+        return {}
+    return _inlined(schema, defs, ())
+
+
+def _inlined(node: dict[str, Any], defs: dict[str, Any], seen: tuple[str, ...]) -> dict[str, Any]:
+    ref = node.get("$ref")
+    if isinstance(ref, str):
+        name = ref.rsplit("/", 1)[-1]
+        return {} if name in seen else _inlined(defs.get(name, {}), defs, (*seen, name))
+
+    def inside(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _inlined(cast("dict[str, Any]", value), defs, seen)
+        if isinstance(value, list):
+            return [inside(item) for item in cast("Iterable[Any]", value)]
+        return value
+
+    return {key: inside(value) for key, value in node.items()}
+
+
+def _name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)
+
+
+def to_floats(values: Any, dim: int, field: str, dtype: str) -> npt.NDArray[np.floating[Any]]:
+    """A contiguous copy as `dtype`, of shape (dim,), finite. Raises `Invalid`."""
+    import numpy as np
+
+    try:
+        array = np.array(values, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise Invalid(f"{field}: not an array of numbers: {error}", field=field) from error
+    if array.shape != (dim,):
+        raise Invalid(
+            f"{field}: shape {array.shape}, expected ({dim},)",
+            field=field,
+            expected=(dim,),
+            found=array.shape,
+        )
+    if not np.isfinite(array).all():
+        raise Invalid(f"{field}: not finite (NaN, infinity or beyond {dtype})", field=field)
+    return array

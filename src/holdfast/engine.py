@@ -1,0 +1,69 @@
+"""Running the one core, written as `async def`, for both faces."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from holdfast.clock import SystemClock
+
+if TYPE_CHECKING:
+    import asyncio
+
+R = TypeVar("R")
+
+
+def run_now(coroutine: Coroutine[Any, Any, R]) -> R:
+    """The result of a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    coroutine.close()
+    raise RuntimeError("a driver that declares suspends=False has suspended")
+
+
+class Portal:
+    """A thread with an event loop, through which synchronous callers reach drivers that suspend."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The result of the coroutine, run in the portal's loop. Starts the thread if need be."""
+        import asyncio
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="holdfast-portal", daemon=True
+                )
+                self._thread.start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        """The thread has ended."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+
+class BlockingClock(SystemClock):
+    """The machine's clock for callers without an event loop: its sleep blocks and never suspends."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after this many seconds, having blocked the thread."""
+        threading.Event().wait(seconds)
+
+
+def new_op() -> str:
+    """An op id that no one else makes: 96 random bits."""
+    return secrets.token_hex(12)

@@ -1,0 +1,56 @@
+"""From a URL to a driver. Only the module of the place that is named gets imported."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from holdfast.driver import Driver
+from holdfast.errors import ConfigError
+
+PLACES: dict[str, str] = {
+    "memory": "holdfast.drivers.memory:from_url",
+    "sqlite": "holdfast.drivers.sqlite:from_url",
+}
+"""Scheme → `module:function(SplitResult, settings) -> Driver`. Others add theirs as entry points of
+the group `holdfast.drivers`."""
+
+
+def open_driver(url: str, **settings: object) -> Driver:
+    """The driver for a URL such as `sqlite:///state.db?synchronous=FULL`.
+
+    Settings may stand in the URL's query or be given by name, not both. Raises `ConfigError`.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        raise ConfigError(
+            f"not a place: {url!r}; say e.g. sqlite:///state.db", field="url", found=url
+        )
+    found = parse_qsl(parts.query, keep_blank_values=True)
+    query: dict[str, object] = dict(found)
+    twice = [name for name in query if name in settings or sum(n == name for n, _ in found) > 1]
+    if twice:
+        raise ConfigError(f"{parts.scheme}: {twice[0]} is given twice", field=twice[0])
+    return _factory(parts.scheme)(parts, query | settings)
+
+
+def _factory(scheme: str) -> Callable[..., Driver]:
+    target = PLACES.get(scheme)
+    if target is None:
+        for point in entry_points(group="holdfast.drivers", name=scheme):
+            found: Any = point.load()
+            return found  # type: ignore[no-any-return]
+        raise ConfigError(
+            f"no place {scheme!r}; there are {', '.join(PLACES)}", field="url", found=scheme
+        )
+    module, _, name = target.partition(":")
+    try:
+        factory: Any = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{scheme}: needs {error.name}; pip install 'holdfast[{scheme}]'", field="url"
+        ) from error
+    return factory  # type: ignore[no-any-return]

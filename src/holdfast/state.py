@@ -1,0 +1,526 @@
+"""`State`: the schema of a class, and an instance as a snapshot that records what is done to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from holdfast.changes import (
+    ABSENT,
+    Cell,
+    Change,
+    Draft,
+    Drop,
+    Entries,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    Scalar,
+)
+from holdfast.clock import Clock, SystemClock
+from holdfast.driver import Cells, Layout, Refused
+from holdfast.errors import Corrupted, HoldfastError, Invalid, SchemaError, TooLarge
+from holdfast.fields.base import Edit, Edits, Field, positive, stored_name
+from holdfast.settings import forever_or_duration, size
+
+OPS: Final = 128
+"""How many op ids a state remembers unless its class says otherwise."""
+
+OP_BYTES: Final = 128
+"""Most bytes of an op id."""
+
+LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes that the worst case of a state may take unless its class says otherwise."""
+
+_NO_ENTRIES: Final[Entries] = {}
+_NO_ITEMS: Final = Items()
+_UNSAID: Final = object()
+_RESERVED: Final = frozenset({"meta", "pending", "max_bytes", "kind", "to_json", "id"})
+
+
+Source: TypeAlias = Literal["store", "cache", "default", "new"]
+
+
+class Home:
+    """Where a snapshot comes from: the clock by which it reads, and what it counts there."""
+
+    __slots__ = ("clock", "corrupted")
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.corrupted = 0
+        """Values met that could not be decoded."""
+
+
+_NOWHERE: Final = Home(SystemClock())
+_ALL_READ: Final[frozenset[str]] = frozenset()
+
+
+class Corruption(msgspec.Struct, frozen=True):
+    """A value that could not be decoded. It is left out of the field and kept in the store."""
+
+    field: str
+    entry: str | int
+    """The entry's stored name, or the item's position."""
+    raw: Scalar
+    reason: str
+
+
+class Meta(msgspec.Struct):
+    """What is known about a snapshot beside its fields."""
+
+    id: str
+    revision: Revision
+    """`ABSENT` if there was no such state."""
+    exists: bool
+    age: float
+    """Seconds since the last commit when it was read; 0 if absent."""
+    created: float | None
+    updated: float | None
+    expires: float | None
+    """When it will be gone unless renewed, epoch seconds; None for never."""
+    subject: str | None
+    epoch: int
+    source: Source
+    """Where it came from: "default" when the store could not answer, "new" when made by hand."""
+    degraded: bool
+    """Whether it may lack what the store has."""
+    missing: tuple[str, ...]
+    """Fields that could not be had, or were not asked for."""
+    corrupted: list[Corruption]
+    """Values that could not be decoded, as far as fields were read until now."""
+    newer: tuple[str, ...]
+    """Fields that a newer version of this class has written, which this one cannot read."""
+
+
+class Schema:
+    """What a state class declares."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        fields: dict[str, Field[Any]],
+        ttl: float | None,
+        max_age: float | None,
+        renew_on_read: bool,
+        ops: int,
+        limit_bytes: int,
+    ) -> None:
+        if re.fullmatch(r"[a-z][a-z0-9_]{0,62}", kind) is None:
+            raise SchemaError(
+                f"{name}: kind {kind!r} must be lower-case letters, digits and _, at most 63",
+                found=kind,
+            )
+        self.name = name
+        self.kind = kind
+        self.fields = fields
+        self.ttl = ttl
+        self.max_age = max_age
+        self.renew = (ttl, max_age) if renew_on_read else None
+        self.ops = ops
+        self.makes = frozenset((f.stored, make) for f in fields.values() for make in f.makes)
+        self.makes |= {(old, Drop) for f in fields.values() for old in f.older}
+        self.versioned = [field for field in fields.values() if field.older]
+        self.bases = {field.stored.partition("@")[0]: field for field in fields.values()}
+        taken: set[str] = set()
+        for field in fields.values():
+            for stored in (field.stored, *field.older):
+                if stored in taken:
+                    raise SchemaError(f"{name}: two fields are stored as {stored!r}", found=stored)
+                taken.add(stored)
+        self.max_bytes = ops * OP_BYTES + sum(f.bytes_at_most() for f in fields.values())
+        if self.max_bytes > limit_bytes:
+            largest = max(fields.values(), key=lambda field: field.bytes_at_most())
+            raise SchemaError(
+                f"{name}: a state may take {self.max_bytes} bytes ({largest.name}: "
+                f"{largest.bytes_at_most()}), over the limit of {limit_bytes}; lower keep or "
+                "max_bytes, or raise limit_bytes",
+                field=largest.name,
+                expected=limit_bytes,
+                found=self.max_bytes,
+            )
+
+    def layout(self) -> Layout:
+        """What its driver is told."""
+        fields = tuple(field.layout() for field in self.fields.values())
+        return Layout(self.kind, fields, self.ops)
+
+    def changes(self, edits: Iterable[Edit], now: float) -> tuple[Change, ...]:
+        """The changes of the edits. Raises `Invalid` if one is not of this class's fields."""
+        changes: list[Change] = []
+        makes = self.makes
+        for edit in edits:
+            if isinstance(edit, Edits):
+                changes.extend(edit.at(now))
+            else:
+                changes.append(edit)
+        for change in changes:
+            if (getattr(change, "field", None), change.__class__) not in makes:
+                raise Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))
+        return tuple(changes)
+
+    def edits_from_json(self, given: Any) -> list[Edit]:
+        """Edits from `{"history": {"append": […]}, "turns": {"add": 1}}`.
+
+        Raises `Invalid` or `TooLarge` naming the field.
+        """
+        edits: list[Edit] = []
+        for name, operations in _object(given, "changes").items():
+            field = self.fields.get(name)
+            if field is None:
+                raise Invalid(
+                    f"{name!r:.80}: no such field; {self.kind} has {', '.join(self.fields)}",
+                    field=str(name)[:80],
+                )
+            known = field.operations()
+            for operation, payload in _object(operations, name).items():
+                if operation not in known:
+                    raise Invalid(
+                        f"{name}: a {field.field} has no {operation!r:.80}; it has "
+                        f"{', '.join(known)}",
+                        field=name,
+                        found=operation,
+                    )
+                edits.append(known[operation].make(payload))
+        return edits
+
+    def stored_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The cells that hold these fields. Raises `Invalid` for an unknown one."""
+        stored: list[str] = []
+        for name in names:
+            field = self.fields.get(name)
+            if field is None:
+                raise Invalid(f"{name!r:.80}: {self.name} has no such field", field=name)
+            stored += (field.stored, *field.older)
+        return tuple(stored)
+
+    def upgraded(self, cells: Mapping[str, Cell]) -> Mapping[str, Cell]:
+        """The cells with the values of older versions brought up to the newest."""
+        out = dict(cells)
+        for field in self.versioned:
+            for version in range(field.version - 1, 0, -1):
+                old = out.pop(stored_name(field.stored.partition("@")[0], version), None)
+                if old is not None:
+                    out[field.stored] = _merged(field, version, old, out.get(field.stored))
+        return out
+
+    def newer(self, cells: Mapping[str, Cell]) -> tuple[str, ...]:
+        """Fields of which a newer version has left values."""
+        found: list[str] = []
+        for stored in cells:
+            base, at, version = stored.partition("@")
+            field = self.bases.get(base)
+            if at and field is not None and version.isdecimal() and int(version) > field.version:
+                found.append(field.name)
+        return tuple(found)
+
+
+def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cell:
+    def upcast(raw: Scalar) -> bytes:
+        if not isinstance(raw, bytes):
+            return b""  # not JSON: reported when it is decoded
+        try:
+            value = msgspec.json.decode(raw)
+            for number in range(version, field.version):
+                value = field.upcast[number](value)
+            return msgspec.json.encode(value)
+        except Exception:  # noqa: BLE001  it stays as it is and is reported when it is decoded
+            return raw
+
+    if isinstance(old, Items):
+        newer = new if isinstance(new, Items) else ()
+        return Items([*(upcast(raw) for raw in old), *newer][-field.keep :])
+    entries: Entries = {entry: upcast(raw) for entry, raw in old.items()}
+    return entries | new if isinstance(new, dict) else entries
+
+
+class _StateType(type):
+    """Gives state classes no `__dict__`, so that a misspelt field is an error, and `max_bytes`."""
+
+    __schema__: Schema
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
+    ) -> _StateType:
+        namespace.setdefault("__slots__", ())
+        return super().__new__(mcs, name, bases, namespace, **options)
+
+    @property
+    def max_bytes(cls) -> int:
+        """The most bytes of names and values that a state of this class can take."""
+        return cls.__schema__.max_bytes
+
+
+class State(metaclass=_StateType):
+    """Subclass it, and give it fields, to say what a service remembers.
+
+    Class arguments:
+
+    * `ttl`: timedelta or seconds from the last write until the state is gone; None for never.
+      It must be said.
+    * `max_age`: the longest life of a state, however often it is renewed (default: no limit).
+    * `renew_on_read`: whether reading renews it too (default: only writing does).
+    * `kind`: the name under which it is stored (default: the class's name in snake_case).
+    * `ops`: how many op ids a state remembers (default 128).
+    * `limit_bytes`: the most that `max_bytes`, the worst case by its bounds, may be (64 MiB).
+
+    Raises `SchemaError` when the class is defined if any of that cannot be.
+
+    An instance is a snapshot: it shows what was read and at once what you do to it, and keeps what
+    you did as changes in `pending`, to be committed as one. An instance made by calling the class
+    is an absent state.
+    """
+
+    __slots__ = (
+        "_cells",
+        "_corrupted",
+        "_draft",
+        "_home",
+        "_key",
+        "_seen",
+        "_source",
+        "_todo",
+        "_unread",
+    )
+    __schema__: ClassVar[Schema]
+
+    _cells: Cells | None
+    _seen: Mapping[str, Cell]
+    _draft: Draft | None
+    _todo: list[Change]
+    _home: Home
+    _key: Key
+    _unread: frozenset[str]
+    _source: Source
+    _corrupted: list[Corruption] | None
+
+    def __init_subclass__(
+        cls,
+        *,
+        ttl: Any = _UNSAID,
+        max_age: Any = None,
+        renew_on_read: bool = False,
+        kind: str | None = None,
+        ops: int = OPS,
+        limit_bytes: int | str = LIMIT_BYTES,
+        **rest: Any,
+    ) -> None:
+        super().__init_subclass__(**rest)
+        inherited: Schema | None = getattr(cls, "__schema__", None)
+        fields: dict[str, Field[Any]] = {}
+        for base in reversed(cls.__mro__):
+            fields |= {n: f for n, f in vars(base).items() if isinstance(f, Field)}
+        for name in fields:
+            if name in _RESERVED or name.startswith("_"):
+                raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
+        if ttl is _UNSAID and inherited is None:
+            raise SchemaError(
+                f"{cls.__name__}: say ttl=timedelta(…), or ttl=None to keep it for ever"
+            )
+        try:
+            seconds = inherited.ttl if ttl is _UNSAID and inherited else forever_or_duration(ttl)
+            oldest = forever_or_duration(max_age)
+            limit = size(limit_bytes)
+        except ValueError as error:
+            raise SchemaError(f"{cls.__name__}: {error}") from error
+        cls.__schema__ = Schema(
+            cls.__name__,
+            kind or _snake(cls.__name__),
+            fields,
+            seconds,
+            oldest,
+            renew_on_read,
+            positive(ops, "ops"),
+            limit,
+        )
+
+    def __init__(self) -> None:
+        if type(self) is State:
+            raise SchemaError("State is to be subclassed")
+        _fill(self, ("", "", ""), None, _NOWHERE, _ALL_READ, "new")
+
+    # ------------------------------------------------------------------------------ for the fields
+
+    def _cell_entries(self, field: str) -> Entries:
+        cell = self._seen.get(field)
+        if isinstance(cell, dict):
+            return cell
+        if cell is None:
+            self._was_read(field)
+        else:
+            self._corrupt(field, "", b"", "a list where entries should be")
+        return _NO_ENTRIES
+
+    def _cell_items(self, field: str) -> Items:
+        cell = self._seen.get(field)
+        if isinstance(cell, Items):
+            return cell
+        if cell is None:
+            self._was_read(field)
+        else:
+            self._corrupt(field, "", b"", "entries where a list should be")
+        return _NO_ITEMS
+
+    def _was_read(self, field: str) -> None:
+        if field in self._unread:
+            raise Invalid(f"{field}: was not among the fields asked for", field=field)
+
+    def _now(self) -> float:
+        return self._home.clock.now()
+
+    def _corrupt(self, field: str, entry: str | int, raw: Scalar, reason: str) -> None:
+        found = Corruption(field, entry, raw, reason)
+        if self._corrupted is None:
+            self._corrupted = []
+        if found not in self._corrupted:
+            self._corrupted.append(found)
+            self._home.corrupted += 1
+
+    def _record(self, edit: Edit) -> None:
+        changes = type(self).__schema__.changes((edit,), self._home.clock.now())
+        draft = self._draft
+        if draft is None:
+            draft = self._draft = Draft(self._seen)
+            self._seen = draft.cells
+        draft.begin()
+        try:
+            for change in changes:
+                change.into(draft)
+        except Refusal as refusal:
+            draft.undo()
+            raise refused(type(self).__schema__, self._key, refusal) from None
+        self._todo.extend(changes)
+
+    def _revision(self) -> Revision:
+        return ABSENT if self._cells is None else self._cells.revision
+
+    # ----------------------------------------------------------------------------------- for people
+
+    @property
+    def pending(self) -> tuple[Change, ...]:
+        """What was done to it since it was read, in order."""
+        return tuple(self._todo)
+
+    @property
+    def meta(self) -> Meta:
+        """What is known about this snapshot beside its fields."""
+        cells = self._cells
+        schema = type(self).__schema__
+        if self._corrupted is None:
+            self._corrupted = []
+        degraded = self._source == "default"
+        gone = self._unread if cells is None else self._unread.union(cells.corrupted)
+        missing = tuple(n for n, f in schema.fields.items() if degraded or f.stored in gone)
+        if cells is None:
+            return Meta(
+                id=self._key[2],
+                revision=ABSENT,
+                exists=False,
+                age=0.0,
+                created=None,
+                updated=None,
+                expires=None,
+                subject=None,
+                epoch=0,
+                source=self._source,
+                degraded=degraded,
+                missing=missing,
+                corrupted=self._corrupted,
+                newer=(),
+            )
+        return Meta(
+            id=self._key[2],
+            revision=cells.revision,
+            exists=True,
+            age=max(0.0, cells.now - cells.updated),
+            created=cells.created,
+            updated=cells.updated,
+            expires=cells.deadline,
+            subject=cells.subject,
+            epoch=cells.epoch,
+            source=cells.source,
+            degraded=bool(cells.corrupted),
+            missing=missing,
+            corrupted=self._corrupted,
+            newer=schema.newer(cells.fields),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that were read, as something that msgspec encodes; values as they are stored."""
+        fields = type(self).__schema__.fields.items()
+        return {n: field.to_json(self) for n, field in fields if field.stored not in self._unread}
+
+    def __repr__(self) -> str:
+        fields = ", ".join(
+            f"{name}={getattr(self, name)!r}"
+            for name, field in type(self).__schema__.fields.items()
+            if field.stored not in self._unread
+        )
+        return f"{type(self).__name__}({fields})"
+
+
+S = TypeVar("S", bound=State)
+
+
+def _fill(
+    state: State,
+    key: Key,
+    cells: Cells | None,
+    home: Home,
+    unread: frozenset[str],
+    source: Source,
+) -> None:
+    state._key = key
+    state._cells = cells
+    state._home = home
+    state._unread = unread
+    state._source = source
+    state._draft = None
+    state._corrupted = None
+    state._todo = []
+    if cells is None:
+        state._seen = {}
+    else:
+        schema = type(state).__schema__
+        state._seen = schema.upgraded(cells.fields) if schema.versioned else cells.fields
+
+
+def snapshot(
+    cls: type[S],
+    key: Key,
+    cells: Cells | None,
+    home: Home,
+    *,
+    unread: frozenset[str] = _ALL_READ,
+    source: Source = "store",
+) -> S:
+    """An instance that shows these cells; `unread` names those that were not asked for."""
+    state = cls.__new__(cls)
+    _fill(state, key, cells, home, unread, source)
+    return state
+
+
+def refused(schema: Schema, key: Key, why: Refusal | Refused) -> HoldfastError:
+    """The error for a `Refusal` or an outcome `Refused`."""
+    field = schema.bases.get(why.field.partition("@")[0])
+    name = why.field if field is None else field.name
+    error, message = {
+        "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
+        "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
+    }.get(why.reason, (Corrupted, f"{why.found} is stored where {why.limit} was expected"))
+    return error(f"{name}: {message}", key=key, field=name, expected=why.limit, found=why.found)
+
+
+def _object(given: Any, name: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise Invalid(f"{name}: must be an object, not {type(given).__name__}", field=name)
+    return cast("dict[str, Any]", given)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

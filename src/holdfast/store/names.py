@@ -1,0 +1,69 @@
+"""What may name a state, a subject, a tenant or an operation, and what a caller may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias, TypeGuard
+
+from holdfast.changes import Revision
+from holdfast.errors import Invalid
+from holdfast.fields.base import Field
+
+Names: TypeAlias = Iterable["Field[Any] | str"]
+"""Fields, as `Chat.history` or as "history"."""
+
+Tail: TypeAlias = int | Mapping[str, int]
+"""How many of the newest items to read: of every log, or by field."""
+
+ID_BYTES: Final = 512
+"""Most bytes of an id, a subject or a tenant."""
+
+
+def plain(id: object) -> TypeGuard[str]:
+    """Whether an id needs no closer look: short ASCII text, as nearly all are."""
+    return isinstance(id, str) and 0 < len(id) <= ID_BYTES and id.isascii()
+
+
+def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYTES) -> str:
+    """The name, if it can be one: text of 1 to `limit` bytes in UTF-8. Raises `Invalid`."""
+    if not isinstance(name, str):
+        raise Invalid(
+            f"{what} must be text, not {type(name).__name__}", field=what, found=type(name)
+        )
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{what} has characters that are not Unicode text", field=what) from None
+    if size > limit or (size == 0 and not empty):
+        raise Invalid(
+            f"{what} of {size} bytes; it must have 1 to {limit}",
+            field=what,
+            expected=limit,
+            found=size,
+        )
+    return str(name)
+
+
+def checked_tail(size: object) -> int:
+    """Raises `Invalid` unless it is a whole number of at least 1."""
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise Invalid(f"tail must be at least 1, not {size!r}", field="tail", found=size)
+    return size
+
+
+def checked_epoch(epoch: object) -> None:
+    """Raises `Invalid` unless it is a whole number of 63 bits."""
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 2**63:
+        raise Invalid(f"epoch must be in 0…2^63-1, not {epoch!r}", field="epoch", found=epoch)
+
+
+def checked_revision(expect: object) -> None:
+    """Raises `Invalid` unless it is a revision."""
+    if not isinstance(expect, Revision):
+        raise Invalid("expect must be a Revision", field="expect", found=type(expect))
+
+
+def checked_limit(limit: object) -> None:
+    """Raises `Invalid` unless it is a whole number of at least 1."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise Invalid(f"limit must be at least 1, not {limit!r}", field="limit", found=limit)

@@ -1,0 +1,102 @@
+"""What every test may rely on: a Hypothesis profile, real data or a clear skip, no leaks."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import sqlite3
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+REQUIRED = set(filter(None, os.environ.get("HOLDFAST_REQUIRE", "").split(",")))
+
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def require(name: str, reason: str) -> NoReturn:
+    """Skip the test, or fail it where HOLDFAST_REQUIRE names what is missing."""
+    if name in REQUIRED:
+        pytest.fail(f"{name} is required: {reason}", pytrace=False)
+    pytest.skip(f"{name}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of the real data files."""
+    folder = Path(os.environ.get("HOLDFAST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        require("data", f"no data files at {folder} (HOLDFAST_DATA names another folder)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of an installed Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        require("chromium", "not installed (Debian: apt-get install chromium)")
+    return path
+
+
+# An audit hook sees every SQLite connection, also those that a driver opens in a thread. Holding
+# on to them is what tells a closed connection from one that was merely collected.
+_connections: list[sqlite3.Connection] = []
+
+
+def _on_audit(event: str, args: tuple[Any, ...]) -> None:
+    if event == "sqlite3.connect/handle":
+        _connections.append(args[0])
+
+
+sys.addaudithook(_on_audit)
+
+
+def _is_open(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.total_changes  # noqa: B018 - raises once closed, from any thread
+    except sqlite3.ProgrammingError:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a task, a thread or an SQLite connection behind."""
+    if request.node.get_closest_marker("leaks"):
+        yield
+        return
+
+    tasks: dict[asyncio.Runner, set[asyncio.Task[Any]]] = {}  # of each runner, after its last run
+    run = asyncio.Runner.run
+
+    def watched(runner: asyncio.Runner, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(runner, *args, **kwargs)
+        finally:
+            tasks[runner] = asyncio.all_tasks(runner.get_loop())
+
+    threads = set(threading.enumerate())
+    _connections.clear()
+    with patch.object(asyncio.Runner, "run", watched):
+        yield
+    started = set(threading.enumerate()) - threads
+    for thread in started:
+        thread.join(1)  # one that was told to stop may still be on its way out
+    left = [
+        *itertools.chain(*tasks.values()),
+        *(thread for thread in started if thread.is_alive()),
+        *filter(_is_open, _connections),
+    ]
+    _connections.clear()
+    assert not left, f"left behind: {left}"
