@@ -14,7 +14,7 @@ beyond numpy for the elementwise sum.
 from __future__ import annotations
 
 import math
-import secrets
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, overload
 
@@ -80,6 +80,9 @@ def add_arrays(field: str, old: Scalar | None, array: bytes) -> bytes:
 # ---------------------------------------------------------------------------------------- the cells
 
 
+_bare = object.__new__
+
+
 class Items(Sequence[bytes]):
     """An immutable list of encoded items to which appending is cheap.
 
@@ -101,21 +104,33 @@ class Items(Sequence[bytes]):
 
     def appended(self, items: Sequence[bytes], keep: int) -> Items:
         """This list with `items` at its end, cut to the newest `keep`. Not safe for two threads."""
-        buffer, start = self._buffer, self._start
-        if self._stop != len(buffer):  # another version has gone on from here: part ways
-            buffer, start = buffer[start : self._stop], 0
-        buffer.extend(items)
-        nbytes = self.nbytes + sum(map(len, items))
+        buffer, start, stop = self._buffer, self._start, self._stop
+        if stop != len(buffer):  # another version has gone on from here: part ways
+            buffer = buffer[start:stop]
+            start = 0
+        nbytes = self.nbytes
+        if len(items) == 1:
+            buffer.append(items[0])
+            nbytes += len(items[0])
+        else:
+            buffer.extend(items)
+            nbytes += sum(map(len, items))
         stop = len(buffer)
         if stop - start > keep:
             first = stop - keep
-            nbytes -= sum(map(len, buffer[start:first]))
+            nbytes -= (
+                len(buffer[start]) if first - start == 1 else sum(map(len, buffer[start:first]))
+            )
             start = first
             if start > keep >> 3:
-                buffer, start = buffer[start:], 0
+                buffer = buffer[start:]
+                start = 0
                 stop = keep
-        new: Items = Items.__new__(Items)
-        new._buffer, new._start, new._stop, new.nbytes = buffer, start, stop, nbytes
+        new: Items = _bare(Items)
+        new._buffer = buffer
+        new._start = start
+        new._stop = stop
+        new.nbytes = nbytes
         return new
 
     def tail(self, count: int) -> Items:
@@ -246,6 +261,11 @@ class Draft:
         self.cells[field] = items
         self.nbytes += items.nbytes - old.nbytes
 
+    def replace_number(self, entries: Entries, entry: str, old: Scalar, total: float) -> None:
+        """Set an entry that exists, number for number."""
+        self._undo.append((entries, entry, old))
+        entries[entry] = total
+
     def set_entry(
         self,
         entries: Entries,
@@ -338,8 +358,15 @@ class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
     def into(self, draft: Draft) -> None:
         """Apply it to a draft. Raises `Refusal`."""
         entries = draft.entries(self.field)
-        total = add_numbers(self.field, entries.get(self.entry), self.amount)
-        draft.set_entry(entries, self.field, self.entry, total, self.bound, self.drop_lowest)
+        old = entries.get(self.entry)
+        if old is None:
+            draft.set_entry(
+                entries, self.field, self.entry, self.amount, self.bound, self.drop_lowest
+            )
+        else:
+            draft.replace_number(
+                entries, self.entry, old, add_numbers(self.field, old, self.amount)
+            )
 
 
 class Accumulate(msgspec.Struct, frozen=True, gc=False, tag="accumulate"):
@@ -367,10 +394,9 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
 
     def into(self, draft: Draft) -> None:
         """Apply it to a draft. Raises `Refusal`."""
-        if not self.items:
-            return
-        old = draft.items(self.field)
-        draft.set_items(self.field, old, old.appended(self.items, self.keep))
+        if self.items:
+            old = draft.items(self.field)
+            draft.set_items(self.field, old, old.appended(self.items, self.keep))
 
 
 Change: TypeAlias = Put | Drop | Add | Accumulate | Append
@@ -414,7 +440,7 @@ PRESENT: Final = Revision(0, 1)
 
 def new_incarnation() -> int:
     """A number for a state's next life: 63 random bits, never 0."""
-    return secrets.randbits(62) + 1
+    return (int.from_bytes(os.urandom(8), "little") >> 2) + 1
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):

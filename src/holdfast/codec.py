@@ -74,15 +74,10 @@ class Codec:
         try:
             data = self._dump(value)
             back = self._decode(data)
-            if back != value and not self._incomparable(value):
-                raise ValueError("it would be read back otherwise")  # noqa: TRY301  translated below
         except Exception as error:
-            raise Invalid(
-                f"{self.field}: {type(value).__name__} is not a valid {_name(self.kind)}: {error}",
-                field=self.field,
-                expected=self.kind,
-                found=type(value),
-            ) from error
+            raise self._unfit(value, str(error)) from error
+        if back != value and not self._incomparable(value):
+            raise self._unfit(value, "it would be read back otherwise")
         if len(data) > self.max_bytes:
             raise TooLarge(
                 f"{self.field}: a value of {len(data)} bytes, at most {self.max_bytes} allowed",
@@ -91,6 +86,14 @@ class Codec:
                 found=len(data),
             )
         return data
+
+    def _unfit(self, value: Any, why: str) -> Invalid:
+        return Invalid(
+            f"{self.field}: {type(value).__name__} is not a valid {_name(self.kind)}: {why}",
+            field=self.field,
+            expected=self.kind,
+            found=type(value),
+        )
 
     def _incomparable(self, value: Any) -> bool:
         return self._dump is not _encode or "__eq__" not in _methods(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -66,4 +66,4 @@ class BlockingClock(SystemClock):
 
 def new_op() -> str:
     """An op id that no one else makes: 96 random bits."""
-    return secrets.token_hex(12)
+    return os.urandom(12).hex()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from holdfast.driver import Driver
 from holdfast.errors import ConfigError
@@ -24,6 +22,8 @@ def open_driver(url: str, **settings: object) -> Driver:
 
     Settings may stand in the URL's query or be given by name, not both. Raises `ConfigError`.
     """
+    from urllib.parse import parse_qsl, urlsplit  # slow to import, and only needed here
+
     parts = urlsplit(url)
     if not parts.scheme or "://" not in url:
         raise ConfigError(
@@ -40,6 +40,8 @@ def open_driver(url: str, **settings: object) -> Driver:
 def _factory(scheme: str) -> Callable[..., Driver]:
     target = PLACES.get(scheme)
     if target is None:
+        from importlib.metadata import entry_points  # likewise
+
         for point in entry_points(group="holdfast.drivers", name=scheme):
             found: Any = point.load()
             return found  # type: ignore[no-any-return]

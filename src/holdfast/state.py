@@ -156,13 +156,19 @@ class Schema:
         makes = self.makes
         for edit in edits:
             if isinstance(edit, Edits):
-                changes.extend(edit.at(now))
+                changes += edit.at(now)
             else:
                 changes.append(edit)
-        for change in changes:
-            if (getattr(change, "field", None), change.__class__) not in makes:
-                raise Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))
+        try:
+            for change in changes:
+                if (change.field, change.__class__) not in makes:
+                    raise self._foreign(change)
+        except AttributeError:
+            raise self._foreign(changes) from None
         return tuple(changes)
+
+    def _foreign(self, change: object) -> Invalid:
+        return Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))
 
     def edits_from_json(self, given: Any) -> list[Edit]:
         """Edits from `{"history": {"append": […]}, "turns": {"add": 1}}`.

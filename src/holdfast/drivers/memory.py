@@ -19,7 +19,6 @@ from urllib.parse import SplitResult
 
 from holdfast.changes import (
     ABSENT,
-    EVERYTHING,
     PRESENT,
     Cell,
     Commit,
@@ -112,10 +111,10 @@ class MemoryDriver(Driver):
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         with self._lock:
-            if self._closed:
-                raise Closed("the store is closed")
             if now >= self._due:
                 self._sweep(now)
+            if len(keys) == 1:
+                return [self._read(keys[0], want, now)]
             return [self._read(key, want, now) for key in keys]
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
@@ -123,47 +122,50 @@ class MemoryDriver(Driver):
         if slot is None or now >= slot.deadline:
             return None
         if want.renew is not None:
-            self._renew(key, slot, now, *want.renew)
+            self._renew(key, slot, deadline(slot.created, now, *want.renew))
         return self._cells(slot, want, now)
 
     def _cells(self, slot: _Slot, want: Want, now: float) -> Cells:
         draft = slot.draft
         fields: dict[str, Cell]
-        if want is EVERYTHING or (want.fields is None and want.tail is None):
+        if want.fields is None and want.tail is None:
             fields = draft.cells.copy()
             draft.owned.clear()
         else:
-            fields = {}
-            for name in draft.cells if want.fields is None else want.fields:
-                cell = draft.cells.get(name)
-                if cell is None:
-                    continue
-                if isinstance(cell, Items):
-                    tail = want.tail_of(name)
-                    fields[name] = cell if tail is None else cell.tail(tail)
-                else:
-                    fields[name] = cell
-                    if name in draft.owned:
-                        draft.owned.remove(name)
+            fields = self._some(draft, want)
+        until = slot.deadline
         return Cells(
             Revision(slot.incarnation, slot.number),
             fields,
             slot.created,
             slot.updated,
-            None if slot.deadline is NEVER else slot.deadline,
+            None if until is NEVER else until,
             now,
             slot.epoch,
             slot.subject,
         )
 
+    def _some(self, draft: Draft, want: Want) -> dict[str, Cell]:
+        fields: dict[str, Cell] = {}
+        for name in draft.cells if want.fields is None else want.fields:
+            cell = draft.cells.get(name)
+            if isinstance(cell, Items):
+                tail = want.tail_of(name)
+                fields[name] = cell if tail is None else cell.tail(tail)
+            elif cell is not None:
+                fields[name] = cell
+                if name in draft.owned:
+                    draft.owned.remove(name)
+        return fields
+
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         with self._lock:
-            if self._closed:
-                raise Closed("the store is closed")
             if now >= self._due:
                 self._sweep(now)
+            if len(commits) == 1:
+                return [self._commit(commits[0], now)]
             return [self._commit(commit, now) for commit in commits]
 
     def _commit(  # noqa: C901, PLR0911, PLR0912  the contract's steps, without the cost of calls
@@ -207,28 +209,28 @@ class MemoryDriver(Driver):
         slot.updated = now
         slot.epoch = commit.epoch
         if commit.op:
-            if slot.ops is None:
-                slot.ops = {}
-            slot.ops[commit.op] = slot.number
-            if len(slot.ops) > commit.ops:
-                del slot.ops[next(iter(slot.ops))]
+            self._remember(slot, commit)
         if new:
             self._slots[key] = slot
             self._nbytes += STATE_BYTES + len(key[2])
             listing = self._listings.get(key[:2])
             if listing is not None:
                 listing.added.append(key[2])
-        self._renew(key, slot, now, commit.ttl, commit.max_age, new=new)
-        if commit.subject is not None and commit.subject != slot.subject:
-            self._unindex(key, slot)
-            slot.subject = commit.subject
-            self._subjects.setdefault((key[0], key[1], commit.subject), {})[key] = None
+        ttl = commit.ttl
+        if commit.max_age is None:
+            until = None if ttl is None else now + ttl
+        else:
+            until = deadline(slot.created, now, ttl, commit.max_age)
+        self._renew(key, slot, until, new=new)
+        if commit.subject is not None:
+            self._index(key, slot, commit.subject)
         self._nbytes += draft.nbytes - before
         if self._nbytes > self._budget:
             self._evict(key, now)
-        return Written(
-            Revision(slot.incarnation, slot.number), self._returned(commit, slot, now), False
-        )
+        revision = Revision(slot.incarnation, slot.number)
+        if commit.returning is None:
+            return Written(revision)
+        return Written(revision, self._cells(slot, commit.returning, now))
 
     def _returned(self, commit: Commit, slot: _Slot, now: float) -> Cells | None:
         return None if commit.returning is None else self._cells(slot, commit.returning, now)
@@ -240,6 +242,18 @@ class MemoryDriver(Driver):
         listing = self._listings.get(key[:2])
         if listing is not None:
             listing.removed += 1
+
+    def _remember(self, slot: _Slot, commit: Commit) -> None:
+        if slot.ops is None:
+            slot.ops = {}
+        slot.ops[commit.op] = slot.number
+        if len(slot.ops) > commit.ops:
+            del slot.ops[next(iter(slot.ops))]
+
+    def _index(self, key: Key, slot: _Slot, subject: str) -> None:
+        self._unindex(key, slot)
+        slot.subject = subject
+        self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
 
     def _unindex(self, key: Key, slot: _Slot) -> None:
         if slot.subject is not None:
@@ -255,15 +269,12 @@ class MemoryDriver(Driver):
         self,
         key: Key,
         slot: _Slot,
-        now: float,
-        ttl: float | None,
-        max_age: float | None,
+        until: float | None,
         *,
         new: bool = False,
     ) -> None:
-        until = deadline(slot.created, now, ttl, max_age)
-        slot.deadline = NEVER if until is None else until
-        if new or slot.deadline < slot.bucket - 1:
+        slot.deadline = until = NEVER if until is None else until
+        if new or until < slot.bucket - 1:
             self._put_in_bucket(key, slot)
 
     def _put_in_bucket(self, key: Key, slot: _Slot) -> None:
@@ -288,6 +299,8 @@ class MemoryDriver(Driver):
         return None if slot is None or slot.bucket != number else (key, slot)
 
     def _sweep(self, now: float) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
         for _ in range(SWEPT_PER_CALL):
             if now < self._due:
                 return
@@ -360,10 +373,10 @@ class MemoryDriver(Driver):
     async def close(self) -> None:
         with self._lock:
             self._closed = True
+            self._due = -math.inf  # every call comes by `_sweep`
             self._slots.clear()
             self._buckets.clear()
             self._order.clear()
-            self._due = NEVER
             self._subjects.clear()
             self._listings.clear()
 

@@ -77,6 +77,8 @@ class Log(_List["LogView[T]"], Generic[T]):
 
     def append(self, *items: T) -> Append:
         """The items are at the end, in this order; the oldest beyond `keep` are gone."""
+        if len(items) == 1:
+            return Append(self.stored, (self._encode(items[0]),), self.keep)
         return Append(self.stored, tuple([self._encode(item) for item in items]), self.keep)
 
     def extend(self, items: Iterable[T]) -> Append:

@@ -72,6 +72,8 @@ class AsyncStore:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""
         if not self._closed:
             self._closed = True
+            for collection in self._collections.values():
+                collection._open = False
             await self.driver.close()
 
     async def __aenter__(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
@@ -22,6 +21,7 @@ from holdfast.errors import (
 from holdfast.fields.base import Edit
 from holdfast.state import OP_BYTES, Home, S, Schema, refused, snapshot
 from holdfast.store.names import (
+    ID_BYTES,
     Names,
     Tail,
     checked,
@@ -29,7 +29,6 @@ from holdfast.store.names import (
     checked_limit,
     checked_revision,
     checked_tail,
-    plain,
 )
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ class AsyncCollection(Generic[S]):
         self.home = Home(store.clock)
         self._driver = store.driver
         self._now = store.clock.now
-        self._prefix = (tenant, self.schema.kind)
+        self._kind = self.schema.kind
         renew = self.schema.renew
         self._all = EVERYTHING if renew is None else Want(renew=renew)
         self._open = False
@@ -79,13 +78,15 @@ class AsyncCollection(Generic[S]):
         newest items of logs. With `on_failure="default"` a store that cannot answer gives the
         defaults too, and `meta.source` says "default", `meta.degraded` True.
         """
-        key = (*self._prefix, id if plain(id) else checked(id, "id"))
+        if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
+            id = checked(id, "id")
+        key = (self.tenant, self._kind, id)
         if fields is None and tail is None:
             want, unread = self._all, _ALL_READ
         else:
             want, unread = self._want(fields, tail)
         try:
-            if not self._open or self.store._closed:
+            if not self._open:
                 await self._ready()
             cells = (await self._driver.read((key,), want, self._now()))[0]
         except Unavailable as error:
@@ -155,7 +156,9 @@ class AsyncCollection(Generic[S]):
         `Fenced` if it has seen a newer `epoch`, `TooLarge` if a bound would break. Nothing is
         written then.
         """
-        key = (*self._prefix, id if plain(id) else checked(id, "id"))
+        if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
+            id = checked(id, "id")
+        key = (self.tenant, self._kind, id)
         now = self._now()
         schema = self.schema
         want = None
@@ -177,7 +180,7 @@ class AsyncCollection(Generic[S]):
         )
         if expect is not None or epoch or subject is not None:
             self._check_conditions(commit)
-        if not self._open or self.store._closed:
+        if not self._open:
             await self._ready()
         outcome = (await self._driver.commit((commit,), now))[0]
         if not isinstance(outcome, Written):
@@ -329,7 +332,7 @@ class AsyncCollection(Generic[S]):
         checked_limit(limit)
         await self._ready()
         page = await self._driver.scan(
-            *self._prefix, subject=subject, cursor=cursor, limit=limit, now=self._now()
+            self.tenant, self._kind, subject=subject, cursor=cursor, limit=limit, now=self._now()
         )
         return [key[2] for key in page.keys], page.cursor
 
@@ -349,7 +352,7 @@ class AsyncCollection(Generic[S]):
         self._open = True
 
     def _key(self, id: str) -> Key:
-        return (*self._prefix, id if plain(id) else checked(id, "id"))
+        return (self.tenant, self._kind, checked(id, "id"))
 
     def _op(self, op: str | None) -> str:
         if op is None:
@@ -446,6 +449,8 @@ class AsyncCollection(Generic[S]):
 
 def _pause(attempt: int) -> float:
     """Seconds to wait before trying again: random, up to 1 ms at first, doubling to 0.25 s."""
+    import random  # slow to import, and only needed here
+
     return random.uniform(0, min(0.25, 0.001 * 2**attempt))  # noqa: S311  no secret
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias, TypeGuard
+from typing import Any, Final, TypeAlias
 
 from holdfast.changes import Revision
 from holdfast.errors import Invalid
@@ -17,11 +17,6 @@ Tail: TypeAlias = int | Mapping[str, int]
 
 ID_BYTES: Final = 512
 """Most bytes of an id, a subject or a tenant."""
-
-
-def plain(id: object) -> TypeGuard[str]:
-    """Whether an id needs no closer look: short ASCII text, as nearly all are."""
-    return isinstance(id, str) and 0 < len(id) <= ID_BYTES and id.isascii()
 
 
 def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYTES) -> str:

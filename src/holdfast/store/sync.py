@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from holdfast.changes import Revision
 from holdfast.clock import Clock
@@ -146,11 +146,23 @@ class Collection(Generic[S]):
         tail: Tail | None = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
-        given: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
+        core = self._core
         if returning is None:
-            return self._run(self._core.apply(id, *edits, **given))
-        core = self._core.apply(id, *edits, **given, returning=list(returning), tail=tail)
-        return cast("S", self._run(core))
+            return self._run(
+                core.apply(id, *edits, op=op, expect=expect, epoch=epoch, subject=subject)
+            )
+        return self._run(
+            core.apply(
+                id,
+                *edits,
+                op=op,
+                expect=expect,
+                epoch=epoch,
+                subject=subject,
+                returning=returning,
+                tail=tail,
+            )
+        )
 
     def commit(
         self,
