@@ -47,11 +47,9 @@ class Refusal(Exception):
 
 def add_numbers(field: str, old: Scalar | None, amount: float) -> int | float:
     """`old + amount`: exact within int64 for two ints, else float. Refuses to leave either range."""
-    if old is None:
-        return amount
     if isinstance(old, bytes):
         raise Refusal(field, "type", "a number", "bytes")
-    total = old + amount
+    total = amount if old is None else old + amount
     if isinstance(total, int):
         if not INT64_MIN <= total <= INT64_MAX:
             raise Refusal(field, "range", "int64", str(total))
@@ -64,16 +62,18 @@ def add_arrays(field: str, old: Scalar | None, array: bytes) -> bytes:
     """The elementwise sum of two little-endian float64 arrays of the same length."""
     import numpy as np
 
-    if old is None:
-        return array
-    if not isinstance(old, bytes):
-        raise Refusal(field, "type", "an array", type(old).__name__)
-    if len(old) != len(array):
-        raise Refusal(field, "shape", len(old) // 8, len(array) // 8)
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = np.frombuffer(old, "<f8") + np.frombuffer(array, "<f8")
+    if len(array) % 8:
+        raise Refusal(field, "shape", "whole float64", len(array))
+    total = np.frombuffer(array, "<f8")
+    if old is not None:
+        if not isinstance(old, bytes):
+            raise Refusal(field, "type", "an array", type(old).__name__)
+        if len(old) != len(array):
+            raise Refusal(field, "shape", len(old) // 8, len(array) // 8)
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.frombuffer(old, "<f8") + total
     if not np.isfinite(total).all():
-        raise Refusal(field, "range", "finite float", "infinity")
+        raise Refusal(field, "range", "finite float", "infinity or NaN")
     return bytes(total.tobytes())
 
 
@@ -183,138 +183,53 @@ def _nbytes(value: Scalar) -> int:
     return len(value) if isinstance(value, bytes) else 8
 
 
-class Draft:
-    """A working copy of cells: what it does not own it copies before the first change to it.
+def _cell_nbytes(cell: Cell) -> int:
+    if isinstance(cell, Items):
+        return cell.nbytes
+    return sum(len(entry) + _nbytes(value) for entry, value in cell.items())
 
-    `undo()` takes back everything since `begin()`, so that a refused commit leaves no trace. The
-    `sole` writer of its lists may append to buffers that readers share; others copy them first.
-    """
 
-    __slots__ = ("_nbytes", "_sole", "_undo", "cells", "nbytes", "owned")
+_NO_ITEMS: Final = Items()
 
-    def __init__(self, cells: Mapping[str, Cell], *, sole: bool = False) -> None:
-        self._sole = sole
-        self.cells: dict[str, Cell] = dict(cells)
-        self.owned: list[str] = []
-        self.nbytes = 0
-        """How many bytes of names and values the draft has gained since it was made."""
-        self._nbytes = 0
-        self._undo: list[
-            tuple[dict[str, Scalar], str, Scalar | None] | tuple[str, Cell | None]
-        ] = []
 
-    def begin(self) -> None:
-        """`undo()` goes back to here."""
-        self._undo.clear()
-        self._nbytes = self.nbytes
+def _entries(cells: dict[str, Cell], field: str, own: list[str]) -> Entries:
+    """The field's entries, to be written: made when absent, copied unless in `own`, then in it."""
+    cell = cells.get(field)
+    if cell is None:
+        made: Entries = {}
+        cells[field] = made
+        own.append(field)
+        return made
+    if not isinstance(cell, dict):
+        raise Refusal(field, "type", "entries", "items")
+    if field not in own:
+        own.append(field)
+        cells[field] = cell = cell.copy()
+    return cell
 
-    def undo(self) -> None:
-        """Everything since `begin()` is taken back."""
-        for step in reversed(self._undo):
-            if len(step) == 2:
-                name, cell = step
-                if cell is None:
-                    self.cells.pop(name, None)
-                else:
-                    self.cells[name] = cell
-            else:
-                entries, entry, old = step
-                if old is None:
-                    entries.pop(entry, None)
-                else:
-                    entries[entry] = old
-        self._undo.clear()
-        self.nbytes = self._nbytes
 
-    def entries(self, field: str) -> Entries:
-        """The field's entries, writable, made when absent."""
-        cell = self.cells.get(field)
-        if cell is None:
-            self._undo.append((field, None))
-            self.owned.append(field)
-            made: Entries = {}
-            self.cells[field] = made
-            return made
-        if not isinstance(cell, dict):
-            raise Refusal(field, "type", "entries", "items")
-        if field not in self.owned:
-            self.owned.append(field)
-            cell = self.cells[field] = cell.copy()
-        return cell
-
-    def items(self, field: str) -> Items:
-        """The field's items, to be replaced through `set_items`."""
-        cell = self.cells.get(field)
-        if cell is None:
-            self.owned.append(field)
-            return Items()
-        if not isinstance(cell, Items):
-            raise Refusal(field, "type", "items", "entries")
-        if not self._sole and field not in self.owned:
-            self.owned.append(field)
-            cell = self.cells[field] = cell.fork()
-        return cell
-
-    def set_items(self, field: str, old: Items, items: Items) -> None:
-        """Replace the field's items."""
-        self._undo.append((field, self.cells.get(field)))
-        self.cells[field] = items
-        self.nbytes += items.nbytes - old.nbytes
-
-    def replace_number(self, entries: Entries, entry: str, old: Scalar, total: float) -> None:
-        """Set an entry that exists, number for number."""
-        self._undo.append((entries, entry, old))
-        entries[entry] = total
-
-    def set_entry(
-        self,
-        entries: Entries,
-        field: str,
-        entry: str,
-        value: Scalar,
-        bound: int | None,
-        drop_lowest: bool,
-    ) -> None:
-        """Set one entry, keeping the field's bound: refuse a new one past it, or drop the lowest."""
-        old = entries.get(entry)
-        if old is None and bound is not None and len(entries) >= bound:
-            if not drop_lowest:
-                raise Refusal(field, "bound", bound, len(entries) + 1)
-            lowest = min(entries)
-            if entry < lowest:
-                return  # it would be the first to go
-            gone = entries.pop(lowest)
-            self._undo.append((entries, lowest, gone))
-            self.nbytes -= len(lowest) + _nbytes(gone)
-        self._undo.append((entries, entry, old))
-        entries[entry] = value
-        self.nbytes += _nbytes(value) + (len(entry) if old is None else -_nbytes(old))
-
-    def drop(self, field: str, entry: str | None) -> None:
-        """Remove one entry, or the field."""
-        cell = self.cells.get(field)
-        if cell is None:
-            return
-        if entry is None:
-            self._undo.append((field, cell))
-            self.nbytes -= (
-                cell.nbytes
-                if isinstance(cell, Items)
-                else sum(len(name) + _nbytes(value) for name, value in cell.items())
-            )
-            del self.cells[field]
-            if field in self.owned:
-                self.owned.remove(field)
-        elif isinstance(cell, dict) and entry in cell:
-            cell = self.entries(field)
-            gone = cell.pop(entry)
-            self._undo.append((cell, entry, gone))
-            self.nbytes -= len(entry) + _nbytes(gone)
-            if not cell:
-                self.drop(field, None)
+def _enter(entries: Entries, change: Put | Add | Accumulate, value: Scalar) -> int:
+    """Set an entry that is new, within the field's bound. Returns the growth in bytes."""
+    growth = len(change.entry) + _nbytes(value)
+    bound = change.bound
+    while bound is not None and len(entries) >= bound:
+        if not change.drop_lowest:
+            raise Refusal(change.field, "bound", bound, len(entries) + 1)
+        lowest = min(entries)
+        if change.entry < lowest:
+            return 0  # it would be the first to go
+        growth -= len(lowest) + _nbytes(entries[lowest])
+        del entries[lowest]
+    entries[change.entry] = value
+    return growth
 
 
 # -------------------------------------------------------------------------------------- the changes
+#
+# `into(cells, own)` applies a change to a working copy of the cells. A cell whose name is in `own`
+# is the caller's alone and changed in place; any other is copied first, and its name added. Returns
+# by how many bytes of names and values the cells have grown. Raises `Refusal` before anything of
+# this one change is visible.
 
 
 class Put(msgspec.Struct, frozen=True, gc=False, tag="put"):
@@ -327,12 +242,16 @@ class Put(msgspec.Struct, frozen=True, gc=False, tag="put"):
     bound: int | None = None
     drop_lowest: bool = False
 
-    def into(self, draft: Draft) -> None:
-        """Apply it to a draft. Raises `Refusal`."""
-        entries = draft.entries(self.field)
-        if self.if_absent and self.entry in entries:
-            return
-        draft.set_entry(entries, self.field, self.entry, self.value, self.bound, self.drop_lowest)
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:
+        """Apply it."""
+        entries = _entries(cells, self.field, own)
+        old = entries.get(self.entry)
+        if old is None:
+            return _enter(entries, self, self.value)
+        if self.if_absent:
+            return 0
+        entries[self.entry] = self.value
+        return len(self.value) - _nbytes(old)
 
 
 class Drop(msgspec.Struct, frozen=True, gc=False, tag="drop"):
@@ -341,9 +260,22 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag="drop"):
     field: str
     entry: str | None = None
 
-    def into(self, draft: Draft) -> None:
-        """Apply it to a draft. Raises `Refusal`."""
-        draft.drop(self.field, self.entry)
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:
+        """Apply it."""
+        cell = cells.get(self.field)
+        if cell is None:
+            return 0
+        if self.entry is None:
+            del cells[self.field]
+            return -_cell_nbytes(cell)
+        if not isinstance(cell, dict) or self.entry not in cell:
+            return 0
+        entries = _entries(cells, self.field, own)
+        growth = -len(self.entry) - _nbytes(entries[self.entry])
+        del entries[self.entry]
+        if not entries:
+            del cells[self.field]
+        return growth
 
 
 class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
@@ -355,18 +287,14 @@ class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
     bound: int | None = None
     drop_lowest: bool = False
 
-    def into(self, draft: Draft) -> None:
-        """Apply it to a draft. Raises `Refusal`."""
-        entries = draft.entries(self.field)
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:
+        """Apply it."""
+        entries = _entries(cells, self.field, own)
         old = entries.get(self.entry)
         if old is None:
-            draft.set_entry(
-                entries, self.field, self.entry, self.amount, self.bound, self.drop_lowest
-            )
-        else:
-            draft.replace_number(
-                entries, self.entry, old, add_numbers(self.field, old, self.amount)
-            )
+            return _enter(entries, self, add_numbers(self.field, None, self.amount))
+        entries[self.entry] = add_numbers(self.field, old, self.amount)
+        return 0
 
 
 class Accumulate(msgspec.Struct, frozen=True, gc=False, tag="accumulate"):
@@ -378,11 +306,14 @@ class Accumulate(msgspec.Struct, frozen=True, gc=False, tag="accumulate"):
     bound: int | None = None
     drop_lowest: bool = False
 
-    def into(self, draft: Draft) -> None:
-        """Apply it to a draft. Raises `Refusal`."""
-        entries = draft.entries(self.field)
-        total = add_arrays(self.field, entries.get(self.entry), self.array)
-        draft.set_entry(entries, self.field, self.entry, total, self.bound, self.drop_lowest)
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:
+        """Apply it."""
+        entries = _entries(cells, self.field, own)
+        old = entries.get(self.entry)
+        if old is None:
+            return _enter(entries, self, add_arrays(self.field, None, self.array))
+        entries[self.entry] = add_arrays(self.field, old, self.array)
+        return 0
 
 
 class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
@@ -392,22 +323,33 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
     items: tuple[bytes, ...]
     keep: int
 
-    def into(self, draft: Draft) -> None:
-        """Apply it to a draft. Raises `Refusal`."""
-        if self.items:
-            old = draft.items(self.field)
-            draft.set_items(self.field, old, old.appended(self.items, self.keep))
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:  # noqa: ARG002  lists share
+        """Apply it."""
+        if not self.items:
+            return 0
+        old = cells.get(self.field)
+        if old is None:
+            old = _NO_ITEMS.fork()
+        elif not isinstance(old, Items):
+            raise Refusal(self.field, "type", "items", "entries")
+        new = old.appended(self.items, self.keep)
+        cells[self.field] = new
+        return new.nbytes - old.nbytes
 
 
 Change: TypeAlias = Put | Drop | Add | Accumulate | Append
 
 
 def fold(cells: Mapping[str, Cell], changes: Iterable[Change]) -> dict[str, Cell]:
-    """The cells after the changes, in order; `cells` itself is not touched. Raises `Refusal`."""
-    draft = Draft(cells)
+    """The cells after the changes, in order; `cells` itself is not touched. Raises `Refusal`.
+
+    Lists share their buffers with `cells`: two threads must not fold the same cells at once.
+    """
+    out = dict(cells)
+    own: list[str] = []
     for change in changes:
-        change.into(draft)
-    return draft.cells
+        change.into(out, own)
+    return out
 
 
 # --------------------------------------------------------------------------------------- the commit

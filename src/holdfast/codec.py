@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -21,8 +23,22 @@ if TYPE_CHECKING:
 MAX_ENTRY_BYTES: Final = 512
 """Most bytes of an entry's name: the key of a map, the member of a set."""
 
-_encode: Final = msgspec.json.Encoder().encode
-_encode_name: Final = msgspec.json.Encoder(order="deterministic").encode
+
+def _plain(value: object) -> object:
+    """What msgspec encodes in place of a counter's number, a numpy scalar, a subclass of str."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "shape", None) == ():
+        return item()
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+_encode: Final = msgspec.json.Encoder(enc_hook=_plain).encode
+_encode_name: Final = msgspec.json.Encoder(enc_hook=_plain, order="deterministic").encode
 
 
 class Undecodable(ValueError):
@@ -45,8 +61,50 @@ def _functions(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any
         import pydantic
 
         adapter = pydantic.TypeAdapter[Any](kind)
-        return adapter.dump_json, adapter.validate_json
-    return _encode, msgspec.json.Decoder(kind).decode
+        return partial(adapter.dump_json, warnings="error"), adapter.validate_json
+    decode = msgspec.json.Decoder(kind).decode
+    _refuse_custom(msgspec.inspect.type_info(kind), set())
+    return _encode, decode
+
+
+_PLAIN: Final[tuple[object, ...]] = (None, True, 0, 0.0, "", [], {})
+
+
+def _refuse_custom(info: object, seen: set[int]) -> None:
+    """Raise TypeError for a type that no JSON value is ever decoded to."""
+    if isinstance(info, tuple):
+        for part in cast("tuple[object, ...]", info):
+            _refuse_custom(part, seen)
+    elif isinstance(info, msgspec.inspect.CustomType):
+        if not any(isinstance(value, info.cls) for value in _PLAIN):
+            raise TypeError(f"msgspec has no JSON for {info.cls.__name__}")
+    elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field) and id(info) not in seen:
+        seen.add(id(info))
+        _refuse_custom(msgspec.structs.astuple(info), seen)
+
+
+def _same(back: Any, value: Any) -> bool:  # noqa: PLR0911  one kind of value after another
+    """Whether two values hold the same, where `==` does not say so.
+
+    It does not for classes that compare by identity, nor for times in the hour that a zone's clock
+    shows twice.
+    """
+    kind: Any = value.__class__
+    if not issubclass(type(back), kind):
+        return bool(back == value)
+    if issubclass(kind, datetime) and value.tzinfo and back.tzinfo:
+        return bool(back.astimezone(UTC) == value.astimezone(UTC))
+    if issubclass(kind, dict):
+        return back.keys() == value.keys() and all(_same(back[key], value[key]) for key in value)
+    if issubclass(kind, list | tuple):
+        return len(back) == len(value) and all(map(_same, back, value))
+    if hasattr(value, "model_dump"):
+        return _same(back.model_dump(), value.model_dump())
+    for declared in ("__struct_fields__", "__dataclass_fields__", "__attrs_attrs__"):
+        names = [getattr(name, "name", name) for name in getattr(value, declared, ())]
+        if names:
+            return all(_same(getattr(back, name), getattr(value, name)) for name in names)
+    return "__eq__" not in _methods(value) or bool(back == value)
 
 
 class Codec:
@@ -72,7 +130,7 @@ class Codec:
     def encode(self, value: Any) -> bytes:
         """The value as JSON. Raises `Invalid` (wrong type) or `TooLarge` (over `max_bytes`)."""
         try:
-            data = self._dump(value)
+            data = b"%b" % self._dump(value)  # msgspec's own bytes hold up to twice their size
             back = self._decode(data)
         except Exception as error:
             raise self._unfit(value, str(error)) from error
@@ -96,7 +154,8 @@ class Codec:
         )
 
     def _incomparable(self, value: Any) -> bool:
-        return self._dump is not _encode or "__eq__" not in _methods(value)
+        """Whether `==` is wrong in saying that the value would be read back otherwise."""
+        return _same(self._decode(self._dump(value)), value)
 
     def decode(self, data: Any) -> Any:
         """The value. Raises `Undecodable`."""
@@ -122,12 +181,13 @@ class Codec:
 class NameCodec:
     """Encodes and decodes what names an entry: text as it is, anything else as compact JSON."""
 
-    __slots__ = ("_decode", "_dump", "field", "kind", "plain")
+    __slots__ = ("_canonical", "_decode", "_dump", "field", "kind", "plain")
 
     def __init__(self, kind: Any, field: str) -> None:
         self.kind = kind
         self.field = field
         self.plain = kind is str
+        self._canonical = kind is int
         try:
             self._dump, self._decode = _functions(kind)
         except Exception as error:
@@ -141,10 +201,14 @@ class NameCodec:
             if self.plain:
                 if not isinstance(value, str):
                     raise TypeError("not text")  # noqa: TRY301  one place translates
-                name, size = value, len(value.encode())
+                name, size = str.__str__(value), len(value.encode())
             else:
                 data = self._dump(value)
-                self._decode(data)
+                back = self._decode(data)
+                if back != value:
+                    raise TypeError("it would be read back otherwise")  # noqa: TRY301  likewise
+                if not self._canonical:  # 1 and 1.0 are one key of floats
+                    data = self._dump(back)
                 name, size = data.decode(), len(data)
         except Exception as error:
             raise Invalid(
@@ -222,8 +286,12 @@ def to_floats(values: Any, dim: int, field: str, dtype: str) -> npt.NDArray[np.f
     import numpy as np
 
     try:
-        array = np.array(values, dtype=dtype)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(values)
+        if given.dtype.kind not in "iuf":
+            raise TypeError(f"{given.dtype} is no type of numbers")  # noqa: TRY301  likewise
+        with np.errstate(over="ignore"):
+            array = np.array(given, dtype=dtype)
+    except (TypeError, ValueError, OverflowError) as error:
         raise Invalid(f"{field}: not an array of numbers: {error}", field=field) from error
     if array.shape != (dim,):
         raise Invalid(

@@ -60,17 +60,17 @@ class Layout(msgspec.Struct, frozen=True):
     ops: int
 
 
-class Cells(msgspec.Struct):
+class Cells(msgspec.Struct, gc=False):
     """One state as read. Whoever receives it must not change `fields` or what is in it."""
 
     revision: Revision
-    fields: Mapping[str, Cell]
+    fields: dict[str, Cell]
     created: float
     updated: float
     """When the last commit was made, epoch seconds by the clock that decides expiry."""
     deadline: float | None
-    now: float
-    """What that clock said at this read."""
+    skew: float = 0.0
+    """By how many seconds that clock is ahead of the caller's."""
     epoch: int = 0
     subject: str | None = None
     source: Literal["store", "cache"] = "store"
@@ -79,7 +79,7 @@ class Cells(msgspec.Struct):
     """Fields that the driver could not read; they are left out of `fields`."""
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The commit stands. `revision` is its own, also when an op id is repeated.
 
     `returned` is what `Commit.returning` asked for, as it stands after the commit (for a repeated

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from holdfast.clock import SystemClock
+from holdfast.errors import Closed
 
 if TYPE_CHECKING:
     import asyncio
@@ -32,12 +33,20 @@ class Portal:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self.closed = False
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """The result of the coroutine, run in the portal's loop. Starts the thread if need be."""
         import asyncio
 
         with self._lock:
+            if self.closed or threading.current_thread() is self._thread:
+                coroutine.close()
+                if self.closed:
+                    raise Closed("the store is closed")
+                raise RuntimeError(
+                    "a function run by `transact` cannot call its own store synchronously"
+                )
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(
@@ -47,10 +56,14 @@ class Portal:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     def close(self) -> None:
-        """The thread has ended."""
+        """The thread has ended, and so has what it had begun. Closing twice is fine."""
+        import asyncio
+
         with self._lock:
+            self.closed = True
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
+            asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()

@@ -122,3 +122,29 @@ class NotAStore(HoldfastError, ValueError):
     """What was opened is no holdfast store, or one of a newer version; it was left untouched."""
 
     code = "not_a_store"
+
+
+class Tampered(HoldfastError, ValueError):
+    """A token cannot be trusted: altered, cut, moved from elsewhere, of an unknown key, or dated in
+    the future. What it holds was not looked at.
+    """
+
+    code = "tampered"
+
+
+class Stale(HoldfastError, ValueError):
+    """A token is genuine, but newer ones were issued since, or what vouches for it is gone."""
+
+    code = "stale"
+
+
+class Revoked(HoldfastError, ValueError):
+    """A token is genuine, but its session, or everything issued so early, was revoked."""
+
+    code = "revoked"
+
+
+class Newer(HoldfastError, ValueError):
+    """A token was written by a newer version of the class, which this one cannot read."""
+
+    code = "newer"

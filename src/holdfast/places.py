@@ -12,9 +12,13 @@ from holdfast.errors import ConfigError
 PLACES: dict[str, str] = {
     "memory": "holdfast.drivers.memory:from_url",
     "sqlite": "holdfast.drivers.sqlite:from_url",
+    "token": "holdfast.drivers.token:from_url",
 }
 """Scheme → `module:function(SplitResult, settings) -> Driver`. Others add theirs as entry points of
 the group `holdfast.drivers`."""
+
+WITHIN: dict[str, tuple[str, ...]] = {"token": ("marks", "spill")}
+"""Scheme → settings that are places themselves: a URL there is opened to a driver."""
 
 
 def open_driver(url: str, **settings: object) -> Driver:
@@ -24,8 +28,11 @@ def open_driver(url: str, **settings: object) -> Driver:
     """
     from urllib.parse import parse_qsl, urlsplit  # slow to import, and only needed here
 
-    parts = urlsplit(url)
-    if not parts.scheme or "://" not in url:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"not a place: {error}", field="url", found=url) from error
+    if not parts.scheme or ("://" not in url and parts.scheme not in WITHIN):
         raise ConfigError(
             f"not a place: {url!r}; say e.g. sqlite:///state.db", field="url", found=url
         )
@@ -34,7 +41,13 @@ def open_driver(url: str, **settings: object) -> Driver:
     twice = [name for name in query if name in settings or sum(n == name for n, _ in found) > 1]
     if twice:
         raise ConfigError(f"{parts.scheme}: {twice[0]} is given twice", field=twice[0])
-    return _factory(parts.scheme)(parts, query | settings)
+    factory = _factory(parts.scheme)
+    given = query | settings
+    for name in WITHIN.get(parts.scheme, ()):
+        within = given.get(name)
+        if isinstance(within, str):
+            given[name] = open_driver(within)
+    return factory(parts, given)
 
 
 def _factory(scheme: str) -> Callable[..., Driver]:

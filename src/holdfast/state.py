@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from holdfast.changes import (
     ABSENT,
+    Append,
     Cell,
     Change,
-    Draft,
     Drop,
     Entries,
     Items,
@@ -57,6 +57,7 @@ class Home:
 
 
 _NOWHERE: Final = Home(SystemClock())
+_NONE_OWN: Final[list[str]] = []
 _ALL_READ: Final[frozenset[str]] = frozenset()
 
 
@@ -78,7 +79,7 @@ class Meta(msgspec.Struct):
     """`ABSENT` if there was no such state."""
     exists: bool
     age: float
-    """Seconds since the last commit when it was read; 0 if absent."""
+    """Seconds since its last commit, as of now; 0 if absent."""
     created: float | None
     updated: float | None
     expires: float | None
@@ -121,10 +122,11 @@ class Schema:
         self.fields = fields
         self.ttl = ttl
         self.max_age = max_age
+        self.limit_bytes = limit_bytes
         self.renew = (ttl, max_age) if renew_on_read else None
         self.ops = ops
-        self.makes = frozenset((f.stored, make) for f in fields.values() for make in f.makes)
-        self.makes |= {(old, Drop) for f in fields.values() for old in f.older}
+        self.makes: dict[str, frozenset[type]] = {f.stored: f.makes for f in fields.values()}
+        self.makes |= {old: frozenset({Drop}) for f in fields.values() for old in f.older}
         self.versioned = [field for field in fields.values() if field.older]
         self.bases = {field.stored.partition("@")[0]: field for field in fields.values()}
         taken: set[str] = set()
@@ -150,21 +152,28 @@ class Schema:
         fields = tuple(field.layout() for field in self.fields.values())
         return Layout(self.kind, fields, self.ops)
 
-    def changes(self, edits: Iterable[Edit], now: float) -> tuple[Change, ...]:
+    def changes(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
         """The changes of the edits. Raises `Invalid` if one is not of this class's fields."""
-        changes: list[Change] = []
         makes = self.makes
+        try:
+            for edit in edits:
+                if edit.__class__ not in makes[cast("Change", edit).field]:
+                    raise self._foreign(edit)
+        except (AttributeError, KeyError, TypeError):
+            return self._expanded(edits, now)
+        return cast("tuple[Change, ...]", edits)
+
+    def _expanded(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
+        """The same where there are `Edits` among them, or what is no edit at all."""
+        changes: list[Change] = []
         for edit in edits:
             if isinstance(edit, Edits):
                 changes += edit.at(now)
             else:
                 changes.append(edit)
-        try:
-            for change in changes:
-                if (change.field, change.__class__) not in makes:
-                    raise self._foreign(change)
-        except AttributeError:
-            raise self._foreign(changes) from None
+        for change in changes:
+            if change.__class__ not in self.makes.get(getattr(change, "field", ""), ()):
+                raise self._foreign(change)
         return tuple(changes)
 
     def _foreign(self, change: object) -> Invalid:
@@ -205,7 +214,7 @@ class Schema:
             stored += (field.stored, *field.older)
         return tuple(stored)
 
-    def upgraded(self, cells: Mapping[str, Cell]) -> Mapping[str, Cell]:
+    def upgraded(self, cells: dict[str, Cell]) -> dict[str, Cell]:
         """The cells with the values of older versions brought up to the newest."""
         out = dict(cells)
         for field in self.versioned:
@@ -231,10 +240,7 @@ def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cel
         if not isinstance(raw, bytes):
             return b""  # not JSON: reported when it is decoded
         try:
-            value = msgspec.json.decode(raw)
-            for number in range(version, field.version):
-                value = field.upcast[number](value)
-            return msgspec.json.encode(value)
+            return msgspec.json.encode(field.upcasted(msgspec.json.decode(raw), version))
         except Exception:  # noqa: BLE001  it stays as it is and is reported when it is decoded
             return raw
 
@@ -254,7 +260,12 @@ class _StateType(type):
         mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any
     ) -> _StateType:
         namespace.setdefault("__slots__", ())
-        return super().__new__(mcs, name, bases, namespace, **options)
+        try:
+            return super().__new__(mcs, name, bases, namespace, **options)
+        except RuntimeError as error:  # so Python 3.11 wraps what `__set_name__` raises
+            if isinstance(error.__cause__, SchemaError):
+                raise error.__cause__ from None
+            raise
 
     @property
     def max_bytes(cls) -> int:
@@ -275,7 +286,8 @@ class State(metaclass=_StateType):
     * `ops`: how many op ids a state remembers (default 128).
     * `limit_bytes`: the most that `max_bytes`, the worst case by its bounds, may be (64 MiB).
 
-    Raises `SchemaError` when the class is defined if any of that cannot be.
+    A subclass of a subclass inherits them, the kind aside, as it does the fields. Raises
+    `SchemaError` when the class is defined if any of that cannot be.
 
     An instance is a snapshot: it shows what was read and at once what you do to it, and keeps what
     you did as changes in `pending`, to be committed as one. An instance made by calling the class
@@ -285,9 +297,9 @@ class State(metaclass=_StateType):
     __slots__ = (
         "_cells",
         "_corrupted",
-        "_draft",
         "_home",
         "_key",
+        "_own",
         "_seen",
         "_source",
         "_todo",
@@ -296,8 +308,8 @@ class State(metaclass=_StateType):
     __schema__: ClassVar[Schema]
 
     _cells: Cells | None
-    _seen: Mapping[str, Cell]
-    _draft: Draft | None
+    _seen: dict[str, Cell]
+    _own: list[str]
     _todo: list[Change]
     _home: Home
     _key: Key
@@ -309,29 +321,39 @@ class State(metaclass=_StateType):
         cls,
         *,
         ttl: Any = _UNSAID,
-        max_age: Any = None,
-        renew_on_read: bool = False,
+        max_age: Any = _UNSAID,
+        renew_on_read: bool | None = None,
         kind: str | None = None,
-        ops: int = OPS,
-        limit_bytes: int | str = LIMIT_BYTES,
+        ops: int | None = None,
+        limit_bytes: int | str | None = None,
         **rest: Any,
     ) -> None:
         super().__init_subclass__(**rest)
         inherited: Schema | None = getattr(cls, "__schema__", None)
+        if inherited is not None:
+            ttl = inherited.ttl if ttl is _UNSAID else ttl
+            max_age = inherited.max_age if max_age is _UNSAID else max_age
+            renew_on_read = inherited.renew is not None if renew_on_read is None else renew_on_read
+            ops = inherited.ops if ops is None else ops
+            limit_bytes = inherited.limit_bytes if limit_bytes is None else limit_bytes
         fields: dict[str, Field[Any]] = {}
         for base in reversed(cls.__mro__):
-            fields |= {n: f for n, f in vars(base).items() if isinstance(f, Field)}
+            for name, value in vars(base).items():
+                if isinstance(value, Field):
+                    fields[name] = value
+                else:
+                    fields.pop(name, None)
         for name in fields:
             if name in _RESERVED or name.startswith("_"):
                 raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
-        if ttl is _UNSAID and inherited is None:
+        if ttl is _UNSAID:
             raise SchemaError(
                 f"{cls.__name__}: say ttl=timedelta(…), or ttl=None to keep it for ever"
             )
         try:
-            seconds = inherited.ttl if ttl is _UNSAID and inherited else forever_or_duration(ttl)
-            oldest = forever_or_duration(max_age)
-            limit = size(limit_bytes)
+            seconds = forever_or_duration(ttl)
+            oldest = None if max_age is _UNSAID else forever_or_duration(max_age)
+            limit = LIMIT_BYTES if limit_bytes is None else size(limit_bytes)
         except ValueError as error:
             raise SchemaError(f"{cls.__name__}: {error}") from error
         cls.__schema__ = Schema(
@@ -340,41 +362,58 @@ class State(metaclass=_StateType):
             fields,
             seconds,
             oldest,
-            renew_on_read,
-            positive(ops, "ops"),
+            bool(renew_on_read),
+            OPS if ops is None else positive(ops, "ops"),
             limit,
         )
 
     def __init__(self) -> None:
         if type(self) is State:
             raise SchemaError("State is to be subclassed")
-        _fill(self, ("", "", ""), None, _NOWHERE, _ALL_READ, "new")
+        self._key = ("", "", "")
+        self._cells = None
+        self._home = _NOWHERE
+        self._unread = _ALL_READ
+        self._source = "new"
+        self._own = _NONE_OWN
+        self._corrupted = None
+        self._todo = []
+        self._seen = {}
 
     # ------------------------------------------------------------------------------ for the fields
 
     def _cell_entries(self, field: str) -> Entries:
         cell = self._seen.get(field)
         if isinstance(cell, dict):
+            if self._unread:
+                self._was_read(field)
             return cell
         if cell is None:
             self._was_read(field)
         else:
-            self._corrupt(field, "", b"", "a list where entries should be")
+            self._corrupt(self._field_name(field), "", b"", "a list where entries should be")
         return _NO_ENTRIES
 
     def _cell_items(self, field: str) -> Items:
         cell = self._seen.get(field)
         if isinstance(cell, Items):
+            if self._unread:
+                self._was_read(field)
             return cell
         if cell is None:
             self._was_read(field)
         else:
-            self._corrupt(field, "", b"", "entries where a list should be")
+            self._corrupt(self._field_name(field), "", b"", "entries where a list should be")
         return _NO_ITEMS
 
     def _was_read(self, field: str) -> None:
         if field in self._unread:
-            raise Invalid(f"{field}: was not among the fields asked for", field=field)
+            name = self._field_name(field)
+            raise Invalid(f"{name}: was not among the fields asked for", field=name)
+
+    def _field_name(self, stored: str) -> str:
+        field = type(self).__schema__.bases.get(stored.partition("@")[0])
+        return stored if field is None else field.name
 
     def _now(self) -> float:
         return self._home.clock.now()
@@ -389,18 +428,26 @@ class State(metaclass=_StateType):
 
     def _record(self, edit: Edit) -> None:
         changes = type(self).__schema__.changes((edit,), self._home.clock.now())
-        draft = self._draft
-        if draft is None:
-            draft = self._draft = Draft(self._seen)
-            self._seen = draft.cells
-        draft.begin()
+        # One change leaves nothing behind when it is refused; several are tried on a copy.
+        own = self._own if self._todo and len(changes) == 1 else []
+        cells = self._seen if own is self._own else dict(self._seen)
         try:
             for change in changes:
-                change.into(draft)
+                if isinstance(change, Append) and change.field not in own:
+                    self._fork(cells, change.field, own)
+                change.into(cells, own)
         except Refusal as refusal:
-            draft.undo()
             raise refused(type(self).__schema__, self._key, refusal) from None
+        self._seen = cells
+        self._own = own
         self._todo.extend(changes)
+
+    def _fork(self, cells: dict[str, Cell], field: str, own: list[str]) -> None:
+        """Part from the list that the store goes on appending to."""
+        cell = cells.get(field)
+        if isinstance(cell, Items):
+            cells[field] = cell.fork()
+            own.append(field)
 
     def _revision(self) -> Revision:
         return ABSENT if self._cells is None else self._cells.revision
@@ -443,7 +490,7 @@ class State(metaclass=_StateType):
             id=self._key[2],
             revision=cells.revision,
             exists=True,
-            age=max(0.0, cells.now - cells.updated),
+            age=max(0.0, self._now() + cells.skew - cells.updated),
             created=cells.created,
             updated=cells.updated,
             expires=cells.deadline,
@@ -461,6 +508,23 @@ class State(metaclass=_StateType):
         fields = type(self).__schema__.fields.items()
         return {n: field.to_json(self) for n, field in fields if field.stored not in self._unread}
 
+    def __copy__(self) -> Self:
+        """The same snapshot with the same changes pending; from here on they differ."""
+        new = type(self).__new__(type(self))
+        for name in State.__slots__:
+            setattr(new, name, getattr(self, name))
+        new._seen = {
+            name: cell.fork() if isinstance(cell, Items) else cell.copy()
+            for name, cell in self._seen.items()
+        }
+        new._own = []
+        new._todo = self._todo.copy()
+        new._corrupted = self._corrupted and self._corrupted.copy()
+        return new
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        return self.__copy__()  # what they share from here on is never changed
+
     def __repr__(self) -> str:
         fields = ", ".join(
             f"{name}={getattr(self, name)!r}"
@@ -473,27 +537,7 @@ class State(metaclass=_StateType):
 S = TypeVar("S", bound=State)
 
 
-def _fill(
-    state: State,
-    key: Key,
-    cells: Cells | None,
-    home: Home,
-    unread: frozenset[str],
-    source: Source,
-) -> None:
-    state._key = key
-    state._cells = cells
-    state._home = home
-    state._unread = unread
-    state._source = source
-    state._draft = None
-    state._corrupted = None
-    state._todo = []
-    if cells is None:
-        state._seen = {}
-    else:
-        schema = type(state).__schema__
-        state._seen = schema.upgraded(cells.fields) if schema.versioned else cells.fields
+_bare = object.__new__
 
 
 def snapshot(
@@ -501,13 +545,24 @@ def snapshot(
     key: Key,
     cells: Cells | None,
     home: Home,
-    *,
     unread: frozenset[str] = _ALL_READ,
     source: Source = "store",
 ) -> S:
     """An instance that shows these cells; `unread` names those that were not asked for."""
-    state = cls.__new__(cls)
-    _fill(state, key, cells, home, unread, source)
+    state = _bare(cls)
+    state._key = key
+    state._cells = cells
+    state._home = home
+    state._unread = unread
+    state._source = source
+    state._own = _NONE_OWN
+    state._corrupted = None
+    state._todo = []
+    if cells is None:
+        state._seen = {}
+    else:
+        schema = cls.__schema__
+        state._seen = schema.upgraded(cells.fields) if schema.versioned else cells.fields
     return state
 
 
@@ -518,6 +573,7 @@ def refused(schema: Schema, key: Key, why: Refusal | Refused) -> HoldfastError:
     error, message = {
         "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
         "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
+        "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
     }.get(why.reason, (Corrupted, f"{why.found} is stored where {why.limit} was expected"))
     return error(f"{name}: {message}", key=key, field=name, expected=why.limit, found=why.found)
 

@@ -1,5 +1,8 @@
 """States in the memory of this process: for development, tests and the lowest latency.
 
+A state's cells are replaced whole by each commit and never change once somebody has read them, so
+reading copies nothing. Only a large field that nobody has read since is changed in place.
+
 Nothing is ever scanned. A state that expires sits in the *bucket* of the second in which its
 deadline was when it got there; renewals do not move it. When a bucket comes due, a few of its keys
 are looked at with each call: those renewed meanwhile go to their new bucket, the others go. The
@@ -13,20 +16,24 @@ import heapq
 import math
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, cast
 from urllib.parse import SplitResult
+
+import msgspec
 
 from holdfast.changes import (
     ABSENT,
+    EVERYTHING,
     PRESENT,
     Cell,
     Commit,
-    Draft,
+    Entries,
     Items,
     Key,
     Refusal,
     Revision,
+    Scalar,
     Want,
     deadline,
     new_incarnation,
@@ -48,7 +55,10 @@ from holdfast.settings import Settings, size
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values (measured)."""
 
-SWEPT_PER_CALL = 8
+LARGE_ENTRIES = 64
+"""A field of more entries than this is not copied for each commit."""
+
+SWEPT_PER_CALL = 4
 NEVER = math.inf
 SETTINGS = Settings(
     "memory",
@@ -56,33 +66,51 @@ SETTINGS = Settings(
 )
 
 
+_ABSENT = Cells(ABSENT, {}, 0.0, 0.0, None)
+
+
+class _Private(dict[str, Scalar]):
+    """The entries of a large field that no reader has: changed in place, and taken back by `undo`."""
+
+    __slots__ = ("_log",)
+
+    def __init__(self, entries: Entries) -> None:
+        super().__init__(entries)
+        self._log: list[tuple[str, Scalar | None]] = []
+
+    def __setitem__(self, entry: str, value: Scalar) -> None:
+        self._log.append((entry, self.get(entry)))
+        super().__setitem__(entry, value)
+
+    def __delitem__(self, entry: str) -> None:
+        self._log.append((entry, self[entry]))
+        super().__delitem__(entry)
+
+    def begin(self) -> None:
+        self._log.clear()
+
+    def undo(self) -> None:
+        for entry, old in reversed(self._log):
+            if old is None:
+                super().pop(entry, None)
+            else:
+                super().__setitem__(entry, old)
+        self._log.clear()
+
+
 class _Slot:
-    """A stored state."""
+    """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
 
-    __slots__ = (
-        "bucket",
-        "created",
-        "deadline",
-        "draft",
-        "epoch",
-        "incarnation",
-        "number",
-        "ops",
-        "subject",
-        "updated",
-    )
+    __slots__ = ("bucket", "cells", "nbytes", "ops", "private")
 
-    def __init__(self, now: float) -> None:
-        self.incarnation = new_incarnation()
-        self.number = 0
-        self.created = now
-        self.updated = now
-        self.deadline = NEVER
+    cells: Cells
+
+    def __init__(self) -> None:
         self.bucket = NEVER
-        self.epoch = 0
-        self.subject: str | None = None
+        self.nbytes = 0
         self.ops: dict[str, int] | None = None
-        self.draft = Draft({}, sole=True)
+        self.private: tuple[str, ...] = ()
+        """Fields whose entries are `_Private`."""
 
 
 class MemoryDriver(Driver):
@@ -97,6 +125,7 @@ class MemoryDriver(Driver):
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
         self._budget = max_bytes
         self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
         self._slots: dict[Key, _Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
         self._buckets: dict[float, list[Key]] = {}
@@ -110,154 +139,188 @@ class MemoryDriver(Driver):
     # ------------------------------------------------------------------------------------- reading
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if len(keys) == 1 and now < self._due and want is EVERYTHING:
+            # No lock: a slot's cells are replaced whole, and `private` is set before they are.
+            slot = self._slots.get(keys[0])
+            if slot is not None:
+                cells = slot.cells
+                if not slot.private:
+                    until = cells.deadline
+                    return [cells] if until is None or now < until else [None]
         with self._lock:
             if now >= self._due:
                 self._sweep(now)
-            if len(keys) == 1:
-                return [self._read(keys[0], want, now)]
             return [self._read(key, want, now) for key in keys]
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
         slot = self._slots.get(key)
-        if slot is None or now >= slot.deadline:
+        if slot is None:
+            return None
+        until = slot.cells.deadline
+        if until is not None and now >= until:
             return None
         if want.renew is not None:
-            self._renew(key, slot, deadline(slot.created, now, *want.renew))
-        return self._cells(slot, want, now)
+            self._renew(key, slot, deadline(slot.cells.created, now, *want.renew))
+        return self._shared(slot, want)
 
-    def _cells(self, slot: _Slot, want: Want, now: float) -> Cells:
-        draft = slot.draft
-        fields: dict[str, Cell]
+    def _shared(self, slot: _Slot, want: Want) -> Cells:
+        """The cells as a reader may have them: no commit changes them from now on."""
+        cells = slot.cells
+        if slot.private:
+            slot.private = ()
         if want.fields is None and want.tail is None:
-            fields = draft.cells.copy()
-            draft.owned.clear()
-        else:
-            fields = self._some(draft, want)
-        until = slot.deadline
-        return Cells(
-            Revision(slot.incarnation, slot.number),
-            fields,
-            slot.created,
-            slot.updated,
-            None if until is NEVER else until,
-            now,
-            slot.epoch,
-            slot.subject,
-        )
-
-    def _some(self, draft: Draft, want: Want) -> dict[str, Cell]:
+            return cells
         fields: dict[str, Cell] = {}
-        for name in draft.cells if want.fields is None else want.fields:
-            cell = draft.cells.get(name)
+        for name in cells.fields if want.fields is None else want.fields:
+            cell = cells.fields.get(name)
             if isinstance(cell, Items):
                 tail = want.tail_of(name)
                 fields[name] = cell if tail is None else cell.tail(tail)
             elif cell is not None:
                 fields[name] = cell
-                if name in draft.owned:
-                    draft.owned.remove(name)
-        return fields
+        return msgspec.structs.replace(cells, fields=fields)
 
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        with self._lock:
+        self._acquire()  # `with` takes twice as long
+        try:
             if now >= self._due:
                 self._sweep(now)
             if len(commits) == 1:
                 return [self._commit(commits[0], now)]
             return [self._commit(commit, now) for commit in commits]
+        finally:
+            self._release()
 
-    def _commit(  # noqa: C901, PLR0911, PLR0912  the contract's steps, without the cost of calls
+    def _commit(  # noqa: C901, PLR0911, PLR0912, PLR0915  the contract's steps, without the cost of calls
         self, commit: Commit, now: float
     ) -> Outcome:
         key = commit.key
         slot = self._slots.get(key)
-        if slot is not None and now >= slot.deadline:
-            self._remove(key, slot)
-            self._expired += 1
-            slot = None
-        if slot is not None:
-            if commit.op and slot.ops is not None and commit.op in slot.ops:
-                first = Revision(slot.incarnation, slot.ops[commit.op])
-                return Written(first, self._returned(commit, slot, now), repeated=True)
-            if commit.epoch < slot.epoch:
-                return FencedOff(slot.epoch)
-        expect = commit.expect
-        if expect is not None:
-            stands = ABSENT if slot is None else Revision(slot.incarnation, slot.number)
-            if (stands == ABSENT) if expect == PRESENT else (stands != expect):
-                return Conflicted(stands)
-        if commit.erase:
-            if slot is None:
-                return Written(ABSENT)
-            self._remove(key, slot)
-            return Written(Revision(slot.incarnation, slot.number))
-        new = slot is None
         if slot is None:
-            slot = _Slot(now)
-        draft = slot.draft
-        before = draft.nbytes
-        draft.begin()
+            cells = _ABSENT
+        else:
+            cells = slot.cells
+            if cells.deadline is not None and now >= cells.deadline:
+                self._remove(key, slot)
+                self._expired += 1
+                slot = None
+                cells = _ABSENT
+            elif commit.op and slot.ops is not None and commit.op in slot.ops:
+                first = Revision(cells.revision.incarnation, slot.ops[commit.op])
+                want = commit.returning
+                return Written(first, None if want is None else self._shared(slot, want), True)
+        if commit.epoch < cells.epoch:
+            return FencedOff(cells.epoch)
+        revision = cells.revision
+        expect = commit.expect
+        if expect is not None and (revision == ABSENT if expect == PRESENT else revision != expect):
+            return Conflicted(revision)
+        if commit.erase:
+            if slot is not None:
+                self._remove(key, slot)
+            return Written(revision)
+
+        fields = cells.fields.copy()
+        own: list[str] = []
+        if slot is not None and slot.private:
+            own += slot.private
+            self._begin(slot)
+        growth = 0
         try:
             for change in commit.changes:
-                change.into(draft)
+                growth += change.into(fields, own)
         except Refusal as refusal:
-            draft.undo()
+            if slot is not None and slot.private:
+                self._undo(slot)
             return Refused(refusal.field, refusal.reason, refusal.limit, refusal.found)
-        slot.number += 1
-        slot.updated = now
-        slot.epoch = commit.epoch
-        if commit.op:
-            self._remember(slot, commit)
-        if new:
-            self._slots[key] = slot
-            self._nbytes += STATE_BYTES + len(key[2])
-            listing = self._listings.get(key[:2])
-            if listing is not None:
-                listing.added.append(key[2])
+
+        new = slot is None
+        if slot is None:
+            slot = self._born(key)
+            created = now
+            revision = Revision(new_incarnation(), 1)
+        else:
+            created = cells.created
+            revision = Revision(revision.incarnation, revision.number + 1)
         ttl = commit.ttl
         if commit.max_age is None:
             until = None if ttl is None else now + ttl
         else:
-            until = deadline(slot.created, now, ttl, commit.max_age)
-        self._renew(key, slot, until, new=new)
+            until = deadline(created, now, ttl, commit.max_age)
+        subject = cells.subject
         if commit.subject is not None:
-            self._index(key, slot, commit.subject)
-        self._nbytes += draft.nbytes - before
+            subject = self._about(key, subject, commit.subject)
+        slot.nbytes += growth
+        self._nbytes += growth
+        for name in own:
+            if len(fields.get(name, ())) > LARGE_ENTRIES:
+                self._keep_private(slot, fields, own)
+                break
+        slot.cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
+        if new or (until is not None and until < slot.bucket - 1):
+            self._put_in_bucket(key, slot)
+        if commit.op:
+            self._remember(slot, commit)
         if self._nbytes > self._budget:
             self._evict(key, now)
-        revision = Revision(slot.incarnation, slot.number)
         if commit.returning is None:
             return Written(revision)
-        return Written(revision, self._cells(slot, commit.returning, now))
+        return Written(revision, self._shared(slot, commit.returning))
 
-    def _returned(self, commit: Commit, slot: _Slot, now: float) -> Cells | None:
-        return None if commit.returning is None else self._cells(slot, commit.returning, now)
-
-    def _remove(self, key: Key, slot: _Slot) -> None:
-        del self._slots[key]
-        self._nbytes -= STATE_BYTES + len(key[2]) + slot.draft.nbytes
-        self._unindex(key, slot)
+    def _born(self, key: Key) -> _Slot:
+        slot = self._slots[key] = _Slot()
+        slot.nbytes = STATE_BYTES + len(key[2])
+        self._nbytes += slot.nbytes
         listing = self._listings.get(key[:2])
         if listing is not None:
-            listing.removed += 1
+            listing.added.append(key[2])
+        return slot
+
+    def _begin(self, slot: _Slot) -> None:
+        for name in slot.private:
+            cast("_Private", slot.cells.fields[name]).begin()
+
+    def _undo(self, slot: _Slot) -> None:
+        for name in slot.private:
+            cast("_Private", slot.cells.fields[name]).undo()
+
+    def _keep_private(self, slot: _Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
+        """Let large fields that were just copied be changed in place until somebody reads them."""
+        private: list[str] = []
+        for name in own:
+            cell = fields.get(name)
+            if isinstance(cell, dict) and len(cell) > LARGE_ENTRIES and name not in private:
+                private.append(name)
+                if not isinstance(cell, _Private):
+                    fields[name] = _Private(cell)
+        slot.private = tuple(private)
 
     def _remember(self, slot: _Slot, commit: Commit) -> None:
         if slot.ops is None:
             slot.ops = {}
-        slot.ops[commit.op] = slot.number
-        if len(slot.ops) > commit.ops:
+        slot.ops[commit.op] = slot.cells.revision.number
+        while len(slot.ops) > commit.ops:
             del slot.ops[next(iter(slot.ops))]
 
-    def _index(self, key: Key, slot: _Slot, subject: str) -> None:
-        self._unindex(key, slot)
-        slot.subject = subject
-        self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+    def _remove(self, key: Key, slot: _Slot) -> None:
+        del self._slots[key]
+        self._nbytes -= slot.nbytes
+        self._unindex(key, slot.cells.subject)
+        listing = self._listings.get(key[:2])
+        if listing is not None:
+            listing.removed += 1
 
-    def _unindex(self, key: Key, slot: _Slot) -> None:
-        if slot.subject is not None:
-            index = (key[0], key[1], slot.subject)
+    def _about(self, key: Key, old: str | None, subject: str) -> str:
+        if subject != old:
+            self._unindex(key, old)
+            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+        return subject
+
+    def _unindex(self, key: Key, subject: str | None) -> None:
+        if subject is not None:
+            index = (key[0], key[1], subject)
             keys = self._subjects[index]
             del keys[key]
             if not keys:
@@ -265,20 +328,14 @@ class MemoryDriver(Driver):
 
     # ------------------------------------------------------------------------------ expiry, eviction
 
-    def _renew(
-        self,
-        key: Key,
-        slot: _Slot,
-        until: float | None,
-        *,
-        new: bool = False,
-    ) -> None:
-        slot.deadline = until = NEVER if until is None else until
-        if new or until < slot.bucket - 1:
+    def _renew(self, key: Key, slot: _Slot, until: float | None) -> None:
+        slot.cells = msgspec.structs.replace(slot.cells, deadline=until)
+        if until is not None and until < slot.bucket - 1:
             self._put_in_bucket(key, slot)
 
     def _put_in_bucket(self, key: Key, slot: _Slot) -> None:
-        number = slot.bucket = NEVER if slot.deadline is NEVER else math.floor(slot.deadline) + 1
+        until = slot.cells.deadline
+        number = slot.bucket = NEVER if until is None else math.floor(until) + 1
         bucket = self._buckets.get(number)
         if bucket is None:
             self._buckets[number] = [key]
@@ -308,7 +365,7 @@ class MemoryDriver(Driver):
             if found is None:
                 continue
             key, slot = found
-            if now >= slot.deadline:
+            if _expired(slot, now):
                 self._remove(key, slot)
                 self._expired += 1
             else:
@@ -324,11 +381,11 @@ class MemoryDriver(Driver):
             key, slot = found
             if key == spared:
                 kept = slot
-            elif slot.deadline is not NEVER and slot.deadline >= slot.bucket:
+            elif (slot.cells.deadline or 0.0) >= slot.bucket:
                 self._put_in_bucket(key, slot)  # renewed since it got here
             else:
                 self._remove(key, slot)
-                if now >= slot.deadline:
+                if _expired(slot, now):
                     self._expired += 1
                 else:
                     self._evicted += 1
@@ -366,7 +423,7 @@ class MemoryDriver(Driver):
             live = tuple(
                 key
                 for key in keys
-                if (slot := self._slots.get(key)) is not None and now < slot.deadline
+                if (slot := self._slots.get(key)) is not None and not _expired(slot, now)
             )
         return Page(live, "+" + page[-1] if more else None)
 
@@ -413,6 +470,11 @@ class _Listing:
                     self._ids.insert(at, name)
         self.added = []
         return self._ids
+
+
+def _expired(slot: _Slot, now: float) -> bool:
+    until = slot.cells.deadline
+    return until is not None and now >= until
 
 
 def _after(cursor: str | None) -> str | None:

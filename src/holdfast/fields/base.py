@@ -140,6 +140,8 @@ class Field(Generic[V]):
         return self if obj is None else self.view(obj)
 
     def __set__(self, obj: Snapshot, value: Any) -> None:
+        if getattr(value, "_field", None) is self and getattr(value, "_state", None) is obj:
+            return  # the end of `state.tags |= …`: the view has recorded it
         raise AttributeError(f"{self.name} is changed through its methods, not assigned to")
 
     @abstractmethod
@@ -163,6 +165,12 @@ class Field(Generic[V]):
     def operations(self) -> dict[str, Operation]:
         """What can be done to it from JSON, by name."""
         raise NotImplementedError
+
+    def upcasted(self, value: Any, version: int) -> Any:
+        """The JSON value of an older version as one of this version."""
+        for number in range(version, self.version):
+            value = self.upcast[number](value)
+        return value
 
     # --------------------------------------------------------------------------------- what it costs
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSet
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
 from holdfast.changes import Add, Drop, Put, Scalar
 from holdfast.codec import MAX_ENTRY_BYTES, Codec, NameCodec, Undecodable
+from holdfast.errors import SchemaError
 from holdfast.fields.base import (
     NUMBER_BYTES,
     VALUE_BYTES,
@@ -41,7 +42,7 @@ class _Entries(Field[View], Generic[View, K]):
         super().__init__(**options)
         self._names_type = names
         self.keep = positive(keep, "keep")
-        self.max_bytes = max_bytes
+        self.max_bytes = positive(max_bytes, "max_bytes")
 
     def ready(self) -> None:
         self._names = NameCodec(self._names_type, self.name)
@@ -158,7 +159,10 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
 
 
 class MapView(MutableMapping[K, V]):
-    """A map as read, with this state's own changes; what is set or deleted is recorded."""
+    """A map as read, with this state's own changes; what is set or deleted is recorded.
+
+    An entry that cannot be decoded counts in `len`, and can be deleted; else it is as if absent.
+    """
 
     __slots__ = ("_field", "_state")
 
@@ -167,7 +171,10 @@ class MapView(MutableMapping[K, V]):
         self._state = state
 
     def __getitem__(self, key: K) -> V:
-        entry = self._field._names.encode(key)
+        try:
+            entry = self._field._names.encode(key)
+        except ValueError as error:
+            raise KeyError(key) from error
         raw = self._state._cell_entries(self._field.stored).get(entry)
         found = None if raw is None else self._field.decode(self._state, entry, raw)
         if found is None:
@@ -178,22 +185,33 @@ class MapView(MutableMapping[K, V]):
         self._state._record(self._field.put(key, value))
 
     def __delitem__(self, key: K) -> None:
-        if key not in self:
+        entry = self._field._names.encode(key)
+        if entry not in self._state._cell_entries(self._field.stored):
             raise KeyError(key)
         self._state._record(self._field.drop(key))
 
     def __contains__(self, key: object) -> bool:
         try:
-            entry = self._field._names.encode(key)
-        except ValueError:
+            self[key]  # type: ignore[index]  # pyright: ignore[reportArgumentType]
+        except KeyError:
             return False
-        return entry in self._state._cell_entries(self._field.stored)
+        return True
 
     def __iter__(self) -> Iterator[K]:
-        return iter([key for key, _, _ in self._field.read_entries(self._state)])
+        return iter(
+            [
+                key
+                for key, entry, raw in self._field.read_entries(self._state)
+                if self._field.decode(self._state, entry, raw) is not None
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self._state._cell_entries(self._field.stored))
+
+    def __ior__(self, values: Mapping[K, V]) -> Self:
+        self.update(values)
+        return self
 
     def clear(self) -> None:
         self._state._record(self._field.clear())
@@ -234,6 +252,7 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
 
     field: ClassVar = "set"
     makes: ClassVar = frozenset({Put, Drop})
+    raw: ClassVar = True
 
     def __init__(self, members: TypeForm[T], *, keep: int, **options: Any) -> None:
         super().__init__(members, keep=keep, max_bytes=1, **options)
@@ -326,6 +345,8 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         self, keys: TypeForm[K], number: type[int | float] = int, *, keep: int, **options: Any
     ) -> None:
         super().__init__(keys, keep=keep, max_bytes=NUMBER_BYTES, **options)
+        if number not in (int, float):
+            raise SchemaError(f"a tally counts in int or float, not {number!r}")
         self.number = number
 
     def view(self, state: Snapshot) -> TallyView[K]:

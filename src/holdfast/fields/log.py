@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import msgspec
 
@@ -36,7 +36,7 @@ class _List(Field[View]):
     def __init__(self, keep: int, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
         self.keep = positive(keep, "keep")
-        self.max_bytes = max_bytes
+        self.max_bytes = positive(max_bytes, "max_bytes")
 
     def clear(self) -> Edit:
         """The list is empty."""
@@ -123,18 +123,24 @@ class LogView(Sequence[T]):
     @overload
     def __getitem__(self, index: slice) -> list[T]: ...
     def __getitem__(self, index: int | slice) -> T | list[T]:
+        items = self._items()
         if isinstance(index, slice):
-            return list(self._decoded(self._items()[index], index.indices(len(self))[0]))
-        found = decoded(self._state, self._field, index, self._items()[index], self._field.decode)
+            return list(self._decoded(items[index], range(*index.indices(len(items)))))
+        at = index if index >= 0 else index + len(items)
+        found = decoded(self._state, self._field, at, items[index], self._field.decode)
         if found is None:
             raise IndexError(index)
         return cast("T", found[0])
 
     def __iter__(self) -> Iterator[T]:
-        return iter(list(self._decoded(self._items(), 0)))
+        items = self._items()
+        return iter(list(self._decoded(items, range(len(items)))))
 
-    def _decoded(self, raws: Iterable[bytes], first: int) -> Iterator[T]:
-        for at, raw in enumerate(raws, first):
+    def __reversed__(self) -> Iterator[T]:
+        return reversed(list(self))
+
+    def _decoded(self, raws: Iterable[bytes], places: range) -> Iterator[T]:
+        for at, raw in zip(places, raws, strict=True):
             found = decoded(self._state, self._field, at, raw, self._field.decode)
             if found is not None:
                 yield found[0]
@@ -146,6 +152,10 @@ class LogView(Sequence[T]):
     def extend(self, items: Iterable[T]) -> None:
         """Record the items at the end."""
         self._state._record(self._field.append(*items))
+
+    def __iadd__(self, items: Iterable[T]) -> Self:
+        self.extend(items)
+        return self
 
     def clear(self) -> None:
         """Record that the list is empty."""
@@ -205,6 +215,10 @@ class Turns(_List["TurnsView[T]"], Generic[T]):
         except msgspec.DecodeError as error:
             raise Undecodable(str(error)) from error
         return tuple([self._codec.decode(part) for part in parts])
+
+    def upcasted(self, value: Any, version: int) -> Any:
+        """The turn with each of its messages as one of this version."""
+        return [super(Turns, self).upcasted(message, version) for message in value]
 
     def values(self) -> object:
         return self.type

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 import msgspec
@@ -22,6 +23,7 @@ from holdfast.fields.base import (
     as_json,
     decoded,
     flag,
+    positive,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 N = TypeVar("N", int, float)
+
+MANY = 2**62
+"""Amounts nearer to 0 than this need no closer look."""
 
 _ATOMS = (str, int, float, bool, bytes, type(None))
 
@@ -48,7 +53,7 @@ class Register(Field[T]):
         super().__init__(**options)
         self.type = type_
         self.default = default
-        self.max_bytes = max_bytes
+        self.max_bytes = positive(max_bytes, "max_bytes")
 
     def ready(self) -> None:
         self._codec = Codec(self.type, self.name, self.max_bytes)
@@ -90,7 +95,10 @@ class Register(Field[T]):
         return msgspec.Raw(self._codec.encode(self.default))
 
     def json_schema(self) -> dict[str, Any]:
-        return self._codec.schema()
+        schema = self._codec.schema()
+        if self.default is None and schema:
+            return {"anyOf": [schema, {"type": "null"}]}
+        return schema
 
     def operations(self) -> dict[str, Operation]:
         read = self._codec.from_json
@@ -109,21 +117,35 @@ class Count(int):
     __slots__ = ()
 
     def __iadd__(self, amount: int) -> Count:  # noqa: PYI034
-        return _Increased(int(self) + amount, amount)
+        step = _step(amount, int)
+        return self._odd(int(self) + amount, amount) if step is None else self._changed(step)
 
     def __isub__(self, amount: int) -> Count:  # noqa: PYI034
-        return self.__iadd__(-amount)
+        step = _step(amount, int)
+        return self._odd(int(self) - amount, amount) if step is None else self._changed(-step)
+
+    def _changed(self, step: int) -> Count:
+        return _Increased(int(self), step)
+
+    def _odd(self, total: Any, amount: Any) -> Any:
+        """The sum with what cannot be recorded: as for any int; the counter will refuse it."""
+        return _Increased(int(self), amount) if _is_whole(amount) else total
 
 
 class _Increased(Count):
-    """A count on its way from `+=` to the state."""
+    """A count on its way from `+=` to the state; what is added to it adds up."""
 
+    base: int
     amount: int
 
-    def __new__(cls, total: int, amount: int) -> _Increased:  # noqa: PYI034
-        new = int.__new__(cls, total)
+    def __new__(cls, base: int, amount: int = 0) -> _Increased:  # noqa: PYI034
+        new = int.__new__(cls, base + amount)
+        new.base = base
         new.amount = amount
         return new
+
+    def _changed(self, step: int) -> Count:
+        return _Increased(self.base, self.amount + step)
 
 
 class Amount(float):
@@ -132,19 +154,47 @@ class Amount(float):
     __slots__ = ()
 
     def __iadd__(self, amount: float) -> Amount:  # noqa: PYI034
-        return _Raised(float(self) + amount, amount)
+        step = _step(amount, float)
+        return self._odd(float(self) + amount, amount) if step is None else self._changed(step)
 
     def __isub__(self, amount: float) -> Amount:  # noqa: PYI034
-        return self.__iadd__(-amount)
+        step = _step(amount, float)
+        return self._odd(float(self) - amount, amount) if step is None else self._changed(-step)
+
+    def _changed(self, step: float) -> Amount:
+        return _Raised(float(self), step)
+
+    def _odd(self, total: Any, amount: Any) -> Any:
+        """The sum with what cannot be recorded: as for any float; the counter will refuse it."""
+        return _Raised(float(self), amount) if _is_whole(amount) else total
 
 
 class _Raised(Amount):
+    """An amount on its way from `+=` to the state; what is added to it adds up."""
+
+    base: float
     amount: float
 
-    def __new__(cls, total: float, amount: float) -> _Raised:  # noqa: PYI034
-        new = float.__new__(cls, total)
+    def __new__(cls, base: float, amount: float = 0.0) -> _Raised:  # noqa: PYI034
+        new = float.__new__(cls, base + amount)
+        new.base = base
         new.amount = amount
         return new
+
+    def _changed(self, step: float) -> Amount:
+        return _Raised(self.base, self.amount + step)
+
+
+def _is_whole(amount: object) -> bool:
+    return isinstance(amount, int) or type(amount).__name__ in {"bool", "bool_"}  # numpy's
+
+
+def _step(amount: Any, kind: type[N]) -> N | None:
+    """The amount, if it can be recorded."""
+    try:
+        return cast("N", number("", amount, kind))
+    except Invalid:
+        return None
 
 
 class Counter(Field[Any], Generic[N]):
@@ -190,14 +240,17 @@ class Counter(Field[Any], Generic[N]):
         return raw
 
     def __set__(self, obj: Snapshot, value: N) -> None:
-        if isinstance(value, _Increased | _Raised):
-            obj._record(self.add(value.amount))
+        if isinstance(value, _Increased | _Raised) and value.base == self._value(obj):
+            amount: Any = value.amount
+            obj._record(self.add(amount))
         else:
             obj._record(self.set(value))
 
     def add(self, amount: N = 1) -> Add:
         """The number is larger by `amount` (smaller, if negative)."""
-        return Add(self.stored, "", number(self.name, amount, self.number))
+        if amount.__class__ is not int or self.number is not int or not -MANY < amount < MANY:
+            amount = number(self.name, amount, self.number)
+        return Add(self.stored, "", amount)
 
     def set(self, value: N) -> Edits:
         """The number is this one, whatever it was."""
@@ -231,16 +284,19 @@ def number(field: str, value: Any, kind: type[Any]) -> Any:
     if value.__class__ is int:
         if INT64_MIN <= value <= INT64_MAX:
             return value if kind is int else float(value)
-        raise Invalid(f"{field}: {value:.3e} is beyond 64 bits", field=field, found=value)
+        raise Invalid(f"{field}: an int of {value.bit_length()} bits is beyond 64 bits", field=field, found=value)
     if isinstance(value, bool):
         raise Invalid(f"{field}: a bool is no number here", field=field, found=value)
-    if kind is float and hasattr(value, "__float__"):
-        amount = float(value)
-        if math.isfinite(amount):
-            return amount
-        raise Invalid(f"{field}: {amount} cannot be added", field=field, found=amount)
-    if hasattr(value, "__index__"):  # numpy's integers
-        return number(field, int(value), kind)
+    try:
+        if kind is float and hasattr(value, "__float__"):
+            amount = float(value)
+            if math.isfinite(amount):
+                return amount
+            raise Invalid(f"{field}: {amount} cannot be added", field=field, found=amount)
+        if hasattr(value, "__index__"):  # numpy's integers
+            return number(field, operator.index(value), kind)
+    except (TypeError, OverflowError):
+        pass  # an array, a number beyond the floats
     raise Invalid(
         f"{field}: {type(value).__name__} is not {'an int' if kind is int else 'a number'}",
         field=field,

@@ -69,7 +69,10 @@ class Vector(Field["Floats32 | None"]):
         return {"anyOf": [vector_schema(self.dim), {"type": "null"}]}
 
     def operations(self) -> dict[str, Operation]:
-        return {"put": Operation(self.put, vector_schema(self.dim)), "drop": flag(self, self.drop)}
+        def put(value: Any) -> Edit:
+            return self.put(json_numbers(self, value))
+
+        return {"put": Operation(put, vector_schema(self.dim)), "drop": flag(self, self.drop)}
 
 
 class DecayedMean(Field["Decayed"]):
@@ -173,8 +176,13 @@ class DecayedMean(Field["Decayed"]):
                 "at": {"type": "number", "minimum": 0},
             },
         }
+
+        def add(vector: Any, **options: Any) -> Edit:
+            return self.add(json_numbers(self, vector), **options)
+
+        either = {"anyOf": [vector_schema(self.dim), schema]}
         return {
-            "add": Operation(lambda value: timed(self, value, "vector", self.add), schema),
+            "add": Operation(lambda value: timed(self, value, "vector", add), either),
             "drop": flag(self, self.drop),
         }
 
@@ -222,6 +230,14 @@ def vector_schema(dim: int) -> dict[str, Any]:
     return {"type": "array", "items": {"type": "number"}, "minItems": dim, "maxItems": dim}
 
 
+def json_numbers(field: Field[Any], value: Any) -> list[float]:
+    """The list of numbers that JSON data holds. Raises `Invalid`."""
+    numbers = cast("list[float]", value)
+    listed = type(value) is list and all(type(number) in (int, float) for number in numbers)
+    field.refuse_unless(listed, "takes a list of numbers", numbers)
+    return numbers
+
+
 def check_time(field: Field[Any], at: float) -> float:
     """The time of an update, epoch seconds from 1970 to 9999. Raises `Invalid`."""
     at = number(field.name, at, float)
@@ -237,6 +253,7 @@ def timed(field: Field[Any], payload: Any, first: str, add: Callable[..., Edit])
     field.refuse_unless(not wrong, f"add knows no {', '.join(sorted(wrong))}", payload)
     field.refuse_unless(first in given, f"add needs {first}", payload)
     options = {name: value for name, value in given.items() if name != first}
+    field.refuse_unless(None not in options.values(), "null is no number", payload)
     try:
         return add(given[first], **options)
     except TypeError as error:

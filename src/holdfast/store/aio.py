@@ -45,15 +45,16 @@ class AsyncStore:
         """The states of a class, in a tenant's namespace; tenants never see each other's."""
         found = self._collections.get((cls, tenant))
         if found is None:
+            tenant = checked(tenant, "tenant", empty=True)
+            if not hasattr(cls, "__schema__"):
+                raise Invalid("a collection is of a subclass of State", field="cls", found=cls)
             layout = cls.__schema__.layout()
             known = self._kinds.setdefault(layout.kind, layout)
             if known != layout:
                 raise Invalid(
                     f"kind {layout.kind!r} is another class already", field="kind", found=cls
                 )
-            found = self._collections[cls, tenant] = AsyncCollection(
-                self, cls, checked(tenant, "tenant", empty=True)
-            )
+            found = self._collections[cls, tenant] = AsyncCollection(self, cls, tenant)
         return found
 
     async def check(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
@@ -21,14 +21,16 @@ from holdfast.errors import (
 from holdfast.fields.base import Edit
 from holdfast.state import OP_BYTES, Home, S, Schema, refused, snapshot
 from holdfast.store.names import (
+    CURSOR_BYTES,
     ID_BYTES,
     Names,
     Tail,
     checked,
+    checked_count,
     checked_epoch,
-    checked_limit,
+    checked_names,
     checked_revision,
-    checked_tail,
+    checked_tails,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,8 @@ class AsyncCollection(Generic[S]):
         self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False."""
+        if isinstance(ids, str):
+            raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
         keys = [self._key(id) for id in ids]
         want, unread = self._want(fields, tail)
         await self._ready()
@@ -288,7 +292,7 @@ class AsyncCollection(Generic[S]):
         growing random pauses; then `Conflict` is raised. `fn` may be async (for a synchronous
         collection it is not), and should have no effects of its own.
         """
-        for attempt in range(attempts):
+        for attempt in range(checked_count(attempts, "attempts")):
             try:
                 async with self.session(
                     id,
@@ -307,7 +311,7 @@ class AsyncCollection(Generic[S]):
                 if attempt == attempts - 1:
                     raise
                 await self.store.clock.sleep(_pause(attempt))
-        raise Invalid("attempts must be at least 1", field="attempts", found=attempts)
+        raise AssertionError("the last attempt returns or raises")
 
     # -------------------------------------------------------------------------------------- listing
 
@@ -329,7 +333,11 @@ class AsyncCollection(Generic[S]):
     ) -> tuple[list[str], str | None]:
         """Up to `limit` ids, and the cursor for the next page; None after the last."""
         self._needs(Feature.SCAN if subject is None else Feature.SUBJECT)
-        checked_limit(limit)
+        checked_count(limit, "limit")
+        if subject is not None:
+            checked(subject, "subject")
+        if cursor is not None:
+            checked(cursor, "cursor", limit=CURSOR_BYTES)
         await self._ready()
         page = await self._driver.scan(
             self.tenant, self._kind, subject=subject, cursor=cursor, limit=limit, now=self._now()
@@ -363,19 +371,15 @@ class AsyncCollection(Generic[S]):
         self, fields: Names | None, tail: Tail | None, *, renew: bool = True
     ) -> tuple[Want, frozenset[str]]:
         schema = self.schema
-        tails: int | dict[str, int] | None = None
-        if isinstance(tail, Mapping):
+        tails = checked_tails(tail)
+        if isinstance(tails, dict):
             tails = {
-                name: checked_tail(size)
-                for field, size in tail.items()
-                for name in schema.stored_names([field])
+                name: size for field, size in tails.items() for name in schema.stored_names([field])
             }
-        elif tail is not None:
-            tails = checked_tail(tail)
         renewal = schema.renew if renew else None
         if fields is None:
             return Want(None, tails, renewal), _ALL_READ
-        names = [field if isinstance(field, str) else field.name for field in fields]
+        names = checked_names(fields)
         stored = schema.stored_names(names)
         unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
         return Want(stored, tails, renewal), unread
@@ -394,7 +398,7 @@ class AsyncCollection(Generic[S]):
         schema = self.schema
         commit = Commit(
             self._key(id),
-            schema.changes(edits, self._now()),
+            schema.changes(tuple(edits), self._now()),
             schema.ttl,
             op=self._op(op),
             expect=expect,
@@ -478,8 +482,6 @@ class AsyncSession(Generic[S]):
     async def __aenter__(self) -> S:
         fields, tail = self._read
         self.state = await self._collection.get(self._id, fields=fields, tail=tail)
-        if self._exclusive and self._write["expect"] is None:
-            self._write["expect"] = self.state._revision()
         return self.state
 
     async def __aexit__(
@@ -490,4 +492,7 @@ class AsyncSession(Generic[S]):
     ) -> None:
         pending = self.state.pending
         if kind is None and pending:
-            await self._collection.apply(self._id, *pending, **self._write)
+            write = self._write.copy()
+            if self._exclusive and write["expect"] is None:
+                write["expect"] = self.state._revision()
+            await self._collection.apply(self._id, *pending, **write)

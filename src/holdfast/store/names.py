@@ -12,11 +12,14 @@ from holdfast.fields.base import Field
 Names: TypeAlias = Iterable["Field[Any] | str"]
 """Fields, as `Chat.history` or as "history"."""
 
-Tail: TypeAlias = int | Mapping[str, int]
-"""How many of the newest items to read: of every log, or by field."""
+Tail: TypeAlias = "int | Mapping[str, int] | Mapping[Field[Any], int]"
+"""How many of the newest items to read: of every log, or by field, as in `Names`."""
 
 ID_BYTES: Final = 512
 """Most bytes of an id, a subject or a tenant."""
+
+CURSOR_BYTES: Final = 4096
+"""Most bytes of a cursor."""
 
 
 def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYTES) -> str:
@@ -25,6 +28,7 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
         raise Invalid(
             f"{what} must be text, not {type(name).__name__}", field=what, found=type(name)
         )
+    name = str.__str__(name)  # of an enum's member its value
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
@@ -36,14 +40,29 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
             expected=limit,
             found=size,
         )
-    return str(name)
+    return name
 
 
-def checked_tail(size: object) -> int:
+def checked_names(fields: Names) -> list[str]:
+    """The fields' names. Raises `Invalid` for anything that is no field and no name."""
+    if isinstance(fields, str | Field):
+        raise Invalid("fields must be a list of fields", field="fields", found=type(fields))
+    return [field.name if isinstance(field, Field) else checked(field, "field") for field in fields]
+
+
+def checked_tails(tail: Tail | None) -> int | dict[str, int] | None:
+    """`tail` with the fields' names for fields. Raises `Invalid`."""
+    if isinstance(tail, Mapping):
+        sizes = [checked_count(size, "tail") for size in tail.values()]
+        return dict(zip(checked_names(tail), sizes, strict=True))
+    return None if tail is None else checked_count(tail, "tail")
+
+
+def checked_count(number: object, what: str) -> int:
     """Raises `Invalid` unless it is a whole number of at least 1."""
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise Invalid(f"tail must be at least 1, not {size!r}", field="tail", found=size)
-    return size
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise Invalid(f"{what} must be at least 1, not {number!r}", field=what, found=number)
+    return number
 
 
 def checked_epoch(epoch: object) -> None:
@@ -56,9 +75,3 @@ def checked_revision(expect: object) -> None:
     """Raises `Invalid` unless it is a revision."""
     if not isinstance(expect, Revision):
         raise Invalid("expect must be a Revision", field="expect", found=type(expect))
-
-
-def checked_limit(limit: object) -> None:
-    """Raises `Invalid` unless it is a whole number of at least 1."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise Invalid(f"limit must be at least 1, not {limit!r}", field="limit", found=limit)

@@ -67,9 +67,13 @@ class Store:
 
     def close(self) -> None:
         """See `AsyncStore.close`."""
-        self._run()(self._async.close())
-        if self._portal is not None:
-            self._portal.close()
+        if self._portal is None:
+            run_now(self._async.close())
+        elif not self._portal.closed:
+            try:
+                self._portal.run(self._async.close())
+            finally:
+                self._portal.close()
 
     def _run(self) -> Run:
         return run_now if self._portal is None else self._portal.run
