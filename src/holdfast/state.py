@@ -39,7 +39,9 @@ LIMIT_BYTES: Final = 64 * 1024 * 1024
 _NO_ENTRIES: Final[Entries] = {}
 _NO_ITEMS: Final = Items()
 _UNSAID: Final = object()
-_RESERVED: Final = frozenset({"meta", "pending", "max_bytes", "kind", "to_json", "id"})
+_RESERVED: Final = frozenset(
+    {"meta", "pending", "max_bytes", "kind", "to_json", "to_builtins", "id"}
+)
 
 
 Source: TypeAlias = Literal["store", "cache", "default", "new"]
@@ -96,6 +98,9 @@ class Meta(msgspec.Struct):
     """Values that could not be decoded, as far as fields were read until now."""
     newer: tuple[str, ...]
     """Fields that a newer version of this class has written, which this one cannot read."""
+    committed: Revision | None = None
+    """At which revision what was done in a session stands; None before its end, if nothing was
+    done, or if the store could not answer and `on_failure` let that pass."""
 
 
 class Schema:
@@ -296,6 +301,7 @@ class State(metaclass=_StateType):
 
     __slots__ = (
         "_cells",
+        "_committed",
         "_corrupted",
         "_home",
         "_key",
@@ -309,6 +315,7 @@ class State(metaclass=_StateType):
 
     _cells: Cells | None
     _seen: dict[str, Cell]
+    _committed: Revision | None
     _own: list[str]
     _todo: list[Change]
     _home: Home
@@ -375,6 +382,7 @@ class State(metaclass=_StateType):
         self._home = _NOWHERE
         self._unread = _ALL_READ
         self._source = "new"
+        self._committed = None
         self._own = _NONE_OWN
         self._corrupted = None
         self._todo = []
@@ -485,6 +493,7 @@ class State(metaclass=_StateType):
                 missing=missing,
                 corrupted=self._corrupted,
                 newer=(),
+                committed=self._committed,
             )
         return Meta(
             id=self._key[2],
@@ -501,12 +510,18 @@ class State(metaclass=_StateType):
             missing=missing,
             corrupted=self._corrupted,
             newer=schema.newer(cells.fields),
+            committed=self._committed,
         )
 
     def to_json(self) -> dict[str, Any]:
         """The fields that were read, as something that msgspec encodes; values as they are stored."""
         fields = type(self).__schema__.fields.items()
         return {n: field.to_json(self) for n, field in fields if field.stored not in self._unread}
+
+    def to_builtins(self) -> dict[str, Any]:
+        """The fields that were read, as plain Python data: what any JSON encoder takes."""
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self.to_json()))
+        return plain
 
     def __copy__(self) -> Self:
         """The same snapshot with the same changes pending; from here on they differ."""
@@ -555,6 +570,7 @@ def snapshot(
     state._home = home
     state._unread = unread
     state._source = source
+    state._committed = None
     state._own = _NONE_OWN
     state._corrupted = None
     state._todo = []

@@ -43,9 +43,9 @@ class AsyncStore:
 
     def collection(self, cls: type[S], *, tenant: str = "") -> AsyncCollection[S]:
         """The states of a class, in a tenant's namespace; tenants never see each other's."""
+        tenant = checked(tenant, "tenant", empty=True)
         found = self._collections.get((cls, tenant))
         if found is None:
-            tenant = checked(tenant, "tenant", empty=True)
             if not hasattr(cls, "__schema__"):
                 raise Invalid("a collection is of a subclass of State", field="cls", found=cls)
             layout = cls.__schema__.layout()

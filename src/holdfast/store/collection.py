@@ -263,14 +263,19 @@ class AsyncCollection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
         Without `exclusive` what merges merges. With it, `Conflict` is raised at the end, and
         nothing written, if anyone else has changed the state meanwhile; with `expect`, if the state
-        is not at that revision.
+        is not at that revision. `meta.committed` says afterwards at which revision it stands.
+
+        With `on_failure="default"` a store that cannot answer gives the defaults to read, and what
+        was done is lost without an error if it cannot answer at the end; `meta.committed` is None
+        then.
         """
-        read = (fields, tail)
+        read = {"fields": fields, "tail": tail, "on_failure": on_failure}
         write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
         return AsyncSession(self, id, read, write, exclusive)
 
@@ -469,7 +474,7 @@ class AsyncSession(Generic[S]):
         self,
         collection: AsyncCollection[S],
         id: str,
-        read: tuple[Names | None, Tail | None],
+        read: dict[str, Any],
         write: dict[str, Any],
         exclusive: bool,
     ) -> None:
@@ -480,8 +485,7 @@ class AsyncSession(Generic[S]):
         self._exclusive = exclusive
 
     async def __aenter__(self) -> S:
-        fields, tail = self._read
-        self.state = await self._collection.get(self._id, fields=fields, tail=tail)
+        self.state = await self._collection.get(self._id, **self._read)
         return self.state
 
     async def __aexit__(
@@ -495,4 +499,8 @@ class AsyncSession(Generic[S]):
             write = self._write.copy()
             if self._exclusive and write["expect"] is None:
                 write["expect"] = self.state._revision()
-            await self._collection.apply(self._id, *pending, **write)
+            try:
+                self.state._committed = await self._collection.apply(self._id, *pending, **write)
+            except Unavailable:
+                if self._read["on_failure"] != "default":
+                    raise

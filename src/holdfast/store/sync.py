@@ -208,6 +208,7 @@ class Collection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
         core = self._core.session(
@@ -219,6 +220,7 @@ class Collection(Generic[S]):
             op=op,
             epoch=epoch,
             subject=subject,
+            on_failure=on_failure,
         )
         return Session(core, self._run)
 
