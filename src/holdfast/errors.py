@@ -125,9 +125,7 @@ class NotAStore(HoldfastError, ValueError):
 
 
 class Tampered(HoldfastError, ValueError):
-    """A token cannot be trusted: altered, cut, moved from elsewhere, of an unknown key, or dated in
-    the future. What it holds was not looked at.
-    """
+    """A token is not to be trusted: altered, cut, moved here, of an unknown key, of the future."""
 
     code = "tampered"
 

@@ -24,7 +24,7 @@ from holdfast.changes import (
 from holdfast.clock import Clock, SystemClock
 from holdfast.driver import Cells, Layout, Refused
 from holdfast.errors import Corrupted, HoldfastError, Invalid, SchemaError, TooLarge
-from holdfast.fields.base import Edit, Edits, Field, positive, stored_name
+from holdfast.fields.base import Edit, Edits, Field, Operation, positive, stored_name
 from holdfast.settings import forever_or_duration, size
 
 OPS: Final = 128
@@ -132,6 +132,7 @@ class Schema:
         self.ops = ops
         self.makes: dict[str, frozenset[type]] = {f.stored: f.makes for f in fields.values()}
         self.makes |= {old: frozenset({Drop}) for f in fields.values() for old in f.older}
+        self._operations: dict[str, dict[str, Operation]] = {}
         self.versioned = [field for field in fields.values() if field.older]
         self.bases = {field.stored.partition("@")[0]: field for field in fields.values()}
         taken: set[str] = set()
@@ -197,7 +198,9 @@ class Schema:
                     f"{name!r:.80}: no such field; {self.kind} has {', '.join(self.fields)}",
                     field=str(name)[:80],
                 )
-            known = field.operations()
+            known = self._operations.get(name)
+            if known is None:
+                known = self._operations[name] = field.operations()
             for operation, payload in _object(operations, name).items():
                 if operation not in known:
                     raise Invalid(

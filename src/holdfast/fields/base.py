@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import (
-    TYPE_CHECKING,
     Any,
     ClassVar,
     Generic,
@@ -30,10 +29,8 @@ from holdfast.changes import (
     Scalar,
 )
 from holdfast.codec import Undecodable
+from holdfast.driver import FieldLayout
 from holdfast.errors import Invalid, SchemaError
-
-if TYPE_CHECKING:
-    from holdfast.driver import FieldLayout
 
 V = TypeVar("V", covariant=True)
 
@@ -188,8 +185,6 @@ class Field(Generic[V]):
 
     def layout(self) -> FieldLayout:
         """What a driver may know."""
-        from holdfast.driver import FieldLayout
-
         names = frozenset(make.__name__.lower() for make in self.makes)
         return FieldLayout(self.stored, self.field, names, self.values(), self.keep, self.max_bytes)
 

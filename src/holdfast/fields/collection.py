@@ -209,6 +209,9 @@ class MapView(MutableMapping[K, V]):
     def __len__(self) -> int:
         return len(self._state._cell_entries(self._field.stored))
 
+    def __or__(self, values: Mapping[K, V]) -> dict[K, V]:
+        return {**self, **values}
+
     def __ior__(self, values: Mapping[K, V]) -> Self:
         self.update(values)
         return self

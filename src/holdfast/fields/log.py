@@ -153,6 +153,9 @@ class LogView(Sequence[T]):
         """Record the items at the end."""
         self._state._record(self._field.append(*items))
 
+    def __add__(self, items: Iterable[T]) -> list[T]:
+        return [*self, *items]
+
     def __iadd__(self, items: Iterable[T]) -> Self:
         self.extend(items)
         return self

@@ -97,7 +97,10 @@ class Register(Field[T]):
     def json_schema(self) -> dict[str, Any]:
         schema = self._codec.schema()
         if self.default is None and schema:
-            return {"anyOf": [schema, {"type": "null"}]}
+            try:
+                self._codec.encode(None)
+            except Invalid:
+                return {"anyOf": [schema, {"type": "null"}]}
         return schema
 
     def operations(self) -> dict[str, Operation]:
@@ -284,7 +287,11 @@ def number(field: str, value: Any, kind: type[Any]) -> Any:
     if value.__class__ is int:
         if INT64_MIN <= value <= INT64_MAX:
             return value if kind is int else float(value)
-        raise Invalid(f"{field}: an int of {value.bit_length()} bits is beyond 64 bits", field=field, found=value)
+        raise Invalid(
+            f"{field}: an int of {value.bit_length()} bits is beyond 64 bits",
+            field=field,
+            found=value,
+        )
     if isinstance(value, bool):
         raise Invalid(f"{field}: a bool is no number here", field=field, found=value)
     try:

@@ -128,7 +128,10 @@ class WindowView:
         return total / count if count else 0.0
 
     def at(self, time: float) -> tuple[int, float]:
-        """(count, sum) as seen from another time, epoch seconds, not more than a span ago."""
+        """(count, sum) as seen from another time, epoch seconds.
+
+        From a time before the newest amount, what was older may be gone already.
+        """
         return self._field.totals(self._state, time)
 
     def add(self, amount: float = 1.0, *, at: float | None = None) -> None:

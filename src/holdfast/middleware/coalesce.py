@@ -91,7 +91,7 @@ class Coalesce(Driver):
 class _Queue:
     """What the tasks of one event loop are waiting for. It must not hold on to the loop itself."""
 
-    def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:  # noqa: FBT001
+    def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
         self._max_batch = max_batch
         self._thread = ThreadPoolExecutor(1, "holdfast-writer") if in_thread else None

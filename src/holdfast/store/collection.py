@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
@@ -279,6 +279,32 @@ class AsyncCollection(Generic[S]):
         write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
         return AsyncSession(self, id, read, write, exclusive)
 
+    @overload
+    async def transact(
+        self,
+        id: str,
+        fn: Callable[[S], Coroutine[Any, Any, R]],
+        *,
+        fields: Names | None = ...,
+        tail: Tail | None = ...,
+        attempts: int = ...,
+        op: str | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+    ) -> R: ...
+    @overload
+    async def transact(
+        self,
+        id: str,
+        fn: Callable[[S], R],
+        *,
+        fields: Names | None = ...,
+        tail: Tail | None = ...,
+        attempts: int = ...,
+        op: str | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+    ) -> R: ...
     async def transact(
         self,
         id: str,

@@ -12,7 +12,7 @@ from holdfast.fields.base import Field
 Names: TypeAlias = Iterable["Field[Any] | str"]
 """Fields, as `Chat.history` or as "history"."""
 
-Tail: TypeAlias = "int | Mapping[str, int] | Mapping[Field[Any], int]"
+Tail: TypeAlias = int | Mapping[Any, int]
 """How many of the newest items to read: of every log, or by field, as in `Names`."""
 
 ID_BYTES: Final = 512

@@ -1,0 +1,157 @@
+"""get, apply, scan and delete as a shell sees them: JSON out, diagnostics aside, an exit code."""
+
+import json
+import subprocess
+
+import pytest
+
+from commands import COMMAND, environment, holdfast, inside, serving
+
+TOML = """
+place = "sqlite:///state.db"
+
+[kinds.chat]
+ttl = "1h"
+
+[kinds.chat.fields]
+history = { type = "log", items = "string", keep = 10, max_bytes = 20 }
+turns = "counter"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "holdfast.toml").write_text(TOML)
+    return tmp_path
+
+
+@pytest.fixture(params=["library", "server"])
+def run(request, folder):
+    """A command in a folder with a configuration, through the library or through a server."""
+
+    def given(*more):
+        def run(*arguments, **how):
+            return inside(*arguments, *more, cwd=folder, **how)
+
+        return run
+
+    if request.param == "library":
+        yield given()
+    else:
+        with serving(folder) as (url, _):
+            yield given("--server", url)
+
+
+def test_a_state_from_its_first_change_to_its_last(run):
+    _, err = run("get", "chat", "ü/1", code=3)
+    assert err == "holdfast: absent: chat 'ü/1': there is none\n"
+
+    changes = json.dumps({"history": {"append": ["one", "two", "three"]}, "turns": {"add": 2}})
+    out, err = run("apply", "chat", "ü/1", changes, "--op", "ö 1", "--subject", "ada")
+    first = json.loads(out)
+    assert (first["repeated"], err) == (False, "")
+    again = json.loads(run("apply", "chat", "ü/1", changes, "--op", "ö 1")[0])
+    assert again == {"revision": first["revision"], "repeated": True}
+
+    out, _ = run("get", "chat", "ü/1")
+    found = json.loads(out)
+    assert found["fields"] == {"history": ["one", "two", "three"], "turns": 2}
+    assert (found["id"], found["kind"], found["subject"]) == ("ü/1", "chat", "ada")
+    assert found["revision"] == first["revision"]
+    out, _ = run("get", "chat", "ü/1", "--fields", "history", "--tail", 1)
+    assert json.loads(out)["fields"] == {"history": ["three"]}
+
+    expect = ("--expect", first["revision"])
+    stdin = b'{"turns": {"add": 1}}'
+    second = json.loads(run("apply", "chat", "ü/1", "-", *expect, stdin=stdin)[0])
+    _, err = run("apply", "chat", "ü/1", "-", *expect, stdin=stdin, code=4)
+    assert err.startswith("holdfast: conflict: ")
+    assert second["revision"] in err
+    _, err = run("apply", "chat", "ü/1", "-", "--expect", "absent", stdin=stdin, code=4)
+    assert err.startswith("holdfast: conflict: ")
+    run("apply", "chat", "ü/1", "-", "--expect", "present", stdin=stdin)
+
+    _, err = run("delete", "chat", "ü/1", *expect, code=4)
+    assert err.startswith("holdfast: conflict: ")
+    assert json.loads(run("delete", "chat", "ü/1")[0]) == {"deleted": True}
+    run("delete", "chat", "ü/1", code=3)
+    run("get", "chat", "ü/1", code=3)
+
+
+def test_what_a_state_is_said_to_be_is_the_same_either_way(folder):
+    with serving(folder) as (url, _):
+        holdfast("apply", "chat", "a", '{"turns": {"add": 1}}', cwd=folder)
+        library, server = (
+            json.loads(inside("get", "chat", "a", *more, cwd=folder)[0])
+            for more in ((), ("--server", url))
+        )
+    assert library.pop("age") <= server.pop("age")
+    assert library == server
+
+
+def test_the_same_errors_either_way(run):
+    def says(*arguments, code=1):
+        return run(*arguments, code=code)[1]
+
+    assert says("apply", "chat", "a", "{").startswith("holdfast: invalid: changes are not JSON")
+    assert says("apply", "chat", "a", '{"mood": {"put": 1}}').startswith(
+        "holdfast: invalid: 'mood'"
+    )
+    long = json.dumps({"history": {"append": ["x" * 30]}})
+    assert says("apply", "chat", "a", long).startswith("holdfast: too_large: history: ")
+    assert says("apply", "chat", "a", "{}", "--expect", "never").startswith(
+        "holdfast: invalid: exp"
+    )
+    assert "no kind 'chats'" in says("get", "chats", "a")
+    assert "no kind 'chats'" in says("scan", "chats")
+    assert "no kind 'chats'" in says("delete", "chats", "a")
+    assert "mood" in says("get", "chat", "a", "--fields", "mood")
+    assert says("get", "chat", "x" * 600).startswith("holdfast: invalid: id of 600 bytes")
+    assert says("delete", "chat", "a", "--expect", "absent").startswith("holdfast: invalid: expect")
+    run("apply", "chat", "a", '{"turns": {"add": 1}}', "--epoch", 7)
+    assert says("apply", "chat", "a", "{}", "--epoch", 6, code=4).startswith("holdfast: fenced: ")
+
+
+def test_scan(run):
+    lines = (
+        {"kind": "chat", "id": f"{n}\n", "changes": {}, "subject": "ada" if n % 2 else None}
+        for n in range(7)
+    )
+    run("replay", "-", stdin="\n".join(map(json.dumps, lines)).encode())
+    out, _ = run("scan", "chat")
+    assert sorted(map(json.loads, out.splitlines())) == [f"{number}\n" for number in range(7)]
+    out, _ = run("scan", "chat", "--limit", 3)
+    assert len(out.splitlines()) == 3
+    out, _ = run("scan", "chat", "--subject", "ada", "--limit", 2)
+    assert set(map(json.loads, out.splitlines())) < {"1\n", "3\n", "5\n"}
+    assert run("scan", "chat", "--tenant", "other")[0] == ""
+
+
+def test_tenants(run):
+    run("apply", "chat", "a", '{"turns": {"add": 1}}', "--tenant", "t")
+    run("get", "chat", "a", code=3)
+    assert json.loads(run("get", "chat", "a", "--tenant", "t")[0])["fields"]["turns"] == 1
+    run("delete", "chat", "a", code=3)
+    run("delete", "chat", "a", "--tenant", "t")
+
+
+def test_an_id_that_begins_with_a_dash(folder):
+    holdfast("apply", "--", "chat", "-a", '{"turns": {"add": 1}}', cwd=folder)
+    out, _ = holdfast("get", "--fields", "turns", "--", "chat", "-a", cwd=folder)
+    assert json.loads(out)["fields"] == {"turns": 1}
+
+
+def test_scan_into_a_pipe_that_closes(folder):
+    lines = "".join(f'{{"kind": "chat", "id": "{n}", "changes": {{}}}}\n' for n in range(3000))
+    (folder / "in.jsonl").write_text(lines)
+    holdfast("replay", "in.jsonl", cwd=folder)
+    done = subprocess.run(
+        f"{COMMAND} scan chat | head -n 1",
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        check=True,
+        env=environment(),
+    )
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""

@@ -1,0 +1,19 @@
+"""The memory driver keeps the contract, alone and with commits grouped above it."""
+
+import pytest
+
+from holdfast.drivers.memory import MemoryDriver
+from holdfast.middleware.coalesce import Coalesce
+from holdfast.testing import DriverConformance, Place
+
+
+class TestMemory(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return Place(MemoryDriver)
+
+
+class TestGroupedMemory(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return Place(lambda: Coalesce(MemoryDriver()))

@@ -1,0 +1,272 @@
+"""Laws of the fields that add up: whatever the order and whoever writes, the sum is the same."""
+
+import itertools
+import math
+from collections import Counter as Count
+from decimal import Context, Decimal
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sample import Everything, Message, opened, shown
+
+from holdfast import Counter, DecayedMean, ManualClock, Map, State, Store, Tally, Window
+
+YEAR = 365.25 * 86400
+NOW = 1_700_000_000.0
+
+exact = Context(prec=50, Emin=-(10**9), Emax=10**9)
+
+
+def weight_at(time, newest, half_life):
+    """2**((time - newest) / half_life), to 50 digits."""
+    age = exact.subtract(Decimal(time), Decimal(newest))
+    return exact.power(2, exact.divide(age, Decimal(half_life)))
+
+
+def defining_sum(updates, half_life):
+    """The mean by its definition, and the weight as of the newest update, to 50 digits."""
+    newest = max(at for _, _, at in updates)
+    total, mean = Decimal(0), [Decimal(0), Decimal(0)]
+    for vector, weight, at in updates:
+        w = exact.multiply(Decimal(weight), weight_at(at, newest, half_life))
+        total = exact.add(total, w)
+        mean = [
+            exact.add(m, exact.multiply(w, Decimal(v))) for m, v in zip(mean, vector, strict=True)
+        ]
+    return [float(exact.divide(m, total)) for m in mean], float(total), newest
+
+
+half_lives = st.floats(0, 1).map(lambda x: YEAR**x) | st.sampled_from(
+    [1.0, 0.1 + 0.9, 60.0, 3600.0, YEAR]
+)
+parts = st.floats(0.1, 10)
+
+
+@st.composite
+def spread(draw, times):
+    """Updates over ten years: far apart, close together, at the same instant."""
+    anchors = draw(st.lists(st.floats(0, 10 * YEAR), min_size=1, max_size=4))
+    at = st.one_of(
+        st.sampled_from(anchors),
+        st.tuples(st.sampled_from(anchors), times).map(lambda pair: min(sum(pair), 10 * YEAR)),
+    ).map(lambda x: NOW + x)
+    return draw(st.lists(st.tuples(st.tuples(parts, parts), parts, at), min_size=1, max_size=12))
+
+
+def state_of(**fields):
+    return type(State)("Law", (State,), fields, ttl=None)
+
+
+def committed(cls, edits, writers):
+    """A fresh read after the edits were committed by writers who had all read before anyone wrote."""
+    with Store.open("memory://", clock=ManualClock(NOW)) as store:
+        states = store.collection(cls)
+        sessions = [states.session("a") for _ in range(writers)]
+        opened = [session.__enter__() for session in sessions]
+        for edit, state in zip(edits, itertools.cycle(opened), strict=False):
+            state._record(edit)
+        for session in reversed(sessions):
+            session.__exit__(None, None, None)
+        yield from opened[:1]
+        yield states.get("a")
+
+
+@settings(max_examples=150)
+@given(st.data(), half_lives, st.integers(1, 4))
+def test_decayed_mean_is_its_defining_sum_in_any_order(data, half_life, writers):
+    updates = data.draw(spread(st.floats(0, 80 * half_life)))
+    cls = state_of(mean=DecayedMean(2, half_life))
+    edits = [cls.mean.add(v, weight=w, at=at) for v, w, at in data.draw(st.permutations(updates))]
+    mean, weight, newest = defining_sum(updates, half_life)
+    alone, merged = committed(cls, edits, writers)
+    assert math.isclose(merged.mean.weight(at=newest), weight, rel_tol=1e-9)
+    for found, want in zip(merged.mean.mean, mean, strict=True):
+        assert math.isclose(found, want, rel_tol=1e-9)
+    if writers == 1:
+        assert alone.mean.mean.tolist() == merged.mean.mean.tolist()
+
+
+@settings(max_examples=50)
+@given(half_lives, st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=200), st.randoms())
+def test_decayed_mean_of_a_long_stream_stays_within_its_values(half_life, values, rng):
+    """Ten years of updates of any sign, in any order: no overflow, and the mean is between them."""
+    cls = state_of(mean=DecayedMean(1, half_life))
+    updates = [((v, 0), 1.0, NOW + rng.random() * 10 * YEAR) for v in values]
+    edits = [cls.mean.add([v[0]], at=at) for v, _, at in updates]
+    _, state = committed(cls, edits, 3)
+    want, _, _ = defining_sum(updates, half_life)
+    assert abs(state.mean.mean[0] - want[0]) <= 1e-9 * max(map(abs, values))
+    assert min(values) - 1e-3 <= state.mean.mean[0] <= max(values) + 1e-3
+
+
+@settings(max_examples=100)
+@given(
+    st.floats(1, 10 * 86400) | st.integers(1, 10_000),
+    st.integers(1, 90),
+    st.lists(st.tuples(st.floats(0, 3), st.integers(-50, 50)), min_size=1, max_size=40),
+    st.floats(0, 1.5),
+    st.integers(1, 3),
+    st.data(),
+)
+def test_window_agrees_with_brute_force_to_its_bucket_width(
+    span, buckets, amounts, later, writers, data
+):
+    cls = state_of(window=Window(span, buckets=buckets))
+    width = span / buckets
+    added = [(NOW + share * span, amount) for share, amount in amounts]
+    now = max(at for at, _ in added) + later * span
+    edits = [cls.window.add(amount, at=at) for at, amount in data.draw(st.permutations(added))]
+    _, state = committed(cls, edits, writers)
+    count, total = state.window.at(now)
+    sure = [amount for at, amount in added if at > now - span]
+    perhaps = [
+        amount for at, amount in added if now - span - width * (1 + 1e-6) <= at <= now - span
+    ]
+    assert len(sure) <= count <= len(sure) + len(perhaps)
+    left = total - sum(sure)
+    lost = sum(a for a in perhaps if a < 0), sum(a for a in perhaps if a > 0)
+    assert lost[0] - 1e-6 <= left <= lost[1] + 1e-6
+    if not perhaps:
+        assert (count, total) == (len(sure), sum(sure))
+
+
+@given(st.lists(st.floats(0, 200), min_size=1, max_size=30), st.floats(0, 200))
+def test_window_slides_with_the_clock(times, until):
+    """Added as time goes by, with nothing said of when."""
+    cls = state_of(window=Window(60, buckets=6))
+    clock = ManualClock(NOW)
+    with Store.open("memory://", clock=clock) as store:
+        states = store.collection(cls)
+        now = 0.0
+        for at in sorted(times):
+            clock.advance(at - now)
+            now = at
+            states.apply("a", cls.window.add(2))
+        clock.advance(until)
+        now += until
+        state = states.get("a")
+        young = sum(at > now - 60 + 1e-6 for at in times)
+        old = sum(at > now - 70 - 1e-6 for at in times)
+        assert young <= state.window.count <= old
+        assert state.window.sum == 2 * state.window.count
+
+
+amounts = st.integers(-(2**40), 2**40)
+
+
+@given(st.lists(amounts, max_size=40), st.integers(1, 5))
+def test_counters_add_up_exactly(numbers, writers):
+    cls = state_of(n=Counter())
+    _, state = committed(cls, [cls.n.add(number) for number in numbers], writers)
+    assert state.n == sum(numbers)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), amounts), max_size=40), st.integers(1, 5))
+def test_tallies_add_up_exactly(pairs, writers):
+    cls = state_of(n=Tally(str, keep=4))
+    _, state = committed(cls, [cls.n.add(key, number) for key, number in pairs], writers)
+    want = Count()
+    for key, number in pairs:
+        want[key] += number
+    assert dict(state.n) == dict(want)
+
+
+@given(
+    st.lists(st.integers(-(2**50), 2**50).map(lambda n: n / 1024), max_size=40), st.integers(1, 5)
+)
+def test_float_counters_add_up(numbers, writers):
+    cls = state_of(n=Counter(float), by=Tally(str, float, keep=1))
+    _, state = committed(
+        cls,
+        [e for number in numbers for e in (cls.n.add(number), cls.by.add("k", number))],
+        writers,
+    )
+    assert math.isclose(state.n, math.fsum(numbers), rel_tol=1e-12, abs_tol=1e-3)
+    assert state.by["k"] == state.n
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 9)), max_size=30))
+@example([("a", 1), ("a", 2)])
+def test_an_op_id_applied_twice_is_applied_once(sent):
+    """Through every way of sending it, and with the first one's revision as the answer."""
+    with opened() as (collection, _):
+        first = {}
+        for n, (op, amount) in enumerate(sent):
+            if n % 3 == 0:
+                written = collection.commit("k", [Everything.turns.add(amount)], op=op)
+                assert written.repeated == (op in first)
+                revision = written.revision
+            elif n % 3 == 1:
+                revision = collection.apply("k", Everything.turns.add(amount), op=op)
+            else:
+                with collection.session("k", op=op) as state:
+                    state.turns += amount
+                revision = first[op][0] if op in first else collection.get("k").meta.revision
+            first.setdefault(op, (revision, amount))
+            assert revision == first[op][0]
+        assert collection.get("k").turns == sum(amount for _, amount in first.values())
+        assert collection.get("k").meta.revision.number == len(first)
+
+
+def test_op_ids_are_remembered_as_many_as_the_class_says():
+    class Brief(State, ttl=60, ops=3):
+        n = Counter()
+
+    with opened(Brief) as (states, _):
+        for op in "abcd":
+            states.apply("k", Brief.n.add(1), op=op)
+        for op in "bcd":
+            states.apply("k", Brief.n.add(1), op=op)
+        assert states.get("k").n == 4
+        states.apply("k", Brief.n.add(1), op="a")  # forgotten: the documented limit
+        assert states.get("k").n == 5
+
+
+texts = st.text(max_size=8).filter(lambda t: t.isascii())
+edits = st.one_of(
+    st.builds(Everything.focus.put, st.none() | texts),
+    st.builds(Everything.turns.add, st.integers(-9, 9)),
+    st.builds(Everything.turns.set, st.integers(-9, 9)),
+    st.builds(Everything.filters.put, texts, texts),
+    st.builds(Everything.filters.drop, texts),
+    st.builds(Everything.tags.add, texts, texts),
+    st.builds(Everything.history.append, st.builds(Message, texts, texts)),
+    st.builds(
+        Everything.talk.append, st.builds(Message, texts, texts), st.builds(Message, texts, texts)
+    ),
+    st.builds(Everything.clicks.add, texts, st.integers(-9, 9)),
+    st.builds(Everything.taste.add, st.tuples(parts, parts), at=st.floats(0, 10 * YEAR)),
+    st.builds(Everything.spend.add, parts, at=st.floats(0, 200)),
+    st.builds(Everything.steps.put, texts, st.just({"a": 1})),
+    st.sampled_from(
+        [
+            Everything.history.clear(),
+            Everything.filters.clear(),
+            Everything.taste.drop(),
+            Everything.focus.drop(),
+        ]
+    ),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(edits, max_size=6), max_size=6))
+def test_what_a_session_showed_is_what_a_fresh_read_shows(sessions):
+    with opened() as (collection, _):
+        for session in sessions:
+            with collection.session("a") as state:
+                for edit in session:
+                    try:
+                        state._record(edit)
+                    except ValueError:  # over a bound: it is as if it had not been tried
+                        continue
+                mine = shown(state)
+            assert shown(collection.get("a")) == mine
+
+
+@given(st.dictionaries(st.integers() | st.booleans().map(int), st.integers(), max_size=6))
+def test_a_map_is_the_dict_that_was_put(entries):
+    cls = state_of(m=Map(int, int, keep=6))
+    _, state = committed(cls, [cls.m.update(entries)], 1)
+    assert dict(state.m) == entries
+    assert list(state.m.values()) == list(entries.values())

@@ -1,0 +1,227 @@
+"""Settings mean what they say, whoever writes them, and a wrong one is named."""
+
+import string
+from datetime import timedelta
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from holdfast import ConfigError, Store
+from holdfast.driver import Driver
+from holdfast.drivers.memory import MemoryDriver
+from holdfast.places import PLACES, open_driver
+from holdfast.settings import (
+    Settings,
+    boolean,
+    choice,
+    count,
+    duration,
+    forever_or_duration,
+    size,
+    text,
+)
+
+SIZES = {
+    "": 1,
+    "B": 1,
+    "KB": 1000,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 1024,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+spaces = st.sampled_from(["", " ", "  "])
+
+
+@given(st.integers(1, 10**6), st.sampled_from(list(SIZES)), spaces, spaces)
+def test_sizes(number, unit, before, between):
+    assert size(f"{before}{number}{between}{unit}{before}") == number * SIZES[unit]
+    assert size(number) == number
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 999), st.sampled_from(list(SECONDS))), min_size=1, max_size=4
+    ),
+    spaces,
+)
+def test_durations_add_up(parts, space):
+    said = space.join(f"{number}{unit}" for number, unit in parts)
+    assert duration(said) == pytest.approx(sum(n * SECONDS[u] for n, u in parts))
+
+
+@given(st.timedeltas(timedelta(microseconds=1), timedelta(days=9999)))
+def test_timedeltas_over_a_day_are_whole(value):
+    assert duration(value) == value.total_seconds()
+
+
+@given(st.floats(1e-9, 1e11) | st.integers(1, 10**11))
+def test_numbers_are_seconds(value):
+    assert duration(value) == value
+    assert isinstance(duration(value), float)
+
+
+@given(st.text(string.printable, max_size=8))
+@example("1e3")
+@example("1.5.2s")
+@example("-1s")
+@example("1h30")
+@example("0s")
+@example("\N{ARABIC-INDIC DIGIT ONE}s")
+def test_any_text_is_a_positive_duration_or_refused(said):
+    try:
+        found = duration(said)
+    except ValueError:
+        return
+    assert found > 0
+    assert any(c.isdecimal() for c in said)
+    assert not set(said) & set("-+_,")
+
+
+@given(st.text(string.printable, max_size=8))
+def test_any_text_is_a_positive_size_or_refused(said):
+    try:
+        assert size(said) >= 1
+    except ValueError:
+        assert not said.isdigit() or int(said) == 0
+
+
+@pytest.mark.parametrize("parse", [size, duration, count], ids=lambda it: it.__name__)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        0,
+        -1,
+        "0",
+        "-1",
+        "",
+        " ",
+        "x",
+        None,
+        True,
+        False,
+        float("nan"),
+        float("inf"),
+        [],
+        b"1",
+        timedelta(0),
+        "1 x",
+        "1,000",
+        "9" * 5000,
+    ],
+    ids=lambda it: repr(it)[:20],
+)
+def test_what_is_no_amount_is_refused(parse, wrong):
+    with pytest.raises(ValueError):
+        parse(wrong)
+
+
+@pytest.mark.parametrize("wrong", [1.5, "1.5KB", "1kb", "1TB", "0x10", timedelta(1)], ids=repr)
+def test_sizes_are_whole_and_their_units_are_spelt(wrong):
+    with pytest.raises(ValueError):
+        size(wrong)
+
+
+def test_for_ever():
+    assert forever_or_duration(None) is forever_or_duration("never") is None
+    assert forever_or_duration("1m") == 60
+    for wrong in (0, "for ever", "", False):
+        with pytest.raises(ValueError):
+            forever_or_duration(wrong)
+
+
+def test_counts_choices_booleans_and_text():
+    assert (count(3), count("3")) == (3, 3)
+    for wrong in (1.0, "1.0", "²", " 1"):
+        with pytest.raises(ValueError):
+            count(wrong)
+    parse = choice("NORMAL", "FULL")
+    assert (parse("full"), parse("NORMAL")) == ("FULL", "NORMAL")
+    for wrong in ("", "OFF", None, 1):
+        with pytest.raises(ValueError, match="NORMAL, FULL"):
+            parse(wrong)
+    assert [boolean(v) for v in (True, "yes", "ON", 1, False, "No", "off", "0")] == [True] * 4 + [
+        False
+    ] * 4
+    for wrong in ("", "2", None, 2, 1.0):
+        with pytest.raises(ValueError):
+            boolean(wrong)
+    assert text("x") == "x"
+    with pytest.raises(ValueError):
+        text(5)
+
+
+def test_a_wrong_setting_is_named():
+    settings = Settings("part", {"max_bytes": (size, 10, "…"), "wait": (duration, 1.0, "…")})
+    assert settings.default("wait") == 1.0
+    assert settings.parse({"max_bytes": "1KiB"}) == {"max_bytes": 1024}
+    with pytest.raises(
+        ConfigError, match=r"part: no setting 'max'; there are max_bytes, wait"
+    ) as caught:
+        settings.parse({"max": 1})
+    assert caught.value.field == "max"
+    with pytest.raises(ConfigError, match=r"part\.wait: not a duration") as caught:
+        settings.parse({"wait": "soon"})
+    assert (caught.value.field, caught.value.found) == ("wait", "soon")
+
+
+# ------------------------------------------------------------------------------ places
+
+
+def test_a_place_takes_its_settings_from_the_url_or_by_name():
+    assert open_driver("memory://?max_bytes=64KiB").stats()["budget_bytes"] == 65536
+    assert open_driver("memory://", max_bytes="64KiB").stats()["budget_bytes"] == 65536
+    assert open_driver("MEMORY:///").stats()["budget_bytes"] > 65536
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "message"),
+    [
+        ("memory://?max_bytes=1KB", {"max_bytes": 5}, "max_bytes is given twice"),
+        ("memory://?max_bytes=1KB&max_bytes=1KB", {}, "max_bytes is given twice"),
+        ("memory://?max_bytes=", {}, "max_bytes: not a size"),
+        ("memory://?max=1", {}, "no setting 'max'"),
+        ("memory://", {"max_bytes": 0}, "max_bytes"),
+        ("memory://host", {}, "no host"),
+        ("memory:///path", {}, "no path"),
+        ("nowhere://", {}, "no place 'nowhere'; there are memory, sqlite"),
+        ("state.db", {}, "not a place"),
+        ("", {}, "not a place"),
+        ("memory:", {}, "not a place"),
+        ("memory://[", {}, "not a place"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(url, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Store.open(url, **settings)
+
+
+def test_others_add_places_as_entry_points(monkeypatch):
+    class Point:
+        @staticmethod
+        def load():
+            return lambda url, settings: MemoryDriver(
+                max_bytes=int(settings["room"]) + len(url.netloc)
+            )
+
+    monkeypatch.setattr(
+        "importlib.metadata.entry_points",
+        lambda *, group, name: [Point] if (group, name) == ("holdfast.drivers", "mine") else [],
+    )
+    assert open_driver("mine://host?room=100").stats()["budget_bytes"] == 104
+
+
+def test_a_place_without_its_client_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(PLACES, "far", "holdfast_has_no_such_module:from_url")
+    with pytest.raises(
+        ConfigError, match=r"far: needs holdfast_has_no_such_module; pip install 'holdfast\[far\]'"
+    ):
+        open_driver("far://")
+
+
+def test_drivers_say_what_they_can():
+    assert issubclass(MemoryDriver, Driver)
+    assert not MemoryDriver.suspends

@@ -1,0 +1,120 @@
+"""Every setting, variable, error code, route and metric is documented, and none that is not there."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from holdfast import AsyncStore, Counter, State, errors
+from holdfast.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER
+from holdfast.drivers.memory import SETTINGS as MEMORY
+from holdfast.drivers.sqlite import SETTINGS as SQLITE
+from holdfast.errors import HoldfastError
+from holdfast.server import create_app
+from holdfast.server.problems import SERVER_STATUS, STATUS
+
+DOCS = Path(__file__).parent.parent / "docs"
+CONFIGURATION = (DOCS / "configuration.md").read_text("utf-8")
+HTTP = (DOCS / "http.md").read_text("utf-8")
+
+SETTINGS = {
+    "[server]": SERVER.known,
+    "Keys": KEY.known,
+    "[kinds]": KIND.known,
+    "place": {**MEMORY.known, **SQLITE.known},
+}
+
+
+def rows(text, column=0):
+    """The names in backquotes in a column of the tables."""
+    found = []
+    for line in text.splitlines():
+        if line.startswith("| ") and not line.startswith("|---"):
+            cells = line.replace(r"\|", "").strip("|").split("|")
+            found += re.findall(r"`([^`]+)`", cells[column])
+    return found
+
+
+def section(title, text=CONFIGURATION):
+    parts = re.split(r"^##+ ", text, flags=re.MULTILINE)
+    (found,) = (part for part in parts if part.splitlines()[0].strip("`") == title)
+    return found
+
+
+@pytest.mark.parametrize("title", SETTINGS)
+def test_every_setting(title):
+    known = SETTINGS[title]
+    told = rows(section(title), 1 if title == "place" else 0)
+    assert set(told) - {"fields"} == set(known)
+    for name in known:
+        assert told.count(name) == 1
+
+
+def test_every_setting_of_every_type_of_field():
+    told = {}
+    kind = ""
+    for line in section("Fields").splitlines():
+        if line.startswith("| ") and "meaning" not in line:
+            first, setting = line.strip("|").split("|")[:2]
+            kind = first.strip(" `") or kind
+            told.setdefault(kind, set()).add(setting.strip(" `"))
+    known = {name: set(settings.known) - {"stored_as"} for name, settings in FIELDS.items()}
+    assert told == known
+    assert "`stored_as`" in section("Fields")
+
+
+def test_every_variable():
+    assert set(re.findall(r"`(HOLDFAST_[A-Z_]+[A-Z])`", CONFIGURATION)) == set(ENVIRONMENT)
+
+
+def test_every_error_code_and_its_status():
+    table = section("Errors", HTTP)
+    told = {}
+    for line in table.splitlines():
+        if line.startswith("| `"):
+            codes, statuses = line.strip("|").split("|")[:2]
+            told |= dict.fromkeys(re.findall(r"`(\w+)`", codes), statuses)
+    known = {**STATUS, **SERVER_STATUS}
+    assert set(told) == set(known)
+    for code, (status, _) in known.items():
+        assert str(status) in told[code], code
+
+
+def test_every_error_of_the_library_has_a_status():
+    leaves = [leaf for leaf in vars(errors).values() if isinstance(leaf, type)]
+    codes = {leaf.code for leaf in leaves if issubclass(leaf, HoldfastError)}
+    assert codes == set(STATUS)
+
+
+class Documented(State, ttl=1):
+    n = Counter()
+
+
+@pytest.fixture(params=["memory://", "sqlite:///documented.db"])
+def service(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async def made():
+        async with AsyncStore.open(request.param) as store:
+            app = create_app(store, [Documented])
+            found = app.state.service
+            await found.collection("documented", "").apply("a", Documented.n.add(1))
+            return app, [sample.name for sample in found.samples()]
+
+    return asyncio.run(made())
+
+
+def test_every_metric(service):
+    told = set(rows(section("GET /metrics", HTTP))) | set(rows(section("GET /metrics", HTTP), 1))
+    assert set(service[1]) <= told
+
+
+def test_every_route(service):
+    for route in service[0].routes:
+        if not route.path.startswith("/console"):
+            for method in route.methods - {"HEAD"}:
+                where = (
+                    "http://127.0.0.1:8100/`" if route.path == "/" else f"`{method} {route.path}`"
+                )
+                assert where in HTTP, where

@@ -1,0 +1,373 @@
+"""Toy drivers that each break a promise, with the name of the case that must catch it.
+
+`test_broken.py` runs the kit on them. To watch one fail: `pytest tests/testing/broken.py -k Name`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import msgspec
+import pytest
+
+from holdfast.changes import (
+    Accumulate,
+    Add,
+    Append,
+    Cell,
+    Commit,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    fold,
+)
+from holdfast.driver import Cells, FencedOff, Outcome, Page, Written
+from holdfast.errors import Closed, Unavailable
+from holdfast.testing import Place
+from holdfast.testing.conformance import DriverLevel
+from tests.testing.toys import Stored, ToyDriver
+
+BROKEN: dict[str, tuple[type[ToyDriver], str]] = {}
+
+
+def caught_by(case: str) -> Callable[[type[ToyDriver]], type[ToyDriver]]:
+    """Register a broken toy, and make a test class of the group of cases that has this one."""
+    group: Any = next(cls for cls in DriverLevel.__mro__ if case in vars(cls))
+
+    def register(toy: type[ToyDriver]) -> type[ToyDriver]:
+        BROKEN[toy.__name__] = (toy, case)
+
+        class Conformance(group):
+            test_driver_and_model_agree = None  # the machine catches most of them: see test_broken
+
+            @pytest.fixture
+            def place(self) -> Place:
+                driver = toy()  # one for all, which each case opens once
+                return Place(lambda: driver, outage=driver.outage)
+
+        globals()[f"Test{toy.__name__}"] = Conformance
+        return toy
+
+    return register
+
+
+@caught_by("test_racing_writers_lose_nothing")
+class LosesUpdates(ToyDriver):
+    """Reads and writes without holding the lock in between."""
+
+    def opened(self) -> Any:
+        super().opened()
+        return nullcontext()
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        time.sleep(0.0001)  # another thread has its turn here
+        return super().folded(fields, commit)
+
+
+@caught_by("test_one_winner_for_each_revision")
+class LetsTwoWin(LosesUpdates):
+    """Compares the revision, and writes later."""
+
+
+@caught_by("test_a_late_commit_never_resurrects")
+class Resurrects(ToyDriver):
+    """Forgets about expiry when it commits."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        state = self.states.get(commit.key)
+        if state is not None:
+            state.cells.deadline = None
+        return super().step(commit, now)
+
+
+@caught_by("test_a_store_that_is_down_is_not_empty")
+class DownIsAbsent(ToyDriver):
+    """Takes an error for "there is nothing"."""
+
+    async def read(self, keys: Any, want: Any, now: float) -> list[Cells | None]:
+        try:
+            return await super().read(keys, want, now)
+        except Unavailable:
+            return [None for _ in keys]
+
+
+@caught_by("test_a_revision_never_comes_back_after_delete")
+class RepeatsRevisions(ToyDriver):
+    """Begins each life with the same incarnation."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        if isinstance(outcome, Written) and outcome.revision.incarnation:
+            first = Revision(abs(hash(commit.key)) or 1, outcome.revision.number)
+            outcome = msgspec.structs.replace(outcome, revision=first)
+            if not commit.erase:
+                self.states[commit.key].cells.revision = first
+        return outcome
+
+
+@caught_by("test_a_repeated_op_id_has_one_effect")
+class ForgetsOps(ToyDriver):
+    """Does not remember what it has applied."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, op=""), now)
+
+
+@caught_by("test_the_newest_op_ids_are_remembered")
+class ForgetsOldOps(ToyDriver):
+    """Remembers the last few op ids only."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, ops=min(commit.ops, 4)), now)
+
+
+@caught_by("test_a_refused_commit_leaves_nothing")
+class HalfApplies(ToyDriver):
+    """Keeps what came before the change that is refused."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        done: dict[str, Cell] = dict(fields)
+        try:
+            for change in commit.changes:
+                done = fold(done, [change])
+        except Refusal:
+            state = self.states.get(commit.key)
+            if state is not None:
+                state.cells.fields = done
+            raise
+        return done
+
+
+@caught_by("test_neighbours_in_a_batch_are_independent")
+class StopsAtTheFirst(ToyDriver):
+    """Gives up a batch at its first refusal."""
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            bad = outcomes and not isinstance(outcomes[-1], Written)
+            outcomes.append(outcomes[-1] if bad else (await super().commit([commit], now))[0])
+        return outcomes
+
+
+@caught_by("test_a_scan_serves_its_own_kind")
+class ServesOtherKinds(ToyDriver):
+    """Scans by prefix."""
+
+    def listed(self, key: Key, tenant: str, kind: str, *rest: Any) -> bool:
+        return key[1].startswith(kind) and super().listed(key, tenant, key[1], *rest)
+
+
+@caught_by("test_deleting_one_name_leaves_the_others")
+class DeletesByPrefix(ToyDriver):
+    """Deletes what begins like the state to be deleted."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        if commit.erase and isinstance(outcome, Written):
+            begins = commit.key[2] + ":"
+            for key in [key for key in self.states if key[:2] == commit.key[:2]]:
+                if key[2].startswith(begins):
+                    del self.states[key]
+        return outcome
+
+
+@caught_by("test_an_older_epoch_is_refused")
+class IgnoresEpochs(ToyDriver):
+    """Lets any epoch write."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        while isinstance(outcome, FencedOff):
+            commit = msgspec.structs.replace(commit, epoch=outcome.epoch)
+            outcome = super().step(commit, now)
+        return outcome
+
+
+@caught_by("test_what_was_read_never_changes")
+class ReturnsAliases(ToyDriver):
+    """Changes the dicts that its readers have."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        new = fold(fields, commit.changes)
+        for name, cell in new.items():
+            old = fields.get(name)
+            if isinstance(old, dict) and isinstance(cell, dict):
+                kept = dict(cell)
+                old.clear()
+                old.update(kept)
+                new[name] = old
+        return new
+
+
+@caught_by("test_keep_holds_exactly")
+class KeepsOneTooMany(ToyDriver):
+    """Counts from zero where it should from one."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        changes = [
+            msgspec.structs.replace(change, keep=change.keep + 1)
+            if isinstance(change, Append)
+            else change
+            for change in commit.changes
+        ]
+        return fold(fields, changes)
+
+
+@caught_by("test_a_full_field_refuses_a_new_entry")
+class IgnoresBounds(ToyDriver):
+    """Lets a field grow."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        changes = [
+            change
+            if isinstance(change, Append) or not hasattr(change, "bound")
+            else msgspec.structs.replace(change, bound=None)
+            for change in commit.changes
+        ]
+        return fold(fields, changes)
+
+
+@caught_by("test_order_is_commit_order")
+class SortsItems(ToyDriver):
+    """Keeps items in an order of its own."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        new = super().folded(fields, commit)
+        return {n: Items(sorted(c)) if isinstance(c, Items) else c for n, c in new.items()}
+
+
+@caught_by("test_ints_are_exact")
+class CountsInFloats(ToyDriver):
+    """Keeps numbers as a JSON document of JavaScript would."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        changes = [
+            msgspec.structs.replace(change, amount=float(change.amount))
+            if isinstance(change, Add)
+            else change
+            for change in commit.changes
+        ]
+        return fold(fields, changes)
+
+
+@caught_by("test_arrays_add_elementwise")
+class PutsArrays(ToyDriver):
+    """Takes the last array instead of the sum."""
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        new = super().folded(fields, commit)
+        for change in commit.changes:
+            if isinstance(change, Accumulate):
+                new[change.field] = {**new[change.field], change.entry: change.array}  # type: ignore[dict-item]
+        return new
+
+
+@caught_by("test_a_state_lives_exactly_until_its_deadline")
+class ExpiresLate(ToyDriver):
+    """Serves a state at the instant of its deadline."""
+
+    def alive(self, key: Key, now: float) -> Stored | None:
+        state = self.states.get(key)
+        late = state and state.cells.deadline is not None and now > state.cells.deadline
+        return None if late else state
+
+
+@caught_by("test_long_lives_are_not_cut")
+class DropsDays(ToyDriver):
+    """Takes `timedelta.seconds` for the whole of it."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        if commit.ttl is not None:
+            commit = msgspec.structs.replace(commit, ttl=commit.ttl % 86400)
+        return super().step(commit, now)
+
+
+@caught_by("test_max_age_is_a_deadline_that_nothing_moves")
+class ForgetsMaxAge(ToyDriver):
+    """Renews for ever."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, max_age=None), now)
+
+    def look(self, key: Key, want: Any, now: float) -> Cells | None:
+        if want.renew is not None:
+            want = msgspec.structs.replace(want, renew=(want.renew[0], None))
+        return super().look(key, want, now)
+
+
+@caught_by("test_delete_deletes_all")
+class KeepsOpsOfTheDead(ToyDriver):
+    """Leaves the op ids when it deletes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graves: dict[tuple[Key, str], Revision] = {}
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        known = self.graves.get((commit.key, commit.op))
+        if commit.op and known is not None and commit.key not in self.states:
+            return Written(known, repeated=True)
+        outcome = super().step(commit, now)
+        if commit.op and isinstance(outcome, Written):
+            self.graves[commit.key, commit.op] = outcome.revision
+        return outcome
+
+
+@caught_by("test_the_loser_writes_nothing")
+class IgnoresExpect(ToyDriver):
+    """The last writer wins, whatever it expected."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, expect=None), now)
+
+
+@caught_by("test_a_scan_goes_on_while_states_come_and_go")
+class PagesByPosition(ToyDriver):
+    """Its cursor counts, so that what is deleted moves what is still to come."""
+
+    async def scan(self, tenant: str, kind: str, *, cursor: str | None, limit: int,
+                   **rest: Any) -> Page:  # fmt: skip
+        whole = await super().scan(tenant, kind, cursor=None, limit=10**9, **rest)
+        first = int((cursor or ">0")[1:])
+        more = first + limit < len(whole.keys)
+        return Page(whole.keys[first : first + limit], f">{first + limit}" if more else None)
+
+
+@caught_by("test_closed_is_closed")
+class AnswersAfterClose(ToyDriver):
+    """Goes on as an empty store once it is closed."""
+
+    async def read(self, keys: Any, want: Any, now: float) -> list[Cells | None]:
+        try:
+            return await super().read(keys, want, now)
+        except Closed:
+            return [None for _ in keys]
+
+
+@caught_by("test_a_cancelled_call_is_whole_or_nothing")
+class HalfWhenCancelled(ToyDriver):
+    """Waits in the middle of a commit."""
+
+    suspends = True
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for commit in commits:
+            for change in commit.changes[:-1]:
+                only = msgspec.structs.replace(commit, changes=(change,), op="", expect=None)
+                await super().commit([only], now)
+                await asyncio.sleep(0)
+            last = msgspec.structs.replace(commit, changes=commit.changes[-1:])
+            outcomes += await super().commit([last], now)
+        return outcomes
+
+
+@caught_by("test_no_reader_sees_half_a_commit")
+class ShowsHalfACommit(HalfWhenCancelled):
+    """Writes the changes of a commit one by one."""

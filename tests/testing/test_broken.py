@@ -1,0 +1,68 @@
+"""The kit catches what it is there to catch: broken drivers fail the case that is named for it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from holdfast.testing import Place
+from holdfast.testing.stateful import run
+from tests.testing.broken import BROKEN
+from tests.testing.toys import ToyDriver
+
+SEEN_BY_THE_MACHINE = (
+    "DeletesByPrefix",
+    "ExpiresLate",
+    "ForgetsMaxAge",
+    "ForgetsOps",
+    "HalfApplies",
+    "IgnoresBounds",
+    "IgnoresEpochs",
+    "IgnoresExpect",
+    "KeepsOneTooMany",
+    "RepeatsRevisions",
+    "Resurrects",
+    "ServesOtherKinds",
+    "SortsItems",
+)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """What pytest says of the broken toys."""
+    command = "-m pytest tests/testing/broken.py -q -rf --tb=short -p no:cacheprovider --no-header"
+    done = subprocess.run(
+        [sys.executable, *command.split()],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_driver_is_caught_by_name(report, name):
+    """Each broken toy fails the case that is named for what it breaks."""
+    failed = set(re.findall(rf"^FAILED .*::Test{name}::(\w+)", report, re.MULTILINE))
+    assert BROKEN[name][1] in failed, f"{name} was caught by {sorted(failed) or 'nothing'}"
+
+
+def test_a_failure_names_the_promise(report):
+    """Who reads the failure learns which promise is broken, and what the case protects."""
+    assert "Broken promise 9, down is not absent" in report
+    assert "While the store cannot answer every call raises `Unavailable`" in report
+
+
+@pytest.mark.parametrize("name", SEEN_BY_THE_MACHINE)
+def test_the_machine_sees_it_too(name):
+    """The stateful machine finds by itself what is broken."""
+    with pytest.raises(AssertionError):
+        run(Place(BROKEN[name][0]), examples=300, shrink=False)
+
+
+def test_the_correct_toy_passes_the_machine():
+    run(Place(ToyDriver))

@@ -1,0 +1,27 @@
+"""A third party's driver is proved in ten lines."""
+
+import pytest
+
+from holdfast.drivers.memory import MemoryDriver
+from holdfast.testing import DriverConformance, FaultyDriver, Place
+from tests.testing.toys import ToyDriver
+
+
+class TestToy(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return Place(ToyDriver)
+
+
+class TestFaulty(DriverConformance):
+    """A faulty driver without faults keeps every promise of the driver in it; with, it is down."""
+
+    @pytest.fixture
+    def place(self):
+        opened = []
+
+        def faulty():
+            opened.append(FaultyDriver(MemoryDriver()))
+            return opened[-1]
+
+        return Place(faulty, outage=lambda: opened[-1].outage())  # noqa: PLW0108  not opened yet

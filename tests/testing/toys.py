@@ -1,0 +1,163 @@
+"""A correct toy driver in a few lines, to be proved by the kit, and to be broken in `broken.py`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import msgspec
+
+from holdfast.changes import (
+    ABSENT,
+    PRESENT,
+    Cell,
+    Commit,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    Want,
+    deadline,
+    fold,
+    new_incarnation,
+)
+from holdfast.driver import (
+    Cells,
+    Conflicted,
+    Driver,
+    Feature,
+    FencedOff,
+    Outcome,
+    Page,
+    Refused,
+    Written,
+)
+from holdfast.errors import Closed, Invalid, Unavailable
+
+
+class Stored(msgspec.Struct):
+    """A stored state: what a reader gets, and the op ids."""
+
+    cells: Cells
+    ops: dict[str, int]
+
+
+class ToyDriver(Driver):
+    """A dict of states, replaced whole under one lock."""
+
+    features: ClassVar = frozenset(
+        {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
+    )
+
+    def __init__(self) -> None:
+        self.states: dict[Key, Stored] = {}
+        self.lock = threading.Lock()
+        self.closed = False
+        self.down = False
+
+    @contextmanager
+    def outage(self) -> Iterator[None]:
+        self.down = True
+        yield
+        self.down = False
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        with self.opened():
+            return [self.look(key, want, now) for key in keys]
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        with self.opened():
+            return [self.step(commit, now) for commit in commits]
+
+    async def scan(self, tenant: str, kind: str, *, subject: str | None, cursor: str | None,
+                   limit: int, now: float) -> Page:  # fmt: skip
+        if cursor is not None and not cursor.startswith(">"):
+            raise Invalid("a foreign cursor", found=cursor)
+        with self.opened():
+            found = sorted(
+                key for key in self.states if self.listed(key, tenant, kind, subject, now)
+            )
+        found = [key for key in found if cursor is None or key[2] > cursor[1:]]
+        more = len(found) > limit
+        return Page(tuple(found[:limit]), ">" + found[limit - 1][2] if more else None)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def opened(self) -> Any:
+        if self.closed:
+            raise Closed("the toy was closed")
+        if self.down:
+            raise Unavailable("the toy is down")
+        return self.lock
+
+    def alive(self, key: Key, now: float) -> Stored | None:
+        state = self.states.get(key)
+        expired = state and state.cells.deadline is not None and now >= state.cells.deadline
+        return None if expired else state
+
+    def listed(self, key: Key, tenant: str, kind: str, subject: str | None, now: float) -> bool:
+        state = self.alive(key, now)
+        return (
+            state is not None
+            and key[:2] == (tenant, kind)
+            and (subject is None or state.cells.subject == subject)
+        )
+
+    def look(self, key: Key, want: Want, now: float) -> Cells | None:
+        state = self.alive(key, now)
+        if state is None:
+            return None
+        cells = state.cells
+        if want.renew is not None:
+            cells.deadline = deadline(cells.created, now, *want.renew)
+        return msgspec.structs.replace(cells, fields=self.cut(cells, want))
+
+    def cut(self, cells: Cells, want: Want) -> dict[str, Cell]:
+        fields: dict[str, Cell] = {}
+        for name, cell in cells.fields.items():
+            if want.fields is None or name in want.fields:
+                tail = want.tail_of(name) if isinstance(cell, Items) else None
+                fields[name] = cell.tail(tail) if tail is not None else cell  # type: ignore[union-attr]
+        return fields
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        key = commit.key
+        state = self.alive(key, now)
+        stands = state.cells.revision if state else ABSENT
+        if state and commit.op and commit.op in state.ops:
+            first = Revision(stands.incarnation, state.ops[commit.op])
+            return Written(first, self.returned(commit, now), repeated=True)
+        if state and commit.epoch < state.cells.epoch:
+            return FencedOff(state.cells.epoch)
+        if commit.expect is not None and (
+            state is None if commit.expect == PRESENT else commit.expect != stands
+        ):
+            return Conflicted(stands)
+        if commit.erase:
+            self.states.pop(key, None)
+            return Written(stands)
+        try:
+            fields = self.folded(state.cells.fields if state else {}, commit)
+        except Refusal as no:
+            return Refused(no.field, no.reason, no.limit, no.found)
+        old = state.cells if state else None
+        revision = Revision(stands.incarnation or new_incarnation(), stands.number + 1)
+        created = old.created if old else now
+        until = deadline(created, now, commit.ttl, commit.max_age)
+        subject = commit.subject if commit.subject is not None else old and old.subject
+        cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
+        ops = {
+            **(state.ops if state else {}),
+            **({commit.op: revision.number} if commit.op else {}),
+        }
+        self.states[key] = Stored(cells, dict(list(ops.items())[-commit.ops :]))
+        return Written(revision, self.returned(commit, now))
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        return fold(fields, commit.changes)
+
+    def returned(self, commit: Commit, now: float) -> Cells | None:
+        return self.look(commit.key, commit.returning, now) if commit.returning else None
