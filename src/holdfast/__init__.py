@@ -43,7 +43,7 @@ from holdfast.fields import (
     Window,
 )
 from holdfast.state import Corruption, Meta, State
-from holdfast.store import AsyncCollection, AsyncStore, Collection, Store
+from holdfast.store import AsyncCollection, AsyncStore, Collection, Committed, Store
 
 __version__ = "0.1.0"
 
@@ -56,6 +56,7 @@ __all__ = [
     "Clock",
     "Closed",
     "Collection",
+    "Committed",
     "ConfigError",
     "Conflict",
     "Corrupted",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -133,7 +133,8 @@ class Driver(ABC):
     answer instead; `Closed` after `close`; errors of third parties are translated, `from exc`.
     """
 
-    features: ClassVar[frozenset[Feature]]
+    features: frozenset[Feature]
+    """What it promises beyond reading and committing."""
 
     suspends: bool = False
     """Whether the coroutines ever suspend. If not, they run without an event loop."""

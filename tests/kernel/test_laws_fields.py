@@ -102,7 +102,7 @@ def test_decayed_mean_of_a_long_stream_stays_within_its_values(half_life, values
 @settings(max_examples=100)
 @given(
     st.floats(1, 10 * 86400) | st.integers(1, 10_000),
-    st.integers(1, 90),
+    st.integers(1, 3) | st.integers(1, 90),
     st.lists(st.tuples(st.floats(0, 3), st.integers(-50, 50)), min_size=1, max_size=40),
     st.floats(0, 1.5),
     st.integers(1, 3),

@@ -61,7 +61,7 @@ def test_a_failure_names_the_promise(report):
 def test_the_machine_sees_it_too(name):
     """The stateful machine finds by itself what is broken."""
     with pytest.raises(AssertionError):
-        run(Place(BROKEN[name][0]), examples=300, shrink=False)
+        run(Place(BROKEN[name][0]), examples=300)
 
 
 def test_the_correct_toy_passes_the_machine():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -47,7 +47,7 @@ class Stored(msgspec.Struct):
 class ToyDriver(Driver):
     """A dict of states, replaced whole under one lock."""
 
-    features: ClassVar = frozenset(
+    features = frozenset(
         {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
     )
 

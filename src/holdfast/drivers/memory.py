@@ -17,7 +17,7 @@ import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, cast
+from typing import cast
 from urllib.parse import SplitResult
 
 import msgspec
@@ -116,7 +116,7 @@ class _Slot:
 class MemoryDriver(Driver):
     """Keeps states in dictionaries. Safe for threads; gone when the process is."""
 
-    features: ClassVar = frozenset(
+    features = frozenset(
         {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SPAN: int = 64
 """Half-lives in an epoch of `DecayedMean`: weights stay below 2**64 and two epochs are enough."""
+
+FLOAT32_MAX = 3.4028234e38
+"""The largest float32, rounded down."""
 
 LAST_TIME = 253_402_300_800.0
 """The year 10000, in epoch seconds: no time of an update may be later."""
@@ -159,7 +163,8 @@ class DecayedMean(Field["Decayed"]):
     def to_json(self, state: Snapshot) -> Any:
         view = self.view(state)
         mean = view.mean
-        return {"mean": None if mean is None else mean.tolist(), "weight": view.weight()}
+        weight = min(view.weight(), sys.float_info.max)  # JSON knows no infinity
+        return {"mean": None if mean is None else mean.tolist(), "weight": weight}
 
     def json_schema(self) -> dict[str, Any]:
         mean = {"anyOf": [vector_schema(self.dim), {"type": "null"}]}
@@ -227,7 +232,8 @@ class Decayed:
 
 def vector_schema(dim: int) -> dict[str, Any]:
     """The JSON schema of a vector."""
-    return {"type": "array", "items": {"type": "number"}, "minItems": dim, "maxItems": dim}
+    number = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
+    return {"type": "array", "items": number, "minItems": dim, "maxItems": dim}
 
 
 def json_numbers(field: Field[Any], value: Any) -> list[float]:

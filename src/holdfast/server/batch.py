@@ -10,13 +10,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.changes import ABSENT, PRESENT, Revision
+from holdfast.client.local import shown
 from holdfast.config.shapes import is_list
 from holdfast.errors import HoldfastError, Invalid, TooLarge, Unavailable
 from holdfast.server.access import demand
 from holdfast.server.problems import Problem, absent
 from holdfast.server.reading import TAIL, body_of, query_of, table
 from holdfast.server.service import Service
-from holdfast.server.states import Asked, answer, refused, shown
+from holdfast.server.states import Asked, answer, refused
 from holdfast.store.names import checked, checked_epoch
 
 COMMIT: Final = ("id", "changes", "op", "expect", "epoch", "subject")

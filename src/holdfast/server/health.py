@@ -67,6 +67,7 @@ class Health:
                     "ttl": schema.ttl,
                     "max_age": schema.max_age,
                     "max_bytes": schema.max_bytes,
+                    "ops": schema.ops,
                     "fields": fields,
                 }
             )

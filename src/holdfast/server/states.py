@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from holdfast.changes import ABSENT, Revision
+from holdfast.client.local import shown
 from holdfast.config import AccessKey, Scope
 from holdfast.errors import Conflict, Fenced, HoldfastError
 from holdfast.server.access import demand, from_header, tenant_of
@@ -27,7 +28,6 @@ from holdfast.server.reading import (
     unchanged,
 )
 from holdfast.server.service import Service
-from holdfast.state import State
 from holdfast.store import AsyncCollection
 from holdfast.store.names import checked
 
@@ -57,31 +57,6 @@ def answer(body: Any, revision: Revision | None = None) -> Response:
     """The body as JSON, with the revision as its entity tag."""
     headers = None if revision is None else {"ETag": f'"{revision}"'}
     return Response(encode(body), 200, headers, "application/json")
-
-
-def shown(kind: str, state: State, fields: tuple[str, ...] | None) -> dict[str, Any]:
-    """A state that exists as the server shows it."""
-    values = state.to_json()  # first: it meets what is corrupted
-    meta = state.meta
-    missing = [name for name in meta.missing if fields is None or name in fields]
-    return {
-        "id": meta.id,
-        "kind": kind,
-        "revision": str(meta.revision),
-        "created": meta.created,
-        "updated": meta.updated,
-        "expires": meta.expires,
-        "age": meta.age,
-        "subject": meta.subject,
-        "epoch": meta.epoch,
-        "fields": values,
-        "missing": missing,
-        "corrupted": [
-            {"field": found.field, "entry": found.entry, "reason": found.reason}
-            for found in meta.corrupted
-        ],
-        "newer": list(meta.newer),
-    }
 
 
 class States:
@@ -136,19 +111,14 @@ class States:
         edits = collection.schema.edits_from_json(changes)
         body: dict[str, Any] = {"id": id, "kind": asked.kind, "revision": None}
         try:
-            if returning is None:
-                written = await collection.commit(id, edits, **conditions)
-                revision = written.revision
-                body["repeated"] = written.repeated
-            else:
-                state: State = await collection.apply(
-                    id, *edits, **conditions, returning=returning, tail=tail
-                )
-                revision = state.meta.revision
-                body["fields"] = state.to_json()
+            done = await collection.commit(id, edits, **conditions, returning=returning, tail=tail)
         except (Conflict, Fenced) as error:
             raise refused(error, conditional=conditions["expect"] is not None) from error
+        revision = done.revision
         body["revision"] = str(revision)
+        body["repeated"] = done.repeated
+        if done.state is not None:
+            body["fields"] = done.state.to_json()
         service.hub.changed((asked.tenant, asked.kind, id), revision, service.store.clock.now())
         return answer(body, revision)
 

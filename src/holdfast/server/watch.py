@@ -14,11 +14,12 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from holdfast.changes import ABSENT, Revision
+from holdfast.client.local import shown
 from holdfast.errors import HoldfastError
 from holdfast.server.problems import Problem
 from holdfast.server.reading import TAIL, at_fault, id_of, names_of, number_of, query_of
 from holdfast.server.service import Service
-from holdfast.server.states import Asked, encode, shown
+from holdfast.server.states import Asked, encode
 
 HEADERS: Final = [
     (b"content-type", b"text/event-stream"),

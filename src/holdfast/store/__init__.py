@@ -1,7 +1,15 @@
 """The faces: `AsyncStore` and `AsyncCollection`, `Store` and `Collection` for synchronous callers."""
 
 from holdfast.store.aio import AsyncStore
-from holdfast.store.collection import AsyncCollection, AsyncSession
+from holdfast.store.collection import AsyncCollection, AsyncSession, Committed
 from holdfast.store.sync import Collection, Session, Store
 
-__all__ = ["AsyncCollection", "AsyncSession", "AsyncStore", "Collection", "Session", "Store"]
+__all__ = [
+    "AsyncCollection",
+    "AsyncSession",
+    "AsyncStore",
+    "Collection",
+    "Committed",
+    "Session",
+    "Store",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from holdfast.clock import Clock, SystemClock
 from holdfast.driver import Driver, Layout
@@ -22,7 +23,8 @@ class AsyncStore:
     def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
         self.driver: Driver = driver
         self.clock: Clock = clock or SystemClock()
-        self._collections: dict[tuple[type, str], Any] = {}
+        # Weak: there may be a tenant for each customer.
+        self._collections: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
         self._kinds: dict[str, Layout] = {}
         self._opened: set[str] = set()
         self._closed = False

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
+import msgspec
+
 from holdfast.changes import ABSENT, EVERYTHING, PRESENT, Commit, Key, Revision, Want
 from holdfast.driver import Conflicted, Feature, FencedOff, Outcome, Written
 from holdfast.engine import new_op
@@ -42,6 +44,17 @@ ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
 
 _ALL_READ: Final[frozenset[str]] = frozenset()
+
+
+class Committed(msgspec.Struct, Generic[S], frozen=True):
+    """What became of a commit."""
+
+    revision: Revision
+    """Its own; of the first one where the op id is repeated."""
+    repeated: bool
+    """Whether the op id had been applied already."""
+    state: S | None = None
+    """The fields that were asked for, as they stand now."""
 
 
 class AsyncCollection(Generic[S]):
@@ -202,10 +215,22 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
-    ) -> Written:
-        """Like `apply`, with all that the driver answers: also whether the op id was a repeat."""
-        commit = self._commit(id, edits, op=op, expect=expect, epoch=epoch, subject=subject)
-        return self._written(commit.key, (await self._send([commit]))[0])
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Committed[S]:
+        """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
+        want, unread = None, _ALL_READ
+        if returning is not None:
+            want, unread = self._want(returning, tail, renew=False)
+            self._needs(Feature.RETURNING)
+        commit = self._commit(
+            id, edits, op=op, expect=expect, epoch=epoch, subject=subject, returning=want
+        )
+        written = self._written(commit.key, (await self._send([commit]))[0])
+        state = None
+        if want is not None:
+            state = snapshot(self.cls, commit.key, written.returned, self.home, unread)
+        return Committed(written.revision, written.repeated, state)
 
     async def apply_many(
         self, edits: Iterable[tuple[str, Sequence[Edit]]]
@@ -424,6 +449,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        returning: Want | None = None,
         erase: bool = False,
     ) -> Commit:
         schema = self.schema
@@ -437,6 +463,7 @@ class AsyncCollection(Generic[S]):
             max_age=schema.max_age,
             subject=subject,
             ops=schema.ops,
+            returning=returning,
             erase=erase,
         )
         self._check_conditions(commit)

@@ -11,14 +11,14 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from holdfast.changes import Revision
 from holdfast.clock import Clock
-from holdfast.driver import Driver, Written
+from holdfast.driver import Driver
 from holdfast.engine import BlockingClock, Portal, run_now
 from holdfast.errors import HoldfastError
 from holdfast.fields.base import Edit
 from holdfast.places import open_driver
 from holdfast.state import S, Schema
 from holdfast.store.aio import AsyncStore
-from holdfast.store.collection import ATTEMPTS, AsyncCollection, AsyncSession
+from holdfast.store.collection import ATTEMPTS, AsyncCollection, AsyncSession, Committed
 from holdfast.store.names import Names, Tail
 
 R = TypeVar("R")
@@ -177,10 +177,22 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
-    ) -> Written:
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
+        core = self._core
         return self._run(
-            self._core.commit(id, edits, op=op, expect=expect, epoch=epoch, subject=subject)
+            core.commit(
+                id,
+                edits,
+                op=op,
+                expect=expect,
+                epoch=epoch,
+                subject=subject,
+                returning=returning,
+                tail=tail,
+            )
         )
 
     def apply_many(

@@ -70,7 +70,7 @@ class FaultyDriver(Driver):
         declares those instead of the driver's own.
         """
         self.driver: Final = driver
-        self.features = driver.features if features is None else features  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+        self.features = driver.features if features is None else features
         self.suspends = driver.suspends if suspends is None else suspends
         self.gather = driver.gather
         self.clock = clock or (SystemClock() if self.suspends else BlockingClock())

@@ -10,14 +10,15 @@ import sqlite3
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import SplitResult, unquote
 
 from holdfast.changes import Commit, Key, Want, deadline
 from holdfast.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from holdfast.drivers.sqlite.erasing import erase_state
 from holdfast.drivers.sqlite.errors import ERRORS, translated
 from holdfast.drivers.sqlite.files import File
-from holdfast.drivers.sqlite.fold import Transaction, erase_state
+from holdfast.drivers.sqlite.fold import Transaction
 from holdfast.drivers.sqlite.names import FieldNames
 from holdfast.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from holdfast.errors import ConfigError, Invalid, ReadOnly, Unavailable
@@ -64,7 +65,7 @@ class SqliteDriver(Driver):
     there is no such folder, and `NotAStore`, the file being left as it is.
     """
 
-    features: ClassVar = frozenset(Feature)
+    features = frozenset(Feature)
 
     def __init__(
         self,
@@ -129,18 +130,11 @@ class SqliteDriver(Driver):
         renew: tuple[float | None, float | None],
         now: float,
     ) -> None:
-        ttl = renew[0]
-        slack = 1.0 if ttl is None else min(1.0, ttl / 1000)
         moved: list[tuple[Cells, tuple[float | None, int, int, int]]] = []
         for row, cells in read:
             until = deadline(cells.created, now, *renew)
-            old = cells.deadline
-            if until is None or old is None:
-                if until is old:
-                    continue
-            elif abs(until - old) <= slack:
-                continue
-            moved.append((cells, (until, row[0], row[1], row[2])))
+            if _differs(until, cells.deadline, renew[0]):
+                moved.append((cells, (until, row[0], row[1], row[2])))
         if not moved:
             return
         file = self._file
@@ -278,6 +272,12 @@ class SqliteDriver(Driver):
             "expired_total": self._expired,
             "renewals_skipped_total": self._renewals_skipped,
         }
+
+
+def _differs(until: float | None, old: float | None, ttl: float | None) -> bool:
+    if until is None or old is None:
+        return until is not old
+    return abs(until - old) > (1.0 if ttl is None else min(1.0, ttl / 1000))
 
 
 def _cursor(after: str, what: int) -> str:

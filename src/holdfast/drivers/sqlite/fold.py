@@ -1,6 +1,6 @@
 """Commits folded into rows, inside one transaction.
 
-`Transaction.apply` works on what it loaded of a state (a `_Life`), not on rows: it reads only the
+`Transaction.apply` works on what it loaded of a state (a `Life`), not on rows: it reads only the
 entries that a commit touches, remembers what it changes, and can take a refused commit's changes
 back. `flush` writes what is left, so that many commits of one state cost one reading and one
 writing of its rows. A list's rows are described in `schema`.
@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias, cast
-
-import msgspec
+from typing import Any, cast
 
 from holdfast.changes import (
     ABSENT,
@@ -34,119 +32,19 @@ from holdfast.changes import (
     new_incarnation,
 )
 from holdfast.driver import Conflicted, FencedOff, Outcome, Refused, Written
+from holdfast.drivers.sqlite.erasing import erase_lists, erase_state
+from holdfast.drivers.sqlite.life import Life, encode_shape
 from holdfast.drivers.sqlite.names import FieldNames
 from holdfast.drivers.sqlite.reading import (
     SELECT_STATE,
     Ring,
     Row,
-    Shape,
     cells_of,
     decode_shape,
     places,
 )
-from holdfast.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS, PLACE_MASK
+from holdfast.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from holdfast.errors import Invalid
-
-Place: TypeAlias = tuple[int, str]
-"""An entry within a state: (field number, entry)."""
-
-_ABSENT_PLACE: Any = object()
-_encode_shape = msgspec.json.Encoder().encode
-
-
-class _Life:
-    """What a transaction knows and has changed of one state. `number` 0: it does not exist."""
-
-    __slots__ = (
-        "changed",
-        "cleared",
-        "created",
-        "deadline",
-        "dirty",
-        "epoch",
-        "gone",
-        "id",
-        "incarnation",
-        "key",
-        "loaded",
-        "new_ops",
-        "number",
-        "ops",
-        "ops_kept",
-        "pending",
-        "shape",
-        "stored",
-        "subject",
-        "subject_changed",
-        "undo",
-        "updated",
-    )
-
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.undo: list[tuple[dict[Any, Any], Any, Any]] = []
-        self.begin_absent()
-
-    def begin_absent(self) -> None:
-        self.id = self.incarnation = self.number = self.epoch = self.ops = 0
-        self.created = self.updated = 0.0
-        self.deadline: float | None = None
-        self.subject: str | None = None
-        self.stored = self.changed = self.subject_changed = False
-        self.ops_kept = 0
-        self.shape: Shape = {}
-        self.loaded: dict[Place, Scalar | None] = {}  # as in the file
-        self.dirty: dict[Place, Scalar | None] = {}  # to be written; None: to be deleted
-        self.cleared: dict[int, bool] = {}  # fields whose entries in the file are void
-        self.gone: dict[int, bool] = {}  # lists whose rows are void
-        self.pending: dict[int, tuple[tuple[bytes, ...], int, int]] = {}
-        # ^ by field: items to be written, how many there are then in all, the last `keep`
-        self.new_ops: dict[str, tuple[int, int]] = {}  # op id: (number, seq)
-
-    def begin_stored(self, row: Row) -> None:
-        (
-            self.id,
-            self.incarnation,
-            self.number,
-            self.epoch,
-            self.created,
-            self.updated,
-            self.deadline,
-            self.subject,
-            self.ops,
-            shape,
-        ) = row
-        self.shape = decode_shape(shape)
-        self.stored = True
-
-    def row(self) -> Row:
-        """As `SELECT_STATE` would show it."""
-        return (
-            self.id,
-            self.incarnation,
-            self.number,
-            self.epoch,
-            self.created,
-            self.updated,
-            self.deadline,
-            self.subject,
-            self.ops,
-            _encode_shape(self.shape),
-        )
-
-    def set(self, what: dict[Any, Any], key: Any, value: Any) -> None:
-        self.undo.append((what, key, what.get(key, _ABSENT_PLACE)))
-        what[key] = value
-
-    def remove(self, what: dict[Any, Any], key: Any) -> None:
-        self.undo.append((what, key, what.pop(key)))
-
-    def take_back(self) -> None:
-        for what, key, old in reversed(self.undo):
-            if old is _ABSENT_PLACE:
-                what.pop(key, None)
-            else:
-                what[key] = old
 
 
 class Transaction:
@@ -158,17 +56,13 @@ class Transaction:
         self._cursor = cursor
         self._execute: Callable[..., sqlite3.Cursor] = cursor.execute
         self._names = names
-        self._lives: dict[Key, _Life] = {}
+        self._lives: dict[Key, Life] = {}
         self._next_list = self._next_state = 0
         self.now = now
 
     def apply(self, commit: Commit) -> Outcome:
         """Fold one commit, in the order of checks that `Driver.commit` gives."""
-        life = self._lives.get(commit.key)
-        if life is None:
-            life = self._load(commit.key)
-        elif life.deadline is not None and life.deadline <= self.now:
-            self._erase(life)  # an earlier commit of this batch set a deadline that is past
+        life = self._life(commit.key)
         op = commit.op
         if life.number:
             if op and life.ops:
@@ -194,7 +88,7 @@ class Transaction:
         self._advance(life, commit)
         return self._written(life, commit, life.number, repeated=False)
 
-    def _advance(self, life: _Life, commit: Commit) -> None:
+    def _advance(self, life: Life, commit: Commit) -> None:
         now = self.now
         if not life.number:
             life.incarnation = new_incarnation()
@@ -212,7 +106,7 @@ class Transaction:
             life.new_ops[commit.op] = (life.number, life.ops)
         life.changed = True
 
-    def _written(self, life: _Life, commit: Commit, number: int, *, repeated: bool) -> Written:
+    def _written(self, life: Life, commit: Commit, number: int, *, repeated: bool) -> Written:
         revision = Revision(life.incarnation, number)
         want = commit.returning
         if want is None:
@@ -222,8 +116,13 @@ class Transaction:
         cells = cells_of(self._execute, self._names, life.row(), want)
         return Written(revision, cells, repeated)
 
-    def _load(self, key: Key) -> _Life:
-        life = self._lives[key] = _Life(key)
+    def _life(self, key: Key) -> Life:
+        life = self._lives.get(key)
+        if life is not None:
+            if life.deadline is not None and life.deadline <= self.now:
+                self._erase(life)  # an earlier commit of this batch set a deadline that is past
+            return life
+        life = self._lives[key] = Life(key)
         row: Row | None = self._execute(SELECT_STATE, key).fetchone()
         if row is None:
             return life
@@ -234,13 +133,13 @@ class Transaction:
             life.begin_stored(row)
         return life
 
-    def _erase(self, life: _Life) -> None:
+    def _erase(self, life: Life) -> None:
         if life.stored:
             erase_lists(self._execute, life.gone)  # in the file, but no more in the shape
             erase_state(self._execute, life.id, life.shape)
         life.begin_absent()
 
-    def _applied(self, life: _Life, op: str, kept: int) -> int:
+    def _applied(self, life: Life, op: str, kept: int) -> int:
         """The number of the commit that applied this op id, or 0 if none of the newest did."""
         found = life.new_ops.get(op)
         if found is None and life.stored:
@@ -251,7 +150,7 @@ class Transaction:
 
     # -------------------------------------------------------------------------------- the changes
 
-    def _entries(self, life: _Life, field: str) -> tuple[int, int]:
+    def _entries(self, life: Life, field: str) -> tuple[int, int]:
         """The field's number and how many entries it has. Refuses a field of items."""
         number = self._names.number(self._execute, field)
         held = life.shape.get(number, 0)
@@ -259,7 +158,7 @@ class Transaction:
             raise Refusal(field, "type", "entries", "items")
         return number, held
 
-    def _entry(self, life: _Life, number: int, entry: str) -> Scalar | None:
+    def _entry(self, life: Life, number: int, entry: str) -> Scalar | None:
         place = (number, entry)
         dirty = life.dirty
         if place in dirty:
@@ -276,7 +175,7 @@ class Transaction:
         return value
 
     def _set_entry(
-        self, life: _Life, number: int, held: int, change: Put | Add | Accumulate, value: Scalar
+        self, life: Life, number: int, held: int, change: Put | Add | Accumulate, value: Scalar
     ) -> None:
         """Set an entry that is not there yet, within the field's bound."""
         bound = change.bound
@@ -293,7 +192,7 @@ class Transaction:
             held += 1
         life.set(life.shape, number, held)
 
-    def _lowest(self, life: _Life, number: int) -> str:
+    def _lowest(self, life: Life, number: int) -> str:
         dirty = life.dirty
         names = [
             entry
@@ -311,14 +210,14 @@ class Transaction:
                     break
         return min(names)
 
-    def put(self, life: _Life, change: Put) -> None:
+    def put(self, life: Life, change: Put) -> None:
         number, held = self._entries(life, change.field)
         if self._entry(life, number, change.entry) is None:
             self._set_entry(life, number, held, change, change.value)
         elif not change.if_absent:
             life.set(life.dirty, (number, change.entry), change.value)
 
-    def add(self, life: _Life, change: Add) -> None:
+    def add(self, life: Life, change: Add) -> None:
         number, held = self._entries(life, change.field)
         old = self._entry(life, number, change.entry)
         total = add_numbers(change.field, _readable(change.field, old), change.amount)
@@ -327,7 +226,7 @@ class Transaction:
         else:
             life.set(life.dirty, (number, change.entry), total)
 
-    def accumulate(self, life: _Life, change: Accumulate) -> None:
+    def accumulate(self, life: Life, change: Accumulate) -> None:
         number, held = self._entries(life, change.field)
         old = self._entry(life, number, change.entry)
         total = add_arrays(change.field, _readable(change.field, old), change.array)
@@ -336,7 +235,7 @@ class Transaction:
         else:
             life.set(life.dirty, (number, change.entry), total)
 
-    def append(self, life: _Life, change: Append) -> None:
+    def append(self, life: Life, change: Append) -> None:
         if not change.items:
             return
         keep = change.keep
@@ -358,7 +257,7 @@ class Transaction:
         count = min(count + len(change.items), keep)
         life.set(life.pending, number, ((items + change.items)[-count:], count, keep))
 
-    def drop(self, life: _Life, change: Drop) -> None:
+    def drop(self, life: Life, change: Drop) -> None:
         number = self._names.known(self._execute, change.field)
         held = None if number is None else life.shape.get(number)
         if number is None or held is None:
@@ -385,7 +284,7 @@ class Transaction:
 
     # --------------------------------------------------------------------------------- the writing
 
-    def flush(self, lives: Iterable[_Life] | None = None) -> None:
+    def flush(self, lives: Iterable[Life] | None = None) -> None:
         """Write every change so far (or those of some states) to their rows."""
         cleared: list[tuple[int]] = []
         dropped: list[tuple[int, str]] = []
@@ -411,7 +310,7 @@ class Transaction:
             if life.new_ops:
                 ops.extend((life.id, op, *which) for op, which in life.new_ops.items())
                 self._forget_ops(life)
-            shape = _encode_shape(life.shape).decode()  # TEXT, for people
+            shape = encode_shape(life.shape).decode()  # TEXT, for people
             if not life.stored:
                 made.append((*life.key, *life.row()[:-1], shape))
             else:
@@ -448,7 +347,7 @@ class Transaction:
         elif rows:
             self._cursor.executemany(statement, rows)
 
-    def _state_id(self, life: _Life) -> int:
+    def _state_id(self, life: Life) -> int:
         if not life.stored:
             if not self._next_state:
                 (newest,) = self._execute("SELECT max(id) FROM state").fetchone()
@@ -458,7 +357,7 @@ class Transaction:
         return life.id
 
     @staticmethod
-    def _settle(life: _Life) -> None:
+    def _settle(life: Life) -> None:
         """What was written is now what is stored."""
         life.stored = True
         life.changed = life.subject_changed = False
@@ -473,7 +372,7 @@ class Transaction:
         life.new_ops = {}
 
     def _list_rows(
-        self, life: _Life, number: int, new: tuple[bytes, ...], count: int, keep: int
+        self, life: Life, number: int, new: tuple[bytes, ...], count: int, keep: int
     ) -> Iterable[tuple[int, bytes]]:
         """The rows that make the list hold `count` items, `new` the newest; its ring brought up."""
         held = cast("Ring", life.shape[number])
@@ -513,7 +412,7 @@ class Transaction:
         self._next_list += 1
         return self._next_list - 1
 
-    def _forget_ops(self, life: _Life) -> None:
+    def _forget_ops(self, life: Life) -> None:
         """Delete the ids that no longer count, a few commits' worth at a time."""
         seqs = [seq for _, seq in life.new_ops.values()]
         each = max(1, life.ops_kept // 4)
@@ -535,25 +434,7 @@ def _readable(field: str, value: Any) -> Scalar | None:
     return value
 
 
-def erase_lists(execute: Callable[..., sqlite3.Cursor], lists: Iterable[int]) -> None:
-    """Delete every row of these lists."""
-    for number in lists:
-        execute(
-            "DELETE FROM item WHERE id BETWEEN ? AND ?",
-            (number << PLACE_BITS, number << PLACE_BITS | PLACE_MASK),
-        )
-
-
-def erase_state(execute: Callable[..., sqlite3.Cursor], state: int, shape: Shape) -> None:
-    """Delete a state and every row that belongs to it."""
-    erase_lists(execute, [held[0] for held in shape.values() if isinstance(held, tuple)])
-    first = state << FIELD_BITS
-    execute("DELETE FROM cell WHERE slot BETWEEN ? AND ?", (first, first | FIELD_MASK))
-    execute("DELETE FROM op WHERE state = ?", (state,))
-    execute("DELETE FROM state WHERE id = ?", (state,))
-
-
-_APPLY: dict[type[Change], Callable[[Transaction, _Life, Any], None]] = {
+_APPLY: dict[type[Change], Callable[[Transaction, Life, Any], None]] = {
     Put: Transaction.put,
     Drop: Transaction.drop,
     Add: Transaction.add,
