@@ -200,14 +200,14 @@ async def sqlite(effort: Effort) -> Part:
             2,
         )
     )
-    faster = against(append, ours, agents.AgentsSqlite)
-    part.verdicts.append(
-        Verdict(
-            "SQLite NORMAL, the same: at least 6× faster than SQLiteSession",
-            "the peer is absent" if faster is None else f"{number(1 / faster)}×",
-            None if faster is None else 1 / faster >= 6,
-        )
-    )
+    target = "SQLite NORMAL, the same: at least 6× faster than SQLiteSession"
+    share = against(append, ours, agents.AgentsSqlite)
+    full = against(append, own.SqliteFull.name, agents.AgentsSqlite)
+    if share is None or full is None:
+        part.verdicts.append(Verdict(target, "the peer is absent", None))
+    else:
+        measured = f"{number(1 / share)}× (its commits wait for the disk; ours with FULL: {number(1 / full)}×)"
+        part.verdicts.append(Verdict(target, measured, 1 / share >= 6))
     return part
 
 

@@ -122,10 +122,10 @@ async def http(effort: Effort) -> Part:
                 f"{row['share_by_cpu']:.0%}",
             ]
         )
-    last = rows[-1]
+    share = next(row["share_of_empty"] for row in rows if row["route"] == "append")
     return Part(
         title,
         " ".join((module.__doc__ or "").split()),
         [table],
-        [Verdict(target, f"{last['share_of_empty']:.0%}", last["share_of_empty"] >= 0.75)],
+        [Verdict(target, f"{share:.0%}", share >= 0.75)],
     )

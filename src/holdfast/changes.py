@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias, overload
+from typing import Final, TypeAlias, cast, overload
 
 import msgspec
 
@@ -293,6 +293,11 @@ class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
         old = entries.get(self.entry)
         if old is None:
             return _enter(entries, self, add_numbers(self.field, None, self.amount))
+        if old.__class__ is int and self.amount.__class__ is int:
+            total = old + self.amount
+            if -INT64_MAX <= total <= INT64_MAX:  # the usual case, without a call
+                entries[self.entry] = total
+                return 0
         entries[self.entry] = add_numbers(self.field, old, self.amount)
         return 0
 

@@ -58,7 +58,7 @@ STATE_BYTES = 900
 LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
-SWEPT_PER_CALL = 4
+SWEPT_PER_CALL = 64
 NEVER = math.inf
 SETTINGS = Settings(
     "memory",
