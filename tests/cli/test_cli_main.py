@@ -17,7 +17,7 @@ from holdfast.cli.measuring import Measured
 from holdfast.replay import Latencies
 
 TOML = 'place = "sqlite:///state.db"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
-COMMANDS = ["serve", "get", "apply", "scan", "delete", "replay", "bench", "check"]
+COMMANDS = ["serve", "get", "apply", "scan", "delete", "replay", "bench", "keys", "check"]
 
 
 @pytest.fixture

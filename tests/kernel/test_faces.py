@@ -426,14 +426,27 @@ def test_what_a_driver_does_not_declare_is_unsupported():
             lambda: poor.apply("a", E.turns.add(1), epoch=1),
             lambda: poor.apply("a", E.turns.add(1), subject="s"),
             lambda: poor.apply("a", E.turns.add(1), returning=["turns"]),
-            lambda: poor.touch("a"),
             lambda: list(poor.find("s")),
             lambda: poor.transact("a", lambda s: s.history.append(Message("", ""))),
         ):
             with pytest.raises(Unsupported):
                 call()
         assert list(poor.scan()) == ["a"]
+        assert poor.touch("a")  # a renewal is no commit, and needs nothing declared
         assert poor.get("a").turns == 1
+
+
+def test_touch_renews_and_is_no_commit():
+    with opened() as (collection, clock):
+        revision = collection.apply("a", E.turns.add(1))
+        clock.advance(3599)
+        assert collection.touch("a")
+        clock.advance(3599)
+        meta = collection.get("a").meta
+        assert (meta.exists, meta.revision, meta.age) == (True, revision, 7198)
+        clock.advance(1)
+        assert not collection.touch("a")
+        assert not collection.get("a").meta.exists
 
 
 def test_pages_go_on_from_a_cursor(collection):

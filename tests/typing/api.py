@@ -17,6 +17,7 @@ from holdfast import (
     AsyncCollection,
     AsyncStore,
     Collection,
+    Committed,
     Counter,
     DecayedMean,
     Edit,
@@ -36,7 +37,6 @@ from holdfast import (
     Window,
 )
 from holdfast.changes import Add, Append, Change, Put
-from holdfast.driver import Written
 from holdfast.fields import Amount, Count
 from holdfast.fields.collection import MapView, SetView, TallyView
 from holdfast.fields.log import LogView, TurnsView
@@ -224,7 +224,7 @@ async def asynchronous() -> None:
         assert_type(await chats.apply("a", Chat.turns.add(1), op="1", expect=ABSENT), Revision)
         assert_type(await chats.apply("a", Chat.turns.add(1), returning=[Chat.turns]), Chat)
         assert_type(await chats.apply("a", returning=["turns"], tail=1), Chat)
-        assert_type(await chats.commit("a", [Chat.turns.add(1)]), Written)
+        assert_type(await chats.commit("a", [Chat.turns.add(1)]), Committed[Chat])
         assert_type(
             await chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | HoldfastError]
         )
@@ -270,7 +270,7 @@ def synchronous() -> None:
         assert_type(chats.get_many(["a", "b"]), dict[str, Chat])
         assert_type(chats.apply("a", Chat.turns.add(1), Chat.focus.put("x")), Revision)
         assert_type(chats.apply("a", Chat.turns.add(1), returning=[Chat.turns]), Chat)
-        assert_type(chats.commit("a", [Chat.turns.add(1)]), Written)
+        assert_type(chats.commit("a", [Chat.turns.add(1)]), Committed[Chat])
         assert_type(chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | HoldfastError])
         assert_type(chats.touch("a"), bool)
         assert_type(chats.delete("a"), bool)

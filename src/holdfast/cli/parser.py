@@ -118,6 +118,16 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", metavar="S", type=_seconds, default=1.0, help="how long each part takes (1)"
     )
 
+    keys = command("keys", "keying:keys", "Make, rotate or list the keys of tokens.", parent=shared)
+    keys.add_argument("action", choices=["new", "rotate", "list"], help="what to do")
+    keys.add_argument("file", metavar="FILE", help="the file; with new, - prints a key instead")
+    keys.add_argument(
+        "--prepare", action="store_true", help="rotate: the new key opens now and seals next time"
+    )
+    keys.add_argument(
+        "--keep", metavar="N", type=_positive, default=4, help="rotate: keep N old keys (4)"
+    )
+
     command("check", "checking:check", "Say whether the configuration and the store are in order.")
     return root
 

@@ -16,6 +16,7 @@ import heapq
 import math
 import threading
 from bisect import bisect_left, bisect_right
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 from urllib.parse import SplitResult
@@ -128,7 +129,7 @@ class MemoryDriver(Driver):
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._slots: dict[Key, _Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
-        self._buckets: dict[float, list[Key]] = {}
+        self._buckets: dict[float, dict[Key, _Slot]] = {}
         self._order: list[float] = []  # heap of the buckets' numbers
         self._due = NEVER
         self._listings: dict[tuple[str, str], _Listing] = {}
@@ -259,7 +260,10 @@ class MemoryDriver(Driver):
                 self._keep_private(slot, fields, own)
                 break
         slot.cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
-        if new or (until is not None and until < slot.bucket - 1):
+        if new:
+            self._put_in_bucket(key, slot)
+        elif until is not None and until < slot.bucket - 1:
+            self._leave_bucket(key, slot)
             self._put_in_bucket(key, slot)
         if commit.op:
             self._remember(slot, commit)
@@ -305,6 +309,11 @@ class MemoryDriver(Driver):
             del slot.ops[next(iter(slot.ops))]
 
     def _remove(self, key: Key, slot: _Slot) -> None:
+        self._leave_bucket(key, slot)
+        self._forget(key, slot)
+
+    def _forget(self, key: Key, slot: _Slot) -> None:
+        """Remove a state that is in no bucket any more."""
         del self._slots[key]
         self._nbytes -= slot.nbytes
         self._unindex(key, slot.cells.subject)
@@ -331,6 +340,7 @@ class MemoryDriver(Driver):
     def _renew(self, key: Key, slot: _Slot, until: float | None) -> None:
         slot.cells = msgspec.structs.replace(slot.cells, deadline=until)
         if until is not None and until < slot.bucket - 1:
+            self._leave_bucket(key, slot)
             self._put_in_bucket(key, slot)
 
     def _put_in_bucket(self, key: Key, slot: _Slot) -> None:
@@ -338,22 +348,40 @@ class MemoryDriver(Driver):
         number = slot.bucket = NEVER if until is None else math.floor(until) + 1
         bucket = self._buckets.get(number)
         if bucket is None:
-            self._buckets[number] = [key]
+            bucket = self._buckets[number] = OrderedDict() if until is None else {}
             heapq.heappush(self._order, number)
+            if len(self._order) > 2 * len(self._buckets) + 1024:
+                self._order = list(self._buckets)  # without those of emptied buckets
+                heapq.heapify(self._order)
             self._due = self._order[0]
-        else:
-            bucket.append(key)
+        bucket[key] = slot
+
+    def _leave_bucket(self, key: Key, slot: _Slot) -> None:
+        bucket = self._buckets[slot.bucket]
+        del bucket[key]
+        if not bucket:
+            del self._buckets[slot.bucket]
 
     def _next(self) -> tuple[Key, _Slot] | None:
-        """Take a state out of the earliest bucket, or nothing if that key is no longer in it."""
-        number = self._order[0]
-        bucket = self._buckets[number]
-        key = bucket.pop()
-        if not bucket:
-            del self._buckets[heapq.heappop(self._order)]
-            self._due = self._order[0] if self._order else NEVER
-        slot = self._slots.get(key)
-        return None if slot is None or slot.bucket != number else (key, slot)
+        """A state of the earliest bucket, taken out of it; None if all are empty.
+
+        Of those that never expire it is the oldest.
+        """
+        while self._order:
+            number = self._order[0]
+            bucket = self._buckets.get(number)
+            if bucket is None:
+                heapq.heappop(self._order)
+                continue
+            found = (
+                bucket.popitem(last=False) if isinstance(bucket, OrderedDict) else bucket.popitem()
+            )
+            if not bucket:
+                del self._buckets[heapq.heappop(self._order)]
+                self._due = self._order[0] if self._order else NEVER
+            return found
+        self._due = NEVER
+        return None
 
     def _sweep(self, now: float) -> None:
         if self._closed:
@@ -363,10 +391,10 @@ class MemoryDriver(Driver):
                 return
             found = self._next()
             if found is None:
-                continue
+                return
             key, slot = found
             if _expired(slot, now):
-                self._remove(key, slot)
+                self._forget(key, slot)
                 self._expired += 1
             else:
                 self._put_in_bucket(key, slot)
@@ -374,17 +402,14 @@ class MemoryDriver(Driver):
     def _evict(self, spared: Key, now: float) -> None:
         """Let go of what would expire soonest until the budget holds, but not of `spared`."""
         kept: _Slot | None = None
-        while self._nbytes > self._budget and self._order:
-            found = self._next()
-            if found is None:
-                continue
+        while self._nbytes > self._budget and (found := self._next()) is not None:
             key, slot = found
             if key == spared:
                 kept = slot
             elif (slot.cells.deadline or 0.0) >= slot.bucket:
                 self._put_in_bucket(key, slot)  # renewed since it got here
             else:
-                self._remove(key, slot)
+                self._forget(key, slot)
                 if _expired(slot, now):
                     self._expired += 1
                 else:

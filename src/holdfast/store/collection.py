@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 
 import msgspec
 
-from holdfast.changes import ABSENT, EVERYTHING, PRESENT, Commit, Key, Revision, Want
+from holdfast.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
 from holdfast.driver import Conflicted, Feature, FencedOff, Outcome, Written
 from holdfast.engine import new_op
 from holdfast.errors import (
@@ -261,13 +261,14 @@ class AsyncCollection(Generic[S]):
         return [result(at) for at in range(total)]
 
     async def touch(self, id: str) -> bool:
-        """The state expires as if it had just been written. False if there is none."""
-        commit = self._commit(id, (), expect=PRESENT)
-        outcome = (await self._send([commit]))[0]
-        if isinstance(outcome, Conflicted):
-            return False
-        self._written(commit.key, outcome)
-        return True
+        """The state expires as if it had just been written. False if there is none.
+
+        Its revision stays; a renewal is no commit.
+        """
+        key = self._key(id)
+        await self._ready()
+        want = Want((), None, (self.schema.ttl, self.schema.max_age))
+        return (await self._driver.read((key,), want, self._now()))[0] is not None
 
     async def delete(self, id: str, *, expect: Revision | None = None, epoch: int = 0) -> bool:
         """The state is gone, with all that belongs to it. False if there was none.

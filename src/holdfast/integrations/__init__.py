@@ -1,0 +1,1 @@
+"""One module for each framework; nothing else imports them."""

@@ -1,0 +1,50 @@
+"""The token driver keeps the contract in what it declares: sealed, signed, with marks and spill."""
+
+import pytest
+
+from holdfast.drivers.memory import MemoryDriver
+from holdfast.drivers.token import Jar, Key, KeyRing, TokenDriver
+from holdfast.testing import DriverConformance, FaultyDriver, Place
+
+KEYS = KeyRing([Key.new()])
+
+
+def place(**options):
+    """One client's jar, whoever opens the driver; as large as the kit's largest state."""
+    jar = Jar()
+    large = {"budget": 1 << 25, "max_bytes": 1 << 26, "ops": 1000}
+    return Place(lambda: TokenDriver(KEYS, jar=jar, **{**large, **options}))
+
+
+class TestSealed(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return place()
+
+
+class TestSigned(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return place(form="signed")
+
+
+class TestMarked(DriverConformance):
+    @pytest.fixture
+    def place(self):
+        return place(marks=MemoryDriver())
+
+
+class TestMarkedElsewhere(DriverConformance):
+    """The marks are in a store that suspends, so calls may be cancelled while they wait for it."""
+
+    @pytest.fixture
+    def place(self):
+        return place(marks=FaultyDriver(MemoryDriver(), suspends=True))
+
+
+class TestSpilled(DriverConformance):
+    """Everything that does not fit into 900 characters is in the store."""
+
+    @pytest.fixture
+    def place(self):
+        return place(spill=MemoryDriver(), budget=900, ops=16)
