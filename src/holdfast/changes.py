@@ -293,7 +293,7 @@ class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
         old = entries.get(self.entry)
         if old is None:
             return _enter(entries, self, add_numbers(self.field, None, self.amount))
-        if old.__class__ is int and self.amount.__class__ is int:
+        if isinstance(old, int) and isinstance(self.amount, int):
             total = old + self.amount
             if -INT64_MAX <= total <= INT64_MAX:  # the usual case, without a call
                 entries[self.entry] = total
