@@ -216,7 +216,6 @@ def test_states_that_come_and_go_leave_nothing_behind(store, cls):
     assert len(listing.added) + len(listing._ids) < 1000
 
 
-@pytest.mark.xfail(strict=True, reason="`_due` stays at a bucket that a delete has emptied")
 def test_a_deleted_state_leaves_no_work_behind(store, clock):
     """No call looks at states when none is due."""
     visits, kept = store.collection(Visit), store.collection(Kept)

@@ -360,28 +360,27 @@ class MemoryDriver(Driver):
         bucket = self._buckets[slot.bucket]
         del bucket[key]
         if not bucket:
-            del self._buckets[slot.bucket]
+            self._drop_bucket(slot.bucket)
+
+    def _drop_bucket(self, number: float) -> None:
+        del self._buckets[number]
+        while self._order and self._order[0] not in self._buckets:
+            heapq.heappop(self._order)
+        self._due = self._order[0] if self._order else NEVER
 
     def _next(self) -> tuple[Key, _Slot] | None:
-        """A state of the earliest bucket, taken out of it; None if all are empty.
+        """A state of the earliest bucket, taken out of it; None if there is no bucket.
 
         Of those that never expire it is the oldest.
         """
-        while self._order:
-            number = self._order[0]
-            bucket = self._buckets.get(number)
-            if bucket is None:
-                heapq.heappop(self._order)
-                continue
-            found = (
-                bucket.popitem(last=False) if isinstance(bucket, OrderedDict) else bucket.popitem()
-            )
-            if not bucket:
-                del self._buckets[heapq.heappop(self._order)]
-                self._due = self._order[0] if self._order else NEVER
-            return found
-        self._due = NEVER
-        return None
+        if not self._order:
+            return None
+        number = self._order[0]
+        bucket = self._buckets[number]
+        found = bucket.popitem(last=False) if isinstance(bucket, OrderedDict) else bucket.popitem()
+        if not bucket:
+            self._drop_bucket(number)
+        return found
 
     def _sweep(self, now: float) -> None:
         if self._closed:
