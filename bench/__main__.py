@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import expiry, load, operations, scale, starting
+from bench import expiry, load, operations, scale, starting, tokens
 from bench.part import Effort, Part
 from bench.report import REACHED, markdown
 
@@ -29,6 +29,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Awaitable[Part]]] = {
     "faces": starting.faces,
     "import": starting.imports,
     "http": starting.http,
+    "tokens": tokens.tokens,
 }
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
