@@ -9,26 +9,20 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hypothesis import settings
 
+from tests.needs import require
+
 ROOT = Path(__file__).parent.parent
-REQUIRED = set(filter(None, os.environ.get("HOLDFAST_REQUIRE", "").split(",")))
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
-
-
-def require(name: str, reason: str) -> NoReturn:
-    """Skip the test, or fail it where HOLDFAST_REQUIRE names what is missing."""
-    if name in REQUIRED:
-        pytest.fail(f"{name} is required: {reason}", pytrace=False)
-    pytest.skip(f"{name}: {reason}")
 
 
 @pytest.fixture(scope="session")

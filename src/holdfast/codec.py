@@ -132,9 +132,10 @@ class Codec:
         try:
             data = b"%b" % self._dump(value)  # msgspec's own bytes hold up to twice their size
             back = self._decode(data)
+            differs = back != value and not self._incomparable(value)
         except Exception as error:
             raise self._unfit(value, str(error)) from error
-        if back != value and not self._incomparable(value):
+        if differs:
             raise self._unfit(value, "it would be read back otherwise")
         if len(data) > self.max_bytes:
             raise TooLarge(

@@ -148,7 +148,7 @@ class Driver(ABC):
     loop, inline ("tick") or from a thread of their own while the next ones gather ("thread")."""
 
     async def open(self, layout: Layout) -> None:  # noqa: B027  most need nothing
-        """Make ready for a kind. Called once for each collection, before its first use."""
+        """Make ready for a kind. Called before its first use; more than once does no harm."""
 
     @abstractmethod
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:

@@ -10,6 +10,7 @@ import msgspec
 
 from holdfast.changes import (
     ABSENT,
+    EVERYTHING,
     Append,
     Cell,
     Change,
@@ -20,6 +21,7 @@ from holdfast.changes import (
     Refusal,
     Revision,
     Scalar,
+    Want,
 )
 from holdfast.clock import Clock, SystemClock
 from holdfast.driver import Cells, Layout, Refused
@@ -222,7 +224,7 @@ class Schema:
             stored += (field.stored, *field.older)
         return tuple(stored)
 
-    def upgraded(self, cells: dict[str, Cell]) -> dict[str, Cell]:
+    def upgraded(self, cells: dict[str, Cell], want: Want) -> dict[str, Cell]:
         """The cells with the values of older versions brought up to the newest."""
         out = dict(cells)
         for field in self.versioned:
@@ -230,6 +232,9 @@ class Schema:
                 old = out.pop(stored_name(field.stored.partition("@")[0], version), None)
                 if old is not None:
                     out[field.stored] = _merged(field, version, old, out.get(field.stored))
+            cell, tail = out.get(field.stored), want.tail_of(field.stored)
+            if isinstance(cell, Items) and tail is not None:
+                out[field.stored] = cell.tail(tail)
         return out
 
     def newer(self, cells: Mapping[str, Cell]) -> tuple[str, ...]:
@@ -256,7 +261,9 @@ def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cel
         newer = new if isinstance(new, Items) else ()
         return Items([*(upcast(raw) for raw in old), *newer][-field.keep :])
     entries: Entries = {entry: upcast(raw) for entry, raw in old.items()}
-    return entries | new if isinstance(new, dict) else entries
+    if not isinstance(new, dict):
+        return entries
+    return new | entries if field.first_wins else entries | new
 
 
 class _StateType(type):
@@ -565,6 +572,7 @@ def snapshot(
     home: Home,
     unread: frozenset[str] = _ALL_READ,
     source: Source = "store",
+    want: Want = EVERYTHING,
 ) -> S:
     """An instance that shows these cells; `unread` names those that were not asked for."""
     state = _bare(cls)
@@ -581,7 +589,7 @@ def snapshot(
         state._seen = {}
     else:
         schema = cls.__schema__
-        state._seen = schema.upgraded(cells.fields) if schema.versioned else cells.fields
+        state._seen = schema.upgraded(cells.fields, want) if schema.versioned else cells.fields
     return state
 
 

@@ -1,12 +1,7 @@
 """Tokens for users: the jar, the keys, and what can be done to tokens beside opening them.
 
-store = AsyncStore.open("token:", keys="env:CHAT_KEYS")
-chats = store.collection(Chat)
-
-with Jar(token) as jar:                       # what the client sent, or None
-    async with chats.session("abc123") as chat:
-        chat.turns += 1
-token = jar.token                             # what it is to keep
+In a `with Jar(token) as jar:` block, where `token` is what the client sent (or None), the collections
+of a token store find their states in the jar; afterwards `jar.token` is what the client is to keep.
 """
 
 from __future__ import annotations

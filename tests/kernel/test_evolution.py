@@ -210,3 +210,36 @@ def test_fields_come_and_go_and_are_renamed():
         assert old.get("a").meta.corrupted == []
         with pytest.raises(ValueError, match="hits"):
             new.apply("a", Two.hits.add(2**63 - 1))
+
+
+def test_a_tail_of_a_retyped_log_is_as_long_as_asked():
+    class One(State, ttl=60, kind="shop"):
+        log = Log(int, keep=5)
+
+    class Two(State, ttl=60, kind="shop"):
+        log = Log(str, keep=5, version=2, upcast={1: str})
+
+    with Store.open("memory://") as one, Store(one.driver) as two:
+        one.collection(One).apply("a", One.log.append(1, 2, 3))
+        states = two.collection(Two)
+        states.apply("a", Two.log.append("4", "5", "6"))
+        assert list(states.get("a", tail=2).log) == ["5", "6"]
+        assert list(states.get("a", tail=4).log) == ["3", "4", "5", "6"]
+        assert list(states.get_many(["a"], tail={"log": 1})["a"].log) == ["6"]
+        assert list(states.apply("a", returning=["log"], tail=2).log) == ["5", "6"]
+
+
+def test_the_first_result_of_a_step_stands_across_versions():
+    class One(State, ttl=60, kind="job"):
+        steps = Steps(int)
+
+    class Two(State, ttl=60, kind="job"):
+        steps = Steps(str, version=2, upcast={1: str})
+
+    with Store.open("memory://") as one, Store(one.driver) as two:
+        one.collection(One).apply("a", One.steps.put("pay", 1))
+        states = two.collection(Two)
+        with states.session("a") as state:
+            state.steps["pay"] = "again"
+            assert state.steps["pay"] == "1"
+        assert states.get("a").steps["pay"] == "1"

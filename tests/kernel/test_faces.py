@@ -513,7 +513,8 @@ def test_what_was_written_or_read_is_nobodys_to_change(collection):
     job["id"] = 9
     with collection.session("a") as state:
         state.basket.append(9)
-        state.vector[:] = 9
+        with pytest.raises(ValueError, match="read-only"):
+            state.vector[:] = 9
         state.taste.mean[:] = 9
         state.steps["x"]["id"] = 9
         state.history[:].append(Message("", ""))

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import require
+from tests.needs import require
 
 LINE = re.compile(r'(\w+)(\{(?:\w+="(?:[^"\\]|\\.)*",?)+\})? (-?[0-9.e+-]+)$')
 

@@ -89,6 +89,8 @@ class Field(Generic[V]):
     """The kind of field, as in TOML and in the layout."""
     makes: ClassVar[frozenset[type]]
     """The changes that it may make."""
+    first_wins: ClassVar[bool] = False
+    """Whether the first value of an entry stands; an older version's then comes before a newer's."""
     raw: ClassVar[bool] = False
     """Whether its values are bytes and numbers that JSON upcasters cannot read."""
 

@@ -231,6 +231,7 @@ class Steps(Map[str, V]):
     """
 
     field: ClassVar = "steps"
+    first_wins: ClassVar = True
 
     def __init__(
         self, type_: TypeForm[V], *, keep: int = 64, max_bytes: int = VALUE_BYTES, **options: Any

@@ -32,7 +32,7 @@ LAST_TIME = 253_402_300_800.0
 
 
 class Vector(Field["Floats32 | None"]):
-    """An array of `dim` float32, the last one written. Reads as shape (dim,), or None."""
+    """An array of `dim` float32, the last one written. Reads as shape (dim,), not writable, or None."""
 
     field: ClassVar = "vector"
     makes: ClassVar = frozenset({Put, Drop})
@@ -52,7 +52,7 @@ class Vector(Field["Floats32 | None"]):
         if not isinstance(raw, bytes) or len(raw) != self.max_bytes:
             state._corrupt(self.name, "", raw, f"not {self.dim} float32")
             return None
-        return np.frombuffer(raw, "<f4").astype(np.float32)
+        return np.frombuffer(raw, "<f4")
 
     def __set__(self, obj: Snapshot, value: npt.ArrayLike | None) -> None:
         obj._record(self.drop() if value is None else self.put(value))

@@ -109,7 +109,7 @@ class AsyncCollection(Generic[S]):
                 return snapshot(self.cls, key, None, self.home, source="default")
             error.key = key
             raise
-        return snapshot(self.cls, key, cells, self.home, unread=unread)
+        return snapshot(self.cls, key, cells, self.home, unread, "store", want)
 
     async def get_many(
         self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
@@ -122,7 +122,7 @@ class AsyncCollection(Generic[S]):
         await self._ready()
         found = await self._driver.read(keys, want, self._now())
         return {
-            key[2]: snapshot(self.cls, key, cells, self.home, unread=unread)
+            key[2]: snapshot(self.cls, key, cells, self.home, unread, "store", want)
             for key, cells in zip(keys, found, strict=True)
         }
 
@@ -204,7 +204,8 @@ class AsyncCollection(Generic[S]):
             raise self._error(key, outcome)
         if returning is None:
             return outcome.revision
-        return snapshot(self.cls, key, outcome.returned, self.home, unread=unread)
+        shown = outcome.returned
+        return snapshot(self.cls, key, shown, self.home, unread, "store", want or EVERYTHING)
 
     async def commit(
         self,
@@ -229,7 +230,9 @@ class AsyncCollection(Generic[S]):
         written = self._written(commit.key, (await self._send([commit]))[0])
         state = None
         if want is not None:
-            state = snapshot(self.cls, commit.key, written.returned, self.home, unread)
+            state = snapshot(
+                self.cls, commit.key, written.returned, self.home, unread, "store", want
+            )
         return Committed(written.revision, written.repeated, state)
 
     async def apply_many(
