@@ -165,11 +165,12 @@ class Schema:
         makes = self.makes
         try:
             for edit in edits:
-                if edit.__class__ not in makes[cast("Change", edit).field]:
+                if edit.__class__ not in makes[edit.field]:
                     raise self._foreign(edit)
         except (AttributeError, KeyError, TypeError):
             return self._expanded(edits, now)
-        return cast("tuple[Change, ...]", edits)
+        changes: Any = edits  # a cast is a call
+        return changes  # type: ignore[no-any-return]
 
     def _expanded(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
         """The same where there are `Edits` among them, or what is no edit at all."""

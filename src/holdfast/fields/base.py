@@ -45,6 +45,7 @@ class Edits:
     """Several changes made by one call, or changes that depend on the time of the commit."""
 
     __slots__ = ("at",)
+    field: ClassVar = ""
 
     def __init__(self, at: Callable[[float], Iterable[Change]]) -> None:
         self.at = at

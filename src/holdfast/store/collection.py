@@ -71,6 +71,7 @@ class AsyncCollection(Generic[S]):
         self.schema: Schema = cls.__schema__
         self.home = Home(store.clock)
         self._driver = store.driver
+        self._ambiguous = store.driver.ambiguous
         self._now = store.clock.now
         self._kind = self.schema.kind
         renew = self.schema.renew
@@ -187,7 +188,7 @@ class AsyncCollection(Generic[S]):
             key,
             schema.changes(edits, now),
             schema.ttl,
-            self._op(op),
+            "" if op is None and not self._ambiguous else self._op(op),
             expect,
             epoch,
             schema.max_age,
@@ -424,7 +425,7 @@ class AsyncCollection(Generic[S]):
 
     def _op(self, op: str | None) -> str:
         if op is None:
-            return new_op() if self._driver.ambiguous else ""
+            return new_op() if self._ambiguous else ""
         return checked(op, "op", limit=OP_BYTES)
 
     def _want(
