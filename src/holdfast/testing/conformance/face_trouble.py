@@ -152,7 +152,7 @@ class FaceTrouble(FaceCases):
             assert list(state.place) == [1.0, 2.0]
             state.likes.append("read")
             state.basket["shoes"].append("read")
-            state.place[0] = 7.0
+            assert not state.place.flags.writeable
             state.note = "never committed"
             state.pages.append("never committed")
         fresh = visits.get("b")
