@@ -29,6 +29,7 @@ from holdfast.fields import (
     Window,
 )
 from holdfast.fields.base import VALUE_BYTES
+from holdfast.schema import LIMIT_BYTES, OPS
 from holdfast.settings import (
     Settings,
     boolean,
@@ -38,7 +39,7 @@ from holdfast.settings import (
     size,
     text,
 )
-from holdfast.state import LIMIT_BYTES, OPS, State
+from holdfast.state import State
 
 _UNSAID: Final = object()
 

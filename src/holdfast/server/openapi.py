@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from holdfast.config import ServerConfig
 from holdfast.fields import Field
+from holdfast.schema import OP_BYTES
 from holdfast.server.problems import SERVER_STATUS, STATUS
 from holdfast.server.reading import TAIL
-from holdfast.state import OP_BYTES, State
+from holdfast.state import State
 from holdfast.store.names import ID_BYTES
 
 Json = dict[str, Any]

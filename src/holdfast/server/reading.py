@@ -13,8 +13,8 @@ from starlette.requests import Request
 from holdfast.changes import ABSENT, PRESENT, Revision
 from holdfast.config.shapes import is_table
 from holdfast.errors import HoldfastError, Invalid
+from holdfast.schema import OP_BYTES
 from holdfast.server.problems import PRECONDITION_FAILED, Problem, malformed
-from holdfast.state import OP_BYTES
 from holdfast.store.names import checked
 
 R = TypeVar("R")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
 import msgspec
@@ -21,7 +20,8 @@ from holdfast.errors import (
     Unsupported,
 )
 from holdfast.fields.base import Edit
-from holdfast.state import OP_BYTES, Home, S, Schema, refused, snapshot
+from holdfast.schema import OP_BYTES, Schema, refused
+from holdfast.state import Home, S, snapshot
 from holdfast.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
@@ -34,6 +34,7 @@ from holdfast.store.names import (
     checked_revision,
     checked_tails,
 )
+from holdfast.store.session import AsyncSession
 
 if TYPE_CHECKING:
     from holdfast.store.aio import AsyncStore
@@ -519,46 +520,3 @@ def _pause(attempt: int) -> float:
     import random  # slow to import, and only needed here
 
     return random.uniform(0, min(0.25, 0.001 * 2**attempt))  # noqa: S311  no secret
-
-
-class AsyncSession(Generic[S]):
-    """One read and one commit around a block."""
-
-    __slots__ = ("_collection", "_exclusive", "_id", "_read", "_write", "state")
-
-    state: S
-
-    def __init__(
-        self,
-        collection: AsyncCollection[S],
-        id: str,
-        read: dict[str, Any],
-        write: dict[str, Any],
-        exclusive: bool,
-    ) -> None:
-        self._collection = collection
-        self._id = id
-        self._read = read
-        self._write = write
-        self._exclusive = exclusive
-
-    async def __aenter__(self) -> S:
-        self.state = await self._collection.get(self._id, **self._read)
-        return self.state
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pending = self.state.pending
-        if kind is None and pending:
-            write = self._write.copy()
-            if self._exclusive and write["expect"] is None:
-                write["expect"] = self.state._revision()
-            try:
-                self.state._committed = await self._collection.apply(self._id, *pending, **write)
-            except Unavailable:
-                if self._read["on_failure"] != "default":
-                    raise

@@ -16,10 +16,12 @@ from holdfast.engine import BlockingClock, Portal, run_now
 from holdfast.errors import HoldfastError
 from holdfast.fields.base import Edit
 from holdfast.places import open_driver
-from holdfast.state import S, Schema
+from holdfast.schema import Schema
+from holdfast.state import S
 from holdfast.store.aio import AsyncStore
-from holdfast.store.collection import ATTEMPTS, AsyncCollection, AsyncSession, Committed
+from holdfast.store.collection import ATTEMPTS, AsyncCollection, Committed
 from holdfast.store.names import Names, Tail
+from holdfast.store.session import AsyncSession
 
 R = TypeVar("R")
 
