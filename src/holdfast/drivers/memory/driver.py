@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
@@ -29,12 +29,10 @@ from holdfast.changes import (
     PRESENT,
     Cell,
     Commit,
-    Entries,
     Items,
     Key,
     Refusal,
     Revision,
-    Scalar,
     Want,
     deadline,
     new_incarnation,
@@ -50,6 +48,8 @@ from holdfast.driver import (
     Refused,
     Written,
 )
+from holdfast.drivers.memory.listing import Listing
+from holdfast.drivers.memory.slots import NEVER, Private, Slot, is_expired
 from holdfast.errors import Closed, ConfigError, Invalid
 from holdfast.settings import Settings, size
 
@@ -60,7 +60,6 @@ LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
 SWEPT_PER_CALL = 64
-NEVER = math.inf
 SETTINGS = Settings(
     "memory",
     {"max_bytes": (size, 1 << 30, "Byte budget; past it the states next to expire are evicted.")},
@@ -68,50 +67,6 @@ SETTINGS = Settings(
 
 
 _ABSENT = Cells(ABSENT, {}, 0.0, 0.0, None)
-
-
-class _Private(dict[str, Scalar]):
-    """The entries of a large field that no reader has: changed in place, and taken back by `undo`."""
-
-    __slots__ = ("_log",)
-
-    def __init__(self, entries: Entries) -> None:
-        super().__init__(entries)
-        self._log: list[tuple[str, Scalar | None]] = []
-
-    def __setitem__(self, entry: str, value: Scalar) -> None:
-        self._log.append((entry, self.get(entry)))
-        super().__setitem__(entry, value)
-
-    def __delitem__(self, entry: str) -> None:
-        self._log.append((entry, self[entry]))
-        super().__delitem__(entry)
-
-    def begin(self) -> None:
-        self._log.clear()
-
-    def undo(self) -> None:
-        for entry, old in reversed(self._log):
-            if old is None:
-                super().pop(entry, None)
-            else:
-                super().__setitem__(entry, old)
-        self._log.clear()
-
-
-class _Slot:
-    """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
-
-    __slots__ = ("bucket", "cells", "nbytes", "ops", "private")
-
-    cells: Cells
-
-    def __init__(self) -> None:
-        self.bucket = NEVER
-        self.nbytes = 0
-        self.ops: dict[str, int] | None = None
-        self.private: tuple[str, ...] = ()
-        """Fields whose entries are `_Private`."""
 
 
 class MemoryDriver(Driver):
@@ -127,12 +82,12 @@ class MemoryDriver(Driver):
         self._budget = max_bytes
         self._lock = threading.Lock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
-        self._slots: dict[Key, _Slot] = {}
+        self._slots: dict[Key, Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
-        self._buckets: dict[float, dict[Key, _Slot]] = {}
+        self._buckets: dict[float, dict[Key, Slot]] = {}
         self._order: list[float] = []  # heap of the buckets' numbers
         self._due = NEVER
-        self._listings: dict[tuple[str, str], _Listing] = {}
+        self._listings: dict[tuple[str, str], Listing] = {}
         self._nbytes = 0
         self._expired = self._evicted = 0
         self._closed = False
@@ -164,7 +119,7 @@ class MemoryDriver(Driver):
             self._renew(key, slot, deadline(slot.cells.created, now, *want.renew))
         return self._shared(slot, want)
 
-    def _shared(self, slot: _Slot, want: Want) -> Cells:
+    def _shared(self, slot: Slot, want: Want) -> Cells:
         """The cells as a reader may have them: no commit changes them from now on."""
         cells = slot.cells
         if slot.private:
@@ -273,8 +228,8 @@ class MemoryDriver(Driver):
             return Written(revision)
         return Written(revision, self._shared(slot, commit.returning))
 
-    def _born(self, key: Key) -> _Slot:
-        slot = self._slots[key] = _Slot()
+    def _born(self, key: Key) -> Slot:
+        slot = self._slots[key] = Slot()
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
         listing = self._listings.get(key[:2])
@@ -282,37 +237,37 @@ class MemoryDriver(Driver):
             listing.added.append(key[2])
         return slot
 
-    def _begin(self, slot: _Slot) -> None:
+    def _begin(self, slot: Slot) -> None:
         for name in slot.private:
-            cast("_Private", slot.cells.fields[name]).begin()
+            cast("Private", slot.cells.fields[name]).begin()
 
-    def _undo(self, slot: _Slot) -> None:
+    def _undo(self, slot: Slot) -> None:
         for name in slot.private:
-            cast("_Private", slot.cells.fields[name]).undo()
+            cast("Private", slot.cells.fields[name]).undo()
 
-    def _keep_private(self, slot: _Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
+    def _keep_private(self, slot: Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
         """Let large fields that were just copied be changed in place until somebody reads them."""
         private: list[str] = []
         for name in own:
             cell = fields.get(name)
             if isinstance(cell, dict) and len(cell) > LARGE_ENTRIES and name not in private:
                 private.append(name)
-                if not isinstance(cell, _Private):
-                    fields[name] = _Private(cell)
+                if not isinstance(cell, Private):
+                    fields[name] = Private(cell)
         slot.private = tuple(private)
 
-    def _remember(self, slot: _Slot, commit: Commit) -> None:
+    def _remember(self, slot: Slot, commit: Commit) -> None:
         if slot.ops is None:
             slot.ops = {}
         slot.ops[commit.op] = slot.cells.revision.number
         while len(slot.ops) > commit.ops:
             del slot.ops[next(iter(slot.ops))]
 
-    def _remove(self, key: Key, slot: _Slot) -> None:
+    def _remove(self, key: Key, slot: Slot) -> None:
         self._leave_bucket(key, slot)
         self._forget(key, slot)
 
-    def _forget(self, key: Key, slot: _Slot) -> None:
+    def _forget(self, key: Key, slot: Slot) -> None:
         """Remove a state that is in no bucket any more."""
         del self._slots[key]
         self._nbytes -= slot.nbytes
@@ -337,13 +292,13 @@ class MemoryDriver(Driver):
 
     # ------------------------------------------------------------------------------ expiry, eviction
 
-    def _renew(self, key: Key, slot: _Slot, until: float | None) -> None:
+    def _renew(self, key: Key, slot: Slot, until: float | None) -> None:
         slot.cells = msgspec.structs.replace(slot.cells, deadline=until)
         if until is not None and until < slot.bucket - 1:
             self._leave_bucket(key, slot)
             self._put_in_bucket(key, slot)
 
-    def _put_in_bucket(self, key: Key, slot: _Slot) -> None:
+    def _put_in_bucket(self, key: Key, slot: Slot) -> None:
         until = slot.cells.deadline
         number = slot.bucket = NEVER if until is None else math.floor(until) + 1
         bucket = self._buckets.get(number)
@@ -356,7 +311,7 @@ class MemoryDriver(Driver):
             self._due = self._order[0]
         bucket[key] = slot
 
-    def _leave_bucket(self, key: Key, slot: _Slot) -> None:
+    def _leave_bucket(self, key: Key, slot: Slot) -> None:
         bucket = self._buckets[slot.bucket]
         del bucket[key]
         if not bucket:
@@ -368,7 +323,7 @@ class MemoryDriver(Driver):
             heapq.heappop(self._order)
         self._due = self._order[0] if self._order else NEVER
 
-    def _next(self) -> tuple[Key, _Slot] | None:
+    def _next(self) -> tuple[Key, Slot] | None:
         """A state of the earliest bucket, taken out of it; None if there is no bucket.
 
         Of those that never expire it is the oldest.
@@ -392,7 +347,7 @@ class MemoryDriver(Driver):
             if found is None:
                 return
             key, slot = found
-            if _expired(slot, now):
+            if is_expired(slot, now):
                 self._forget(key, slot)
                 self._expired += 1
             else:
@@ -400,7 +355,7 @@ class MemoryDriver(Driver):
 
     def _evict(self, spared: Key, now: float) -> None:
         """Let go of what would expire soonest until the budget holds, but not of `spared`."""
-        kept: _Slot | None = None
+        kept: Slot | None = None
         while self._nbytes > self._budget and (found := self._next()) is not None:
             key, slot = found
             if key == spared:
@@ -409,7 +364,7 @@ class MemoryDriver(Driver):
                 self._put_in_bucket(key, slot)  # renewed since it got here
             else:
                 self._forget(key, slot)
-                if _expired(slot, now):
+                if is_expired(slot, now):
                     self._expired += 1
                 else:
                     self._evicted += 1
@@ -437,7 +392,7 @@ class MemoryDriver(Driver):
             else:
                 listing = self._listings.get((tenant, kind))
                 if listing is None:
-                    listing = self._listings[tenant, kind] = _Listing()
+                    listing = self._listings[tenant, kind] = Listing()
                     listing.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
                 ids = listing.ids(self._slots, tenant, kind)
             start = 0 if after is None else bisect_right(ids, after)
@@ -447,7 +402,7 @@ class MemoryDriver(Driver):
             live = tuple(
                 key
                 for key in keys
-                if (slot := self._slots.get(key)) is not None and not _expired(slot, now)
+                if (slot := self._slots.get(key)) is not None and not is_expired(slot, now)
             )
         return Page(live, "+" + page[-1] if more else None)
 
@@ -469,36 +424,6 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
-
-
-class _Listing:
-    """The ids of a kind in order, brought up to date only when someone asks."""
-
-    __slots__ = ("_ids", "added", "removed")
-
-    def __init__(self) -> None:
-        self._ids: list[str] = []
-        self.added: list[str] = []
-        self.removed = 0
-
-    def ids(self, slots: Mapping[Key, _Slot], tenant: str, kind: str) -> list[str]:
-        if len(self.added) > 64 or self.removed > 64 + len(self._ids) // 2:
-            self._ids += sorted(self.added)
-            self._ids.sort()  # two sorted runs: one merge
-            self._ids = [name for name in dict.fromkeys(self._ids) if (tenant, kind, name) in slots]
-            self.removed = 0
-        else:
-            for name in self.added:
-                at = bisect_left(self._ids, name)
-                if at == len(self._ids) or self._ids[at] != name:
-                    self._ids.insert(at, name)
-        self.added = []
-        return self._ids
-
-
-def _expired(slot: _Slot, now: float) -> bool:
-    until = slot.cells.deadline
-    return until is not None and now >= until
 
 
 def _after(cursor: str | None) -> str | None:
