@@ -1,8 +1,9 @@
 """Requests a second: FastAPI appending one message against the same server's empty route.
 
-Beside them stands the same work written by hand with `sqlite3`, a transaction for each message.
+Beside them stand a route that only reads and decodes the body, one that appends in memory, and the
+same work written by hand with `sqlite3`, a transaction for each message.
 
-`python -m bench.http` prints it. The server has a process and a core of its own; the client is a
+The server has a process and a core of its own; the client is a
 plain socket loop over connections that are kept alive, so that it is not what is measured. Rounds
 alternate between the routes. Besides the rates it reads how much processor time the server took
 for a request, which says the same where other programs share the machine.
@@ -33,7 +34,7 @@ def measure(
     *, rounds: int = ROUNDS, seconds: float = SECONDS, connections: int = CONNECTIONS
 ) -> list[dict[str, Any]]:
     """A row for each route: its median rate, the spread, and its share of the empty route's."""
-    routes = ("empty", "append", "by_hand")
+    routes = ("empty", "body", "memory", "append", "by_hand")
     rates: dict[str, list[float]] = {route: [] for route in routes}
     costs: dict[str, list[float]] = {route: [] for route in routes}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []

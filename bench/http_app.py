@@ -1,7 +1,8 @@
 """The server that `bench/http.py` measures: a route that does nothing, one that appends a message.
 
-A third one does the same work by hand with `sqlite3`, which says how much of the difference no
-library can save. All are routes of one application on one uvicorn worker and take the same request.
+Three more say where the difference goes: one only reads the body and decodes it, one appends in
+memory, and one does the same work by hand with `sqlite3`. All are routes of one application on one
+uvicorn worker and take the same request.
 """
 
 import gc
@@ -36,8 +37,12 @@ decode = msgspec.json.Decoder(Message).decode
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with AsyncStore.open(os.environ["BENCH_PLACE"]) as store:
+    async with (
+        AsyncStore.open(os.environ["BENCH_PLACE"]) as store,
+        AsyncStore.open("memory://") as memory,
+    ):
         app.state.chats = store.collection(Chat)
+        app.state.in_memory = memory.collection(Chat)
         app.state.by_hand = connection = _by_hand(os.environ["BENCH_BY_HAND"])
         gc.collect()
         gc.freeze()  # what was imported stays: the collector need not go through it, for either route
@@ -50,6 +55,19 @@ app = FastAPI(lifespan=lifespan)
 
 @app.post("/empty/{id}", status_code=204)
 async def empty(id: str) -> Response:  # noqa: ARG001  it takes the same request
+    return Response(status_code=204)
+
+
+@app.post("/body/{id}", status_code=204)
+async def body(id: str, request: Request) -> Response:  # noqa: ARG001  it takes the same request
+    decode(await request.body())
+    return Response(status_code=204)
+
+
+@app.post("/memory/{id}", status_code=204)
+async def memory(id: str, request: Request) -> Response:
+    message = decode(await request.body())
+    await request.app.state.in_memory.apply(id, Chat.history.append(message))
     return Response(status_code=204)
 
 

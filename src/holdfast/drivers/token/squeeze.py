@@ -68,7 +68,7 @@ _DICTIONARY: Final = _PHRASES.encode()
 
 # Copied for each use, which is quicker than reading the dictionary in again. A low level, since the
 # data are small; a window of 8 KiB keeps the copy small.
-_READY: Final = zlib.compressobj(2, zlib.DEFLATED, -13, 6, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+_READY: Final = zlib.compressobj(1, zlib.DEFLATED, -13, 5, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
 
 
 class Bomb(ValueError):
