@@ -93,6 +93,7 @@ class Collection(Generic[S]):
     def __init__(self, core: AsyncCollection[S], run: Run) -> None:
         self._core = core
         self._run = run
+        self._apply = core.apply
 
     @property
     def schema(self) -> Schema:
@@ -154,8 +155,8 @@ class Collection(Generic[S]):
         """See `AsyncCollection.apply`."""
         core = self._core
         if returning is None:
-            if op is None and expect is None and subject is None and not epoch:
-                return self._run(core.apply(id, *edits))  # quicker than passing each
+            if op is None and expect is None and subject is None and epoch == 0:
+                return self._run(self._apply(id, *edits))  # quicker than passing each
             return self._run(
                 core.apply(id, *edits, op=op, expect=expect, epoch=epoch, subject=subject)
             )
