@@ -110,6 +110,13 @@ def test_every_metric(service):
     assert set(service[1]) <= told
 
 
+def test_no_metric_that_is_not_there():
+    """A page that names a metric names one that the table of metrics has."""
+    for page in sorted(DOCS.glob("*.md")):
+        for name in re.findall(r"\bholdfast_[a-z_]+", page.read_text("utf-8")):
+            assert f"`{name}`" in HTTP, (page.name, name)
+
+
 def test_every_route(service):
     for route in service[0].routes:
         if not route.path.startswith("/console"):

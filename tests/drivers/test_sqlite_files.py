@@ -293,15 +293,24 @@ def test_where_there_is_no_file_to_be(tmp_path):
             SqliteDriver(tmp_path / "state.db", **wrong)
 
 
-def test_a_file_that_was_removed_is_noticed(tmp_path):
-    """Where only the processes that hold it open still see it, the store is not healthy."""
+@pytest.mark.parametrize("instead", [None, b"", b"another"])
+def test_a_file_that_was_removed_is_noticed(tmp_path, instead):
+    """Nothing is acknowledged into a file that nobody finds any more."""
     path = tmp_path / "state.db"
     with opened(path) as driver:
         write(driver)
         run_now(driver.check(NOW))
-        path.unlink()
-        with pytest.raises(Unavailable):
-            run_now(driver.check(NOW))
+        path.rename(tmp_path / "away.db")
+        if instead is not None:
+            path.write_bytes(instead)
+        for call in (
+            lambda: run_now(driver.check(NOW)),
+            lambda: write(driver),
+            lambda: run_now(driver.read([("", "k", "a")], Want(), NOW)),
+            lambda: run_now(driver.scan("", "k", subject=None, cursor=None, limit=9, now=NOW)),
+        ):
+            with pytest.raises(Unavailable, match="while in use"):
+                call()
 
 
 def test_urls(tmp_path, monkeypatch):

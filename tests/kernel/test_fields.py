@@ -647,12 +647,28 @@ def test_vector_reads_as_float32_of_ones_own(collection):
     assert collection.get("a").vector is None
 
 
-@pytest.mark.parametrize("at", [-1, math.nan, math.inf, 253_402_300_800, "now", True])
+@pytest.mark.parametrize("at", [-1, math.nan, math.inf, "now", True])
 def test_times_of_updates_are_dates(at):
     with pytest.raises(Invalid):
         Everything.taste.add([1, 2], at=at)
     with pytest.raises(Invalid):
         Everything.spend.add(1, at=at)
+
+
+def test_what_is_yet_to_come_does_not_count(collection):
+    """One update from the future would outweigh, or push out, all that come before that time."""
+    now = collection.get("a")._now()
+    for edit in (
+        Everything.taste.add([1, 2], at=now + 61),
+        Everything.spend.add(1, at=now + 365 * 86400),
+    ):
+        with pytest.raises(Invalid, match="in the future"):
+            collection.apply("a", edit)
+        with pytest.raises(Invalid, match="in the future"), collection.session("a") as state:
+            state._record(edit)
+    assert not collection.get("a").meta.exists
+    collection.apply("a", Everything.spend.add(1, at=now + 59), Everything.spend.add(2, at=now))
+    assert collection.get("a").spend.count >= 1
 
 
 @pytest.mark.parametrize("weight", [0, -1, math.nan, math.inf, "1", None])
@@ -665,7 +681,8 @@ def test_decayed_mean_too_large_to_be_weighted_is_refused(collection):
     half_life = Everything.taste.half_life
     late = Everything.taste.epoch * 10 + 63 * half_life
     with pytest.raises(Invalid, match="taste"):
-        Everything.taste.add([1e300, 0], at=late)
+        collection.apply("a", Everything.taste.add([1e300, 0], at=late))
+    assert not collection.get("a").meta.exists
     collection.apply("a", Everything.taste.add([1e308, 0], at=0))
     with pytest.raises(TooLarge, match="taste"):
         collection.apply("a", Everything.taste.add([1e308, 0], at=0))

@@ -13,6 +13,7 @@ from holdfast import Counter, DecayedMean, ManualClock, Map, State, Store, Tally
 
 YEAR = 365.25 * 86400
 NOW = 1_700_000_000.0
+LATER = 100 * NOW
 
 exact = Context(prec=50, Emin=-(10**9), Emax=10**9)
 
@@ -59,7 +60,7 @@ def state_of(**fields):
 
 def committed(cls, edits, writers):
     """A fresh read after the edits were committed by writers who had all read before anyone wrote."""
-    with Store.open("memory://", clock=ManualClock(NOW)) as store:
+    with Store.open("memory://", clock=ManualClock(LATER)) as store:
         states = store.collection(cls)
         sessions = [states.session("a") for _ in range(writers)]
         opened = [session.__enter__() for session in sessions]

@@ -27,8 +27,8 @@ SPAN: int = 64
 FLOAT32_MAX = 3.4028234e38
 """The largest float32, rounded down."""
 
-LAST_TIME = 253_402_300_800.0
-"""The year 10000, in epoch seconds: no time of an update may be later."""
+LEEWAY = 60.0
+"""By how many seconds the time of an update may be ahead of the clock."""
 
 
 class Vector(Field["Floats32 | None"]):
@@ -111,18 +111,20 @@ class DecayedMean(Field["Decayed"]):
         return Decayed(self, state)
 
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> Edits:
-        """The vector counts, as seen `at` (epoch seconds; None: the time of the commit)."""
+        """The vector counts, as seen `at` (epoch seconds; None: the time of the commit).
+
+        Raises `Invalid` for another shape, what is not finite, a weight that is not over 0; when it
+        is committed, for a time more than a minute ahead of the clock.
+        """
         array = to_floats(vector, self.dim, self.name, "<f8")
         weight = number(self.name, weight, float)
         self.refuse_unless(weight > 0, "weight must be over 0", weight)
-        if at is not None:
-            return Edits.of([self._added(array, weight, at)])
-        return Edits(lambda now: [self._added(array, weight, now)])
+        at = check_time(self, at)
+        return Edits(lambda now: [self._added(array, weight, not_ahead(self, at, now))])
 
     def _added(self, array: npt.NDArray[Any], weight: float, at: float) -> Change:
         import numpy as np
 
-        at = check_time(self, at)
         epoch = int(at // self.epoch)
         scaled = np.empty(self.dim + 1, "<f8")
         weight *= 2.0 ** ((at - epoch * self.epoch) / self.half_life)
@@ -244,10 +246,23 @@ def json_numbers(field: Field[Any], value: Any) -> list[float]:
     return numbers
 
 
-def check_time(field: Field[Any], at: float) -> float:
-    """The time of an update, epoch seconds from 1970 to 9999. Raises `Invalid`."""
-    at = number(field.name, at, float)
-    field.refuse_unless(0 <= at < LAST_TIME, f"time {at} is not in 1970…9999", at)
+def check_time(field: Field[Any], at: float | None) -> float | None:
+    """The time of an update in epoch seconds, or None for that of the commit. Raises `Invalid`."""
+    if at is None:
+        return None
+    at = float(number(field.name, at, float))
+    field.refuse_unless(at >= 0, f"time {at} is before 1970", at)
+    return at
+
+
+def not_ahead(field: Field[Any], at: float | None, now: float) -> float:
+    """The time of an update, which is not yet to come. Raises `Invalid`.
+
+    One update from the future would outweigh, or push out, all that come before that time.
+    """
+    if at is None:
+        return now
+    field.refuse_unless(at <= now + LEEWAY, f"time {at} is {at - now:.0f} s in the future", at)
     return at
 
 

@@ -10,7 +10,7 @@ from holdfast.changes import Accumulate, Change, Drop
 from holdfast.errors import SchemaError
 from holdfast.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
 from holdfast.fields.scalar import number
-from holdfast.fields.vector import check_time, timed
+from holdfast.fields.vector import check_time, not_ahead, timed
 from holdfast.settings import duration
 
 _PAIR = Struct("<dd")
@@ -47,14 +47,16 @@ class Window(Field["WindowView"]):
         return WindowView(self, state)
 
     def add(self, amount: float = 1.0, *, at: float | None = None) -> Edits:
-        """The amount counts from `at` (epoch seconds; None: the time of the commit) for a span."""
+        """The amount counts from `at` (epoch seconds; None: the time of the commit) for a span.
+
+        Raises `Invalid` when it is committed for a time more than a minute ahead of the clock.
+        """
         amount = number(self.name, amount, float)
-        if at is not None:
-            return Edits.of([self._added(amount, at)])
-        return Edits(lambda now: [self._added(amount, now)])
+        at = check_time(self, at)
+        return Edits(lambda now: [self._added(amount, not_ahead(self, at, now))])
 
     def _added(self, amount: float, at: float) -> Change:
-        bucket = f"{int(check_time(self, at) // self.width):016d}"
+        bucket = f"{int(at // self.width):016d}"
         array = _PAIR.pack(1.0, amount)
         return Accumulate(self.stored, bucket, array, self.keep, drop_lowest=True)
 

@@ -102,6 +102,7 @@ class SqliteDriver(Driver):
         cursor = self._file.reader()
         execute = cursor.execute
         try:
+            self._file.present()
             execute("BEGIN")
             for key in keys:
                 row: Row | None = execute(SELECT_STATE, key).fetchone()
@@ -169,6 +170,7 @@ class SqliteDriver(Driver):
         file = self._file
         with file.lock:
             cursor = file.cursor()
+            file.present()
             if file.read_only:
                 raise ReadOnly(f"{file.path}: it may be read but not written")
             try:
@@ -244,6 +246,7 @@ class SqliteDriver(Driver):
         statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
         rows = self._file.reader()
         try:
+            self._file.present()
             found: list[Row] = rows.execute(statement, (*values, limit)).fetchall()
         except BaseException as error:
             self._end(rows, error)
@@ -256,11 +259,6 @@ class SqliteDriver(Driver):
         if len(found) < limit:
             return Page(keys)
         return Page(keys, _cursor(found[-1][0] if subject is None else str(found[-1][1]), what))
-
-    async def check(self, now: float) -> None:
-        await super().check(now)
-        if not self.path.exists():
-            raise Unavailable(f"{self.path}: the file was removed while in use")
 
     async def close(self) -> None:
         self._file.close()

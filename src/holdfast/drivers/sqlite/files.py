@@ -38,6 +38,7 @@ class File:
         self._borrowed: sqlite3.Cursor | None = None  # the same, while it is used for reading
         self._readers: list[sqlite3.Connection] = []
         self._uri = ""
+        self._identity = (0, 0)
         self.read_only = False
         self.closed = False
         self.lock = threading.Lock()
@@ -52,8 +53,22 @@ class File:
                 self._writer = self._open()
             except ERRORS as error:
                 raise translated(error, self.path) from error
+            found = os.stat(self.path)  # noqa: PTH116  likewise
+            self._identity = (found.st_dev, found.st_ino)
             self._cursor = self._writer.cursor()
         return self._cursor
+
+    def present(self) -> None:
+        """Raise `Unavailable` unless the path still leads to the file that was opened.
+
+        Otherwise commits would go on into a file that nobody finds any more.
+        """
+        try:
+            found = os.stat(self.path)  # noqa: PTH116  half the time of Path.stat
+        except OSError as error:
+            raise Unavailable(f"{self.path}: the file was removed while in use") from error
+        if (found.st_dev, found.st_ino) != self._identity:
+            raise Unavailable(f"{self.path}: another file was put in its place while in use")
 
     def reader(self) -> sqlite3.Cursor:
         """A cursor to read from, to be given back with `done`.
