@@ -6,13 +6,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from holdfast import Counter, Log, Map, State, Store, TooLarge, Turns, Unavailable, Vector
+from holdfast import (
+    ConfigError,
+    Counter,
+    Log,
+    Map,
+    State,
+    Store,
+    TooLarge,
+    Turns,
+    Unavailable,
+    Vector,
+)
 from holdfast.changes import Commit, Put, Want
 from holdfast.drivers.memory import MemoryDriver
 from holdfast.engine import run_now
 from holdfast.testing import FaultyDriver
 from holdfast.tokens import Jar
-from tests.token.chats import KEY, Chat, Message
+from tests.token.chats import KEY, Cart, Chat, Message
 
 
 def words(n):
@@ -35,6 +46,33 @@ def test_refused_with_the_sizes_by_field(open_client, form):
     assert words(1) not in str(caught.value)
     assert len(client.token) <= 1000
     assert client.see().turns >= 2  # what was there before stays
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"trim": "nope"}, "trim: chat has no field 'nope'; .* kind.field"),
+        ({"trim": "history,chat.nope"}, "trim: chat has no field 'nope'$"),
+        ({"trim": ".history"}, "trim: chat has no field"),
+        ({"trim": "chat.turns"}, "trim: chat.turns is no log"),
+        ({"trim": "taste"}, "trim: chat.taste is no log"),
+        ({"spill_fields": "nope", "spill": "memory://"}, "spill_fields: chat has no field 'nope'"),
+        ({"spill_fields": ["chat.nope"], "spill": "memory://"}, "spill_fields: .* 'nope'$"),
+    ],
+)
+def test_misspelt_names_are_refused_when_the_kind_opens(open_client, wrong, says):
+    client = open_client(**wrong)
+    with pytest.raises(ConfigError, match=says) as caught:
+        client.say("x")
+    assert caught.value.field == next(iter(wrong))
+
+
+def test_names_of_other_kinds_are_their_own_matter(open_client):
+    client = open_client(trim="cart.items,chat.history", spill="memory://", spill_fields="x.y")
+    client.say("x")
+    with Jar() as jar:
+        client.store.collection(Cart).apply("x", Cart.items.append("bag"))
+    assert jar.token
 
 
 def test_the_default_leaves_room_for_a_cookies_name(open_client):

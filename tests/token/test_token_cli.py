@@ -3,6 +3,8 @@
 import json
 import stat
 
+import pytest
+
 from commands import holdfast
 from holdfast import Counter, State, Store
 from holdfast.tokens import Jar, Key, KeyRing
@@ -36,8 +38,11 @@ def test_rotation_as_an_operator_does_it(tmp_path):
     assert run("rotate") == [(second, "seals"), (first, "opens")] == run("list")
     with Store.open("token:", keys=f"file:{path}") as store, Jar(jar.token):
         assert store.collection(Visit).get("x").n == 1
-    run("rotate", "--keep", "1")
-    assert [role for _, role in run("list")] == ["seals", "opens"]
+    assert [role for _, role in run("rotate")] == ["seals", "opens", "opens"]
+    *kept, one, other = run("rotate", "--keep", "1")
+    assert kept == run("list")
+    assert [role for _, role in kept] == ["seals", "opens"]
+    assert [one, other] == [(second, "dropped"), (first, "dropped")]
 
 
 def test_what_goes_wrong_is_one_line(tmp_path):
@@ -47,6 +52,20 @@ def test_what_goes_wrong_is_one_line(tmp_path):
     path.chmod(0o644)
     assert "chmod 600" in holdfast("keys", "rotate", path, cwd=tmp_path, code=2)[1]
     assert "No such file" in holdfast("keys", "list", tmp_path / "no", cwd=tmp_path, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["apply", "chat", "x", "{}"], ["get", "chat", "x"], ["serve"], ["bench"]]
+)
+def test_tokens_are_no_place_for_the_command_line(tmp_path, command):
+    (tmp_path / "holdfast.toml").write_text(
+        'place = "token:"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
+    )
+    _, err = holdfast(*command, cwd=tmp_path, code=2)
+    assert err == (
+        "holdfast: config: "
+        "token: lives in the client; it cannot be served or used from the command line\n"
+    )
 
 
 def test_a_key_for_the_environment(tmp_path):

@@ -9,6 +9,7 @@ from fastapi import BackgroundTasks, FastAPI, Header, HTTPException
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse as StarletteJSON
 from starlette.routing import Route
 from starlette.testclient import TestClient
@@ -204,9 +205,36 @@ def test_a_body_field_goes_around(client):
     answer = client.post("/body", json={**SAID, "chat": first["chat"]})
     assert answer.json()["b"] == 2
     assert int(answer.headers["content-length"]) == len(answer.content)
-    assert client.post("/body", json={**SAID, "chat": 7}).json()["b"] == 1
+    assert client.post("/body", json={**SAID, "chat": None}).json()["b"] == 1
     assert client.post("/body", content=b"{").status_code == 422
     assert client.post("/body/text", json=SAID).status_code == 500
+
+
+@pytest.mark.parametrize("found", [7, 0, False, {}, [], ["x"]])
+def test_a_body_field_that_is_no_text_is_refused(opened, found):
+    answer = opened().post("/body", json={**SAID, "chat": found})
+    assert answer.status_code == 400
+    assert answer.json()["detail"].startswith("tampered: ")
+    answer = opened(on_refused="fresh").post("/body", json={**SAID, "chat": found})
+    assert answer.json()["b"] == 1
+
+
+def test_a_body_that_is_compressed_before_the_token_is_put_in():
+    app, _ = application()
+    app.add_middleware(GZipMiddleware, minimum_size=0)
+    with TestClient(app) as client:
+        with pytest.raises(RuntimeError, match=r"without content-encoding \(gzip\)"):
+            client.post("/body", json=SAID)
+        assert client.post("/cookie", json=SAID).status_code == 200
+
+
+def test_a_body_that_is_compressed_around_the_application():
+    app, _ = application()
+    with TestClient(GZipMiddleware(app, minimum_size=0)) as client:
+        answer = client.post("/body", json=SAID)
+        assert answer.headers["content-encoding"] == "gzip"
+        answer = client.post("/body", json={**SAID, "chat": answer.json()["chat"]})
+        assert answer.json()["b"] == 2
 
 
 def test_two_states_at_once(client):
@@ -276,6 +304,15 @@ def test_an_altered_token_is_refused_and_forgotten(client):
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("tampered: ")
     assert "Max-Age=0" in answer.headers["set-cookie"]
+
+
+def test_a_token_of_an_unknown_key_is_refused_and_not_forgotten(opened):
+    client = opened()
+    client.post("/cookie", json=SAID)
+    token = client.cookies[NAME]
+    answer = opened(keys=[Key.new()]).get("/cookie", headers={"cookie": f"{NAME}={token}"})
+    assert answer.status_code == 400
+    assert "set-cookie" not in answer.headers  # another replica may know the key already
 
 
 def test_or_begun_anew(opened):

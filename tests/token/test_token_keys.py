@@ -7,12 +7,12 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from holdfast import ConfigError, Invalid, Tampered
+from holdfast import ConfigError, Invalid, Store, Tampered
 from holdfast.drivers.token import keyfile
 from holdfast.drivers.token.keyfile import Line
 from holdfast.drivers.token.keys import derived
-from holdfast.tokens import Key, KeyRing
-from tests.token.chats import KEY
+from holdfast.tokens import Jar, Key, KeyRing, session_of
+from tests.token.chats import KEY, Chat
 
 OLD = [Key.new() for _ in range(9)]
 
@@ -149,6 +149,84 @@ def test_a_source_that_fails_later_leaves_the_keys(open_client, path, caplog):
     assert client.see(token).turns == 1
     assert "could not be read again: ConfigError" in caplog.text
     assert KEY.text() not in caplog.text
+
+
+def test_a_callable_that_fails_later_leaves_the_keys(open_client, caplog):
+    fails = []
+
+    def source():
+        if fails:
+            raise RuntimeError(KEY.text())
+        return [KEY]
+
+    client = open_client(keys=source, refresh=30)
+    token = client.say("x")
+    fails.append(1)
+    client.clock.advance(31)
+    with Jar(token) as jar:
+        client.chats.apply("abc", Chat.turns.add(1))
+    assert client.see(jar.token).turns == 2
+    assert "could not be read again: RuntimeError" in caplog.text
+    assert KEY.text() not in caplog.text
+
+
+def test_a_callable_that_fails_first_is_a_wrong_setting():
+    def source():
+        raise RuntimeError(KEY.text())
+
+    with pytest.raises(ConfigError, match="RuntimeError") as caught:
+        Store.open("token:", keys=source)
+    assert caught.value.field == "keys"
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert KEY.text() not in str(caught.value)
+
+
+def test_a_key_that_another_replica_has_already_is_looked_for(open_client, path):
+    """The file was rotated without preparing; one replica has read it, the other has not."""
+    late = open_client(keys=f"file:{path}", refresh=3600)
+    late.say("x")
+    keyfile.write(path, keyfile.rotated(keyfile.read(path), "2026-02-01"))
+    token = open_client(keys=f"file:{path}").say("y")
+    late.clock.advance(2)
+    assert session_of(late.chats, token) == "abc"
+    assert late.see(token).turns == 1
+
+
+def test_a_key_that_nobody_has_is_looked_for_once_a_second(open_client):
+    asked = []
+
+    def source():
+        asked.append(1)
+        return [KEY]
+
+    client = open_client(keys=source, refresh=3600)
+    stranger = open_client(keys=[Key.new()]).say("x")
+    client.say("x")
+    before = len(asked)
+    for n in range(1, 4):
+        client.clock.advance(1)
+        for _ in range(10):
+            with pytest.raises(Tampered):
+                client.see(stranger)
+        assert len(asked) == before + n
+
+
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_a_link_goes_on_leading_to_the_file(path, tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "there" / "link"
+    link.symlink_to(path)
+    keyfile.write(link, [Line(OLD[0])])
+    assert link.is_symlink()
+    assert keyfile.read(path)[0].key == keyfile.read(link)[0].key == OLD[0]
+
+
+def test_rotation_keeps_all_old_keys():
+    lines = [Line(KEY)]
+    for n in range(20):
+        lines = keyfile.rotated(lines, str(n))
+    assert len(lines) == 21
+    assert lines[-1] == Line(KEY)
 
 
 def test_rotated():

@@ -22,6 +22,7 @@ def keys(given: Namespace) -> int:
             f"keys: needs {error.name}; pip install 'holdfast[token]'", field="keys"
         ) from error
 
+    dropped: list[keyfile.Line] = []
     made = time.strftime("%Y-%m-%d", time.gmtime())
     if given.action == "new" and given.file == "-":
         key = Key.new()
@@ -29,14 +30,17 @@ def keys(given: Namespace) -> int:
     if given.action == "new":
         keyfile.write(given.file, [keyfile.Line(Key.new(), made)], new=True)
     elif given.action == "rotate":
-        lines = keyfile.rotated(
-            keyfile.read(given.file), made, prepare=given.prepare, keep=given.keep
-        )
+        before = keyfile.read(given.file)
+        lines = keyfile.rotated(before, made, prepare=given.prepare, keep=given.keep)
         keyfile.write(given.file, lines)
+        kept = {line.key.id for line in lines}
+        dropped = [line for line in before if line.key.id not in kept]
     for at, line in enumerate(keyfile.read(given.file)):
         prepared = line.made.startswith("next ")
         role = "seals" if at == 0 else "seals next" if prepared else "opens"
         _print({"id": line.key.id.hex(), "role": role, "made": line.made.removeprefix("next ")})
+    for line in dropped:
+        _print({"id": line.key.id.hex(), "role": "dropped", "made": line.made})
     return OK
 
 

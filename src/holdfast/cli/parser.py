@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
         "--prepare", action="store_true", help="rotate: the new key opens now and seals next time"
     )
     keys.add_argument(
-        "--keep", metavar="N", type=_positive, default=4, help="rotate: keep N old keys (4)"
+        "--keep", metavar="N", type=_positive, help="rotate: drop all but N old keys (none is)"
     )
 
     command("check", "checking:check", "Say whether the configuration and the store are in order.")

@@ -162,6 +162,11 @@ class Config(msgspec.Struct, frozen=True):
 
     def open(self) -> AsyncStore:
         """The store at the place. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
+        if urlsplit(self.place).scheme == "token":
+            raise ConfigError(
+                "token: lives in the client; it cannot be served or used from the command line",
+                field="place",
+            )
         try:
             return AsyncStore.open(self.place, **self.settings)
         except ConfigError as error:

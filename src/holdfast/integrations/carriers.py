@@ -11,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, Tampered
 
 SameSite = Literal["lax", "strict", "none"]
 
@@ -109,7 +109,11 @@ class Header(Carrier):
 
 
 class Body(Carrier):
-    """A field of the JSON object in the request's body, and of that in the response's."""
+    """A field of the JSON object in the request's body, and of that in the response's.
+
+    Null or no field is no token; anything else that is no text is refused. The response must not be
+    compressed where the token is put in: compress around the application, not within it.
+    """
 
     in_body: ClassVar[bool] = True
 
@@ -122,7 +126,9 @@ class Body(Carrier):
         except (msgspec.DecodeError, RecursionError):
             return None  # for the handler to refuse
         found = cast("dict[str, Any]", body).get(self.field) if isinstance(body, dict) else None
-        return found if isinstance(found, str) and found else None
+        if not isinstance(found, str | None):
+            raise Tampered("the token is not to be trusted: not a text", found="form")
+        return found or None
 
     def write_body(self, body: dict[str, Any], issued: Issued) -> None:
         body[self.field] = issued.token
@@ -163,6 +169,12 @@ class _Response:
                 issued.carrier.write_headers(headers, issued)
             headers["cache-control"] = "no-store"
             if any(issued.carrier.in_body and issued.token for issued in self._issue):
+                encoding = headers.get("content-encoding", "identity")
+                if encoding != "identity":
+                    raise RuntimeError(
+                        f"a token in the body needs a response without content-encoding ({encoding}): "
+                        "compress around the application, not within it"
+                    )
                 self._start = message
                 return
         elif message["type"] == "http.response.body" and self._start is not None:

@@ -52,7 +52,7 @@ _STATUS: Final[tuple[tuple[type[HoldfastError], int], ...]] = (
 _NOT_TO_BE_HAD: Final = (Tampered, Stale, Revoked, Newer)
 _USELESS: Final = (Tampered, Revoked)
 """With these the client is told to forget its token. A stale or newer one may have been overtaken
-by one that is good, or be good elsewhere."""
+by one that is good, or be good elsewhere; as one of an unknown key may be, for which see `open`."""
 
 
 class Tokens:
@@ -115,15 +115,15 @@ class Tokens:
         issue: list[Issued] = request.scope.setdefault(Issuing.SCOPE, [])
         states = self.store.collection(cls, tenant=tenant)
         try:
-            token = await carrier.read(request)
             try:
+                token = await carrier.read(request)
                 jar, block, state = await _begin(states, token, session)
             except _NOT_TO_BE_HAD:
                 if not self._fresh:
                     raise
                 jar, block, state = await _begin(states, None, session)
         except HoldfastError as error:
-            if isinstance(error, _USELESS):
+            if isinstance(error, _USELESS) and error.found != "key":  # other replicas may know it
                 issue.append(Issued(carrier, None, None))
             _answer(error)
         try:

@@ -9,6 +9,7 @@ import msgspec
 from holdfast.changes import Cell, Items
 from holdfast.driver import Layout, Refused
 from holdfast.drivers.token.record import Record
+from holdfast.errors import ConfigError
 
 Write = Callable[[Record], str]
 """The token of a record."""
@@ -23,6 +24,31 @@ class Rules(msgspec.Struct, frozen=True):
     """Logs that lose their oldest turns, in this order: "history" or "chat.history"."""
     spill: tuple[str, ...] = ()
     """Fields that move to the store, in this order; empty: the largest first."""
+
+
+def check(rules: Rules, layout: Layout) -> None:
+    """Raise `ConfigError` for a name that the kind does not have, or a log to trim that is none.
+
+    A name alone is meant for every kind, "chat.history" for this one.
+    """
+    fields = {field.name.partition("@")[0]: field for field in layout.fields}
+    for setting, names in (("trim", rules.trim), ("spill_fields", rules.spill)):
+        for name in names:
+            kind, _, wanted = name.rpartition(".")
+            if kind and kind != layout.kind:
+                continue
+            field = fields.get(wanted if kind else name)
+            if field is None:
+                other = "" if kind else "; that of another kind is written kind.field"
+                raise ConfigError(
+                    f"token: {setting}: {layout.kind} has no field {wanted!r}{other}",
+                    field=setting,
+                    found=name,
+                )
+            if setting == "trim" and "append" not in field.changes:
+                raise ConfigError(
+                    f"token: trim: {layout.kind}.{wanted} is no log", field=setting, found=name
+                )
 
 
 class Trimmed(msgspec.Struct, frozen=True):

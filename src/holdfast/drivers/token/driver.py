@@ -33,7 +33,7 @@ from holdfast.driver import (
     Refused,
     Written,
 )
-from holdfast.drivers.token.budget import Rules
+from holdfast.drivers.token.budget import Rules, check
 from holdfast.drivers.token.format import Form
 from holdfast.drivers.token.jar import Held, Jar, current
 from holdfast.drivers.token.marks import Marks, Seen
@@ -95,7 +95,7 @@ class TokenDriver(Driver):
             keys, max_chars=max(budget, _LEAST_ACCEPTED), max_bytes=max_bytes, leeway=leeway
         )
         self._marks = None if marks is None else Marks(marks)
-        rules = Rules(budget, tuple(trim), tuple(spill_fields))
+        self._rules = rules = Rules(budget, tuple(trim), tuple(spill_fields))
         self._sealer = Sealer(keys, form, rules, Spill(spill) if spill else None, max_bytes)
         self._within = [each for each in (marks, spill) if each is not None]
         self.suspends = any(each.suspends for each in self._within)
@@ -109,6 +109,7 @@ class TokenDriver(Driver):
     async def open(self, layout: Layout) -> None:
         if self._closed:
             raise Closed("the store is closed")
+        check(self._rules, layout)
         self._layouts[layout.kind] = layout
         self.opener.learn(layout)
 

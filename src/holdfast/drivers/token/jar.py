@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 from holdfast.changes import Key
 from holdfast.drivers.token.marks import Seen
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
     from holdfast.state import State
 
-Given: TypeAlias = "str | Mapping[type[State] | str | Key, str | None] | None"
+Name: TypeAlias = "str | Key"
+"""What a token is for: a kind, a state of it, or "" if it came without saying."""
+
+Given: TypeAlias = (
+    "str | Mapping[type[State] | str | Key, str | None] | Mapping[Name, str | None] | None"
+)
 
 _current: Final[ContextVar[Jar | None]] = ContextVar("holdfast_jar", default=None)
 
@@ -41,19 +46,22 @@ class Jar:
 
     While `with Jar(token) as jar:` is open, the collections of a token store find their states in
     it, in this task and those that it starts, and put them back; `jar.token` is then what the
-    client is to be given. A client that keeps several states gives `{Chat: token, Cart: token}`.
-    A jar is for one request; it is not shared between clients.
+    client is to be given: the token that came, unless another took its place, or its state was
+    deleted or had expired. A client that keeps several states gives `{Chat: token, Cart: token}`.
+    A jar is for one request; it is not shared between clients. Raises `Invalid` for what is no
+    token.
     """
 
     def __init__(self, given: Given = None) -> None:
-        self._arrived: dict[str | Key, str] = {}
-        self._only: str | None = None
-        if isinstance(given, Mapping):
-            for name, token in given.items():
-                if token:
-                    self._arrived[name if isinstance(name, str | tuple) else _kind(name)] = token
-        else:
-            self._only = given or None
+        self._arrived: dict[Name, str] = {}
+        named: Mapping[Any, object] = given if isinstance(given, Mapping) else {"": given}
+        for name, token in named.items():
+            if not isinstance(token, str | None):
+                raise Invalid(f"a token is text, not {type(token).__name__}", field="token")
+            if token:
+                self._arrived[name if isinstance(name, str | tuple) else _kind(name)] = token
+        self._used: set[Name] = set()
+        """The names whose tokens stand no more for what there is: `_held` says it."""
         self._held: dict[Key, Held] = {}
         self.changed = False
         """Whether there is anything new to take away."""
@@ -67,10 +75,14 @@ class Jar:
     # ------------------------------------------------------------------------------------ for users
 
     @property
-    def tokens(self) -> dict[Key, str]:
-        """(tenant, kind, id) → token, of each state that there is."""
+    def tokens(self) -> dict[Name, str]:
+        """(tenant, kind, id) → token, of each state that there is.
+
+        One that was not looked at is under the name that it came by: its kind, or "".
+        """
+        tokens = {name: t for name, t in self._arrived.items() if name not in self._used}
         held = self._held.items()
-        return {key: each.token for key, each in held if each.token is not None}
+        return tokens | {key: each.token for key, each in held if each.token is not None}
 
     @property
     def token(self) -> str | None:
@@ -82,7 +94,7 @@ class Jar:
 
     @property
     def expires(self) -> float | None:
-        """When the first of the states will be gone, epoch seconds; None for never."""
+        """When the first of the states looked at will be gone, epoch seconds; None for never."""
         ends = [held.record.deadline for held in self._held.values() if held.record is not None]
         return min((end for end in ends if end is not None), default=None)
 
@@ -109,14 +121,21 @@ class Jar:
 
     def arrived(self, key: Key) -> str | None:
         """The token that came for this state, if any."""
+        name = self._name(key)
+        return None if name is None else self._arrived[name]
+
+    def _name(self, key: Key) -> Name | None:
         for name in (key, key[1]):
-            token = self._arrived.get(name)
-            if token is not None:
-                return token
-        return None if any(key != other for other in self._held) else self._only
+            if name in self._arrived:
+                return name
+        alone = not any(key != other for other in self._held)
+        return "" if alone and "" in self._arrived else None
 
     def put(self, key: Key, held: Held) -> None:
         """From now on this is what is known of the state."""
+        name = self._name(key)
+        if name is not None:
+            self._used.add(name)
         self._held[key] = held
 
     def forget(self, key: Key) -> None:
@@ -124,6 +143,7 @@ class Jar:
         held = self._held.pop(key, None)
         if held is not None and held.token is not None:
             self._arrived[key] = held.token
+            self._used.discard(key)
 
     @property
     def turns(self) -> asyncio.Lock:
@@ -140,5 +160,9 @@ def current() -> Jar | None:
     return _current.get()
 
 
-def _kind(cls: type[State]) -> str:
-    return cls.__schema__.kind
+def _kind(cls: object) -> str:
+    schema = getattr(cls, "__schema__", None)
+    if schema is None:
+        raise Invalid("a token is given for a State class, a kind or a key", field="token")
+    kind: str = schema.kind
+    return kind

@@ -75,9 +75,10 @@ def _check(path: str | Path, found: os.stat_result) -> None:
 def write(path: str | Path, lines: list[Line], *, new: bool = False) -> None:
     """The file holds these keys, whole or not at all, for its owner only.
 
-    Raises `Invalid` if it is to be new and there is one.
+    Of a symbolic link it is the file that it leads to. Raises `Invalid` if it is to be new and there is one.
     """
     text = _HEADER + "".join(f"{line.key.text()} {line.made}".rstrip() + "\n" for line in lines)
+    path = path if new else os.path.realpath(path)
     folder = Path(path).parent
     try:
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".keys-")  # mode 0600
@@ -98,10 +99,11 @@ def write(path: str | Path, lines: list[Line], *, new: bool = False) -> None:
         raise ConfigError(f"keys: {path}: {error.strerror}", field="keys") from None
 
 
-def rotated(lines: list[Line], made: str, *, prepare: bool = False, keep: int = 4) -> list[Line]:
+def rotated(lines: list[Line], made: str, *, prepare: bool = False, keep: int | None = None) -> list[Line]:
     """The keys with a new one to seal; with `prepare` it only opens until the next rotation.
 
-    A key that was prepared before is the one that seals now; the newest `keep` old ones stay.
+    A key that was prepared before is the one that seals now. All old ones stay, or with `keep` the
+    newest so many.
     """
     sealing, rest = lines[0], lines[1:]
     ready = [line for line in rest if line.made.startswith("next ")]
@@ -111,4 +113,5 @@ def rotated(lines: list[Line], made: str, *, prepare: bool = False, keep: int = 
             raise Invalid("a key is prepared already; rotate to let it seal", field="prepare")
         return [sealing, Line(Key.new(), f"next {made}"), *old]
     first = Line(ready[0].key, ready[0].made.removeprefix("next ")) if ready else None
-    return [first or Line(Key.new(), made), sealing, *old][: keep + 1]
+    lines = [first or Line(Key.new(), made), sealing, *old]
+    return lines if keep is None else lines[: keep + 1]

@@ -9,13 +9,16 @@ from typing import Final, TypeAlias, cast
 
 from holdfast.drivers.token import keyfile
 from holdfast.drivers.token.keys import Key
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError
 
 Source: TypeAlias = "str | Key | Iterable[str | Key] | Callable[[], str | Iterable[str | Key]]"
 """Where keys come from: "env:NAME", "file:PATH", keys in writing, or a callable that gives those."""
 
 REFRESH: Final = 60.0
 """Seconds after which a file or a callable is asked again."""
+
+_SOONEST: Final = 1.0
+"""Seconds between two times that the source is asked for a key that is not known."""
 
 _log = logging.getLogger("holdfast.token")
 
@@ -24,15 +27,23 @@ class KeyRing:
     """The keys of a source: the first one seals, all of them open.
 
     A file and a callable are asked again when they were asked `refresh` seconds ago, so that a
-    rotation reaches a running service; if that fails, the keys that there are stay and a warning is
-    logged. Raises `ConfigError` if the first time fails.
+    rotation reaches a running service, and also for a key that is not known, once a second at most.
+    If that fails, however it does, the keys that there are stay and a warning is logged. Raises
+    `ConfigError` if the first time fails.
     """
 
     def __init__(self, source: Source, *, refresh: float = REFRESH) -> None:
         self._load, self._again = _loader(source)
         self._refresh = refresh
         self._read_at: float | None = None
-        self._read()
+        try:
+            self._read()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"keys: could not be read: {type(error).__name__}", field="keys"
+            ) from error
 
     def _read(self) -> None:
         keys = self._load()
@@ -46,13 +57,22 @@ class KeyRing:
 
     def refresh(self, now: float) -> None:
         """Ask the source again if it is time, as it is the first time; `now` in seconds."""
+        self._read_after(self._refresh, now)
+
+    def missed(self, now: float) -> bool:
+        """A key is not known: whether the source was asked again, so that it may be now."""
+        return self._read_after(_SOONEST, now)
+
+    def _read_after(self, seconds: float, now: float) -> bool:
         read_at = self._read_at
-        if self._again and (read_at is None or not 0 <= now - read_at < self._refresh):
-            self._read_at = now
-            try:
-                self._read()
-            except (HoldfastError, OSError) as error:
-                _log.warning("the keys could not be read again: %s", type(error).__name__)
+        if not self._again or (read_at is not None and 0 <= now - read_at < seconds):
+            return False
+        self._read_at = now
+        try:
+            self._read()
+        except Exception as error:  # noqa: BLE001  the service goes on with the keys that it has
+            _log.warning("the keys could not be read again: %s", type(error).__name__)
+        return True
 
     @property
     def sealing(self) -> Key:
