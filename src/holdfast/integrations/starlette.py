@@ -50,9 +50,15 @@ _STATUS: Final[tuple[tuple[type[HoldfastError], int], ...]] = (
     (Unavailable, 503),
 )
 _NOT_TO_BE_HAD: Final = (Tampered, Stale, Revoked, Newer)
-_USELESS: Final = (Tampered, Revoked)
-"""With these the client is told to forget its token. A stale or newer one may have been overtaken
-by one that is good, or be good elsewhere; as one of an unknown key may be, for which see `open`."""
+
+
+def _useless(error: HoldfastError) -> bool:
+    """Whether the client is told to forget its token.
+
+    A stale or newer one may have been overtaken by one that is good, or be good elsewhere; one of
+    an unknown key may be good with another replica.
+    """
+    return isinstance(error, Tampered | Revoked) and error.found != "key"
 
 
 class Tokens:
@@ -123,7 +129,7 @@ class Tokens:
                     raise
                 jar, block, state = await _begin(states, None, session)
         except HoldfastError as error:
-            if isinstance(error, _USELESS) and error.found != "key":  # other replicas may know it
+            if _useless(error):
                 issue.append(Issued(carrier, None, None))
             _answer(error)
         try:

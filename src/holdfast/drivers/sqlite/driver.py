@@ -21,7 +21,7 @@ from holdfast.drivers.sqlite.files import File
 from holdfast.drivers.sqlite.fold import Transaction
 from holdfast.drivers.sqlite.names import FieldNames
 from holdfast.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
-from holdfast.errors import ConfigError, Invalid, ReadOnly, Unavailable
+from holdfast.errors import ConfigError, Invalid, ReadOnly
 from holdfast.settings import Settings, choice, count
 
 SETTINGS = Settings(

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from holdfast.changes import Key
 from holdfast.drivers.token.marks import Seen
@@ -54,8 +54,8 @@ class Jar:
 
     def __init__(self, given: Given = None) -> None:
         self._arrived: dict[Name, str] = {}
-        named: Mapping[Any, object] = given if isinstance(given, Mapping) else {"": given}
-        for name, token in named.items():
+        named = given if isinstance(given, Mapping) else {"": given}
+        for name, token in cast("Mapping[Any, object]", named).items():
             if not isinstance(token, str | None):
                 raise Invalid(f"a token is text, not {type(token).__name__}", field="token")
             if token:

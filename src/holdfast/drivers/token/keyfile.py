@@ -99,7 +99,9 @@ def write(path: str | Path, lines: list[Line], *, new: bool = False) -> None:
         raise ConfigError(f"keys: {path}: {error.strerror}", field="keys") from None
 
 
-def rotated(lines: list[Line], made: str, *, prepare: bool = False, keep: int | None = None) -> list[Line]:
+def rotated(
+    lines: list[Line], made: str, *, prepare: bool = False, keep: int | None = None
+) -> list[Line]:
     """The keys with a new one to seal; with `prepare` it only opens until the next rotation.
 
     A key that was prepared before is the one that seals now. All old ones stay, or with `keep` the
