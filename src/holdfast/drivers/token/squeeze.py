@@ -66,9 +66,9 @@ _PHRASES: Final = (
 )
 _DICTIONARY: Final = _PHRASES.encode()
 
-# Copied for each use, which is quicker than reading the dictionary in again. A low level, since the
-# data are small; a window of 8 KiB keeps the copy small.
-_READY: Final = zlib.compressobj(1, zlib.DEFLATED, -13, 5, zlib.Z_DEFAULT_STRATEGY, _DICTIONARY)
+# Copied for each use, which is quicker than reading the dictionary in again. A low level and fixed
+# codes, since the data are small; a window of 8 KiB keeps the copy small.
+_READY: Final = zlib.compressobj(2, zlib.DEFLATED, -13, 5, zlib.Z_FIXED, _DICTIONARY)
 
 
 class Bomb(ValueError):
@@ -97,7 +97,7 @@ def expand(data: bytes, limit: int) -> bytes:
         return body
     if how != DEFLATED:
         raise Bomb
-    inflate = zlib.decompressobj(-15, _DICTIONARY)
+    inflate = zlib.decompressobj(-13, _DICTIONARY)
     try:
         plain = inflate.decompress(body, limit + 1)
     except zlib.error:
