@@ -55,7 +55,6 @@ SERVER_STATUS: Final[dict[str, tuple[int, str]]] = {
 """The status and title of the codes that only the server uses."""
 
 PRECONDITION_FAILED: Final = 412
-_RETRYABLE: Final = 503
 
 
 class Problem(Exception):

@@ -4,7 +4,7 @@ A state's cells are replaced whole by each commit and never change once somebody
 reading copies nothing. Only a large field that nobody has read since is changed in place.
 
 Nothing is ever scanned. A state that expires sits in the *bucket* of the second in which its
-deadline was when it got there; renewals do not move it. When a bucket comes due, a few of its keys
+deadline was when it got there; renewals do not move it. When a bucket comes due, some of its keys
 are looked at with each call: those renewed meanwhile go to their new bucket, the others go. The
 same buckets, earliest first, say what to evict when the byte budget is spent: what would expire
 soonest, which among states of one ttl is what was written longest ago.
@@ -54,7 +54,7 @@ from holdfast.errors import Closed, ConfigError, Invalid
 from holdfast.settings import Settings, size
 
 STATE_BYTES = 900
-"""Roughly what Python needs for a state beside its names and values (measured)."""
+"""Roughly what Python needs for a state beside its names and values."""
 
 LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
