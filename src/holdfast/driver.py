@@ -147,6 +147,14 @@ class Driver(ABC):
     """Whether concurrent commits are worth passing down together: those of one tick of the event
     loop, inline ("tick") or from a thread of their own while the next ones gather ("thread")."""
 
+    @property
+    def skew(self) -> float:
+        """By how many seconds the store's own clock is ahead of the caller's, as last heard.
+
+        0 where there is no other clock than the caller's. Known once `open` has returned.
+        """
+        return 0.0
+
     async def open(self, layout: Layout) -> None:  # noqa: B027  most need nothing
         """Make ready for a kind. Called before its first use; more than once does no harm."""
 

@@ -22,7 +22,7 @@ from holdfast.changes import (
     Want,
 )
 from holdfast.clock import Clock, SystemClock
-from holdfast.driver import Cells
+from holdfast.driver import Cells, Driver
 from holdfast.errors import Invalid, SchemaError
 from holdfast.fields.base import Edit, Field, positive
 from holdfast.schema import LIMIT_BYTES, OPS, Schema, refused
@@ -42,12 +42,21 @@ Source: TypeAlias = Literal["store", "cache", "default", "new"]
 class Home:
     """Where a snapshot comes from: the clock by which it reads, and what it counts there."""
 
-    __slots__ = ("clock", "corrupted")
+    __slots__ = ("_clock", "_driver", "corrupted")
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, driver: Driver | None = None) -> None:
+        self._clock = clock
+        self._driver = driver
         self.corrupted = 0
         """Values met that could not be decoded."""
+
+    def now(self) -> float:
+        """The time by the store's clock, so that clients whose clocks differ agree."""
+        driver = self._driver
+        return self._clock.now() if driver is None else self._clock.now() + driver.skew
+
+    def __reduce__(self) -> tuple[type[Home], tuple[Clock]]:
+        return Home, (self._clock,)  # what is copied or sent away leaves its store behind
 
 
 _NOWHERE: Final = Home(SystemClock())
@@ -263,7 +272,7 @@ class State(metaclass=_StateType):
         return stored if field is None else field.name
 
     def _now(self) -> float:
-        return self._home.clock.now()
+        return self._home.now()
 
     def _corrupt(self, field: str, entry: str | int, raw: Scalar, reason: str) -> None:
         found = Corruption(field, entry, raw, reason)
@@ -274,7 +283,7 @@ class State(metaclass=_StateType):
             self._home.corrupted += 1
 
     def _record(self, edit: Edit) -> None:
-        changes = type(self).__schema__.changes((edit,), self._home.clock.now())
+        changes = type(self).__schema__.changes((edit,), self._home.now())
         # One change leaves nothing behind when it is refused; several are tried on a copy.
         own = self._own if self._todo and len(changes) == 1 else []
         cells = self._seen if own is self._own else dict(self._seen)
@@ -338,7 +347,7 @@ class State(metaclass=_StateType):
             id=self._key[2],
             revision=cells.revision,
             exists=True,
-            age=max(0.0, self._now() + cells.skew - cells.updated),
+            age=max(0.0, self._now() - cells.updated),
             created=cells.created,
             updated=cells.updated,
             expires=cells.deadline,

@@ -64,6 +64,10 @@ class Coalesce(Driver):
             return await self._driver.commit(commits, now)
         return await queue.add(loop, commits, now)
 
+    @property
+    def skew(self) -> float:
+        return self._driver.skew
+
     async def open(self, layout: Layout) -> None:
         await self._driver.open(layout)
 

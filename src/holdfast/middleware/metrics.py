@@ -70,6 +70,10 @@ class Metrics(Driver):
         self.absent = 0
         self.corrupted = 0
 
+    @property
+    def skew(self) -> float:
+        return self.inner.skew
+
     async def open(self, layout: Layout) -> None:
         await self.inner.open(layout)
 

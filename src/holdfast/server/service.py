@@ -36,7 +36,7 @@ class Service:
         self.hub = Hub(config.max_watchers)
         self.requests: Counter[tuple[str, int]] = Counter()
         self.took: dict[str, Histogram] = {}
-        self._homes = {kind: Home(store.clock) for kind in kinds}
+        self._homes = {kind: Home(store.clock, store.driver) for kind in kinds}
         self._collections: dict[tuple[str, str], AsyncCollection[Any]] = {}
 
     def collection(self, kind: str, tenant: str) -> AsyncCollection[Any]:

@@ -70,7 +70,7 @@ class AsyncCollection(Generic[S]):
         self.cls = cls
         self.tenant = tenant
         self.schema: Schema = cls.__schema__
-        self.home = Home(store.clock)
+        self.home = Home(store.clock, store.driver)
         self._driver = store.driver
         self._ambiguous = store.driver.ambiguous
         self._now = store.clock.now
@@ -178,6 +178,8 @@ class AsyncCollection(Generic[S]):
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
+        if not self._open:
+            await self._ready()  # first, since it tells the store's time
         now = self._now()
         schema = self.schema
         want = None
@@ -187,7 +189,7 @@ class AsyncCollection(Generic[S]):
             self._needs(Feature.RETURNING)
         commit = Commit(
             key,
-            schema.changes(edits, now),
+            schema.changes(edits, now + self._driver.skew),
             schema.ttl,
             "" if op is None and not self._ambiguous else self._op(op),
             expect,
@@ -199,8 +201,6 @@ class AsyncCollection(Generic[S]):
         )
         if expect is not None or epoch or subject is not None:
             self._check_conditions(commit)
-        if not self._open:
-            await self._ready()
         outcome = (await self._driver.commit((commit,), now))[0]
         if not isinstance(outcome, Written):
             raise self._error(key, outcome)
@@ -226,6 +226,7 @@ class AsyncCollection(Generic[S]):
         if returning is not None:
             want, unread = self._want(returning, tail, renew=False)
             self._needs(Feature.RETURNING)
+        await self._ready()
         commit = self._commit(
             id, edits, op=op, expect=expect, epoch=epoch, subject=subject, returning=want
         )
@@ -244,6 +245,7 @@ class AsyncCollection(Generic[S]):
 
         Each is a commit of its own; one that fails leaves the others alone.
         """
+        await self._ready()
         commits: list[Commit] = []
         errors: dict[int, HoldfastError] = {}
         total = 0
@@ -461,7 +463,7 @@ class AsyncCollection(Generic[S]):
         schema = self.schema
         commit = Commit(
             self._key(id),
-            schema.changes(tuple(edits), self._now()),
+            schema.changes(tuple(edits), self.home.now()),
             schema.ttl,
             op=self._op(op),
             expect=expect,

@@ -148,6 +148,11 @@ class FaultyDriver(Driver):
         if fault.error is not None:
             raise fault.error()
 
+    @property
+    def skew(self) -> float:
+        """That of the driver."""
+        return self.driver.skew
+
     async def open(self, layout: Layout) -> None:
         """Make ready for a kind, unless a fault is due."""
         await self._call("open", lambda: self.driver.open(layout))
