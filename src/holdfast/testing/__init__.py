@@ -41,7 +41,17 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 * `Model`: a store in plain dicts, the oracle;
 * `FaultyDriver`: a driver that fails, hangs and answers late as a script says: for testing a
   service with its store down;
-* the plugin's fixtures: `holdfast_clock`, `holdfast_driver`, `holdfast_store`.
+* the plugin's fixtures: `holdfast_clock`, `holdfast_driver`, `holdfast_store`;
+* `Proxy` (`holdfast.testing.proxy`): breaks the connections to a real server on demand;
+* real servers (`holdfast.testing.servers`), as classes to start one's own, and as fixtures that
+  the tests of a session share:
+
+| class | fixture |
+|---|---|
+| `RedisServer`, `ValkeyServer` | `holdfast_redis`, `holdfast_valkey` |
+| `RedisSentinel`, `RedisCluster` | `holdfast_redis_sentinel`, `holdfast_redis_cluster` |
+| `PostgresServer`, `MariadbServer` | `holdfast_postgres`, `holdfast_mariadb` |
+| `Pgbouncer` | |
 """
 
 from __future__ import annotations
@@ -54,15 +64,17 @@ if TYPE_CHECKING:
     from holdfast.testing.faults import FaultyDriver
     from holdfast.testing.model import Model
     from holdfast.testing.place import Place
+    from holdfast.testing.proxy import Proxy
     from holdfast.testing.rig import Rig
 
-__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Rig"]
+__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Proxy", "Rig"]
 
 _HOMES: Final = {
     "DriverConformance": "conformance",
     "FaultyDriver": "faults",
     "Model": "model",
     "Place": "place",
+    "Proxy": "proxy",
     "Rig": "rig",
 }
 

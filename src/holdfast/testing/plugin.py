@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from holdfast.clock import ManualClock
     from holdfast.store import AsyncStore, Store
     from holdfast.testing.faults import FaultyDriver
+    from holdfast.testing.servers.cluster import RedisCluster
+    from holdfast.testing.servers.mariadb import MariadbServer
+    from holdfast.testing.servers.postgres import PostgresServer
+    from holdfast.testing.servers.redis import RedisServer, ValkeyServer
+    from holdfast.testing.servers.sentinel import RedisSentinel
 
 pytest.register_assert_rewrite(
     *(
@@ -55,3 +60,57 @@ def holdfast_async_store(holdfast_store: Store) -> AsyncStore:
     from holdfast.store import AsyncStore
 
     return AsyncStore(holdfast_store.driver, clock=holdfast_store.clock)
+
+
+@pytest.fixture(scope="session")
+def holdfast_redis() -> Iterator[RedisServer]:
+    """A Redis that the tests of this session share; what kills or pauses one starts its own."""
+    from holdfast.testing.servers.redis import RedisServer
+
+    with RedisServer.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def holdfast_redis_sentinel() -> Iterator[RedisSentinel]:
+    """A Redis with two replicas and three sentinels that the tests of this session share."""
+    from holdfast.testing.servers.sentinel import RedisSentinel
+
+    with RedisSentinel.start() as sentinel:
+        yield sentinel
+
+
+@pytest.fixture(scope="session")
+def holdfast_redis_cluster() -> Iterator[RedisCluster]:
+    """A Redis Cluster of three masters and three replicas that the tests of this session share."""
+    from holdfast.testing.servers.cluster import RedisCluster
+
+    with RedisCluster.start() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def holdfast_valkey() -> Iterator[ValkeyServer]:
+    """A Valkey that the tests of this session share."""
+    from holdfast.testing.servers.redis import ValkeyServer
+
+    with ValkeyServer.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def holdfast_postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL that the tests of this session share: `holdfast_postgres.new_database()`."""
+    from holdfast.testing.servers.postgres import PostgresServer
+
+    with PostgresServer.start(fsync=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def holdfast_mariadb() -> Iterator[MariadbServer]:
+    """A MariaDB that the tests of this session share: `holdfast_mariadb.new_database()`."""
+    from holdfast.testing.servers.mariadb import MariadbServer
+
+    with MariadbServer.start(fsync=False) as server:
+        yield server

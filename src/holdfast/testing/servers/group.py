@@ -1,0 +1,64 @@
+"""`RedisGroup`: several Redis servers that are one to their clients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Final, Self
+from urllib.parse import quote
+
+from holdfast.testing.servers.redis import RedisServer, Setting
+
+# A replica is served at once, and noticed as gone within a second.
+QUICK: Final[Mapping[str, Setting]] = {
+    "repl-diskless-sync-delay": 0,
+    "repl-ping-replica-period": 1,
+}
+
+
+class RedisGroup(ABC):
+    """Several servers, each of which can be killed, paused and restarted by itself."""
+
+    servers: list[RedisServer]
+    password: str | None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients reach it."""
+
+    @abstractmethod
+    def masters(self) -> list[RedisServer]:
+        """The servers that take writes."""
+
+    def answering(self) -> list[RedisServer]:
+        """The servers that are neither down nor paused."""
+        return [each for each in self.servers if each.is_running() and not each.is_paused]
+
+    def flush(self) -> None:
+        """No data and no scripts are left: for tests that share it."""
+        for server in self.masters():
+            server.flush()
+
+    def close(self) -> None:
+        """All of it is gone, with its data. Again: nothing happens."""
+        for server in self.servers:
+            server.close()
+
+    def _address(self, servers: list[RedisServer]) -> str:
+        login = "" if self.password is None else f":{quote(self.password, safe='')}@"
+        return login + ",".join(f"{server.host}:{server.port}" for server in servers)
+
+
+def is_replicating(server: RedisServer) -> bool:
+    """Whether a server is a replica that has caught up with its master once."""
+    return server.info("replication").get("master_link_status") == "up"
