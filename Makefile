@@ -39,7 +39,7 @@ constraints: ## resolve the pins again, from pyproject.toml
 	@$(call venv,.venv-pins)
 	@.venv-pins/bin/$(PIP) install uv
 	@$(call pin,constraints.txt,--all-extras --group dev)
-	@$(call pin,constraints-bench.txt,--extra server --extra pydantic --extra token --group bench)
+	@$(call pin,constraints-bench.txt,--extra server --extra pydantic --extra token --extra redis --extra sql --group bench)
 
 clean: ## remove everything that make has made
 	rm -rf .venv .venv-bench .venv-pins site dist .hypothesis .import_linter_cache \

@@ -45,7 +45,8 @@ class FieldLayout(msgspec.Struct, frozen=True):
     changes: frozenset[str]
     """Which changes it makes: "put", "drop", "add", "accumulate", "append"."""
     values: object
-    """The Python type of its values; `bytes` for raw arrays."""
+    """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
+    and a driver may refuse what is none, or not of that type, as `Invalid`."""
     bound: int
     """Most entries or items."""
     max_bytes: int

@@ -12,7 +12,16 @@ from holdfast.errors import ConfigError
 PLACES: dict[str, str] = {
     "memory": "holdfast.drivers.memory:from_url",
     "sqlite": "holdfast.drivers.sqlite:from_url",
+    "postgresql": "holdfast.drivers.sql:from_url",
+    "mysql": "holdfast.drivers.sql:from_url",
+    "mariadb": "holdfast.drivers.sql:from_url",
+    "sqlite+sql": "holdfast.drivers.sql:from_url",
     "token": "holdfast.drivers.token:from_url",
+    **{
+        scheme + servers: "holdfast.drivers.redis:from_url"
+        for scheme in ("redis", "rediss", "valkey", "valkeys")
+        for servers in ("", "+sentinel", "+cluster")
+    },
 }
 """Scheme → `module:function(SplitResult, settings) -> Driver`. Others add theirs as entry points of
 the group `holdfast.drivers`."""
@@ -66,6 +75,7 @@ def _factory(scheme: str) -> Callable[..., Driver]:
         factory: Any = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         raise ConfigError(
-            f"{scheme}: needs {error.name}; pip install 'holdfast[{scheme}]'", field="url"
+            f"{scheme}: needs {error.name}; pip install 'holdfast[{module.rpartition('.')[2]}]'",
+            field="url",
         ) from error
     return factory  # type: ignore[no-any-return]

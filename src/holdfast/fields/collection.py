@@ -264,6 +264,9 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
     def view(self, state: Snapshot) -> SetView[T]:
         return SetView(self, state)
 
+    def values(self) -> object:
+        return int  # each member's is 1
+
     def add(self, *members: T) -> Edits:
         """All of them are in the set."""
         return Edits.of(

@@ -42,7 +42,7 @@ class Doomed:
 
 def commits(keys: tuple[tuple[str, ...], ...], number: int) -> list[Commit]:
     """The numbered commit of each key: it leaves its number everywhere."""
-    mark = b"%d" % number
+    mark = b'"%d"' % number
     changes = (
         Put("note", "", mark),
         Put("map", f"{number % 3}", mark),
@@ -138,10 +138,10 @@ def _check(rig: Rig, keys: tuple[tuple[str, ...], ...], acknowledged: int) -> in
 def agreed(fields: dict[str, Any]) -> int:
     """The number of commits of which all fields tell. Raises AssertionError if they disagree."""
     count: int = fields["sum"]["count"]
-    marks = [b"%d" % number for number in range(1, count + 1) for _ in range(2)][-KEEP:]
+    marks = [b'"%d"' % number for number in range(1, count + 1) for _ in range(2)][-KEEP:]
     expected = {
-        "note": {"": b"%d" % count},
-        "map": {f"{n % 3}": b"%d" % n for n in range(max(1, count - 2), count + 1)},
+        "note": {"": b'"%d"' % count},
+        "map": {f"{n % 3}": b'"%d"' % n for n in range(max(1, count - 2), count + 1)},
         "sum": {"count": count},
         "log": marks,
         "array": (float(count), float(count * (count + 1) // 2)),

@@ -60,7 +60,7 @@ async def _write_one(driver: Driver, writer: Writer, n: int) -> Revision:
             (
                 Add("sum", "all", 1),
                 Add("sum", f"writer {writer.number}", 1),
-                Append("log", (f"{writer.number} {n}".encode(),), 1_000_000),
+                Append("log", (f'"{writer.number} {n}"'.encode(),), 1_000_000),
                 Accumulate("array", "k", array(1.0, n)),
             ),
             None,
@@ -141,8 +141,8 @@ def check(rig: Rig, plans: list[Writer], answers: list[list[str]]) -> None:
     assert len(logged) == total, f"{total - len(logged)} of {total} appended items were lost"
     for plan in plans:
         assert sums[f"writer {plan.number}"] == plan.commits, "one writer's additions were lost"
-        mark = b"%d " % plan.number
-        own = [int(item[len(mark) :]) for item in logged if item.startswith(mark)]
+        mark = b'"%d ' % plan.number
+        own = [int(item[len(mark) : -1]) for item in logged if item.startswith(mark)]
         assert own == list(range(plan.commits)), "a writer's items are not in its order"
     arrays = floats(fields["array"]["k"])
     expected = (float(total), float(sum(sum(range(plan.commits)) for plan in plans)))

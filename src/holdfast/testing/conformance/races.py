@@ -50,7 +50,9 @@ class Races(Cases):
         need(rig, Feature.EXPECT)
         seen = rig.write(Add("sum", "k", 1)).revision
         won = rig.write(Add("sum", "k", 10), expect=seen).revision
-        outcome = rig.try_(Add("sum", "k", 100), Append("log", (b"x",), 9), expect=seen, op="op 1")
+        outcome = rig.try_(
+            Add("sum", "k", 100), Append("log", (b'"x"',), 9), expect=seen, op="op 1"
+        )
         assert outcome == Conflicted(won), f"the loser was not told: {outcome}"
         assert rig.fields() == {"sum": {"k": 11}}
         assert rig.stands().revision == won

@@ -1,0 +1,73 @@
+-- Shared by the scripts that read: the cells of a state as a reply.
+--
+-- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
+-- of each list's newest items (nil for all); `tails`, the same for single fields by name.
+--
+-- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
+-- its field and its items, false in their place when they are not all there.
+-- Returns nil when the state is absent or expired.
+local function cells(state, now, want)
+  local all
+  local fields = want and want.fields
+  if fields then
+    local names = {'.', '.subject'}
+    for _, field in ipairs(fields) do
+      names[#names + 1] = ':' .. field
+      names[#names + 1] = '#' .. field
+      names[#names + 1] = field
+    end
+    local held = redis.call('HMGET', state, unpack(names))
+    local counted
+    all = {}
+    for i = 1, #names do
+      if held[i] then
+        all[#all + 1] = names[i]
+        all[#all + 1] = held[i]
+        if i > 2 and i % 3 == 1 then
+          counted = counted or {}
+          counted[string.sub(names[i], 2)] = true
+        end
+      end
+    end
+    if counted then
+      local whole = redis.call('HGETALL', state)
+      for i = 1, #whole, 2 do
+        local colon = string.find(whole[i], ':', 2, true)
+        if colon and counted[string.sub(whole[i], 1, colon - 1)] then
+          all[#all + 1] = whole[i]
+          all[#all + 1] = whole[i + 1]
+        end
+      end
+    end
+  else
+    all = redis.call('HGETALL', state)
+  end
+  if all[1] ~= '.' then
+    for i = 3, #all, 2 do
+      if all[i] == '.' then
+        all[1], all[2], all[i], all[i + 1] = all[i], all[i + 1], all[1], all[2]
+        break
+      end
+    end
+    if all[1] ~= '.' then return nil end
+  end
+  local deadline = #all[2] == 64 and struct.unpack('<d', string.sub(all[2], 33, 40))
+  if deadline and deadline ~= 0 and now >= deadline then return nil end
+  local reply = {now, all}
+  for i = 3, #all, 2 do
+    local name = all[i]
+    if string.byte(name) == 58 then
+      local count = tonumber(all[i + 1]) or -1
+      if want then
+        local tail = want.tails and want.tails[string.sub(name, 2)] or want.tail
+        if tail and tail < count then count = tail end
+      end
+      local items = {}
+      if count ~= 0 then items = redis.pcall('LRANGE', state .. name, -count, -1) end
+      if items.err or #items ~= count then items = false end
+      reply[#reply + 1] = name
+      reply[#reply + 1] = items
+    end
+  end
+  return reply
+end

@@ -1,0 +1,30 @@
+-- Lists what lives in one bucket, in byte order of ids. Writes nothing.
+--
+-- KEYS 1 the index of states that end   2 that of states that never do
+-- ARGV 1 prefix: "i" for all, "s<length>:<subject>" for a subject's   2 the id to go on after, or ""
+--      3 whether there is one ("1")   4 most members to look at in each   5 subject, if by subject
+-- Reply: for each index {ids that live…} and the last id looked at, false if there are no more.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local prefix, limit = ARGV[1], tonumber(ARGV[4])
+local from = (ARGV[3] == '1' and '(' or '[') .. prefix .. ARGV[2]
+local bucket = string.sub(KEYS[1], 1, string.find(KEYS[1], '}', 1, true)) .. ':'
+local reply = {}
+for _, index in ipairs(KEYS) do
+  local members = redis.call(
+    'ZRANGEBYLEX', index, from, '(' .. prefix .. '\255', 'LIMIT', 0, limit
+  )
+  local ids = {}
+  for _, member in ipairs(members) do
+    local id = string.sub(member, #prefix + 1)
+    local held = redis.call('HMGET', bucket .. id, '.', '.subject')
+    if held[1] and (not ARGV[5] or held[2] == ARGV[5]) then
+      local deadline = #held[1] == 64 and struct.unpack('<d', string.sub(held[1], 33, 40)) or 0
+      if deadline == 0 or now < deadline then ids[#ids + 1] = id end
+    end
+  end
+  reply[#reply + 1] = ids
+  reply[#reply + 1] = #members == limit and string.sub(members[limit], #prefix + 1)
+end
+return reply

@@ -1,0 +1,91 @@
+"""Which place promises what, from what the drivers themselves declare.
+
+`python -m holdfast.testing.matrix` prints the page `docs/places.md`. What a driver declares is proven
+by `DriverConformance`: each declared feature has its cases, and what is not declared must be refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+from holdfast.driver import Driver, Feature
+
+DRIVERS: Final[Mapping[str, str]] = {
+    "[memory](memory.md)": "holdfast.drivers.memory:MemoryDriver",
+    "[SQLite](sqlite.md)": "holdfast.drivers.sqlite:SqliteDriver",
+    "[Redis, Valkey](redis.md)": "holdfast.drivers.redis:RedisDriver",
+    "[SQL](sql.md)": "holdfast.drivers.sql:SqlDriver",
+    "[token](token.md)": "holdfast.drivers.token:TokenDriver",
+}
+"""Place, as the page names it → the class of its driver."""
+
+FEATURES: Final[Mapping[Feature, str]] = {
+    Feature.SHARED: "several processes may use one store",
+    Feature.DURABLE: "what was acknowledged survives a killed process",
+    Feature.EXPECT: "commits on condition of a revision",
+    Feature.EPOCH: "fencing: an older epoch than the state has seen is refused",
+    Feature.RETURNING: "fields read in the same step as a commit",
+    Feature.SCAN: "listing the ids of a kind",
+    Feature.SUBJECT: "listing and erasing what is about a person",
+}
+
+
+
+def driver(path: str) -> type[Driver]:
+    """The class at `module:name`."""
+    module, _, name = path.partition(":")
+    found: type[Driver] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def page() -> str:
+    """The matrix, in Markdown."""
+    drivers = {place: driver(path) for place, path in DRIVERS.items()}
+    rule = "|---" * (len(drivers) + 1) + "|"
+    lines = [HEAD, _row("declared feature", *drivers), rule]
+    for feature, meaning in FEATURES.items():
+        marks = ("yes" if feature in its.features else "no" for its in drivers.values())
+        lines.append(_row(f"`{feature.name}`: {meaning}", *marks))
+    lines += ["", BELOW, "", _row("how it is called", *drivers), rule]
+    facts = {
+        "runs without an event loop": lambda its: _yes(not its.suspends),
+        "a failed call may have taken effect, so each commit carries an op id": lambda its: _yes(
+            its.ambiguous
+        ),
+        "whose clock decides expiry": lambda its: (
+            "the caller's" if its.skew is Driver.skew else "the store's"
+        ),
+    }
+    lines += [_row(fact, *map(of, drivers.values())) for fact, of in facts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD: Final = """\
+# Places and what they promise
+
+Every place keeps the [contract](contract.md): atomic commits, each op id applied at most once,
+exact expiry and bounds, revisions that never repeat, safe names, errors that tell a store that is
+down from a state that is absent. What a driver promises beyond that it declares, and
+`DriverConformance` holds it to it: a declared feature has cases that must pass, and what is not
+declared must be refused with `Unsupported`.
+
+This page is made from the drivers' declarations by `python -m holdfast.testing.matrix`.
+"""
+
+BELOW: Final = """\
+A token is kept by the client, so listing is not for it to do, and neither is stopping an older token
+unless `marks` names a place that remembers the newest ones."""
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201

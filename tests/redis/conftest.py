@@ -1,0 +1,48 @@
+"""Places on real Redis servers."""
+
+import contextlib
+
+import pytest
+
+from holdfast.drivers.redis.names import Names
+from holdfast.places import open_driver
+from holdfast.testing import Place
+
+
+def damage(server, key, field):
+    """Put something else in the place of a list."""
+    _, state = Names().state(key)
+    server.cli("SET", state + b":" + field.encode(), "no list", "KEEPTTL")
+
+
+@contextlib.contextmanager
+def stalled(proxy):
+    """Nobody answers at the other end."""
+    proxy.refuse()
+    proxy.reset()
+    yield
+    proxy.accept()
+
+
+@pytest.fixture
+def redis(holdfast_redis):
+    """A server with nothing in it."""
+    holdfast_redis.flush()
+    return holdfast_redis
+
+
+@pytest.fixture
+def redis_place(redis):
+    """A place on a server of its own data."""
+    from holdfast.testing.proxy import Proxy
+
+    with Proxy(redis.port) as proxy:
+        url = proxy.through(redis.url)
+        yield Place(
+            open=lambda: open_driver(url, timeout=0.5),
+            recipe="holdfast.places:open_driver",
+            arguments=(url,),
+            own_clock=0.05,
+            outage=lambda: stalled(proxy),
+            corrupt=lambda key, field: damage(redis, key, field),
+        )

@@ -1,0 +1,77 @@
+"""What the tests of the link share: scripts, and servers opened for a test."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+from urllib.parse import urlsplit
+
+from holdfast.drivers.redis.address import Options
+from holdfast.drivers.redis.servers import Script, Servers, open_servers, slot_of
+from holdfast.errors import HoldfastError
+
+ONCE = Script.of(
+    "once",
+    """#!lua
+-- Counts an op id once, however often it comes.
+if redis.call('SADD', KEYS[1], ARGV[1]) == 1 then redis.call('INCR', KEYS[2]) return 1 end
+return 0
+""",
+    writes=True,
+)
+PUSH = Script.of("push", "#!lua\nreturn redis.call('RPUSH', KEYS[1], unpack(ARGV))\n", writes=True)
+LOOK = Script.of("look", "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])\n", writes=False)
+SCRIPTS = [ONCE, PUSH, LOOK]
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, **options: Any) -> AsyncIterator[Servers]:
+    """The servers of a URL with three scripts, closed at the end."""
+    servers = open_servers(urlsplit(url), Options(**options), SCRIPTS)
+    try:
+        yield servers
+    finally:
+        await servers.close()
+
+
+def once(op: str, tag: str = "t") -> tuple[int, tuple[Any, ...]]:
+    """The slot and the command that counts an op id once."""
+    ops, number = f"{{{tag}}}:ops", f"{{{tag}}}:number"
+    return slot_of(tag.encode()), ("EVALSHA", ONCE.sha, 2, ops, number, op)
+
+
+def push(item: str, tag: str = "t") -> tuple[int, tuple[Any, ...]]:
+    """The slot and the command that appends an item."""
+    return slot_of(tag.encode()), ("EVALSHA", PUSH.sha, 1, f"{{{tag}}}:list", item)
+
+
+def counted(tag: str = "t") -> tuple[int, tuple[Any, ...]]:
+    """The slot and the command that reads how many op ids were counted."""
+    return slot_of(tag.encode()), ("EVALSHA_RO", LOOK.sha, 1, f"{{{tag}}}:number")
+
+
+async def settled(calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """What became of calls that were made at once: replies and errors."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def until(condition, seconds=10.0):
+    """Wait for something that is bound to happen."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.01)
+
+
+async def writing(servers, done, acknowledged, name):
+    """Count op ids, each until it is acknowledged, as a retry of the same commit would."""
+    at = 0
+    while not done.is_set():
+        at += 1
+        while True:
+            with contextlib.suppress(HoldfastError):
+                await servers.call(*once(f"{name}-{at}"), repeatable=True)
+                acknowledged.append(f"{name}-{at}")
+                break
+        await asyncio.sleep(0)
