@@ -24,6 +24,13 @@ PACKAGES = (
     "google-adk",
     "sqlalchemy",
     "aiosqlite",
+    "redis",
+    "hiredis",
+    "starsessions",
+    "asyncpg",
+    "asyncmy",
+    "psycopg",
+    "langgraph-checkpoint-postgres",
     "fastapi",
     "uvicorn",
 )
@@ -81,7 +88,7 @@ def markdown(parts: list[Part], command: str, seconds: float) -> str:
     for part in parts:
         lines += ["", f"## {part.title}", "", part.how]
         for one in part.tables:
-            lines += ["", *table(one)]
+            lines += ["", one.about, "", *table(one)] if one.about else ["", *table(one)]
         if part.absent:
             lines += ["", f"Absent: {'; '.join(part.absent)}."]
     return "\n".join(lines) + "\n"

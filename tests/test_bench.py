@@ -1,8 +1,11 @@
 """The benchmark runs without its peers, says which are absent, and has made the page in the docs."""
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
+
+from holdfast.testing.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +46,51 @@ def test_the_page_was_made_by_the_command():
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert page.startswith("<!-- made by: python -m bench -->\n")
     assert "## Targets" in page
+
+
+def test_counts_what_is_lost(tmp_path):
+    """A store that loses updates of 64 tasks is found out, and one that does not is not accused."""
+    from bench import crowd
+    from bench.contender import Contender
+    from bench.load import Tally
+
+    class Careless(Contender):
+        name = "reads, waits, writes"
+        kept = 1
+
+        async def append(self, id, message):
+            kept = self.kept
+            await asyncio.sleep(0)
+            self.kept = kept + 1
+
+        def count(self, id):
+            return self.kept
+
+    class Careful(Careless):
+        async def append(self, id, message):
+            await asyncio.sleep(0)
+            self.kept += 1
+
+    async def raced(contender, doubled=0):
+        tally = Tally()
+        await crowd.appending(contender, ["a"], 0.05, tally)
+        contender.kept += doubled
+        return await crowd.verify(contender, tally), tally.lost
+
+    doubled, lost = asyncio.run(raced(Careless(tmp_path)))
+    assert not doubled
+    assert lost
+    assert asyncio.run(raced(Careful(tmp_path))) == (0, 0)
+    assert asyncio.run(raced(Careful(tmp_path), doubled=3)) == (3, 0)
+
+
+def test_measures_on_a_real_server():
+    """What needs a server starts its own, and measures holdfast beside redis-py by hand."""
+    RedisServer.start().close()  # or this is skipped
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "redis_held", "--no-write"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| holdfast, redis |" in done.stdout
+    assert "| a bare list and hash |" in done.stdout
