@@ -9,6 +9,8 @@ import pytest
 from holdfast import AsyncStore, Counter, State, errors
 from holdfast.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER
 from holdfast.drivers.memory import SETTINGS as MEMORY
+from holdfast.drivers.redis import SETTINGS as REDIS
+from holdfast.drivers.sql import SETTINGS as SQL
 from holdfast.drivers.sqlite import SETTINGS as SQLITE
 from holdfast.errors import HoldfastError
 from holdfast.server import create_app
@@ -22,8 +24,8 @@ SETTINGS = {
     "[server]": SERVER.known,
     "Keys": KEY.known,
     "[kinds]": KIND.known,
-    "place": {**MEMORY.known, **SQLITE.known},
 }
+PLACES = {"memory": MEMORY, "sqlite": SQLITE, "redis": REDIS, "sql": SQL}
 
 
 def rows(text, column=0):
@@ -45,10 +47,19 @@ def section(title, text=CONFIGURATION):
 @pytest.mark.parametrize("title", SETTINGS)
 def test_every_setting(title):
     known = SETTINGS[title]
-    told = rows(section(title), 1 if title == "place" else 0)
+    told = rows(section(title))
     assert set(told) - {"fields"} == set(known)
     for name in known:
         assert told.count(name) == 1
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_setting_of_every_place(place):
+    """The page of a place has one table of its settings, with what each means."""
+    page = (DOCS / f"{place}.md").read_text("utf-8")
+    table = page[page.index("| setting |") :].partition("\n\n")[0]
+    told = rows(table)
+    assert sorted(told) == sorted(PLACES[place].known)
 
 
 def test_every_setting_of_every_type_of_field():
@@ -91,12 +102,16 @@ class Documented(State, ttl=1):
     n = Counter()
 
 
-@pytest.fixture(params=["memory://", "sqlite:///documented.db"])
-def service(request, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(params=["memory", "sqlite", "redis", "postgres"])
+def service(request, tmp_path):
+    servers = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/documented.db"}
+    url = servers.get(request.param)
+    if url is None:
+        server = request.getfixturevalue(f"holdfast_{request.param}")
+        url = server.url if request.param == "redis" else server.new_database()
 
     async def made():
-        async with AsyncStore.open(request.param) as store:
+        async with AsyncStore.open(url) as store:
             app = create_app(store, [Documented])
             found = app.state.service
             await found.collection("documented", "").apply("a", Documented.n.add(1))

@@ -84,7 +84,8 @@ This page is made from the drivers' declarations by `python -m holdfast.testing.
 
 BELOW: Final = """\
 A token is kept by the client, so listing is not for it to do, and neither is stopping an older token
-unless `marks` names a place that remembers the newest ones."""
+unless `marks` names a place that remembers the newest ones. The SQL place on SQLite goes by the
+caller's clock, since there is no server with another."""
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class Acknowledged:
     def __init__(self) -> None:
         self.checked = self.lost = 0
         self._newest: dict[Key, tuple[Revision, float]] = {}
+        self._taken: dict[Key, tuple[Revision, float]] = {}  # and not yet compared
 
     def note(self, commit: Commit, written: Written, *, doubtful: bool) -> None:
         """A commit was acknowledged. `doubtful`: by a master that has not been compared yet."""
@@ -34,6 +35,10 @@ class Acknowledged:
             return
         newest = self._newest
         before = newest.pop(commit.key, None)
+        if before is None and self._taken:
+            # What is being read of this state has this commit in it, which must not hide a loss.
+            before = self._taken.pop(commit.key, None)
+            doubtful = True
         if doubtful and before is not None:
             self._compare(before[0], written.revision, written.revision.number - 1)
         if commit.erase:
@@ -48,18 +53,22 @@ class Acknowledged:
     def take(self) -> Mapping[Key, tuple[Revision, float]]:
         """What is to be compared: with each revision, until when its state surely lives."""
         taken, self._newest = self._newest, {}
+        self._taken |= taken
         return taken
 
     def put_back(self, taken: Mapping[Key, tuple[Revision, float]]) -> None:
         """They could not be compared."""
-        self._newest = {**taken, **self._newest}
+        back = {key: self._taken.pop(key) for key in taken if key in self._taken}
+        self._newest = {**back, **self._newest}
 
     def compare(
         self, taken: Mapping[Key, tuple[Revision, float]], found: Sequence[Revision | None]
     ) -> None:
         """Count what is missing from the revisions that were found."""
         now = time.monotonic()
-        for (acknowledged, until), stands in zip(taken.values(), found, strict=True):
+        for (key, (acknowledged, until)), stands in zip(taken.items(), found, strict=True):
+            if self._taken.pop(key, None) is None:
+                continue  # somebody has committed to it meanwhile, and it was compared then
             if stands is not None:
                 self._compare(acknowledged, stands, stands.number)
             elif now < until:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import SplitResult
 
 from holdfast.changes import Commit, Key, Want
+from holdfast.clock import Skew
 from holdfast.driver import Cells, Driver, Feature, Layout, Outcome, Page, Written
 from holdfast.drivers.redis.acknowledged import Acknowledged
 from holdfast.drivers.redis.address import CONNECTION, Options
@@ -18,7 +19,6 @@ from holdfast.drivers.redis.names import Names
 from holdfast.drivers.redis.reading import cells_of, standing, wanted
 from holdfast.drivers.redis.scripts import ALL, READ, RENEW
 from holdfast.drivers.redis.servers import Command, Servers, open_servers
-from holdfast.drivers.redis.skew import Skew
 from holdfast.drivers.redis.values import updated_in
 from holdfast.errors import Full, Invalid, ReadOnly, Unavailable
 from holdfast.settings import Settings

@@ -1,0 +1,38 @@
+"""The SQL driver keeps the contract on each database, alone and with commits grouped above it."""
+
+import pytest
+
+from holdfast.middleware.coalesce import Coalesce
+from holdfast.testing import DriverConformance, Place
+from holdfast.testing.conformance import Commits, Races
+from tests.sql.sqlplaces import opened, portable, sql_place
+
+
+def grouped(url):
+    """The driver as a store opens it for asynchronous callers."""
+    return Coalesce(opened(url))
+
+
+class TestSqliteTables(DriverConformance):
+    @pytest.fixture
+    def place(self, tmp_path):
+        return sql_place(f"sqlite+sql:///{tmp_path}/state.db")
+
+
+class TestPostgresqlPortably(DriverConformance):
+    @pytest.fixture
+    def place(self, holdfast_postgres):
+        return sql_place(holdfast_postgres.new_database(), portable)
+
+
+class TestMariadb(DriverConformance):
+    @pytest.fixture
+    def place(self, holdfast_mariadb):
+        return sql_place(holdfast_mariadb.new_database())
+
+
+class TestGroupedSqliteTables(Commits, Races):
+    @pytest.fixture
+    def place(self, tmp_path):
+        url = f"sqlite+sql:///{tmp_path}/state.db"
+        return Place(lambda: grouped(url), f"{__name__}:grouped", (url,))

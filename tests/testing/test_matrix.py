@@ -1,0 +1,42 @@
+"""The page of places says what the drivers declare, and each of them is held to it by the kit."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+from holdfast.driver import Feature
+from holdfast.places import PLACES
+from holdfast.testing import DriverConformance
+from holdfast.testing.conformance import Cases
+from holdfast.testing.matrix import DRIVERS, FEATURES, page
+
+PAGE = Path(__file__).parents[2] / "docs" / "places.md"
+
+PROOFS = {
+    "holdfast.drivers.memory:MemoryDriver": "tests.drivers.test_conformance_memory:TestMemory",
+    "holdfast.drivers.sqlite:SqliteDriver": "tests.drivers.test_conformance_sqlite:TestSqlite",
+    "holdfast.drivers.redis:RedisDriver": "tests.redis.test_redis_conformance:TestRedis",
+    "holdfast.drivers.sql:SqlDriver": "tests.sql.test_fast_conformance:TestPostgresql",
+    "holdfast.drivers.token:TokenDriver": "tests.token.test_token_conformance:TestSealed",
+}
+"""Driver → the tests that hold it to the whole contract."""
+
+
+def test_the_page_is_up_to_date():
+    """`python -m holdfast.testing.matrix > docs/places.md` would change nothing."""
+    assert PAGE.read_text() == page()
+
+
+def test_every_place_and_every_feature_is_there():
+    homes = {path.partition(":")[0] for path in DRIVERS.values()}
+    assert homes == {target.partition(":")[0] for target in PLACES.values()}
+    assert set(FEATURES) == set(Feature)
+
+
+@pytest.mark.parametrize("path", DRIVERS.values())
+def test_the_whole_kit_runs_against_it(path):
+    module, _, name = PROOFS[path].partition(":")
+    proof = getattr(importlib.import_module(module), name)
+    assert issubclass(proof, DriverConformance)
+    assert proof.place is not Cases.place  # it says where
