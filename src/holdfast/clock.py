@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class Clock(Protocol):
@@ -56,3 +56,31 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move time forward (or, with a negative number, back)."""
         self._now += seconds
+
+
+class Skew:
+    """By how many seconds the clock of a store is ahead of its callers', as far as is known.
+
+    An answer carries the store's time at some moment between sending and receiving, which leaves
+    an interval for the skew; what was known before is moved only as far as it is outside of that.
+    """
+
+    EVERY: Final = 1.0
+    """Seconds between two looks."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.due = 0.0
+        """By the monotonic clock: when to look again."""
+        self._known = False
+
+    def learn(self, store: float, sent: float, took: float, until: float) -> None:
+        """An answer said `store`; it was sent at `sent` by the caller's clock, and took so long."""
+        most = store - sent
+        least = most - took
+        if self._known:
+            self.seconds = min(max(self.seconds, least), most)
+        else:
+            self.seconds = (least + most) / 2
+            self._known = True
+        self.due = until + self.EVERY

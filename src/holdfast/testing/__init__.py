@@ -43,6 +43,8 @@ The names here are imported on first use, so that the pytest plugin costs a sess
   service with its store down;
 * the plugin's fixtures: `holdfast_clock`, `holdfast_driver`, `holdfast_store`;
 * `Proxy` (`holdfast.testing.proxy`): breaks the connections to a real server on demand;
+* `Trial` (`holdfast.testing.trial`): writers at work while that happens, and what became of each
+  write;
 * real servers (`holdfast.testing.servers`), as classes to start one's own, and as fixtures that
   the tests of a session share:
 
@@ -66,8 +68,9 @@ if TYPE_CHECKING:
     from holdfast.testing.place import Place
     from holdfast.testing.proxy import Proxy
     from holdfast.testing.rig import Rig
+    from holdfast.testing.trial import Trial
 
-__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Proxy", "Rig"]
+__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Proxy", "Rig", "Trial"]
 
 _HOMES: Final = {
     "DriverConformance": "conformance",
@@ -76,6 +79,7 @@ _HOMES: Final = {
     "Place": "place",
     "Proxy": "proxy",
     "Rig": "rig",
+    "Trial": "trial",
 }
 
 

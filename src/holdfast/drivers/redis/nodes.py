@@ -15,7 +15,17 @@ from holdfast.drivers.redis.link import Home, Link
 from holdfast.drivers.redis.servers import Command, Script, Servers
 from holdfast.drivers.redis.trouble import ErrorReply
 from holdfast.drivers.redis.wire import Call, Tally, pack
-from holdfast.errors import Closed, ConfigError, HoldfastError, Invalid, Timeout
+from holdfast.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    Full,
+    HoldfastError,
+    Invalid,
+    ReadOnly,
+    Timeout,
+    Unavailable,
+)
 
 
 class Shared:
@@ -187,9 +197,14 @@ class Connected(Servers):
             for call in calls:
                 call.future.cancel()
             raise
-        if first is not None:
-            raise first
-        return replies
+        if first is None:
+            return replies
+        if replies and isinstance(first, Busy | Full | ReadOnly):  # these say: nothing was written
+            raise Unavailable(
+                f"redis: {len(replies)} of the {len(calls)} commands of a call were executed, the "
+                f"others not ({first.code})"
+            ) from first
+        raise first
 
     async def _confirmed(self, call: Call) -> Any:
         reply = await call.future
