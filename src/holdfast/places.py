@@ -71,11 +71,16 @@ def _factory(scheme: str) -> Callable[..., Driver]:
             f"no place {scheme!r}; there are {', '.join(PLACES)}", field="url", found=scheme
         )
     module, _, name = target.partition(":")
-    try:
-        factory: Any = getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{scheme}: needs {error.name}; pip install 'holdfast[{module.rpartition('.')[2]}]'",
-            field="url",
-        ) from error
-    return factory  # type: ignore[no-any-return]
+
+    def open_it(*given: Any) -> Driver:
+        try:
+            found: Driver = getattr(importlib.import_module(module), name)(*given)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{scheme}: needs {error.name}; pip install "
+                f"'holdfast[{module.rpartition('.')[2]}]'",
+                field="url",
+            ) from error
+        return found
+
+    return open_it

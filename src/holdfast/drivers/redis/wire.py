@@ -2,8 +2,8 @@
 
 Calls leave in the order in which they come and are answered in that order. The first call of a
 connection that nobody uses is written at once; whatever else the tasks of this tick send is
-gathered and leaves in one write when all of them have had their turn. Once that was more than one
-call, the next one is gathered too: many tasks are at work, and more will follow.
+gathered and leaves when there are sixteen, or when all tasks have had their turn. Once that was more
+than one call, the next one is gathered too: many tasks are at work, and more will follow.
 
 A wire makes no decisions. Its `Owner` hears of error replies and of the end of the connection, and
 gets back the calls that were not answered.
