@@ -51,6 +51,9 @@ class FieldLayout(msgspec.Struct, frozen=True):
     """Most entries or items."""
     max_bytes: int
     """Most bytes of one entry's or item's value."""
+    dim: int | None = None
+    """Of how many float32 each value is, little-endian, if a place that can search by likeness is
+    asked to keep it as a vector of its own. Others keep the bytes."""
 
 
 class Layout(msgspec.Struct, frozen=True):

@@ -60,6 +60,7 @@ class Chat(State, ttl=timedelta(hours=1)):
     history = Log(Message, keep=100)
     talk = Turns(Message, keep=10)
     vector = Vector(2)
+    searched = Vector(2, searchable=True)
     taste = DecayedMean(2, half_life=timedelta(minutes=10))
     clicks = Tally(int, keep=100)
     window = Window(timedelta(hours=1))

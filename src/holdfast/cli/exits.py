@@ -12,6 +12,7 @@ USAGE: Final = 2
 ABSENT: Final = 3
 CONFLICT: Final = 4
 UNAVAILABLE: Final = 5
+PENDING: Final = 6
 INTERRUPTED: Final = 130
 
 MEANINGS: Final[dict[int, str]] = {
@@ -21,6 +22,7 @@ MEANINGS: Final[dict[int, str]] = {
     ABSENT: "there is no such state",
     CONFLICT: "the state is not as expected, or a newer epoch has written it",
     UNAVAILABLE: "the store or the server cannot answer, or is none",
+    PENDING: "of migrate --plan: there is something to do",
     INTERRUPTED: "interrupted",
 }
 

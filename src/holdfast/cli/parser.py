@@ -128,8 +128,37 @@ def parser() -> argparse.ArgumentParser:
         "--keep", metavar="N", type=_positive, help="rotate: drop all but N old keys (none is)"
     )
 
+    _migrate(
+        command(
+            "migrate",
+            "migrating:migrate",
+            "Make the tables of a SQL database fit the classes; nothing is dropped unless said.",
+            parent=shared,
+        )
+    )
+
     command("check", "checking:check", "Say whether the configuration and the store are in order.")
     return root
+
+
+def _migrate(of: argparse.ArgumentParser) -> None:
+    of.add_argument("kinds", metavar="KIND", nargs="*", help="only these kinds")
+    do = of.add_mutually_exclusive_group(required=True)
+    do.add_argument("--plan", action="store_true", help="print what there is to do, as SQL")
+    do.add_argument("--apply", action="store_true", help="do it")
+    do.add_argument(
+        "--write", metavar="FOLDER", help="write it as a revision among the Alembic scripts there"
+    )
+    of.add_argument(
+        "--drop", action="store_true", help="also drop what no class uses any more, with its data"
+    )
+    of.add_argument(
+        "--rename",
+        metavar="KIND.OLD=NEW",
+        action="append",
+        default=[],
+        help="the field was renamed: its column or table follows, with its data",
+    )
 
 
 def _shared() -> argparse.ArgumentParser:

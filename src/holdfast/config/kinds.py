@@ -159,7 +159,12 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         keep=(count, _UNSAID, "Most turns that are kept."),
         max_bytes=(size, VALUE_BYTES, "Most bytes of one turn."),
     ),
-    "vector": _field("vector", Vector, dim=_DIM),
+    "vector": _field(
+        "vector",
+        Vector,
+        dim=_DIM,
+        searchable=(boolean, False, "Whether a place that can search by likeness is asked to."),
+    ),
     "decayed_mean": _field(
         "decayed_mean",
         DecayedMean,

@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
+import msgspec
+
 from holdfast.changes import Accumulate, Change, Drop, Put, Scalar
 from holdfast.codec import to_floats
+from holdfast.driver import FieldLayout
 from holdfast.errors import Invalid, SchemaError
 from holdfast.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
 from holdfast.fields.scalar import number
@@ -32,16 +35,25 @@ LEEWAY = 60.0
 
 
 class Vector(Field["Floats32 | None"]):
-    """An array of `dim` float32, the last one written. Reads as shape (dim,), not writable, or None."""
+    """An array of `dim` float32, the last one written. Reads as shape (dim,), not writable, or None.
+
+    With `searchable`, a place that can search by likeness keeps it as a vector of its own (see
+    docs/sql.md); in all others that changes nothing.
+    """
 
     field: ClassVar = "vector"
     makes: ClassVar = frozenset({Put, Drop})
     raw: ClassVar = True
 
-    def __init__(self, dim: int, **options: Any) -> None:
+    def __init__(self, dim: int, *, searchable: bool = False, **options: Any) -> None:
         super().__init__(**options)
         self.dim = positive(dim, "dim")
+        self.searchable = yes_or_no(searchable, "searchable")
         self.max_bytes = 4 * dim
+
+    def layout(self) -> FieldLayout:
+        asked = self.dim if self.searchable else None
+        return msgspec.structs.replace(super().layout(), dim=asked)
 
     def view(self, state: Snapshot) -> Floats32 | None:
         import numpy as np
@@ -230,6 +242,13 @@ class Decayed:
 
     def __repr__(self) -> str:
         return f"Decayed(mean={self.mean!r})"
+
+
+def yes_or_no(value: object, what: str) -> bool:
+    """A bool. Raises `SchemaError` for what is merely true, as the word "false" is."""
+    if not isinstance(value, bool):
+        raise SchemaError(f"{what} must be True or False, not {value!r}", found=value)
+    return value
 
 
 def vector_schema(dim: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ by `DriverConformance`: each declared feature has its cases, and what is not dec
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from holdfast.driver import Driver, Feature
@@ -32,12 +32,34 @@ FEATURES: Final[Mapping[Feature, str]] = {
 }
 
 
-
 def driver(path: str) -> type[Driver]:
     """The class at `module:name`."""
     module, _, name = path.partition(":")
     found: type[Driver] = getattr(importlib.import_module(module), name)
     return found
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _event_loop(its: type[Driver]) -> str:
+    return _yes(not its.suspends)
+
+
+def _op_ids(its: type[Driver]) -> str:
+    return _yes(its.ambiguous)
+
+
+def _clock(its: type[Driver]) -> str:
+    return "the caller's" if its.skew is Driver.skew else "the store's"
+
+
+FACTS: Final[Mapping[str, Callable[[type[Driver]], str]]] = {
+    "runs without an event loop": _event_loop,
+    "a failed call may have taken effect, so each commit carries an op id": _op_ids,
+    "whose clock decides expiry": _clock,
+}
 
 
 def page() -> str:
@@ -49,21 +71,9 @@ def page() -> str:
         marks = ("yes" if feature in its.features else "no" for its in drivers.values())
         lines.append(_row(f"`{feature.name}`: {meaning}", *marks))
     lines += ["", BELOW, "", _row("how it is called", *drivers), rule]
-    facts = {
-        "runs without an event loop": lambda its: _yes(not its.suspends),
-        "a failed call may have taken effect, so each commit carries an op id": lambda its: _yes(
-            its.ambiguous
-        ),
-        "whose clock decides expiry": lambda its: (
-            "the caller's" if its.skew is Driver.skew else "the store's"
-        ),
-    }
-    lines += [_row(fact, *map(of, drivers.values())) for fact, of in facts.items()]
+    for fact, of in FACTS.items():
+        lines.append(_row(fact, *(of(its) for its in drivers.values())))
     return "\n".join(lines) + "\n"
-
-
-def _yes(holds: bool) -> str:
-    return "yes" if holds else "no"
 
 
 def _row(*cells: str) -> str:

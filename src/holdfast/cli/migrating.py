@@ -1,0 +1,92 @@
+"""`migrate`: the tables of a SQL database, made to fit the classes."""
+
+from __future__ import annotations
+
+import asyncio
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.cli.exits import OK, PENDING
+from holdfast.cli.reaching import config
+from holdfast.errors import ConfigError
+from holdfast.places import open_driver
+
+if TYPE_CHECKING:
+    from holdfast.drivers.sql.migrating.running import Migration
+
+
+def migrate(given: Namespace) -> int:
+    """Say what there is to do, do it, or write it down, as is said."""
+    try:
+        from holdfast.drivers.sql.driver import SqlDriver
+        from holdfast.drivers.sql.migrating import renaming, running, writing
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"migrate: needs {error.name}; pip install 'holdfast[sql]'", field="migrate"
+        ) from error
+
+    found = config(given)
+    for kind in given.kinds:
+        if kind not in found.kinds:
+            raise ConfigError(
+                f"migrate: no kind {kind!r}; there are {', '.join(found.kinds)}", field="kinds"
+            )
+    kinds = given.kinds or list(found.kinds)
+    rename = renaming.parsed(given.rename, kinds)
+    driver = open_driver(found.place, **found.settings)
+    if not isinstance(driver, SqlDriver):
+        raise ConfigError(
+            f"migrate: {found.shown_place} has no tables to be migrated", field="place"
+        )
+    request = running.Request(
+        tables=[driver.tables_of(found.kinds[kind].__schema__.layout()) for kind in kinds],
+        dialect=driver.dialect,
+        place=driver.place,
+        drop=given.drop,
+        rename=rename,
+    )
+
+    async def run() -> running.Migration:
+        try:
+            do = running.carry_out if given.apply else running.look
+            return await do(driver.engine, request)
+        finally:
+            await driver.close()
+
+    done = asyncio.run(run())
+    if given.apply:
+        for plan in done.plans:
+            told: dict[str, object] = {"notes": plan.notes} if plan.notes else {}
+            steps = [step.words for step in plan.steps]
+            _print(kind=plan.kind, done=steps, kept=plan.unused, **told)
+        return OK
+    if given.write is None:
+        _show(done)
+    running.refuse(done.plans)
+    if given.write is not None and done.sql:
+        path = writing.write(Path(given.write), done.plans, done.dialect)
+        _print(written=str(path))
+        return OK
+    return PENDING if done.sql and given.plan else OK
+
+
+def _show(found: Migration) -> None:
+    """As a script: what is to be done as comments, and the statements that do it."""
+    statements = iter(found.sql)
+    for plan in found.plans:
+        for step in plan.steps:
+            print(f"-- {plan.kind}: {step.words}")
+            print(next(statements))
+        for words in plan.unused:
+            print(f"-- {plan.kind}: no class uses {words}; it is kept (--drop would drop it)")
+        for words in plan.notes:
+            print(f"-- {plan.kind}: {words}")
+        for words in plan.refused:
+            print(f"-- {plan.kind}: CANNOT BE DONE: {words}")
+
+
+def _print(**result: object) -> None:
+    print(msgspec.json.encode(result).decode())

@@ -1,0 +1,7 @@
+"""States in tables of a SQL database: PostgreSQL, MariaDB, MySQL, SQLite."""
+
+from holdfast.drivers.sql.driver import SqlDriver, from_url
+from holdfast.drivers.sql.querying import tables_of
+from holdfast.drivers.sql.settings import SETTINGS
+
+__all__ = ["SETTINGS", "SqlDriver", "from_url", "tables_of"]

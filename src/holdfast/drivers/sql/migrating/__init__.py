@@ -1,0 +1,1 @@
+"""Migrations: how the tables of a database come to be those of the state classes."""

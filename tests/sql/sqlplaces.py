@@ -1,0 +1,134 @@
+"""SQL places for the tests of the driver, importable by the processes that the kit starts."""
+
+import asyncio
+import functools
+from urllib.parse import urlsplit
+
+import sqlalchemy
+import sqlalchemy.ext.asyncio
+from sqlalchemy import delete, func, select, text
+
+from holdfast.changes import Commit
+from holdfast.drivers.sql import from_url
+from holdfast.drivers.sql.tables import Tables
+from holdfast.testing import Place
+from holdfast.testing.rig import layout
+
+TICKS = {"postgresql": 0.3, "mariadb": 0.5}
+"""The unit of time, in seconds, where the database's own clock decides. Some cases
+make tables while a state waits for its end, which takes MariaDB a while."""
+
+
+PATIENT = {"timeout": 30.0}
+"""Where a case is not about time: the machine may have other things to do."""
+
+
+def opened(url, settings=None):
+    """The driver of a URL as a store opens it."""
+    return from_url(urlsplit(url), PATIENT | (settings or {}))
+
+
+def portable(url, settings=None):
+    """Without PostgreSQL's fast path."""
+    driver = opened(url, settings)
+    driver._fast = None
+    return driver
+
+
+def sql_place(url, open_=opened, settings=None):
+    """The place of a database; a gap in a list's rows is what cannot be read."""
+    drivers = []
+
+    def opening():
+        drivers.append(open_(url, settings))
+        return drivers[-1]
+
+    return Place(
+        open=opening,
+        recipe=f"{__name__}:{open_.__name__}",
+        arguments=(url, settings),
+        own_clock=TICKS.get(url.partition(":")[0]),
+        corrupt=functools.partial(damage, url),
+    )
+
+
+def behind(url, work):
+    """The result of `await work(connection)` on a connection that is not the driver's."""
+
+    async def run():
+        driver = opened(url)
+        engine = sqlalchemy.ext.asyncio.create_async_engine(
+            driver.engine.url, poolclass=sqlalchemy.NullPool, **LEAVING_JSON_ALONE
+        )
+        await driver.close()
+        async with engine.begin() as connection:
+            return await work(connection)
+
+    with asyncio.Runner() as runner:
+        return runner.run(run())
+
+
+LEAVING_JSON_ALONE = {"json_serializer": lambda x: x, "json_deserializer": lambda x: x}
+
+
+def tables(kind="basket"):
+    """The kit's tables."""
+    return Tables(layout(kind))
+
+
+def damage(url, key, field):
+    """Delete the newest row of a list behind the driver's back."""
+    main, child = tables(key[1]).main, tables(key[1]).children[field]
+
+    async def work(connection):
+        found = select(main.c.state).where(main.c.tenant == key[0], main.c.id == key[2])
+        state = (await connection.execute(found)).scalar_one()
+        rows = child.c.state == state
+        last = (await connection.execute(select(func.max(child.c.seq)).where(rows))).scalar_one()
+        await connection.execute(delete(child).where(rows, child.c.seq == last))
+
+    behind(url, work)
+
+
+def database(request, name, folder):
+    """The URL of an empty database of that kind, for a fixture's `request`."""
+    if name == "sqlite":
+        return f"sqlite+sql:///{folder}/state.db"
+    server = {"postgresql": "holdfast_postgres", "mariadb": "holdfast_mariadb"}[name]
+    return request.getfixturevalue(server).new_database()
+
+
+NOW = 1_700_000_000.0
+
+
+def key(id="a"):
+    """A key of the kit's kind."""
+    return ("t", "basket", id)
+
+
+def commit(*changes, id="a", ttl=None, **options):
+    """A commit to it."""
+    return Commit(key(id), changes, ttl, **options)
+
+
+def play(url, work, *, open_=portable, settings=None):
+    """The result of `await work(driver)`, the kit's kind being open."""
+
+    async def run():
+        driver = open_(url, settings)
+        try:
+            await driver.open(layout())
+            return await work(driver)
+        finally:
+            await driver.close()
+
+    return asyncio.run(run())
+
+
+def rows(url, table):
+    """How many rows a table has."""
+
+    async def work(connection):
+        return (await connection.execute(text(f"SELECT count(*) FROM {table}"))).scalar_one()
+
+    return behind(url, work)

@@ -1,0 +1,28 @@
+"""PostgreSQL's fast path keeps the contract, alone and with commits grouped above it."""
+
+import pytest
+
+from holdfast.middleware.coalesce import Coalesce
+from holdfast.testing import DriverConformance, Place
+from holdfast.testing.conformance import Commits, Races
+from tests.sql.sqlplaces import TICKS, opened, sql_place
+
+
+def grouped(url):
+    """The driver as a store opens it for asynchronous callers."""
+    return Coalesce(opened(url))
+
+
+class TestPostgresql(DriverConformance):
+    @pytest.fixture
+    def place(self, holdfast_postgres):
+        return sql_place(holdfast_postgres.new_database())
+
+
+class TestPostgresqlGrouped(Commits, Races):
+    @pytest.fixture
+    def place(self, holdfast_postgres):
+        url = holdfast_postgres.new_database()
+        return Place(
+            lambda: grouped(url), f"{__name__}:grouped", (url,), own_clock=TICKS["postgresql"]
+        )

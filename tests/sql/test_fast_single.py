@@ -1,0 +1,218 @@
+"""PostgreSQL's fast path for a commit that comes alone: a statement of plain SQL, as exact as the function."""
+
+import asyncio
+import time
+
+import pytest
+
+from holdfast.changes import (
+    EVERYTHING,
+    PRESENT,
+    Add,
+    Append,
+    Commit,
+    Drop,
+    Put,
+    Revision,
+)
+from holdfast.driver import Written
+from holdfast.drivers.sql.fast import AVOIDED
+from holdfast.drivers.sql.portable import commit_all
+from holdfast.testing.rig import KIND, layout, plain
+from tests.sql.sqlplaces import behind, opened
+from tests.sql.test_fast_commits import ODD
+
+KEY = ("t", KIND, "a")
+PLAIN = {
+    "nothing": (),
+    "append": (Append("log", (b"1", b"2"), 3), Append("trail", (b"{}",), 1)),
+    "put": (Put("note", "", b'"x"'),),
+    "put in a map": (Put("map", "k\\\0", b'{"a": 1}', bound=2),),
+}
+OTHER = {
+    "drop": (Drop("map"),),
+    "put if absent": (Put("once", "k", b"1", if_absent=True, bound=9),),
+    "one field twice": (Append("log", (b"1",), 3), Append("log", (b"2",), 3)),
+    "a tally": (Add("sum", "k", 1, 9),),
+    "more than the bound": (Append("log", (b"1", b"2"), 1),),
+    "many items": (Append("log", (b"1",) * 9, 99),),
+}
+
+
+def commit(*changes, key=KEY, op="", ttl=1000.0, **options):
+    return Commit(key, changes, ttl, op, **options)
+
+
+async def ready(url, *, kind=None):
+    driver = opened(url, {"sweep": "off"})
+    await driver.open(kind or layout())
+    await driver.read([(KEY[0], (kind or layout()).kind, "none")], EVERYTHING, time.time())
+    return driver
+
+
+async def read(driver, key=KEY):
+    (cells,) = await driver.read([key], EVERYTHING, time.time())
+    return cells
+
+
+def run(url, work, **options):
+    async def main():
+        driver = await ready(url, **options)
+        try:
+            return await work(driver)
+        finally:
+            await driver.close()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("changes", PLAIN.values(), ids=PLAIN)
+def test_it_writes_what_the_function_writes(holdfast_postgres, changes):
+    """The same commits, alone and by the function: a new state, one that is there, without op id."""
+
+    async def work(driver):
+        singles = driver._fast._kinds[KIND].singles
+        found = []
+        for name, avoided in (("alone", 0), ("function", 1000)):
+            key = ("t", KIND, name)
+            driver._fast._kinds[KIND].avoided = avoided
+            for options in (
+                {"op": "1", "subject": "me"},
+                {"op": "2", "max_age": 500.0},
+                {"ttl": None},
+                {"op": "3", "max_age": 500.0, "ttl": None},
+            ):
+                one = commit(*changes, key=key, **options)
+                assert singles.statement(one) is not None
+                (outcome,) = await driver.commit([one], time.time())
+            cells = await read(driver, key)
+            found.append((outcome.revision.number, plain(cells), cells.subject))
+            assert 490 < cells.deadline - cells.created <= 500.001
+            (again,) = await driver.commit([commit(*changes, key=key, op="2")], time.time())
+            assert again == Written(Revision(outcome.revision.incarnation, 2), None, True)
+        assert found[0] == found[1]
+        assert found[0][0] == 4
+
+    run(holdfast_postgres.new_database(), work)
+
+
+@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
+def test_what_is_not_plain_is_left_to_the_function(holdfast_postgres, changes):
+    """No statement is made for it."""
+
+    async def work(driver):
+        singles = driver._fast._kinds[KIND].singles
+        assert singles.statement(commit(*changes)) is None
+        for options in ({"expect": PRESENT}, {"epoch": 1}, {"erase": True}):
+            assert singles.statement(commit(**options)) is None
+
+    run(holdfast_postgres.new_database(), work)
+
+
+def test_a_list_keeps_its_bound_when_others_append_meanwhile(holdfast_postgres):
+    """A commit waits for a writer whose items its statement cannot see: they are deleted all the same."""
+
+    async def work(driver):
+        kind = driver._fast._kinds[KIND]
+        await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
+        async with driver._engines.writing() as connection:
+            other = [commit(Append("log", (b"1",), 1), op="1")]
+            await commit_all(connection, driver.dialect, driver._kinds, other, time.time())
+            waiting = asyncio.ensure_future(
+                driver.commit([commit(Append("log", (b"2",), 1), op="2")], time.time())
+            )
+            await _blocked(driver)
+        (outcome,) = await waiting
+        assert outcome.revision.number == 3
+        assert plain(await read(driver))["log"] == [b"2"]
+        assert kind.avoided == AVOIDED
+        for n in range(AVOIDED + 1):
+            await driver.commit([commit(op=f"later {n}")], time.time())
+        assert kind.avoided == 0
+
+    run(holdfast_postgres.new_database(), work)
+
+
+async def _blocked(driver):
+    """Until somebody waits for a lock."""
+    query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    async with driver.engine.connect() as connection:
+        for _ in range(1000):
+            if (await connection.exec_driver_sql(query)).scalar_one():
+                return
+            await asyncio.sleep(0.005)
+    pytest.fail("nobody waits for a lock")
+
+
+def test_an_expired_state_begins_anew(holdfast_postgres):
+    """Also one that expires while the commit waits: the clock is read when the row is locked."""
+
+    async def work(driver):
+        await driver.commit([commit(Append("log", (b"0",), 9), op="0", ttl=0.3)], time.time())
+        async with driver._engines.writing() as connection:
+            await connection.exec_driver_sql(f'SELECT FROM "{KIND}" FOR UPDATE')
+            waiting = asyncio.ensure_future(
+                driver.commit([commit(Append("log", (b"1",), 9), op="1")], time.time())
+            )
+            await _blocked(driver)
+            await asyncio.sleep(0.35)
+        (outcome,) = await waiting
+        assert outcome.revision.number == 1
+        assert plain(await read(driver))["log"] == [b"1"]
+
+    run(holdfast_postgres.new_database(), work)
+
+
+def test_columns_of_every_type(holdfast_postgres):
+    """Native values, sums and JSON, set one by one; a null that is noted is cleared by the function."""
+    key = ("t", ODD.kind, "a")
+    changes = (
+        Put("name", "", b'"x"'),
+        Put("number", "", b"7"),
+        Put("share", "", b"0.5"),
+        Put("flag", "", b"true"),
+        Put("doc", "", b'{"a":null}'),
+        Put("vector", "", b"\0\xff"),
+        Add("count", "", 2),
+        Add("weight", "", 0.25),
+        Put("Über@2", "k", b"1", bound=4),
+    )
+
+    async def work(driver):
+        singles = driver._fast._kinds[ODD.kind].singles
+        for change in changes + changes[::-1]:
+            one = commit(change, key=key)
+            assert singles.statement(one) is not None
+            await driver.commit([one], time.time())
+        found = plain(await read(driver, key))
+        assert found["count"] == {"": 4}
+        assert found["weight"] == {"": 0.5}
+        assert found["doc"] == {"": b'{"a":null}'}
+        assert found["vector"] == {"": b"\0\xff"}
+        await driver.commit([commit(Put("name", "", b"null"), key=key)], time.time())
+        await driver.commit([commit(Put("number", "", b"8"), key=key)], time.time())
+        await driver.commit([commit(Put("name", "", b'"y"'), key=key)], time.time())
+        found = plain(await read(driver, key))
+        assert (found["name"], found["number"]) == ({"": b'"y"'}, {"": b"8"})
+
+    run(holdfast_postgres.new_database(), work, kind=ODD)
+
+
+def test_a_list_has_no_more_rows_than_items(holdfast_postgres):
+    """Items that fall out and op ids that are forgotten are deleted."""
+    url = holdfast_postgres.new_database()
+
+    async def work(driver):
+        for n in range(40):
+            one = commit(Append("log", (b"%d" % n, b"0"), 3), op=f"{n}", ops=8)
+            await driver.commit([one], time.time())
+
+    run(url, work)
+
+    async def counted(connection):
+        query = f'SELECT (SELECT count(*) FROM "{KIND}__log"), (SELECT count(*) FROM "{KIND}__ops")'
+        return tuple((await connection.exec_driver_sql(query)).one())
+
+    items, ops = behind(url, counted)
+    assert items == 3
+    assert 8 <= ops <= 13

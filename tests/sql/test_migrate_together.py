@@ -1,0 +1,304 @@
+"""Migrations beside a service, beside each other, cut short, and without the rights to do it."""
+
+import asyncio
+from collections import Counter
+from itertools import count
+from urllib.parse import urlsplit
+
+import pytest
+from databases import KINDS, cells, database, migrate
+from visits import RENAMED, Small, Visit, edits
+
+from holdfast import AsyncStore, Store
+from holdfast.drivers.sql.migrating import applying, running
+from holdfast.drivers.sql.migrating.locking import locked
+from holdfast.errors import Busy, ReadOnly
+from holdfast.places import open_driver
+
+
+@pytest.fixture(params=KINDS)
+def place(request, tmp_path):
+    return database(request.param, request, tmp_path)
+
+
+def functions(place):
+    query = "SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'holdfast__%' ORDER BY 1"
+    return dict(place.sql(query))
+
+
+@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
+def test_functions(place, run):
+    """Those of an older release stay beside the newer ones until `--drop`; open makes the same."""
+    run(Small, "--apply")
+    older = functions(place)
+    run(Visit, "--apply")
+    both = functions(place)
+    assert set(older) < set(both)
+    run(Visit, "--apply", "--drop")
+    newer = functions(place)
+    assert set(newer) == set(both) - set(older)
+    place.sql("DROP TABLE visit, visit__ops, visit__history, visit__clicks, visit__chat")
+    place.sql("DROP TABLE visit__taste, visit__spend, holdfast_kinds")
+    place.sql(";".join(f"DROP FUNCTION {name}" for name in newer))
+    with Store.open(place.url) as store:
+        store.collection(Visit).get("ada")
+    assert functions(place) == newer
+
+
+@pytest.fixture
+def run(place, monkeypatch, capsys):
+    return lambda state, *options: migrate(monkeypatch, capsys, place.url, state, *options)
+
+
+def asked(driver, state, **options):
+    tables = [driver.tables_of(state.__schema__.layout())]
+    return running.Request(tables, driver.dialect, driver.place, **options)
+
+
+async def applied(url, state):
+    """As a replica does it when it starts."""
+    driver = open_driver(url)
+    try:
+        done = await running.carry_out(driver.engine, asked(driver, state))
+    finally:
+        await driver.close()
+    return [step.words for plan in done.plans for step in plan.steps]
+
+
+@pytest.mark.parametrize("before", [None, Small])
+def test_two_at_once(place, run, before):
+    """One does it all, the others find it done."""
+    if before:
+        run(before, "--apply")
+        with Store.open(place.url) as store:
+            store.collection(before).apply("ada", before.turns.add(1))
+
+    async def all_at_once():
+        return await asyncio.gather(*(applied(place.url, Visit) for _ in range(4)))
+
+    done = asyncio.run(all_at_once())
+    assert sorted(map(bool, done)) == [False, False, False, True]
+    assert run(Visit, "--plan")[0] == 0
+    assert cells(place.url, Visit) == ({"turns": {"": 1}} if before else None)
+
+
+def test_old_and_new_side_by_side(place, run):
+    """An old release, running or started anew, goes on beside the new one on the newer table."""
+    run(Small, "--apply")
+    with Store.open(place.url) as running_since:
+        old = running_since.collection(Small)
+        old.apply("ada", Small.turns.add(1), Small.history.append("old"))
+        assert run(Visit, "--apply")[0] == 0
+        with Store.open(place.url) as store, Store.open(place.url) as restarted:
+            new, again = store.collection(Visit), restarted.collection(Small)
+            new.apply("ada", *edits(Visit))
+            for states in (old, again):
+                states.apply("ada", Small.turns.add(1), Small.history.append("still"))
+                assert states.get("ada").turns == 2**53 + (3 if states is old else 4)
+                with states.session("ada", exclusive=True) as state:
+                    state.focus = "old"
+                states.apply("bob", Small.turns.add(1))
+            ada = new.get("ada")
+            assert (ada.focus, dict(ada.clicks)) == ("old", {"sku-1": 3, "sku-2": 1})
+            assert list(ada.history) == ["old", "hello", "again", "still", "still"]
+            assert new.get("bob").turns == 2
+
+            old.delete("ada")
+            again.apply("ada", Small.turns.add(1))
+            assert cells(place.url, Visit) == {"turns": {"": 1}}, "nothing of the deleted one"
+            new.apply("ada", *edits(Visit))
+            assert len(cells(place.url, Visit)) == len(RENAMED)
+
+
+def test_under_load(place, run):
+    """Commits and reads of an old release go on while the tables change; each has its effect."""
+    run(Small, "--apply")
+    written = Counter()
+
+    async def main():
+        enough = asyncio.Event()
+
+        async def write(states, id):
+            while not enough.is_set():
+                await states.apply(id, Small.turns.add(1), Small.history.append("x"))
+                written[id] += 1
+                least = written[id]
+                assert (await states.get(id)).turns >= least
+
+        async with AsyncStore.open(place.url) as store, asyncio.TaskGroup() as tasks:
+            states = store.collection(Small)
+            for id in "abcd":
+                tasks.create_task(write(states, id))
+                tasks.create_task(write(states, id))
+            await asyncio.sleep(0.2)
+            done = await applied(place.url, Visit)
+            await asyncio.sleep(0.2)
+            enough.set()
+        return done
+
+    assert "column visit.page is added" in asyncio.run(main())
+    found = {id: cells(place.url, Visit, id)["turns"][""] for id in written}
+    assert found == written
+    assert len(written) == 4
+
+
+def test_a_life_begun_by_the_old_release(place, run):
+    """What a new release wrote to an expired state is not in the life that an old one begins."""
+    run(Small, "--apply")
+    with Store.open(place.url) as running_since:
+        old = running_since.collection(Small)
+        old.apply("bob", Small.turns.add(1))
+        run(Visit, "--apply")
+        with Store.open(place.url) as store:
+            store.collection(Visit).apply("ada", *edits(Visit))
+        place.sql(f"UPDATE visit SET expires_at = {PAST[place.kind]}")
+        old.apply("ada", Small.turns.add(1))
+    assert cells(place.url, Visit) == {"turns": {"": 1}}
+
+
+PAST = {
+    "postgresql": "now() - interval '1 s'",
+    "mariadb": "utc_timestamp(6) - interval 1 second",
+    "sqlite": "1.0",
+}
+
+
+def test_running_through_a_drop(place, run):
+    """A service that was open before `--drop` goes on: it looks again at what there is."""
+    run(Visit, "--apply")
+    with Store.open(place.url) as store:
+        small = store.collection(Small)
+        small.apply("ada", Small.turns.add(1))
+        assert run(Small, "--apply", "--drop")[0] == 0
+        assert small.get("ada").turns == 1
+        small.apply("ada", Small.turns.add(1), Small.history.append("a"))
+        assert small.get("ada").turns == 2
+
+
+def test_cut_short(place, run, monkeypatch):
+    """Stopped after any step, it is as if it had not begun, or goes on where it stopped."""
+    run(Small, "--apply")
+    with Store.open(place.url) as store:
+        store.collection(Small).apply("ada", Small.turns.add(1), Small.history.append("a"))
+    before, data = place.has(), cells(place.url, Small)
+    operations = applying.Operations.invoke
+
+    class Cut(Exception):
+        pass
+
+    for stop in count():
+        calls = count()
+
+        def invoke(self, op, stop=stop, calls=calls):
+            if self.migration_context.as_sql:
+                return operations(self, op)
+            if next(calls) == stop:
+                raise Cut
+            return operations(self, op)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(applying.Operations, "invoke", invoke)
+            try:
+                asyncio.run(applied(place.url, Visit))
+                break
+            except Cut:
+                pass
+        if place.kind != "mariadb":
+            assert place.has() == before, f"after {stop} operations"
+        assert cells(place.url, Small, create="never") == data, f"after {stop} operations"
+    assert stop > (3 if place.kind == "mariadb" else 10)
+    assert run(Visit, "--plan")[0] == 0
+    assert cells(place.url, Visit) == data
+
+
+def test_a_fresh_one_cut_short(place, run, monkeypatch):
+    """A half-made kind is finished the next time, not taken for somebody else's."""
+    operations = applying.Operations.invoke
+    calls = count()
+
+    def invoke(self, op):
+        if not self.migration_context.as_sql and next(calls) == 10:
+            raise KeyboardInterrupt
+        return operations(self, op)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(applying.Operations, "invoke", invoke)
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(applied(place.url, Visit))
+    assert run(Visit, "--apply")[0] == 0
+    assert run(Visit, "--plan")[0] == 0
+    with Store.open(place.url, create="never") as store:
+        store.collection(Visit).apply("ada", *edits(Visit))
+
+
+@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
+def test_another_migration_takes_too_long(place):
+    """Whoever waits for another migration says so after a while (SQLite has but its own lock)."""
+
+    async def both():
+        driver = open_driver(place.url)
+        try:
+            async with driver.engine.begin() as first, driver.engine.connect() as second:
+                held = []
+                await first.run_sync(lambda c: held.append(locked(c)) or held[0].__enter__())
+                with pytest.raises(Busy, match="another migration"):
+                    await second.run_sync(lambda c: locked(c, patience=0.2).__enter__())
+                await first.run_sync(lambda _: held[0].__exit__(None, None, None))
+        finally:
+            await driver.close()
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
+def test_a_long_transaction_in_the_way(place, run, monkeypatch):
+    """It gives up before everybody waits behind it, and can be run again."""
+    run(Small, "--apply")
+    before = place.has()
+    monkeypatch.setattr(applying, "WAIT_SECONDS", 1)
+
+    async def in_the_way():
+        driver = open_driver(place.url)
+        try:
+            async with driver.engine.begin() as reader:
+                await reader.exec_driver_sql("SELECT * FROM visit")
+                with pytest.raises(Busy):
+                    await applied(place.url, Visit)
+        finally:
+            await driver.close()
+
+    asyncio.run(in_the_way())
+    if place.kind == "postgresql":
+        assert place.has() == before
+    assert run(Visit, "--apply")[0] == 0
+    assert run(Visit, "--plan")[0] == 0
+
+
+@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
+def test_without_the_rights(place, run, monkeypatch, capsys):
+    """A user who may read and write but change no table is told so."""
+    run(Small, "--apply")
+    before = place.has()
+    name = f"service_{before and urlsplit(place.url).path[1:]}"[:30]
+    if place.kind == "postgresql":
+        place.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
+        place.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
+    else:
+        database_name = urlsplit(place.url).path[1:]
+        place.sql(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'pw'")
+        place.sql(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database_name}.* TO {name}@'127.0.0.1'"
+        )
+    parts = urlsplit(place.url)
+    url = parts._replace(netloc=f"{name}:pw@{parts.hostname}:{parts.port}").geturl()
+    code, out, _ = migrate(monkeypatch, capsys, url, Visit, "--plan")
+    assert code == 6, "looking is allowed"
+    assert "ADD COLUMN page" in out
+    code, _, error = migrate(monkeypatch, capsys, url, Visit, "--apply")
+    assert code == 5, error
+    assert "holdfast: read_only: " in error
+    assert "the user may not do this" in error
+    assert "pw@" not in error
+    with pytest.raises(ReadOnly):
+        asyncio.run(applied(url, Visit))
+    assert place.has() == before

@@ -1,0 +1,113 @@
+"""How a kind is made ready: tables are made if there are none, and never touched otherwise."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy import text
+
+from holdfast.changes import EVERYTHING, Add
+from holdfast.driver import Written
+from holdfast.drivers.sql import from_url
+from holdfast.errors import ConfigError
+from holdfast.testing.rig import layout
+from tests.sql.sqlplaces import NOW, behind, commit, database, key, opened, play, rows
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def url(request, tmp_path):
+    return database(request, request.param, tmp_path)
+
+
+def test_tables_of_others_are_left_alone(url):
+    """A table that holdfast did not make is refused; a prefix makes room."""
+
+    async def make(connection):
+        await connection.execute(text("CREATE TABLE basket (id INTEGER PRIMARY KEY)"))
+
+    behind(url, make)
+    with pytest.raises(ConfigError, match="table_prefix"):
+        play(url, lambda driver: driver.commit([commit()], NOW))
+    settings = {"table_prefix": "shop_"}
+    outcomes = play(url, lambda driver: driver.commit([commit()], NOW), settings=settings)
+    assert isinstance(outcomes[0], Written)
+    assert rows(url, "shop_basket") == 1
+
+
+def test_tables_are_not_made_unasked(url):
+    """With `create=never` a kind without tables is refused, naming the command that makes them."""
+    with pytest.raises(ConfigError, match="holdfast migrate"):
+        play(url, lambda driver: driver.check(NOW), settings={"create": "never"})
+
+
+def test_a_schema_of_its_own(holdfast_postgres):
+    """`schema` puts the tables there, and other schemas do not see them."""
+    url = holdfast_postgres.new_database()
+    holdfast_postgres.sql("CREATE SCHEMA shop", url)
+    settings = {"schema": "shop"}
+    play(url, lambda driver: driver.commit([commit(Add("sum", "k", 1))], NOW), settings=settings)
+    assert holdfast_postgres.sql("SELECT count(*) FROM shop.basket", url) == [("1",)]
+    assert play(url, lambda driver: driver.read([key()], EVERYTHING, NOW)) == [None]
+
+
+def test_two_that_open_at_once(url):
+    """Replicas that start together on an empty database both come up."""
+
+    async def run():
+        drivers = [opened(url) for _ in range(4)]
+        try:
+            await asyncio.gather(*(driver.open(layout()) for driver in drivers))
+            return [(await driver.commit([commit()], NOW))[0] for driver in drivers]
+        finally:
+            for driver in drivers:
+                await driver.close()
+
+    assert [outcome.revision.number for outcome in asyncio.run(run())] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("url", "settings", "word"),
+    [
+        ("postgresql://localhost", {}, "database"),
+        ("sqlite+sql://", {}, "database"),
+        ("sqlite+sql://host/file.db", {}, "database"),
+        ("sqlite+sql:///:memory:", {}, "database"),
+        ("postgresql://localhost:x/shop", {}, "port"),
+        ("postgresql://localhost/shop", {"pool_size": 0}, "pool_size"),
+        ("postgresql://localhost/shop", {"table_prefix": "Shop-"}, "table_prefix"),
+        ("postgresql://localhost/shop", {"sslmode": "require"}, "sslmode"),
+    ],
+)
+def test_a_wrong_setting_is_named(url, settings, word):
+    with pytest.raises(ConfigError, match=word):
+        from_url(urlsplit(url), settings)
+
+
+def test_many_first_calls_share_one_look(url):
+    """Tasks that all make the first call of a kind wait for one look at its tables, not each its own;
+    one that gives up leaves it to the others."""
+
+    async def run():
+        driver = opened(url)
+        looks = []
+        make_ready = driver._make_ready
+
+        async def counted(wanted):
+            looks.append(wanted)
+            await make_ready(wanted)
+
+        driver._make_ready = counted
+        try:
+            tasks = [asyncio.ensure_future(driver.open(layout())) for _ in range(20)]
+            await asyncio.sleep(0)
+            tasks[0].cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            await driver.commit([commit()], NOW)
+        finally:
+            await driver.close()
+        return looks, ended
+
+    looks, ended = asyncio.run(run())
+    assert len(looks) == 1
+    assert isinstance(ended[0], asyncio.CancelledError)
+    assert ended[1:] == [None] * 19
