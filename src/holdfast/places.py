@@ -40,10 +40,11 @@ def open_driver(url: str, **settings: object) -> Driver:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"not a place: {error}", field="url", found=url) from error
+        raise ConfigError(f"not a place: {error}", field="url", found=_shown(url)) from error
     if not parts.scheme or ("://" not in url and parts.scheme not in WITHIN):
+        shown = _shown(url)
         raise ConfigError(
-            f"not a place: {url!r}; say e.g. sqlite:///state.db", field="url", found=url
+            f"not a place: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
         )
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
@@ -57,6 +58,12 @@ def open_driver(url: str, **settings: object) -> Driver:
         if isinstance(within, str):
             given[name] = open_driver(within)
     return factory(parts, given)
+
+
+def _shown(url: str) -> str:
+    """The URL without what may be a password."""
+    before, at, after = url.rpartition("@")
+    return f"{before.partition(':')[0]}:…{at}{after}" if at else url
 
 
 def _factory(scheme: str) -> Callable[..., Driver]:

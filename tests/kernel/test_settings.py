@@ -226,6 +226,15 @@ def test_a_place_without_its_client_says_what_to_install(monkeypatch):
         open_driver("valkey://localhost")
 
 
+@pytest.mark.parametrize(
+    "url", ["redis//shop:sesame@host", "redis://[shop:sesame@host", ":sesame@x"]
+)
+def test_a_url_that_is_none_does_not_tell_its_password(url):
+    with pytest.raises(ConfigError) as raised:
+        open_driver(url)
+    assert "sesame" not in f"{raised.value} {raised.value.found}"
+
+
 def test_drivers_say_what_they_can():
     assert issubclass(MemoryDriver, Driver)
     assert not MemoryDriver.suspends
