@@ -48,6 +48,13 @@ def chromium() -> str:
     return path
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The kit's machine plays a thousand steps, which takes a database half a minute or more."""
+    for item in items:
+        if item.name == "test_driver_and_model_agree":
+            item.add_marker(pytest.mark.timeout(500))
+
+
 # An audit hook sees every SQLite connection, also those that a driver opens in a thread. Holding
 # on to them is what tells a closed connection from one that was merely collected.
 _connections: list[sqlite3.Connection] = []

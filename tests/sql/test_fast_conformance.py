@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place
+from holdfast.testing import DriverConformance, Place, stateful
 from holdfast.testing.conformance import Commits, Races
 from tests.sql.sqlplaces import TICKS, opened, sql_place
 
@@ -26,3 +26,7 @@ class TestPostgresqlGrouped(Commits, Races):
         return Place(
             lambda: grouped(url), f"{__name__}:grouped", (url,), own_clock=TICKS["postgresql"]
         )
+
+    def test_driver_and_model_agree(self, place):
+        """The machine plays its whole part on the driver alone."""
+        stateful.run(place, examples=8)

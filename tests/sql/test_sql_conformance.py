@@ -3,7 +3,7 @@
 import pytest
 
 from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place
+from holdfast.testing import DriverConformance, Place, stateful
 from holdfast.testing.conformance import Commits, Races
 from tests.sql.sqlplaces import opened, portable, sql_place
 
@@ -36,3 +36,7 @@ class TestGroupedSqliteTables(Commits, Races):
     def place(self, tmp_path):
         url = f"sqlite+sql:///{tmp_path}/state.db"
         return Place(lambda: grouped(url), f"{__name__}:grouped", (url,))
+
+    def test_driver_and_model_agree(self, place):
+        """The machine plays its whole part on the driver alone."""
+        stateful.run(place, examples=8)
