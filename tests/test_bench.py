@@ -3,9 +3,9 @@
 import asyncio
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
+from bench.contender import present
 from holdfast.testing.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
@@ -94,5 +94,5 @@ def test_measures_on_a_real_server():
     )
     assert done.returncode == 0, done.stderr
     assert "| holdfast, redis |" in done.stdout
-    beside = "| a bare list and hash |" if find_spec("redis") else "the peer is absent"
+    beside = "| a bare list and hash |" if present("redis") else "the peer is absent"
     assert beside in done.stdout
