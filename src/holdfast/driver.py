@@ -74,7 +74,8 @@ class Cells(msgspec.Struct, gc=False):
     """When the last commit was made, epoch seconds by the clock that decides expiry."""
     deadline: float | None
     skew: float = 0.0
-    """By how many seconds that clock is ahead of the caller's."""
+    """By how many seconds that clock was ahead of the caller's in this answer; what is known from
+    several is `Driver.skew`."""
     epoch: int = 0
     subject: str | None = None
     source: Literal["store", "cache"] = "store"

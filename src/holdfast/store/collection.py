@@ -282,6 +282,7 @@ class AsyncCollection(Generic[S]):
 
         Raises: `Conflict` if it is not at `expect`, `Fenced` if it has seen a newer `epoch`.
         """
+        await self._ready()
         commit = self._commit(id, (), expect=expect, epoch=epoch, erase=True)
         return self._written(commit.key, (await self._send([commit]))[0]).revision != ABSENT
 
@@ -495,7 +496,6 @@ class AsyncCollection(Generic[S]):
             )
 
     async def _send(self, commits: Sequence[Commit]) -> list[Outcome]:
-        await self._ready()
         return await self._driver.commit(commits, self._now())
 
     def _written(self, key: Key, outcome: Outcome) -> Written:
