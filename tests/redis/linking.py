@@ -64,6 +64,18 @@ async def until(condition, seconds=10.0):
         await asyncio.sleep(0.01)
 
 
+def received(replica):
+    """How far it has come in what its master writes, by its own account; -1 if it is no replica."""
+    return int(replica.info("replication").get("slave_repl_offset", -1))
+
+
+async def replicated(master, replicas):
+    """Wait until the replicas have what the master has written until now."""
+    written = int(master.info("replication")["master_repl_offset"])
+    assert replicas
+    await until(lambda: all(received(each) >= written for each in replicas))
+
+
 async def writing(servers, done, acknowledged, name):
     """Count op ids, each until it is acknowledged, as a retry of the same commit would."""
     at = 0

@@ -8,7 +8,7 @@ from holdfast.drivers.redis.servers import slot_of
 from holdfast.errors import ConfigError, Timeout, Unavailable
 from holdfast.testing.servers import RedisCluster
 from holdfast.testing.servers.processes import wait_for
-from tests.redis.linking import counted, once, opened, push, settled, until, writing
+from tests.redis.linking import counted, once, opened, push, replicated, settled, until, writing
 
 TAGS = [f"t{at}" for at in range(60)]
 
@@ -171,7 +171,7 @@ async def through_a_failover(cluster, cause):
     done, acknowledged = asyncio.Event(), []
     old = cluster.master_of("{t}")
     old.cli("SET", "{t}:first", 1)
-    await until(lambda: old.cli("WAIT", 1, 100) == 1)
+    await replicated(old, [each for each in cluster.servers if replicates(each, old)])
     async with opened(cluster.url) as servers:
         async with asyncio.TaskGroup() as group:
             for at in range(64):

@@ -6,7 +6,7 @@ import pytest
 
 from holdfast.errors import ConfigError, Unavailable
 from holdfast.testing.servers import RedisSentinel
-from tests.redis.linking import counted, once, opened, until, writing
+from tests.redis.linking import counted, once, opened, replicated, until, writing
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ async def through_a_failover(sentinel, cause, **options):
     done, acknowledged = asyncio.Event(), []
     sentinel.master().cli("SET", "{t}:first", 1)
     # Replicas that just came are sent nothing until they have spoken, once in a second.
-    await until(lambda: sentinel.master().cli("WAIT", 2, 100) == 2)
+    await replicated(sentinel.master(), sentinel.replicas())
     async with opened(sentinel.url, **options) as servers:
         async with asyncio.TaskGroup() as group:
             for at in range(64):

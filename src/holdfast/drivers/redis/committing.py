@@ -31,7 +31,7 @@ from holdfast.errors import Corrupted
 Arguments: TypeAlias = list[bytes | str | int]
 
 # Each writes one change: its key if it has one, the field of the hash that it is about, and its
-# arguments. By the change's class, since a look-up and a call cost a third of a `match`.
+# arguments. By the change's class: one look-up, where a `match` tries class after class.
 
 
 def _append(change: Append, state: bytes, keys: Arguments, about: Arguments) -> Arguments:

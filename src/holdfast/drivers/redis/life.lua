@@ -7,13 +7,14 @@
 --   d   epoch
 --   I4  how many commits have put their op id into .ops   I4  how many it has room for
 --
--- Keys end up to an eighth of the time to live after the deadline, so that a commit has to move the
--- end of every key only now and then; what counts is the deadline.
+-- Keys end up to an eighth of the time to live after the deadline (a quarter where that was made
+-- shorter), so that a commit has to move the end of every key only now and then; what counts is the
+-- deadline.
 --
 -- A function is made anew each time that a script runs, whether it is called or not. So what most
 -- commits do not need is made by one that they do not call.
 
--- Numbers are given to commands as text made by this, which is quicker than what Redis does to them.
+-- Numbers are given to commands as text made by this: Redis itself would write them as doubles.
 local text = string.format
 
 local META = '<c8ddddddI4I4'
@@ -21,7 +22,7 @@ local META = '<c8ddddddI4I4'
 -- The op ids that are remembered lie in one string: first the marks, the first two bytes of each op
 -- id; then, in the same order, the records of 18 bytes: an op id as committing.py makes it (13 bytes)
 -- and the number of its commit. When it is full it grows, and at last goes round. Most op ids are new,
--- which the marks tell: looking through these is several times quicker than LPOS on a list.
+-- which the marks tell, fetched by one command and searched by one function.
 
 -- The number of the commit that had this op id, or nil.
 local function number_of(ops, op, size)
