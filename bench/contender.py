@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -100,3 +101,15 @@ async def works(contender: Contender) -> None:
     if contender.set3 is not None:
         await maybe(contender.set3(id, "a", 2, 3.5))
     await maybe(contender.get(id))
+
+
+async def ready(stack: AsyncExitStack, contenders: Iterable[Any], keep: int) -> list[Any]:
+    """They keep so many messages, are started until the stack closes, and do what is measured."""
+    made: list[Any] = []
+    for contender in contenders:
+        contender.keep = keep
+        await contender.start()
+        stack.push_async_callback(contender.close)
+        await works(contender)
+        made.append(contender)
+    return made

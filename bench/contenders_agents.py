@@ -10,10 +10,28 @@ from bench.contender import KEEP, Contender, Message, message
 ADK = "no expiry; keeps everything; a writer must hold the newest session"
 
 
-class AgentsSqlite(Contender):
-    name = "OpenAI Agents SDK, SQLiteSession"
+class Agents(Contender):
+    """A session of the Agents SDK, wherever it is kept."""
+
     package = "openai-agents"
     lacks = "no count, no expiry, keeps everything (the newest 20 are read)"
+
+    def session(self, id: str) -> Any:
+        """The library's session of this id."""
+        raise NotImplementedError
+
+    async def append(self, id: str, message: Message) -> None:
+        await self.session(id).add_items([{"role": message.role, "content": message.content}])
+
+    async def read(self, id: str) -> list[str]:
+        return [item["content"] for item in await self.session(id).get_items(limit=KEEP)]
+
+    async def get(self, id: str) -> Any:
+        return await self.session(id).get_items(limit=KEEP)
+
+
+class AgentsSqlite(Agents):
+    name = "OpenAI Agents SDK, SQLiteSession"
 
     async def start(self) -> None:
         self.sessions: dict[str, Any] = {}
@@ -25,15 +43,6 @@ class AgentsSqlite(Contender):
 
             found = self.sessions[id] = SQLiteSession(id, self.folder / "agents.db")
         return found
-
-    async def append(self, id: str, message: Message) -> None:
-        await self.session(id).add_items([{"role": message.role, "content": message.content}])
-
-    async def read(self, id: str) -> list[str]:
-        return [item["content"] for item in await self.session(id).get_items(limit=KEEP)]
-
-    async def get(self, id: str) -> Any:
-        return await self.session(id).get_items(limit=KEEP)
 
     async def count(self, id: str) -> int:
         return len(await self.session(id).get_items(limit=1_000_000))

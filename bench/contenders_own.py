@@ -25,7 +25,37 @@ class Long(State, ttl=TTL, limit_bytes="1GiB"):
     turns = Counter()
 
 
-class _Own(Contender):
+class Own(Contender):
+    """holdfast at any place; `start` opens the store."""
+
+    cls: Any
+    store: AsyncStore
+    chats: Any
+
+    async def append(self, id: str, message: Message) -> None:
+        cls = self.cls
+        await self.chats.apply(id, cls.history.append(message), cls.turns.add(1))
+
+    async def read(self, id: str) -> list[str]:
+        chat = await self.chats.get(id, fields=["history"], tail=KEEP)
+        return [message.content for message in chat.history]
+
+    async def everything(self, id: str) -> list[str]:
+        """The contents of all its messages."""
+        chat = await self.chats.get(id, fields=["history"])
+        return [message.content for message in chat.history]
+
+    async def get(self, id: str) -> Any:
+        return await self.chats.get(id)
+
+    async def count(self, id: str) -> int:
+        return int((await self.chats.get(id, fields=["turns"])).turns)
+
+    async def close(self) -> None:
+        await self.store.close()
+
+
+class _Own(Own):
     url = "memory://?max_bytes=16GiB"
     clock: Clock | None = None
     cls: Any = Chat
@@ -37,22 +67,8 @@ class _Own(Contender):
     def place(self) -> str:
         return self.url
 
-    async def append(self, id: str, message: Message) -> None:
-        cls = self.cls
-        await self.chats.apply(id, cls.history.append(message), cls.turns.add(1))
-
-    async def read(self, id: str) -> list[str]:
-        chat = await self.chats.get(id, fields=["history"], tail=KEEP)
-        return [message.content for message in chat.history]
-
     async def set3(self, id: str, name: str, step: int, score: float) -> None:
         await self.chats.apply(id, Chat.name.put(name), Chat.step.put(step), Chat.score.put(score))
-
-    async def get(self, id: str) -> Any:
-        return await self.chats.get(id)
-
-    async def count(self, id: str) -> int:
-        return int((await self.chats.get(id, fields=["turns"])).turns)
 
     async def fill(self, id: str, count: int) -> None:
         if self.cls is Chat:
@@ -61,9 +77,6 @@ class _Own(Contender):
         for first in range(0, count, 500):
             new = [message(at) for at in range(first, min(count, first + 500))]
             await self.chats.apply(id, Long.history.append(*new), Long.turns.add(len(new)))
-
-    async def close(self) -> None:
-        await self.store.close()
 
 
 class Memory(_Own):

@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import msgspec
 
 from bench.contender import KEEP, Contender, Message
-from bench.contenders_agents import ADK, AdkMemory
+from bench.contenders_agents import ADK, AdkMemory, Agents
 from bench.contenders_langgraph import LangGraphAsyncSqlite
+from bench.contenders_own import Own
 from holdfast import AsyncStore, Counter, Log, State
 
 POOL = 20
@@ -44,34 +45,13 @@ class OnPostgres(Contender):
         self.url = url
 
 
-class Holdfast(OnPostgres):
+class Holdfast(Own, OnPostgres):
     name = "holdfast, postgresql"
 
     async def start(self) -> None:
         self.store = AsyncStore.open(self.url)
         self.cls = chat(self.keep)
         self.chats = self.store.collection(self.cls)
-
-    async def append(self, id: str, message: Message) -> None:
-        await self.chats.apply(id, self.cls.history.append(message), self.cls.turns.add(1))
-
-    async def read(self, id: str) -> list[str]:
-        chat = await self.chats.get(id, fields=["history"], tail=KEEP)
-        return [message.content for message in chat.history]
-
-    async def everything(self, id: str) -> list[str]:
-        """The contents of all its messages."""
-        chat = await self.chats.get(id, fields=["history"])
-        return [message.content for message in chat.history]
-
-    async def get(self, id: str) -> Any:
-        return await self.chats.get(id)
-
-    async def count(self, id: str) -> int:
-        return int((await self.chats.get(id, fields=["turns"])).turns)
-
-    async def close(self) -> None:
-        await self.store.close()
 
 
 # ------------------------------------------------------------------------------------------ by hand
@@ -348,10 +328,8 @@ class Orm(_Engine):
 # ------------------------------------------------------------------------------------ other libraries
 
 
-class AgentsSqlalchemy(_Engine):
+class AgentsSqlalchemy(Agents, _Engine):
     name = "OpenAI Agents SDK, SQLAlchemySession"
-    package = "openai-agents"
-    lacks = "no count, no expiry, keeps everything (the newest 20 are read)"
 
     async def start(self) -> None:
         await super().start()
@@ -366,15 +344,6 @@ class AgentsSqlalchemy(_Engine):
 
             found = self.sessions[id] = SQLAlchemySession(id, engine=self.engine, **options)
         return found
-
-    async def append(self, id: str, message: Message) -> None:
-        await self.session(id).add_items([{"role": message.role, "content": message.content}])
-
-    async def read(self, id: str) -> list[str]:
-        return [item["content"] for item in await self.session(id).get_items(limit=KEEP)]
-
-    async def get(self, id: str) -> Any:
-        return await self.session(id).get_items(limit=KEEP)
 
     async def count(self, id: str) -> int:
         return len(await self.session(id).get_items())

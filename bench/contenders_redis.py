@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import msgspec
 
 from bench.contender import KEEP, Contender, Message, message
+from bench.contenders_agents import Agents
+from bench.contenders_own import Own
 from holdfast import AsyncStore, Counter, Log, Register, State
 from holdfast.testing.servers import RedisServer
 
@@ -42,7 +44,7 @@ class OnRedis(Contender):
         self.server, self.database = server, database
 
 
-class Holdfast(OnRedis):
+class Holdfast(Own, OnRedis):
     name = "holdfast, redis"
 
     async def start(self) -> None:
@@ -52,18 +54,6 @@ class Holdfast(OnRedis):
 
     async def append(self, id: str, message: Message) -> None:
         await self.chats.apply(id, self.cls.history.append(message))
-
-    async def read(self, id: str) -> list[str]:
-        chat = await self.chats.get(id, fields=["history"], tail=KEEP)
-        return [message.content for message in chat.history]
-
-    async def everything(self, id: str) -> list[str]:
-        """The contents of all its messages."""
-        chat = await self.chats.get(id, fields=["history"])
-        return [message.content for message in chat.history]
-
-    async def get(self, id: str) -> Any:
-        return await self.chats.get(id)
 
     async def count(self, id: str) -> int:
         return (await self.chats.get(id, fields=["turns"])).meta.revision.number
@@ -83,15 +73,10 @@ class Holdfast(OnRedis):
             new = [message(at) for at in range(first, min(count, first + 500))]
             await self.chats.apply(id, self.cls.history.append(*new))
 
-    async def close(self) -> None:
-        await self.store.close()
-
 
 class HoldfastCounting(Holdfast):
     name = "holdfast, redis, with a count"
-
-    async def append(self, id: str, message: Message) -> None:
-        await self.chats.apply(id, self.cls.history.append(message), self.cls.turns.add(1))
+    append = Own.append
 
 
 class HoldfastSession(Holdfast):
@@ -255,9 +240,8 @@ class LuaBlob(Blob):
         await self.script(keys=[id], args=[encode(message), self.keep, TTL])
 
 
-class AgentsRedis(ByHand):
+class AgentsRedis(Agents, ByHand):
     name = "OpenAI Agents SDK, RedisSession"
-    package = "openai-agents"
     lacks = "no bound, no count"
     counts: ClassVar[bool] = False
 
@@ -270,12 +254,6 @@ class AgentsRedis(ByHand):
     def session(self, id: str) -> Any:
         """A new one for each call, as each request makes one."""
         return self.make(id, redis_client=self.client, key_prefix="agents", ttl=TTL)
-
-    async def append(self, id: str, message: Message) -> None:
-        await self.session(id).add_items([{"role": message.role, "content": message.content}])
-
-    async def read(self, id: str) -> list[str]:
-        return [item["content"] for item in await self.session(id).get_items(limit=KEEP)]
 
     async def get(self, id: str) -> Any:
         return await self.session(id).get_items()

@@ -9,16 +9,26 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench.contender import Contender, message
-from bench.load import Tally
 from bench.measure import maybe, median, number, ratios
 from bench.part import Verdict
 
 TASKS = 64
 EACH = 1_000
 """Most calls of a task in a round."""
+
+
+@dataclass
+class Tally:
+    """What became of one contender's appends, over all rounds."""
+
+    rates: list[float] = field(default_factory=list)
+    acknowledged: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    lost: int = 0
 
 
 async def crowd(
@@ -112,10 +122,10 @@ def lost(tally: Tally) -> str:
 
 
 def at_least(
-    target: str, samples: dict[str, list[float]], ours: str, theirs: str, limit: float
+    target: str, samples: dict[str, list[float]], above: str, below: str, limit: float
 ) -> Verdict:
-    """Ours / theirs, the median of the rounds' ratios."""
-    if ours not in samples or theirs not in samples:
+    """above / below, the median of the rounds' ratios."""
+    if above not in samples or below not in samples:
         return Verdict(target, "the peer is absent", None)
-    ratio = median(ratios(samples, ours, theirs))
+    ratio = median(ratios(samples, above, below))
     return Verdict(target, f"{number(ratio)}×", ratio >= limit)

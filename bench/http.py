@@ -27,7 +27,6 @@ CONNECTIONS = 32
 CHATS = 1_000
 SECONDS = 2.0
 ROUNDS = 7
-TARGET = 0.75
 
 
 def measure(
@@ -65,7 +64,6 @@ def measure(
             "share_of_empty": statistics.median(
                 rate / empty for rate, empty in zip(rates[route], rates["empty"], strict=True)
             ),
-            "target": TARGET if route == "append" else None,
             "server_cpu_us": statistics.median(costs[route]),
             "share_by_cpu": statistics.median(costs["empty"]) / statistics.median(costs[route]),
         }
@@ -140,18 +138,3 @@ def _load(port: int, route: str, seconds: float, connections: int) -> tuple[int,
         finally:
             for connection in sockets:
                 connection.close()
-
-
-def main() -> int:
-    for row in measure():
-        print(
-            f"{row['route']:<8}{row['requests_per_second']:>9,.0f}/s"
-            f"  ({row['lowest']:,.0f}…{row['highest']:,.0f})"
-            f"  {row['share_of_empty']:.0%} of empty"
-            f"  server {row['server_cpu_us']:.0f} µs a request ({row['share_by_cpu']:.0%})"
-        )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.contender import Contender
 from bench.measure import fitting, interleave, median, number
+from bench.part import Table
 from bench.servers import cpu_us
 
 
@@ -63,3 +65,11 @@ async def timed(
         jobs[name] = job(name, call, given[: await fitting(call, given, ms)])
     await interleave(jobs, rounds)
     return found
+
+
+def compared(contenders: Sequence[Contender], took: dict[str, Calls]) -> Table:
+    """A row for each contender."""
+    table = Table(["µs", "p50", "p99", "client CPU", "server CPU", "what it cannot do"])
+    for contender in contenders:
+        table.rows.append([contender.name, *took[contender.name].cells(), contender.lacks])
+    return table

@@ -10,9 +10,7 @@ import os
 import random
 import tempfile
 import time
-from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import contenders_agents as agents
@@ -20,7 +18,8 @@ from bench import contenders_langgraph as langgraph
 from bench import contenders_own as own
 from bench import contenders_raw as raw
 from bench.contender import Contender, message, split
-from bench.measure import maybe, median, number, progress, ratios, spread
+from bench.crowd import Tally, at_least, lost, verify
+from bench.measure import maybe, median, number, progress, spread
 from bench.operations import LONG_KEEP, started
 from bench.part import Effort, Part, Table, Verdict
 
@@ -35,16 +34,6 @@ CONTEST: list[type[Contender]] = [
     langgraph.LangGraphAsyncSqlite,
     agents.AdkDatabase,
 ]
-
-
-@dataclass
-class Tally:
-    """What became of one contender's appends, over all rounds."""
-
-    rates: list[float] = field(default_factory=list)
-    acknowledged: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
-    lost: int = 0
 
 
 async def race(contender: Contender, ids: list[str], seconds: float, tally: Tally) -> None:
@@ -78,12 +67,6 @@ async def race(contender: Contender, ids: list[str], seconds: float, tally: Tall
     tally.rates.append(done / (time.perf_counter() - start))
 
 
-async def verify(contender: Contender, tally: Tally) -> None:
-    """Read every state back: what was acknowledged and is not there is lost."""
-    for id, count in tally.acknowledged.items():
-        tally.lost += max(0, count + 1 - int(await maybe(contender.count(id))))
-
-
 def sync_ms(folder: Path) -> float:
     """How long the disk takes to keep 4 KB: the median of 25."""
     took: list[float] = []
@@ -113,12 +96,8 @@ async def writers(effort: Effort) -> Part:
         for cls, tally in tallies.items():
             if cls in (own.SqliteNormal, own.SqliteFull):
                 lost_by_us += tally.lost
-            total = tally.acknowledged.total()
-            lost = f"{tally.lost:,} ({tally.lost / total:.0%})" if tally.lost else "0"
-            rate = spread(tally.rates, 1)
-            table.rows.append(
-                [cls.name, f"{len(ids):,}", rate, f"{tally.refused:,}", lost, cls.lacks]
-            )
+            row = [cls.name, f"{len(ids):,}", spread(tally.rates, 1), f"{tally.refused:,}"]
+            table.rows.append([*row, lost(tally), cls.lacks])
     part = Part(
         "SQLite: 64 writers at once",
         "64 tasks of one event loop append messages, 100 each per round or until half a second is over; "
@@ -163,11 +142,8 @@ def _against(rates: dict[int, dict[str, list[float]]]) -> list[Verdict]:
             (agents.AgentsSqlite, by_peer, "SQLiteSession"),
         ):
             target = f"SQLite FULL, 64 writers on {words}: at least {limit}× {what}"
-            if peer.name not in rates[count]:
-                verdicts.append(Verdict(target, "the peer is absent", None))
-                continue
-            ratio = median(ratios(rates[count], own.SqliteFull.name, peer.name))
-            verdicts.append(Verdict(target, f"{number(ratio)}×", ratio >= limit))
+            ours = own.SqliteFull.name
+            verdicts.append(at_least(target, rates[count], ours, peer.name, limit))
     return verdicts
 
 

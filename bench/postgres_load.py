@@ -9,8 +9,7 @@ from typing import Any
 
 from bench import contenders_postgres as on
 from bench.contender import KEEP, Contender, split
-from bench.crowd import appending, at_least, exactly_once, filled, lost, verify
-from bench.load import Tally
+from bench.crowd import Tally, appending, at_least, exactly_once, filled, lost, verify
 from bench.measure import maybe, median, progress, spread
 from bench.part import Effort, Part, Table, Verdict
 from bench.postgres_one import SERVER, opened, server

@@ -10,11 +10,12 @@ from typing import Any
 
 from bench import contenders_mariadb as mariadb
 from bench import contenders_postgres as on
-from bench.contender import KEEP, Contender, message, split, works
-from bench.latency import Calls, timed
-from bench.measure import median, number, progress, ratios
-from bench.operations import at_most
-from bench.part import Effort, Part, Table, Verdict
+from bench.contender import KEEP, Contender, message, ready, split
+from bench.crowd import at_least
+from bench.latency import Calls, compared, timed
+from bench.measure import progress
+from bench.operations import against, at_most
+from bench.part import Effort, Part, Table
 from holdfast.testing.servers import MariadbServer, Missing, PostgresServer
 
 CONTENDERS: list[type[Contender]] = [
@@ -44,15 +45,7 @@ async def opened(
     keep: int,
 ) -> list[Any]:
     """They are started and do what is measured, each in a new database."""
-    made: list[Any] = []
-    for cls in classes:
-        contender = cls(running.new_database())
-        contender.keep = keep
-        await contender.start()
-        stack.push_async_callback(contender.close)
-        await works(contender)
-        made.append(contender)
-    return made
+    return await ready(stack, (cls(running.new_database()) for cls in classes), keep)
 
 
 async def postgres(effort: Effort) -> Part:
@@ -69,12 +62,7 @@ async def postgres(effort: Effort) -> Part:
         [table],
         absent=absent,
     )
-    p50 = {name: calls.p50 for name, calls in took.items()}
-
-    def share(theirs: type[Contender]) -> float | None:
-        ours = on.Holdfast.name
-        return median(ratios(p50, ours, theirs.name)) if theirs.name in p50 else None
-
+    ours, p50 = on.Holdfast.name, {name: calls.p50 for name, calls in took.items()}
     try:
         with MariadbServer.start() as other:
             others, without = split([mariadb.HoldfastOnMariadb, mariadb.Transaction])
@@ -90,7 +78,7 @@ async def postgres(effort: Effort) -> Part:
     part.verdicts.append(
         at_most(
             "PostgreSQL commit, one client: p50 at most 1.5× one asyncpg statement",
-            share(on.Asyncpg),
+            against(p50, ours, on.Asyncpg),
             1.5,
         )
     )
@@ -98,11 +86,8 @@ async def postgres(effort: Effort) -> Part:
         (on.AgentsSqlalchemy, "SQLAlchemySession"),
         (on.AdkPostgres, "ADK's sessions"),
     ):
-        target, ratio = f"PostgreSQL, the same: at least 4× faster than {words}", share(peer)
-        if ratio is None:
-            part.verdicts.append(Verdict(target, "the peer is absent", None))
-        else:
-            part.verdicts.append(Verdict(target, f"{number(1 / ratio)}×", 1 / ratio >= 4))
+        target = f"PostgreSQL, the same: at least 4× faster than {words}"
+        part.verdicts.append(at_least(target, p50, peer.name, ours, 4))
     return part
 
 
@@ -123,7 +108,4 @@ async def _case(
             running.sql("CHECKPOINT")
         calls = {one.name: (one.append, given) for one in contenders}
         took = await timed(calls, effort.of(15, 3), ms=effort.of(100, 30), pid=running.pid)
-    table = Table(["µs", "p50", "p99", "client CPU", "server CPU", "what it cannot do"])
-    for contender in contenders:
-        table.rows.append([contender.name, *took[contender.name].cells(), contender.lacks])
-    return table, took
+    return compared(contenders, took), took

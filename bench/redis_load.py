@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack
 
 from bench import contenders_redis as on
 from bench.contender import KEEP, Contender, message, split
-from bench.crowd import appending, at_least, crowd, exactly_once, filled, lost, verify
-from bench.load import Tally
+from bench.crowd import Tally, appending, at_least, crowd, exactly_once, filled, lost, verify
 from bench.measure import progress, spread
 from bench.operations import LONG_KEEP
 from bench.part import Effort, Part, Table, Verdict

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from bench import contenders_redis as on
-from bench.contender import Contender, message, split, works
-from bench.crowd import filled
-from bench.latency import Calls, timed
+from bench.contender import Contender, message, ready, split
+from bench.crowd import at_least, filled
+from bench.latency import Calls, compared, timed
 from bench.measure import median, number, progress
-from bench.operations import STORED, at_most
+from bench.operations import STORED, against, at_most
 from bench.part import Effort, Part, Table, Verdict
 from bench.servers import Placement, placed
 from holdfast.testing.servers import RedisServer
@@ -46,15 +46,8 @@ async def opened(
     """They are started and do what is measured, in databases from the first; 0: in an empty server."""
     if not first:
         server.cli("FLUSHALL")
-    made: list[on.OnRedis] = []
-    for database, cls in enumerate(classes, first):
-        contender = cls(server, database)
-        contender.keep = keep
-        await contender.start()
-        stack.push_async_callback(contender.close)
-        await works(contender)
-        made.append(contender)
-    return made
+    made = (cls(server, database) for database, cls in enumerate(classes, first))
+    return await ready(stack, made, keep)
 
 
 async def redis(effort: Effort) -> Part:
@@ -104,48 +97,34 @@ async def _case(
         calls = {one.name: (one.append, given) for one in contenders}
         with placed(server.pid, placement):
             took = await timed(calls, effort.of(11, 3), ms=effort.of(60, 15), pid=server.pid)
-    table = Table(["µs", "p50", "p99", "client CPU", "server CPU", "what it cannot do"])
-    for contender in contenders:
-        table.rows.append([contender.name, *took[contender.name].cells(), contender.lacks])
-    return table, took
+    return compared(contenders, took), took
 
 
 def _judged(found: dict[tuple[int, Placement], dict[str, Calls]]) -> list[Verdict]:
-    ours = on.Holdfast.name
-    verdicts: list[Verdict] = []
-    one = found[20, "one core"]
-    by_hand, agents = on.Pipeline.name, on.AgentsRedis.name
-
-    def share(took: dict[str, Calls], theirs: str, what: str = "p50") -> float | None:
-        if theirs not in took:
-            return None
-        mine, other = getattr(took[ours], what), getattr(took[theirs], what)
-        return median([a / b for a, b in zip(mine, other, strict=True)])
-
-    apart = share(found[20, "own cores"], by_hand)
-    also = "" if apart is None else f" ({number(apart)}× on own cores)"
-    verdicts.append(
+    ours, one = on.Holdfast.name, found[20, "one core"]
+    p50 = {name: calls.p50 for name, calls in one.items()}
+    own_cores = {name: calls.p50 for name, calls in found[20, "own cores"].items()}
+    apart = against(own_cores, ours, on.Pipeline)
+    return [
         at_most(
             "Redis, append with expiry, one client: p50 at most 0.8× the hand-written pipeline",
-            share(one, by_hand),
+            against(p50, ours, on.Pipeline),
             0.8,
-            also,
-        )
-    )
-    verdicts.append(
+            "" if apart is None else f" ({number(apart)}× on own cores)",
+        ),
         at_most(
             "Redis, the same: at most 0.5× the pipeline's processor time in the client",
-            share(one, by_hand, "client"),
+            against({name: calls.client for name, calls in one.items()}, ours, on.Pipeline),
             0.5,
-        )
-    )
-    target = "Redis, the same: at least 4× faster than RedisSession"
-    ratio = share(one, agents)
-    if ratio is None:
-        verdicts.append(Verdict(target, "the peer is absent", None))
-    else:
-        verdicts.append(Verdict(target, f"{number(1 / ratio)}×", 1 / ratio >= 4))
-    return verdicts
+        ),
+        at_least(
+            "Redis, the same: at least 4× faster than RedisSession",
+            p50,
+            on.AgentsRedis.name,
+            ours,
+            4,
+        ),
+    ]
 
 
 SIZES = STORED[:4]

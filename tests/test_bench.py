@@ -53,7 +53,6 @@ def test_counts_what_is_lost(tmp_path):
     """A store that loses updates of 64 tasks is found out, and one that does not is not accused."""
     from bench import crowd
     from bench.contender import Contender
-    from bench.load import Tally
 
     class Careless(Contender):
         name = "reads, waits, writes"
@@ -73,7 +72,7 @@ def test_counts_what_is_lost(tmp_path):
             self.kept += 1
 
     async def raced(contender, doubled=0):
-        tally = Tally()
+        tally = crowd.Tally()
         await crowd.appending(contender, ["a"], 0.05, tally)
         contender.kept += doubled
         return await crowd.verify(contender, tally), tally.lost

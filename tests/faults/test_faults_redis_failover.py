@@ -121,7 +121,7 @@ def test_a_repeated_write_is_confirmed_anew():
 
 
 def test_a_node_of_a_cluster_is_replaced():
-    """The other two thirds of the keys are not disturbed for long, and all lose at most as counted."""
+    """Every writer goes on once a replica serves its keys, and no more is lost than was counted."""
 
     async def replaced_node(_):
         old = cluster.masters()[0]

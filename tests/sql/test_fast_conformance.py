@@ -9,7 +9,7 @@ from tests.sql.sqlplaces import TICKS, opened, sql_place
 
 
 def grouped(url):
-    """The driver as a store opens it for asynchronous callers."""
+    """The driver with commits grouped above it, though it gathers them itself (its `gather`)."""
     return Coalesce(opened(url))
 
 

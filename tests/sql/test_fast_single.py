@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from unittest.mock import patch
 
 import pytest
 
@@ -18,6 +19,7 @@ from holdfast.changes import (
 from holdfast.driver import Written
 from holdfast.drivers.sql.fast import AVOIDED
 from holdfast.drivers.sql.portable import commit_all
+from holdfast.errors import Busy, Timeout
 from holdfast.testing.rig import KIND, layout, plain
 from tests.sql.sqlplaces import behind, opened
 from tests.sql.test_fast_commits import ODD
@@ -43,8 +45,8 @@ def commit(*changes, key=KEY, op="", ttl=1000.0, **options):
     return Commit(key, changes, ttl, op, **options)
 
 
-async def ready(url, *, kind=None):
-    driver = opened(url, {"sweep": "off"})
+async def ready(url, *, kind=None, **settings):
+    driver = opened(url, {"sweep": "off"} | settings)
     await driver.open(kind or layout())
     await driver.read([(KEY[0], (kind or layout()).kind, "none")], EVERYTHING, time.time())
     return driver
@@ -66,6 +68,11 @@ def run(url, work, **options):
     return asyncio.run(main())
 
 
+def calls_of_the_function(driver):
+    """What counts them. A statement that fails is made up for by the function, and nobody is told."""
+    return patch.object(driver._fast, "_send", wraps=driver._fast._send)
+
+
 @pytest.mark.parametrize("changes", PLAIN.values(), ids=PLAIN)
 def test_it_writes_what_the_function_writes(holdfast_postgres, changes):
     """The same commits, alone and by the function: a new state, one that is there, without op id."""
@@ -73,18 +80,20 @@ def test_it_writes_what_the_function_writes(holdfast_postgres, changes):
     async def work(driver):
         singles = driver._fast._kinds[KIND].singles
         found = []
-        for name, avoided in (("alone", 0), ("function", 1000)):
+        for name, avoided, calls in (("alone", 0, 0), ("function", 1000, 4)):
             key = ("t", KIND, name)
             driver._fast._kinds[KIND].avoided = avoided
-            for options in (
-                {"op": "1", "subject": "me"},
-                {"op": "2", "max_age": 500.0},
-                {"ttl": None},
-                {"op": "3", "max_age": 500.0, "ttl": None},
-            ):
-                one = commit(*changes, key=key, **options)
-                assert singles.statement(one) is not None
-                (outcome,) = await driver.commit([one], time.time())
+            with calls_of_the_function(driver) as called:
+                for options in (
+                    {"op": "1", "subject": "me"},
+                    {"op": "2", "max_age": 500.0},
+                    {"ttl": None},
+                    {"op": "3", "max_age": 500.0, "ttl": None},
+                ):
+                    one = commit(*changes, key=key, **options)
+                    assert singles.statement(one) is not None
+                    (outcome,) = await driver.commit([one], time.time())
+            assert called.call_count == calls
             cells = await read(driver, key)
             found.append((outcome.revision.number, plain(cells), cells.subject))
             assert 490 < cells.deadline - cells.created <= 500.001
@@ -133,15 +142,49 @@ def test_a_list_keeps_its_bound_when_others_append_meanwhile(holdfast_postgres):
     run(holdfast_postgres.new_database(), work)
 
 
-async def _blocked(driver):
-    """Until somebody waits for a lock."""
+async def _blocked(driver, count=1):
+    """Until so many wait for a lock."""
     query = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     async with driver.engine.connect() as connection:
         for _ in range(1000):
-            if (await connection.exec_driver_sql(query)).scalar_one():
+            if (await connection.exec_driver_sql(query)).scalar_one() >= count:
                 return
             await asyncio.sleep(0.005)
     pytest.fail("nobody waits for a lock")
+
+
+def test_the_time_limit_is_one_for_both_ways(holdfast_postgres):
+    """The statement waits for one writer, and what does its work for the next: the same `timeout`."""
+    limit = 1.5
+
+    async def hold(driver, seconds=0.0):
+        async with driver._engines.writing() as connection:
+            other = [commit(Append("log", (b"1",), 1))]
+            await commit_all(connection, driver.dialect, driver._kinds, other, time.time())
+            await asyncio.sleep(seconds)
+
+    async def work(driver):
+        await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
+        kind = driver._fast._kinds[KIND]
+        async with driver._engines.writing() as connection:
+            other = [commit(Append("log", (b"1",), 1))]
+            await commit_all(connection, driver.dialect, driver._kinds, other, time.time())
+            began = time.monotonic()
+            waiting = asyncio.ensure_future(
+                driver.commit([commit(Append("log", (b"2",), 1), op="2")], time.time())
+            )
+            await _blocked(driver)
+            next_one = asyncio.ensure_future(hold(driver, 9.0))
+            await _blocked(driver, 2)
+            await asyncio.sleep(began + limit * 0.6 - time.monotonic())
+        with pytest.raises((Busy, Timeout)):
+            await waiting
+        assert time.monotonic() - began < limit * 1.2
+        assert kind.avoided  # both ways were gone
+        next_one.cancel()
+        await asyncio.wait([next_one])
+
+    run(holdfast_postgres.new_database(), work, timeout=limit)
 
 
 def test_an_expired_state_begins_anew(holdfast_postgres):
@@ -180,10 +223,12 @@ def test_columns_of_every_type(holdfast_postgres):
 
     async def work(driver):
         singles = driver._fast._kinds[ODD.kind].singles
-        for change in changes + changes[::-1]:
-            one = commit(change, key=key)
-            assert singles.statement(one) is not None
-            await driver.commit([one], time.time())
+        with calls_of_the_function(driver) as called:
+            for change in changes + changes[::-1]:
+                one = commit(change, key=key)
+                assert singles.statement(one) is not None
+                await driver.commit([one], time.time())
+        assert called.call_count == 0
         found = plain(await read(driver, key))
         assert found["count"] == {"": 4}
         assert found["weight"] == {"": 0.5}

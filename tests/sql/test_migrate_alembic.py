@@ -125,7 +125,7 @@ def test_written_for_alembic(place, run, scripts):
         {"": 2**53 + 2},
         [b'"a"', b'"hello"', b'"again"'],
     )
-    assert ("customers" in place.has()) is True
+    assert "customers" in place.has()
 
 
 def test_a_script_stands_by_itself(place, run, scripts):

@@ -279,12 +279,12 @@ def test_without_the_rights(place, run, monkeypatch, capsys):
     """A user who may read and write but change no table is told so."""
     run(Small, "--apply")
     before = place.has()
-    name = f"service_{before and urlsplit(place.url).path[1:]}"[:30]
+    database_name = urlsplit(place.url).path[1:]
+    name = f"service_{database_name}"[:30]
     if place.kind == "postgresql":
         place.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
         place.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
     else:
-        database_name = urlsplit(place.url).path[1:]
         place.sql(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'pw'")
         place.sql(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database_name}.* TO {name}@'127.0.0.1'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,14 @@ from holdfast.errors import ConfigError
 from holdfast.places import open_driver
 
 if TYPE_CHECKING:
-    from holdfast.drivers.sql.migrating.running import Migration
+    from holdfast.drivers.sql.migrating.steps import Plan, Step
 
 
 def migrate(given: Namespace) -> int:
     """Say what there is to do, do it, or write it down, as is said."""
     try:
         from holdfast.drivers.sql.driver import SqlDriver
-        from holdfast.drivers.sql.migrating import renaming, running, writing
+        from holdfast.drivers.sql.migrating import applying, renaming, running, writing
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"migrate: needs {error.name}; pip install 'holdfast[sql]'", field="migrate"
@@ -64,22 +65,22 @@ def migrate(given: Namespace) -> int:
             _print(kind=plan.kind, done=steps, kept=plan.unused, **told)
         return OK
     if given.write is None:
-        _show(done)
+        _show(done.plans, lambda step: applying.sql(done.dialect, [step]))
     running.refuse(done.plans)
-    if given.write is not None and done.sql:
+    pending = any(plan.steps for plan in done.plans)
+    if given.write is not None and pending:
         path = writing.write(Path(given.write), done.plans, done.dialect)
         _print(written=str(path))
         return OK
-    return PENDING if done.sql and given.plan else OK
+    return PENDING if pending and given.plan else OK
 
 
-def _show(found: Migration) -> None:
+def _show(plans: Iterable[Plan], sql: Callable[[Step], str]) -> None:
     """As a script: what is to be done as comments, and the statements that do it."""
-    statements = iter(found.sql)
-    for plan in found.plans:
+    for plan in plans:
         for step in plan.steps:
             print(f"-- {plan.kind}: {step.words}")
-            print(next(statements))
+            print(sql(step))
         for words in plan.unused:
             print(f"-- {plan.kind}: no class uses {words}; it is kept (--drop would drop it)")
         for words in plan.notes:

@@ -190,8 +190,6 @@ class Proxy:
         if self._problem is not None:
             raise self._problem
 
-    # -------------------------------------------------------------- from here on in its thread
-
     @contextmanager
     def _cutting(self, cut: Cut) -> Generator[Cut]:
         self._do(lambda: self._cuts.append(cut))
@@ -201,12 +199,6 @@ class Proxy:
             self._do(lambda: self._disarm(cut))
         wanted = 1 if cut.times is None else cut.times
         assert cut.count >= wanted, f"{cut.count} of {wanted} exchanges were cut"
-
-    def _disarm(self, cut: Cut) -> None:
-        self._cuts.remove(cut)
-        for link in self._links:
-            if link.cut is cut and link.cut_at is None:  # nothing of it has been swallowed yet
-                link.cut = None
 
     def _do(self, call: Callable[[], Any]) -> None:
         done: Future[Any] = Future()
@@ -218,6 +210,14 @@ class Proxy:
                 raise RuntimeError("the proxy is closed") from self._problem
             wait((done,), 0.05)
         done.result()
+
+    # -------------------------------------------------------------- from here on in its thread
+
+    def _disarm(self, cut: Cut) -> None:
+        self._cuts.remove(cut)
+        for link in self._links:
+            if link.cut is cut and link.cut_at is None:  # nothing of it has been swallowed yet
+                link.cut = None
 
     def _run(self) -> None:
         try:

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
-from urllib.parse import SplitResult, unquote
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import URL, Connection, select
@@ -18,7 +17,7 @@ from holdfast.changes import Commit, Key, Want
 from holdfast.clock import Skew
 from holdfast.driver import Cells, Driver, Feature, Layout, Outcome, Page
 from holdfast.drivers.sql import opening
-from holdfast.drivers.sql.dialects import SCHEMES, Dialect
+from holdfast.drivers.sql.dialects import Dialect
 from holdfast.drivers.sql.engines import Engines
 from holdfast.drivers.sql.errors import ERRORS, lost, outdated, rolled_back, translated
 from holdfast.drivers.sql.fastpath import FastPath
@@ -216,7 +215,7 @@ class SqlDriver(Driver):
             found = await self._fast.read(keys, want, now)
         if found is None:
             found = await self._bounded(
-                lambda: self._trying(lambda _: self._read(keys, want, now), lambda: True),
+                lambda: self._trying(lambda _: self._read(keys, want, now)),
                 until=until,
             )
         if began >= self._skew.due and found[-1] is not None and self.dialect.own_clock:
@@ -317,12 +316,12 @@ class SqlDriver(Driver):
                 sent.append(True)
             return outcomes
 
-        outcomes = await self._trying(attempt, lambda: repeatable)
+        outcomes = await self._trying(attempt, repeatable=repeatable)
         self._transactions += 1
         return outcomes
 
     async def _trying(
-        self, attempt: Callable[[list[bool]], Awaitable[Result]], repeatable: Callable[[], bool]
+        self, attempt: Callable[[list[bool]], Awaitable[Result]], *, repeatable: bool = True
     ) -> Result:
         """The result of a transaction, tried again where it was undone, or may be done twice.
 
@@ -342,7 +341,7 @@ class SqlDriver(Driver):
                     renewed = True
                     for tables in list(self._kinds.values()):
                         await self._make_ready(tables.layout)
-                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or repeatable()):
+                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or repeatable):
                     losses += 1
                 else:
                     raise
@@ -383,14 +382,14 @@ class SqlDriver(Driver):
                     now,
                 )
 
-        return await self._bounded(lambda: self._trying(page, lambda: True))
+        return await self._bounded(lambda: self._trying(page))
 
     async def check(self, now: float) -> None:  # noqa: ARG002  nothing expires here
         async def ask(_: list[bool]) -> None:
             async with self._engines.reading(one_statement=True) as connection:
                 await connection.execute(select(1))
 
-        await self._bounded(lambda: self._trying(ask, lambda: True))
+        await self._bounded(lambda: self._trying(ask))
 
     async def close(self) -> None:
         self._closed = True
@@ -431,31 +430,3 @@ def _fast_path(url: URL, dialect: Dialect, settings: dict[str, Any]) -> FastPath
     from holdfast.drivers.sql.fast import Fast  # only there is asyncpg needed
 
     return Fast(url, settings)
-
-
-def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqlDriver:
-    """The driver for `postgresql://user:password@host/database` and the like.
-
-    `sqlite+sql:///relative.db` is a SQLite file with these tables.
-    """
-    dialect = SCHEMES[url.scheme]
-    database = unquote(url.path[1:])
-    if database in ("", ":memory:") or (dialect.name == "sqlite" and url.netloc):
-        example = "sqlite+sql:///relative.db" if dialect.name == "sqlite" else "//host/database"
-        raise ConfigError(f"{url.scheme}: the URL names no database; say {example}", field="url")
-    try:
-        port = url.port
-    except ValueError as error:
-        raise ConfigError(f"{url.scheme}: the URL's port is no number", field="url") from error
-    if dialect.name == "sqlite":
-        made = URL.create(dialect.driver, database=database)
-    else:
-        made = URL.create(
-            dialect.driver,
-            username=None if url.username is None else unquote(url.username),
-            password=None if url.password is None else unquote(url.password),
-            host=url.hostname,
-            port=port,
-            database=database,
-        )
-    return SqlDriver(made, dialect, **SETTINGS.parse(settings))

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from holdfast.drivers.sql.dialects import Dialect
+from holdfast.drivers.sql.settings import POOL_SHARE
 from holdfast.errors import ConfigError
 
 CLOSING = 0.1
@@ -113,7 +114,7 @@ class Engines:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=self.size,
             max_overflow=0,
-            pool_timeout=self.timeout * 0.95,  # so that a full pool is told from a slow database
+            pool_timeout=self.timeout * POOL_SHARE,
             pool_use_lifo=True,
             # Each use is a transaction that has ended; to roll back what follows is a round trip.
             pool_reset_on_return=None if self._dialect.name == "mysql" else "rollback",

@@ -1,10 +1,11 @@
 """The fast path on PostgreSQL: most commits and all reads in one statement, one round trip.
 
 It runs on asyncpg itself, beside SQLAlchemy's engine. A plain commit that comes alone is a statement
-of its own (`fastsingle`); all others, and what that does not do, are calls of a function. What it does not do it hands back, with
-nothing of it written: erasing; a repeated op id, an epoch or a condition that does not hold; a full
-field, a sum out of range, an array of another length; a value that its column cannot hold; kinds of
-more fields than a function takes arguments; and everything, where the functions are missing.
+of its own (`fastsingle`); all others, and what that does not do, are calls of a function. What the
+function does not do is handed back, with nothing of it written: erasing; a repeated op id, an epoch
+or a condition that does not hold; a full field, a sum out of range, an array of another length; a
+value that its column cannot hold; kinds of more fields than a function takes arguments; and
+everything, where the functions are missing.
 """
 
 from __future__ import annotations
@@ -190,11 +191,13 @@ class Fast:
                 known = self._kinds.get(kind)
                 if known is None:
                     return [None] * len(some)
+                until = loop.time() + self._timeout
                 if len(some) == 1:
                     answer = await self._alone(known, some[0])
                     if answer is not None:
                         return [answer]
-                return await self._send(known, some, now)
+                async with asyncio.timeout_at(until):  # for all its calls, and what was before
+                    return await self._send(known, some, now)
 
             lane = lanes[kind] = Lane(send, self._width, self._timeout)
         try:

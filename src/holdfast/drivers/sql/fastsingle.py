@@ -11,8 +11,8 @@ as it was then is compared with the row as it was locked; if that is another, a 
 undoes the statement.
 
 Nearly all commits of a service have one of a few shapes. Each shape has its own text, which names
-the columns that it touches and no others: a third of the work of the function, for the server, and
-there are no arrays to encode.
+the columns that it touches and no others: less work for the server than the function, and there are
+no arrays to encode.
 """
 
 # ruff: noqa: S608  what is put into SQL here is quoted, and names tables and columns
@@ -40,9 +40,6 @@ MOST_SHAPES: Final = 64
 
 STALE: Final = "22012"
 """The division by zero: others are writing to the same state."""
-
-AS_SENT: Final = frozenset({*NATIVE, "json", "bytes", "vector"})
-"""What a `value` holds whose column takes the argument as it is, or by a cast."""
 
 _Shape = tuple[Any, ...]
 _BEGAN: Final = "statement_timestamp()"
@@ -118,7 +115,7 @@ class Singles:
         return 0
 
     def _put(self, stored: Stored, change: Put, arguments: list[Any]) -> int:
-        if stored.lies == "value" and stored.holds in AS_SENT and not change.entry:
+        if stored.lies == "value" and not change.entry:
             arguments.append(to_column(stored, change.value))
             return change.value != NULL or stored.holds not in NATIVE
         if stored.lies != "object" or change.drop_lowest:

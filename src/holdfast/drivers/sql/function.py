@@ -116,11 +116,12 @@ def statements(tables: Tables) -> tuple[str, ...]:
     if commit is None:
         return ()
     read = read_function(tables, SETTINGS)
+    name = _named(tables, "read", read.text)
     return (
         commit.create,
         _comment(tables, commit.name),
-        read.create(_named(tables, "read", read.text)),
-        _comment(tables, _named(tables, "read", read.text)),
+        read.create(name),
+        _comment(tables, name),
     )
 
 

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import URL
 
 from holdfast.drivers.sql.function import PLANNING
+from holdfast.drivers.sql.settings import POOL_SHARE
 from holdfast.errors import Busy, Closed
 
 Result = TypeVar("Result")
@@ -198,7 +199,7 @@ class Pools:
     async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """The work's result. Raises `Busy` when no connection comes free in time."""
         pool = self.here()
-        connection = await _within(pool, self._timeout * 0.95)
+        connection = await _within(pool, self._timeout * POOL_SHARE)
         try:
             if self._pooled:
                 # Behind a pooler a statement that is prepared must be executed in the same

@@ -62,3 +62,7 @@ SETTINGS: Final = Settings(
         "sweep": (boolean, True, "Whether commits delete expired states in passing."),
     },
 )
+
+POOL_SHARE: Final = 0.8
+"""How much of its time a call may wait for a connection, so that a full pool is told from a slow
+database, also where the process pauses to collect garbage; little can be done in less than the rest."""

@@ -150,6 +150,10 @@ class Tables:
         """The main table's column of a field that has one."""
         return self.main.c[stored.column]
 
+    def renamed(self, stored: Stored, name: str) -> Stored:
+        """The same field under another name, and with it in another column and table."""
+        return _placed(self.prefix, self.kind, msgspec.structs.replace(stored, name=name))
+
     def _main(self) -> Table:
         name = identifier(self.prefix + self.kind, reserved=_RESERVED_KINDS)
         columns: list[Column[Any]] = [
@@ -239,23 +243,35 @@ def kinds_table(*, prefix: str = "", schema: str | None = None) -> Table:
 def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
     """How a field of the layout lies."""
     name, changes = field.name, field.changes - {"drop"}
-    table = identifier(prefix + kind, name, reserved=_RESERVED_TABLES)
     if "append" in changes:
         if changes != frozenset({"append"}):
             raise ConfigError(f"{kind}.{name}: a list takes nothing but appends", field=name)
         holds: Holds = "bytes" if field.values is bytes else "json"
-        return Stored(name, "items", holds, identifier(name, "end"), table)
-    column = identifier(name, reserved=_RESERVED_COLUMNS)
+        return _placed(prefix, kind, Stored(name, "items", holds))
     one = field.bound == 1 and field.field in _SINGLE
     raw = field.values is bytes
     if changes == frozenset({"put"}) and one:
-        return Stored(name, "value", "bytes" if raw else _native(field.values), column)
+        holds = "bytes" if raw else _native(field.values)
+        return _placed(prefix, kind, Stored(name, "value", holds))
     if changes == frozenset({"put"}) and not raw:
-        return Stored(name, "object", "json", column)
+        return _placed(prefix, kind, Stored(name, "object", "json"))
     if changes == frozenset({"add"}) and one:
-        return Stored(name, "number", "int" if field.values is int else "float", column)
+        holds = "int" if field.values is int else "float"
+        return _placed(prefix, kind, Stored(name, "number", holds))
     holds = "bytes" if "put" in changes else "array" if "accumulate" in changes else "nothing"
-    return Stored(name, "entries", holds, "", table, adds="add" in changes)
+    return _placed(prefix, kind, Stored(name, "entries", holds, adds="add" in changes))
+
+
+def _placed(prefix: str, kind: str, stored: Stored) -> Stored:
+    """With the column and the table that its name gives it."""
+    name, column, table = stored.name, "", ""
+    if stored.lies in ("items", "entries"):
+        table = identifier(prefix + kind, name, reserved=_RESERVED_TABLES)
+    if stored.lies == "items":
+        column = identifier(name, "end")
+    elif stored.lies != "entries":
+        column = identifier(name, reserved=_RESERVED_COLUMNS)
+    return msgspec.structs.replace(stored, column=column, table=table)
 
 
 def _vector(stored: Stored, field: FieldLayout, found: Stored | None, *, vectors: bool) -> Stored:

@@ -8,7 +8,7 @@ Python objects for queries through an engine of one's own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -179,8 +179,3 @@ COLUMN_TYPES: Final[dict[str, Callable[[], TypeEngine[Any]]]] = {
     "array": Floats,
 }
 """What a column that holds this is declared as."""
-
-
-def is_plain(words: Sequence[str]) -> bool:
-    """Whether no word needs escaping in PostgreSQL."""
-    return not any("\\" in word or "\0" in word for word in words)

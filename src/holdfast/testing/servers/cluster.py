@@ -27,7 +27,7 @@ class RedisCluster(RedisGroup):
     with RedisCluster.start() as cluster:
         old = cluster.master_of("a")
         old.kill()
-        new = cluster.new_master_of("a", other_than=old)     # about three seconds later
+        new = cluster.new_master_of("a", other_than=old)     # when all is served again
     ```
     """
 

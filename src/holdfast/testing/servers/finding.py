@@ -42,7 +42,7 @@ def require(name: str, reason: str) -> NoReturn:
         Missing: which pytest and unittest take for a skip.
         Required: HOLDFAST_REQUIRE has `name` in it.
     """
-    if name in os.environ.get("HOLDFAST_REQUIRE", "").split(","):
+    if name in map(str.strip, os.environ.get("HOLDFAST_REQUIRE", "").split(",")):
         raise Required(f"{name} is required: {reason}")
     raise Missing(f"{name}: {reason}")
 

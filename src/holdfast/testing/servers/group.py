@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Final
 from urllib.parse import quote
 
 from holdfast.testing.servers.redis import RedisServer, Setting
+from holdfast.testing.servers.server import Opened
 
 # A replica is served at once, and noticed as gone within a second.
 QUICK: Final[Mapping[str, Setting]] = {
@@ -16,25 +17,11 @@ QUICK: Final[Mapping[str, Setting]] = {
 }
 
 
-class RedisGroup(ABC):
+class RedisGroup(Opened):
     """Several servers, each of which can be killed, paused and restarted by itself."""
 
     servers: list[RedisServer]
     password: str | None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where clients reach it."""
 
     @abstractmethod
     def masters(self) -> list[RedisServer]:

@@ -10,6 +10,7 @@ import struct
 from typing import BinaryIO, Final
 
 from holdfast.testing.servers.database import Row, SqlError
+from holdfast.testing.servers.exactly import exactly
 
 # long flags, connect with database, protocol 4.1, transactions, secure connection, several
 # statements, several results, authentication plugins
@@ -60,10 +61,8 @@ def framed(number: int, body: bytes) -> bytes:
 
 def packet(answers: BinaryIO) -> tuple[int, bytes]:
     """The next packet: its number and what is in it. Raises SqlError, ConnectionError."""
-    head = answers.read(4)
-    if len(head) < 4:
-        raise ConnectionError("the server closed the connection")
-    body = answers.read(int.from_bytes(head[:3], "little"))
+    head = exactly(answers, 4)
+    body = exactly(answers, int.from_bytes(head[:3], "little"))
     if body[:1] == b"\xff":
         text = body[3:].decode(errors="replace")
         # One that comes before the session has begun has no SQLSTATE.

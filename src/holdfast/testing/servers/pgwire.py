@@ -11,6 +11,7 @@ import struct
 from typing import BinaryIO
 
 from holdfast.testing.servers.database import Row, SqlError
+from holdfast.testing.servers.exactly import exactly
 
 
 def query(
@@ -48,11 +49,12 @@ def until_ready(answers: BinaryIO) -> list[Row]:
     rows: list[Row] = []
     problem: SqlError | None = None
     while True:
-        head = answers.read(5)
-        if len(head) < 5:
+        try:
+            head = exactly(answers, 5)
+        except ConnectionError as end:
             # What goes wrong before the session has begun is not followed by "ready".
-            raise problem or ConnectionError("the server closed the connection")
-        body = answers.read(struct.unpack("!i", head[1:])[0] - 4)
+            raise problem or end from None
+        body = exactly(answers, struct.unpack("!i", head[1:])[0] - 4)
         match head[:1]:
             case b"Z":
                 break

@@ -8,20 +8,14 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Final, Self
+from typing import Final
 
-from holdfast.testing.servers.database import DatabaseServer, Row, SqlError
+from holdfast.testing.servers.database import DatabaseServer, SqlError
 from holdfast.testing.servers.docker import Container
-from holdfast.testing.servers.finding import Source, find, require
+from holdfast.testing.servers.finding import Source, require
 from holdfast.testing.servers.pgwire import query
 from holdfast.testing.servers.processes import Process, remove_at_end, run
-from holdfast.testing.servers.server import (
-    HOST,
-    Runs,
-    free_port,
-    new_folder,
-    unprivileged,
-)
+from holdfast.testing.servers.server import HOST, Runs, new_folder, unprivileged
 
 USER: Final = "postgres"
 SOURCE: Final = Source("postgres", ("postgresql",), "postgres:17")
@@ -39,69 +33,46 @@ class PostgresServer(DatabaseServer):
     ```
     """
 
-    ends_on: ClassVar[signal.Signals] = signal.SIGINT  # which ends sessions, not waits for them
+    program = "postgres"
+    source = SOURCE
+    account = USER
+    scheme = "postgresql"
+    user = USER
+    own = "postgres"
+    connections = 100
+    query = staticmethod(query)
+    ends_on = signal.SIGINT  # which ends sessions, not waits for them
 
     @classmethod
-    def start(
-        cls,
-        *,
-        fsync: bool = True,
-        max_connections: int = 100,
-        settings: Mapping[str, str | int] | None = None,
-        disk_bytes: int | None = None,
-        port: int | None = None,
-    ) -> Self:
-        """A server that answers SELECT 1.
+    def _settings(cls, port: int, sessions: int, *, fsync: bool) -> dict[str, str | int]:
+        return {
+            "listen_addresses": HOST,
+            "port": port,
+            "max_connections": sessions,
+            "fsync": "on" if fsync else "off",
+            "full_page_writes": "on" if fsync else "off",
+            "dynamic_shared_memory_type": "mmap",  # in the folder, with which it goes
+        }
 
-        Args:
-            fsync: Whether commits wait for the disk. Without it a server is quicker and still
-                keeps what was acknowledged when it is killed, though not when the machine is.
-            max_connections: How many sessions there may be, superusers' included.
-            settings: Further settings, as in postgresql.conf.
-            disk_bytes: The size of its disk, for `full_disk`; None: it is the machine's. Needs root.
-            port: At 127.0.0.1; None: a free one.
+    @classmethod
+    def _container(cls, settings: Mapping[str, str | int]) -> Runs:
+        return Container(
+            SOURCE,
+            ("postgres", *arguments(settings)),
+            options=("--env", "POSTGRES_HOST_AUTH_METHOD=trust"),
+        )
 
-        Raises:
-            Missing, Required: no PostgreSQL is to be had, see `finding.require`.
-            DidNotStart: it did not.
-        """
-        path = find("postgres", SOURCE, docker=disk_bytes is None)
-        user = None if path is None else unprivileged(USER)
-        with new_folder("postgres", user=user, disk_bytes=disk_bytes) as folder:
-            port = free_port() if port is None else port
-            chosen: dict[str, str | int] = {
-                "listen_addresses": HOST,
-                "port": port,
-                "max_connections": max_connections,
-                "fsync": "on" if fsync else "off",
-                "full_page_writes": "on" if fsync else "off",
-                "dynamic_shared_memory_type": "mmap",  # in the folder, with which it goes
-            }
-            chosen |= settings or {}
-            if path is None:
-                runs: Runs = Container(
-                    SOURCE,
-                    ("postgres", *arguments(chosen)),
-                    options=("--env", "POSTGRES_HOST_AUTH_METHOD=trust"),
-                )
-            else:
-                chosen.setdefault("unix_socket_directories", str(folder))
-                run(("cp", "-a", str(template(path)), str(folder / "data")), Path("/"), user=user)
-                command = (path, "-D", str(folder / "data"), *arguments(chosen))
-                runs = Process(command, folder, user=user, ends_on=signal.SIGQUIT)
-            return cls(runs, port=port, folder=folder).begun()
-
-    @property
-    def url(self) -> str:
-        """`postgresql://postgres@127.0.0.1:port/postgres`."""
-        return self.url_of("postgres")
-
-    def url_of(self, database: str) -> str:
-        """Where clients reach a database."""
-        return f"postgresql://{USER}@{self.host}:{self.port}/{database}"
+    @classmethod
+    def _process(
+        cls, path: str, folder: Path, settings: Mapping[str, str | int], user: str | None
+    ) -> Runs:
+        run(("cp", "-a", str(template(path)), str(folder / "data")), Path("/"), user=user)
+        chosen = {"unix_socket_directories": str(folder), **settings}
+        command = (path, "-D", str(folder / "data"), *arguments(chosen))
+        return Process(command, folder, user=user, ends_on=signal.SIGQUIT)
 
     def _create(self, name: str) -> None:
-        # Written through the log rather than copied between two checkpoints: a tenth of the time.
+        # Written through the log rather than copied between two checkpoints: quicker.
         strategy = " STRATEGY wal_log" if self.version >= 150000 else ""
         self.sql(f"CREATE DATABASE {name} TEMPLATE template0{strategy}")
 
@@ -109,12 +80,6 @@ class PostgresServer(DatabaseServer):
     def version(self) -> int:
         """As PostgreSQL counts: 150013 is 15.13."""
         return int(self.sql("SHOW server_version_num")[0][0] or 0)
-
-    def sql(self, statements: str, url: str | None = None, *, timeout: float = 30.0) -> list[Row]:
-        """The rows of some statements as text, see `DatabaseServer.sql`."""
-        database = "postgres" if url is None else url.rpartition("/")[2]
-        address = (self.host, self.port)
-        return query(address, statements, user=USER, database=database, timeout=timeout)
 
     def close(self) -> None:
         """It is gone, and so are its folder and its data. Again: nothing happens."""
@@ -130,7 +95,7 @@ class PostgresServer(DatabaseServer):
 
     def _answers(self) -> bool:
         try:
-            return self.sql("SELECT 1") == [("1",)]
+            return super()._answers()
         except SqlError as problem:
             if problem.code == "57P03":  # it is starting up
                 return False

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, Union
 
+from holdfast.testing.servers.exactly import exactly
+
 Reply: TypeAlias = Union[str, int, list["Reply"], None]  # noqa: UP007 - the name is its own part
 
 
@@ -82,7 +84,4 @@ def read(replies: BinaryIO) -> Reply:
         return None
     if kind == b"*":
         return [read(replies) for _ in range(length)]
-    text = replies.read(length + 2)[:-2]
-    if len(text) < length:
-        raise ConnectionError("the server closed the connection")
-    return text.decode(errors="surrogateescape")
+    return exactly(replies, length + 2)[:-2].decode(errors="surrogateescape")

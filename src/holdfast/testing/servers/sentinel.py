@@ -22,7 +22,7 @@ class RedisSentinel(RedisGroup):
     with RedisSentinel.start() as sentinel:
         old = sentinel.master()
         old.kill()
-        new = sentinel.new_master(other_than=old)     # two to five seconds later
+        new = sentinel.new_master(other_than=old)     # when all sentinels know it
     ```
     """
 

@@ -68,7 +68,29 @@ class DidNotStart(RuntimeError):
     """A server ended, or did not answer in time, while it was being started; with its log."""
 
 
-class Server(ABC):
+class Opened(ABC):
+    """What is there until its `with` block is left."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients reach it."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """It is gone, with its data. Again: nothing happens."""
+
+
+class Server(Opened):
     """A real server on a port of its own at 127.0.0.1, with its data in a temporary folder.
 
     Started by the class method `start` of each kind, and ended by `close`, by leaving its `with`
@@ -88,20 +110,6 @@ class Server(ABC):
         self._runs = runs
         self._owner = os.getpid()
         _open.add(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.url}>"
-
-    @property
-    @abstractmethod
-    def url(self) -> str:
-        """Where clients reach it."""
 
     @property
     def pid(self) -> int:

@@ -251,7 +251,8 @@ def _retyped(
     name_now: str,
 ) -> None:
     column = table.c[one.column]
-    change = retyping.change(one.have, type_words(column, connection.dialect))
+    want = type_words(column, connection.dialect)
+    change = retyping.change(one.have, want)
     if change == "refused":
         what = _instead(stored.name, stored) if stored else "mend this by hand"
         made.refused.append(f"{one.words}; values might be lost: {what}")
@@ -261,20 +262,15 @@ def _retyped(
             f"{one.words}; there are numbers beyond 2^53 in it, which a float cannot hold"
         )
         return
-    want = type_words(column, connection.dialect)
+    ops: Iterable[MigrateOperation]
     if change == "vector":
         if stored is None or searching.unlike(connection, table, name_now, stored.dim):
             made.refused.append(f"{one.words}; there are bytes in it that are no such vector")
             return
-        words = f"column {table.name}.{column.name} becomes {want}"
-        made.steps.append(Step(words, tuple(searching.conversion(table, column, want))))
-        return
-    made.steps.append(
-        Step(
-            f"column {table.name}.{column.name} becomes {want}",
-            tuple(retyping.alteration(connection.dialect.name, table, column)),
-        )
-    )
+        ops = searching.conversion(table, column, want)
+    else:
+        ops = retyping.alteration(connection.dialect.name, table, column)
+    made.steps.append(Step(f"column {table.name}.{column.name} becomes {want}", tuple(ops)))
 
 
 def _drops(

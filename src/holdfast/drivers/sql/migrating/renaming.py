@@ -11,13 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from holdfast.drivers.sql.migrating.catalogue import FoundTable
 from holdfast.drivers.sql.migrating.steps import Step
-from holdfast.drivers.sql.names import identifier
-from holdfast.drivers.sql.tables import (
-    _RESERVED_COLUMNS,
-    _RESERVED_TABLES,
-    Stored,
-    Tables,
-)
+from holdfast.drivers.sql.tables import Stored, Tables
 from holdfast.errors import ConfigError
 from holdfast.fields.base import stored_name
 
@@ -85,7 +79,7 @@ def renamed(
                     field="rename",
                     found=target,
                 )
-            moved = _placed(wanted, stored, target)
+            moved = wanted.renamed(stored, target)
             ops = tuple(_moves(stored, moved, have, wanted, dialect))
             before |= {moved.column: stored.column, moved.table: stored.table}
             if ops:
@@ -93,17 +87,6 @@ def renamed(
             out = {name: one for name, one in out.items() if name != stored.name}
             out[target] = moved
     return Renamed(out, steps, before)
-
-
-def _placed(wanted: Tables, stored: Stored, name: str) -> Stored:
-    """The same field under another name, where `tables` puts it."""
-    column, table = "", ""
-    if stored.column:
-        ends = stored.lies == "items"
-        column = identifier(name, "end") if ends else identifier(name, reserved=_RESERVED_COLUMNS)
-    if stored.table:
-        table = identifier(wanted.prefix + wanted.kind, name, reserved=_RESERVED_TABLES)
-    return msgspec.structs.replace(stored, name=name, column=column, table=table)
 
 
 def _moves(

@@ -38,8 +38,6 @@ class Migration(msgspec.Struct, frozen=True):
     """What there is to do, or was done."""
 
     plans: list[Plan]
-    sql: list[str]
-    """Of each step of each plan, one after the other."""
     dialect: sqlalchemy.Dialect
     """As the database says that it is."""
 
@@ -52,9 +50,7 @@ async def look(engine: AsyncEngine, request: Request) -> Migration:
 
     def work(connection: Connection) -> Migration:
         plans = _plans(connection, request, _settled(connection, request))
-        steps = [step for made in plans for step in made.steps]
-        statements = [applying.sql(connection.dialect, [step]) for step in steps]
-        return Migration(plans, statements, connection.dialect)
+        return Migration(plans, connection.dialect)
 
     if not _nowhere(engine):
         return await _within(engine, request, work, "BEGIN")
@@ -87,13 +83,11 @@ async def carry_out(engine: AsyncEngine, request: Request) -> Migration:
             settled = _settled(connection, request)
             plans = _plans(connection, request, settled)
             refuse(plans)
-            steps = [step for made in plans for step in made.steps]
-            done = [applying.sql(connection.dialect, [step]) for step in steps]
             applying.limits(connection)
             applying.apply(connection, plans)
             for tables in settled:
                 applying.verify(connection, tables)
-            return Migration(plans, done, connection.dialect)
+            return Migration(plans, connection.dialect)
 
     return await _within(engine, request, work, "BEGIN IMMEDIATE")
 
