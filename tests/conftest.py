@@ -16,6 +16,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
+from holdfast.testing.servers.database import DatabaseServer
 from tests.needs import require
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +47,31 @@ def chromium() -> str:
     if path is None:
         require("chromium", "not installed (Debian: apt-get install chromium)")
     return path
+
+
+_databases: list[DatabaseServer] = []
+
+
+@pytest.fixture(scope="session")
+def holdfast_postgres(holdfast_postgres: DatabaseServer) -> DatabaseServer:
+    """The kit's, whose databases end with the module that made them."""
+    _databases.append(holdfast_postgres)
+    return holdfast_postgres
+
+
+@pytest.fixture(scope="session")
+def holdfast_mariadb(holdfast_mariadb: DatabaseServer) -> DatabaseServer:
+    """The kit's, whose databases end with the module that made them."""
+    _databases.append(holdfast_mariadb)
+    return holdfast_mariadb
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dropped_databases() -> Iterator[None]:
+    """Hundreds of databases are gigabytes, which take a slow disk minutes to delete in the end."""
+    yield
+    for server in _databases:
+        server.drop_databases()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

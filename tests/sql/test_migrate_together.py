@@ -57,7 +57,7 @@ def asked(driver, state, **options):
 
 async def applied(url, state):
     """As a replica does it when it starts."""
-    driver = open_driver(url)
+    driver = open_driver(url, timeout=60)  # SQLite is given to whoever asks first, not in turn
     try:
         done = await running.carry_out(driver.engine, asked(driver, state))
     finally:

@@ -1,5 +1,7 @@
 """The kit's real databases start, fail as they are told to, and come back with what they had."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from holdfast.testing.servers import (
@@ -64,6 +66,24 @@ def test_new_databases_know_nothing_of_each_other(shared):
     with pytest.raises(SqlError) as caught:
         shared.sql("SELECT * FROM a", other)
     assert caught.value.code in {"42P01", "42S02"}
+
+
+def test_databases_are_dropped(database):
+    """Those that were made, though somebody is connected to them, and none that is made later."""
+    url = database.new_database()
+    sleep, databases = {
+        "postgresql": ("SELECT pg_sleep(60)", "SELECT datname FROM pg_database"),
+        "mariadb": ("SELECT sleep(60)", "SHOW DATABASES"),
+    }[database.scheme]
+    with ThreadPoolExecutor() as threads:
+        busy = threads.submit(database.sql, sleep, url, timeout=90.0)
+        name = (url.rpartition("/")[2],)
+        assert name in database.sql(databases)
+        database.drop_databases()
+        assert name not in database.sql(databases)
+        assert database.sql("SELECT 1", database.new_database()) == [("1",)]
+        database.close()
+        assert busy.exception() is not None
 
 
 def test_rows_are_text(shared):

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import zlib
 from typing import Any
 
+from holdfast.cursors import Listing, foreign
 from holdfast.driver import Page
 from holdfast.drivers.redis.names import BUCKETS, Names, escaped, id_of
 from holdfast.drivers.redis.scripts import SCAN
 from holdfast.drivers.redis.servers import Command, Servers
-from holdfast.errors import Invalid
 
 FIRST_BUCKETS = 4
 """How many buckets a page asks at first; four times as many each time it is not full."""
@@ -27,8 +24,8 @@ async def page_of(
     limit: int,
 ) -> Page:
     """The next page. Raises `Invalid` for a foreign cursor, UnicodeError for names that are none."""
-    what = zlib.crc32(repr((tenant, kind, subject)).encode())
-    bucket, after = (0, b"") if cursor is None else _place(cursor, what)
+    listing = Listing(tenant, kind, subject)
+    bucket, after = (0, b"") if cursor is None else _place(cursor, listing)
     prefix: bytes = b"i"
     more: tuple[bytes, ...] = ()
     if subject is not None:
@@ -54,10 +51,10 @@ async def page_of(
                 last = ids[-1] if ids else after
             found += ids
             if last is not None:
-                return _page(tenant, kind, found, _cursor(bucket, last, what))
+                return _page(tenant, kind, found, listing.cursor(bytes((bucket,)) + last))
             bucket, after = bucket + 1, b""
             if len(found) == limit and bucket < BUCKETS:
-                return _page(tenant, kind, found, _cursor(bucket, b"", what))
+                return _page(tenant, kind, found, listing.cursor(bytes((bucket,))))
         asked *= 4
     return _page(tenant, kind, found, None)
 
@@ -77,17 +74,13 @@ def _page(tenant: str, kind: str, found: list[bytes], cursor: str | None) -> Pag
     return Page(tuple((tenant, kind, id_of(id)) for id in found), cursor)
 
 
-def _cursor(bucket: int, after: bytes, what: int) -> str:
-    return f"{what:08x}{bucket:02x}{base64.urlsafe_b64encode(after).decode()}"
-
-
-def _place(cursor: str, what: int) -> tuple[int, bytes]:
+def _place(cursor: str, listing: Listing) -> tuple[int, bytes]:
+    """The bucket, and the id in it that the page before ended with."""
+    place = listing.place(cursor)
+    bucket, after = int.from_bytes(place[:1]), place[1:]
     try:
-        if int(cursor[:8], 16) == what:
-            bucket = int(cursor[8:10], 16)
-            after = base64.b64decode(cursor[10:], b"-_", validate=True)
-            if 0 <= bucket < BUCKETS and escaped(id_of(after)).encode() == after:
-                return bucket, after
-    except (ValueError, binascii.Error):
+        if place and bucket < BUCKETS and escaped(id_of(after)).encode() == after:
+            return bucket, after
+    except UnicodeError:
         pass
-    raise Invalid("cursor: not one of this listing's", field="cursor", found=cursor[:40])
+    raise foreign(cursor)

@@ -56,6 +56,10 @@ REFUSALS: Final = 12
 AVOIDED: Final = 32
 """How many commits that come alone go to the function after one met another writer to its state."""
 
+LANES: Final = 2
+"""How many calls of a kind may be under way when none of them takes long, so that the process makes
+one while the server is at the other. A state has always the same lane: two calls seldom meet in a row."""
+
 LOCK: Final = "SELECT pg_advisory_xact_lock(7233459186350421)"
 """Two that make a function of the same name at the same time would collide."""
 
@@ -95,10 +99,10 @@ class Fast:
         self._pools = Pools(url, settings)
         self._place = url.render_as_string(hide_password=True)
         self._timeout: float = settings["timeout"]
-        self._width = max(1, settings["pool_size"] // 2)
+        self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
         self._may_create = settings["create"] == "missing"
         self._kinds: dict[str, Kind] = {}
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Lane]] = (
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, int], Lane]] = (
             WeakKeyDictionary()
         )
         self._calls = self._commits = self._handed_back = self._reads = self._retried = 0
@@ -184,7 +188,8 @@ class Fast:
             return [None] * len(commits)
         loop = asyncio.get_running_loop()
         lanes = self._lanes.setdefault(loop, {})
-        lane = lanes.get(kind)
+        at = (kind, hash(commits[0].key) % LANES)
+        lane = lanes.get(at)
         if lane is None:
 
             async def send(some: Sequence[Commit], now: float) -> Answers:
@@ -199,7 +204,7 @@ class Fast:
                 async with asyncio.timeout_at(until):  # for all its calls, and what was before
                     return await self._send(known, some, now)
 
-            lane = lanes[kind] = Lane(send, self._width, self._timeout)
+            lane = lanes[at] = Lane(send, self._width, self._timeout)
         try:
             return list(await lane.commit(commits, now))
         except HoldfastError:  # some of which are TimeoutErrors

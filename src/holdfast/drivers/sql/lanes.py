@@ -1,8 +1,9 @@
 """Commits of several callers made into one call.
 
 While a call is under way, what comes in waits, and leaves together in the next: one call at a time
-makes larger calls, which cost less for each commit, and callers of one process do not wait for each
-other's row locks. A call that takes long, say because another process holds a row, is overtaken.
+in each lane makes larger calls, which cost less for each commit, and callers of one process do not
+wait for each other's row locks. A call that takes long, say because another process holds a row, is
+overtaken.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ SETTINGS: Final = Settings(
         "pool_size": (
             count,
             10,
-            "Most connections of one process to the database, for each event loop.",
+            "Most connections of one process to the database, for each event loop; on PostgreSQL no fewer than two.",
         ),
         "timeout": (
             duration,

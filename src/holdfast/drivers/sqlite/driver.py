@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import os
 import sqlite3
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote
 
 from holdfast.changes import Commit, Key, Want, deadline
+from holdfast.cursors import Listing, foreign
 from holdfast.driver import Cells, Driver, Feature, Layout, Outcome, Page
 from holdfast.drivers.sqlite.erasing import erase_state
 from holdfast.drivers.sqlite.errors import ERRORS, translated
@@ -21,7 +19,7 @@ from holdfast.drivers.sqlite.files import File
 from holdfast.drivers.sqlite.fold import Transaction
 from holdfast.drivers.sqlite.names import FieldNames
 from holdfast.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
-from holdfast.errors import ConfigError, Invalid, ReadOnly
+from holdfast.errors import ConfigError, ReadOnly
 from holdfast.settings import Settings, choice, count
 
 SETTINGS = Settings(
@@ -231,18 +229,20 @@ class SqliteDriver(Driver):
         limit: int,
         now: float,
     ) -> Page:
-        what = zlib.crc32(repr((tenant, kind, subject)).encode("utf-8", "surrogatepass"))
-        after: str | int | None = None if cursor is None else _after(cursor, what)
+        listing = Listing(tenant, kind, subject)
         if subject is None:
             where, order = "tenant = ? AND kind = ?", "key"
             values: tuple[Any, ...] = (tenant, kind)
         else:
             where, order = "tenant = ? AND kind = ? AND subject = ?", "id"
             values = (tenant, kind, subject)
-            after = None if after is None else int(after)
-        if after is not None:
+        if cursor is not None:
             where += f" AND {order} > ?"
-            values += (after,)
+            try:
+                after = listing.place(cursor).decode()
+                values += (after if subject is None else int(after),)
+            except ValueError as error:
+                raise foreign(cursor) from error
         statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
         rows = self._file.reader()
         try:
@@ -258,7 +258,8 @@ class SqliteDriver(Driver):
         )
         if len(found) < limit:
             return Page(keys)
-        return Page(keys, _cursor(found[-1][0] if subject is None else str(found[-1][1]), what))
+        last = found[-1][0] if subject is None else str(found[-1][1])
+        return Page(keys, listing.cursor(last.encode()))
 
     async def close(self) -> None:
         self._file.close()
@@ -276,19 +277,6 @@ def _differs(until: float | None, old: float | None, ttl: float | None) -> bool:
     if until is None or old is None:
         return until is not old
     return abs(until - old) > (1.0 if ttl is None else min(1.0, ttl / 1000))
-
-
-def _cursor(after: str, what: int) -> str:
-    return f"{what:08x}{base64.urlsafe_b64encode(after.encode()).decode()}"
-
-
-def _after(cursor: str, what: int) -> str:
-    try:
-        if int(cursor[:8], 16) == what:
-            return base64.b64decode(cursor[8:], b"-_", validate=True).decode()
-    except (ValueError, binascii.Error):
-        pass
-    raise Invalid("cursor: not one of this listing's", field="cursor", found=cursor[:40])
 
 
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqliteDriver:

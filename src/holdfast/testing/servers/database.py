@@ -64,6 +64,7 @@ class DatabaseServer(Server):
         """Use `start`."""
         super().__init__(runs, port=port, folder=folder)
         self._databases = 0
+        self._kept: list[str] = []
 
     @classmethod
     def start(
@@ -116,7 +117,13 @@ class DatabaseServer(Server):
         self._databases += 1
         name = f"test_{os.getpid()}_{self._databases}"
         self._create(name)
+        self._kept.append(name)
         return self.url_of(name)
+
+    def drop_databases(self) -> None:
+        """Drop all that `new_database` has made, whoever is connected to them."""
+        while self._kept:
+            self._drop(self._kept.pop())
 
     def sql(self, statements: str, url: str | None = None, *, timeout: float = 30.0) -> list[Row]:
         """The rows of some statements, over a connection of their own, which commits.
@@ -153,6 +160,9 @@ class DatabaseServer(Server):
         cls, path: str, folder: Path, settings: Mapping[str, str | int], user: str | None
     ) -> Runs:
         """It as a program of this machine, with its data in `folder`."""
+
+    def _drop(self, name: str) -> None:
+        self.sql(f"DROP DATABASE IF EXISTS {name}")
 
     @abstractmethod
     def _create(self, name: str) -> None:

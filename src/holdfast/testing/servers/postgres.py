@@ -76,6 +76,9 @@ class PostgresServer(DatabaseServer):
         strategy = " STRATEGY wal_log" if self.version >= 150000 else ""
         self.sql(f"CREATE DATABASE {name} TEMPLATE template0{strategy}")
 
+    def _drop(self, name: str) -> None:
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
     @functools.cached_property
     def version(self) -> int:
         """As PostgreSQL counts: 150013 is 15.13."""
