@@ -43,6 +43,7 @@ class RedisCluster(RedisGroup):
         node_timeout_ms: int = 1500,
         appendonly: bool = False,
         password: str | None = None,
+        tls: bool = False,
         config: Mapping[str, Setting] | None = None,
     ) -> Self:
         """Nodes that know each other, serve all slots and replicate.
@@ -51,6 +52,7 @@ class RedisCluster(RedisGroup):
             node_timeout_ms: How long a node may be silent before the others take it for down.
             appendonly: As of `RedisServer.start`.
             password: Of all nodes.
+            tls: TLS only, between the nodes too, all with the certificate in `certificate`.
             config: Further lines of redis.conf.
 
         Raises:
@@ -67,10 +69,16 @@ class RedisCluster(RedisGroup):
                     "cluster-port": buses[-1],
                     "cluster-node-timeout": node_timeout_ms,
                     "cluster-replica-validity-factor": 0,  # a late replica is better than none
+                    **({"tls-cluster": "yes"} if tls else {}),
                     **QUICK,
                     **(config or {}),
                 }
-                server = RedisServer.start(appendonly=appendonly, password=password, config=lines)
+                server = RedisServer.start(
+                    appendonly=appendonly,
+                    password=password,
+                    tls=(servers[0].certificate or False) if servers else tls,
+                    config=lines,
+                )
                 servers.append(stack.enter_context(server))
             for number, (server, share) in enumerate(zip(servers, SHARES, strict=False), 1):
                 server.cli("CLUSTER", "SET-CONFIG-EPOCH", number)
@@ -90,8 +98,8 @@ class RedisCluster(RedisGroup):
 
     @property
     def url(self) -> str:
-        """`redis+cluster://host:port,host:port,…`, all six of them."""
-        return f"redis+cluster://{self._address(self.servers)}"
+        """`redis+cluster://host:port,host:port,…`, all six of them; `rediss+` with TLS."""
+        return self._address("cluster", self.servers)
 
     def masters(self) -> list[RedisServer]:
         """The servers that have slots of their own, of those that answer."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import quote
 
+from holdfast.testing.servers.certificates import Certificate
 from holdfast.testing.servers.redis import RedisServer, Setting
 from holdfast.testing.servers.server import Opened
 
@@ -22,6 +23,11 @@ class RedisGroup(Opened):
 
     servers: list[RedisServer]
     password: str | None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What its servers show, and what is to be trusted; None: they do not speak TLS."""
+        return self.servers[0].certificate
 
     @abstractmethod
     def masters(self) -> list[RedisServer]:
@@ -41,9 +47,10 @@ class RedisGroup(Opened):
         for server in self.servers:
             server.close()
 
-    def _address(self, servers: list[RedisServer]) -> str:
+    def _address(self, kind: str, servers: list[RedisServer]) -> str:
+        scheme = f"redis+{kind}" if self.certificate is None else f"rediss+{kind}"
         login = "" if self.password is None else f":{quote(self.password, safe='')}@"
-        return login + ",".join(f"{server.host}:{server.port}" for server in servers)
+        return f"{scheme}://{login}" + ",".join(f"{each.host}:{each.port}" for each in servers)
 
 
 def is_replicating(server: RedisServer) -> bool:

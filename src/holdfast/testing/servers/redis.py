@@ -58,7 +58,7 @@ class RedisServer(Server):
         maxmemory_policy: str = "noeviction",
         password: str | None = None,
         users: Mapping[str, str] | None = None,
-        tls: bool | Literal["both sides"] = False,
+        tls: bool | Literal["both sides"] | Certificate = False,
         config: Mapping[str, Setting] | None = None,
         disk_bytes: int | None = None,
         port: int | None = None,
@@ -72,8 +72,8 @@ class RedisServer(Server):
             maxmemory_policy: What happens when that is reached.
             password: Of the default user; None: none is asked for.
             users: Further users, name to ACL rules: `{"ml": "on >secret ~* +@read"}`.
-            tls: True: TLS only, with the certificate in `certificate`. "both sides": and clients
-                have to show one that it signed, such as itself.
+            tls: True: TLS only, with the certificate in `certificate`, or the one that is given.
+                "both sides": and clients have to show one that it signed, such as itself.
             config: Further lines of redis.conf; several values make several lines.
             disk_bytes: The size of its disk, for `full_disk`; None: it is the machine's. Needs root.
             port: At 127.0.0.1; None: a free one.
@@ -85,7 +85,9 @@ class RedisServer(Server):
         find(cls.program, cls.source)
         with new_folder(cls.source.name, disk_bytes=disk_bytes) as folder:
             port = free_port() if port is None else port
-            certificate = Certificate.make(folder) if tls else None
+            certificate = tls if isinstance(tls, Certificate) else None
+            if tls and certificate is None:
+                certificate = Certificate.make(folder)
             lines: dict[str, Setting] = {
                 "save": '""',
                 "appendonly": "yes" if appendonly else "no",
@@ -99,14 +101,8 @@ class RedisServer(Server):
                 lines["requirepass"] = quoted(password)
                 lines["masterauth"] = quoted(password)
             if certificate is not None:
-                lines |= {
-                    "port": 0,
-                    "tls-port": port,
-                    "tls-cert-file": quoted(str(certificate.path)),
-                    "tls-key-file": quoted(str(certificate.key)),
-                    "tls-ca-cert-file": quoted(str(certificate.path)),
-                    "tls-auth-clients": "yes" if tls == "both sides" else "no",
-                }
+                lines |= secured(port, certificate)
+                lines["tls-auth-clients"] = "yes" if tls == "both sides" else "no"
             lines["user"] = [f"{name} {rules}" for name, rules in (users or {}).items()]
             lines |= config or {}
             return cls.launch(folder, port, lines, password=password, certificate=certificate)
@@ -214,6 +210,19 @@ class ValkeyServer(RedisServer):
     program = "valkey-server"
     source = Source("valkey", ("valkey-server",), "valkey/valkey:8")
     scheme = "valkey"
+
+
+def secured(port: int, certificate: Certificate) -> dict[str, Setting]:
+    """The lines for TLS only, also between servers of a group."""
+    return {
+        "port": 0,
+        "tls-port": port,
+        "tls-cert-file": quoted(str(certificate.path)),
+        "tls-key-file": quoted(str(certificate.key)),
+        "tls-ca-cert-file": quoted(str(certificate.path)),
+        "tls-auth-clients": "no",
+        "tls-replication": "yes",
+    }
 
 
 def write_config(path: Path, lines: Mapping[str, Setting]) -> None:

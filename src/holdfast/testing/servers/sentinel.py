@@ -10,7 +10,7 @@ from typing import Self
 
 from holdfast.testing.servers.group import QUICK, RedisGroup, is_replicating
 from holdfast.testing.servers.processes import wait_for
-from holdfast.testing.servers.redis import RedisServer, Setting, quoted
+from holdfast.testing.servers.redis import RedisServer, Setting, quoted, secured
 from holdfast.testing.servers.resp import ErrorReply
 from holdfast.testing.servers.server import HOST, free_port, new_folder
 
@@ -49,6 +49,7 @@ class RedisSentinel(RedisGroup):
         failover_timeout_ms: int = 3000,
         appendonly: bool = False,
         password: str | None = None,
+        tls: bool = False,
         config: Mapping[str, Setting] | None = None,
     ) -> Self:
         """Servers that replicate, and sentinels that know them and each other.
@@ -59,6 +60,7 @@ class RedisSentinel(RedisGroup):
             failover_timeout_ms: How long one attempt at a failover may take.
             appendonly: As of `RedisServer.start`.
             password: Of the servers; the sentinels ask for none.
+            tls: TLS only, of the sentinels too, all with the certificate in `certificate`.
             config: Further lines of the servers' redis.conf.
 
         Raises:
@@ -72,6 +74,7 @@ class RedisSentinel(RedisGroup):
                 server = RedisServer.start(
                     appendonly=appendonly,
                     password=password,
+                    tls=(servers[0].certificate or False) if servers else tls,
                     config={**QUICK, **follows, **(config or {})},
                 )
                 servers.append(stack.enter_context(server))
@@ -95,8 +98,13 @@ class RedisSentinel(RedisGroup):
                         ),
                     ]
                 }
+                certificate = servers[0].certificate
+                if certificate is not None:
+                    lines |= secured(port, certificate)
                 with new_folder("sentinel") as folder:
-                    sentinel = RedisServer.launch(folder, port, lines, arguments=("--sentinel",))
+                    sentinel = RedisServer.launch(
+                        folder, port, lines, arguments=("--sentinel",), certificate=certificate
+                    )
                 sentinels.append(stack.enter_context(sentinel))
             group = cls(servers, sentinels, name=name, password=password)
             wait_for(group._is_ready, "the sentinels to agree")
@@ -106,7 +114,7 @@ class RedisSentinel(RedisGroup):
     @property
     def url(self) -> str:
         """`redis+sentinel://host:port,host:port,host:port/name`, the ports being the sentinels'."""
-        return f"redis+sentinel://{self._address(self.sentinels)}/{self.name}"
+        return f"{self._address('sentinel', self.sentinels)}/{self.name}"
 
     def master(self) -> RedisServer:
         """The server that the sentinels take for the master, whether or not it is up.
