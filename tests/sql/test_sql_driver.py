@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import sqlite3
 import threading
+from collections import Counter
 from urllib.parse import urlsplit
 
 import pytest
@@ -430,7 +431,9 @@ def test_conflicts_through_grouped_commits(url):
             )
 
     outcomes, cells = asyncio.run(run())
-    assert [type(outcome) for outcome in outcomes] == [Written] * 21 + [Conflicted]
+    kinds = [type(outcome) for outcome in outcomes]
+    assert kinds[:20] == [Written] * 20
+    assert Counter(kinds[20:]) == {Written: 1, Conflicted: 1}
     assert [one.fields["sum"]["k"] for one in cells] == [20, 100]
 
 
