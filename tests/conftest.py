@@ -54,19 +54,19 @@ _databases: list[DatabaseServer] = []
 
 @pytest.fixture(scope="session")
 def holdfast_postgres(holdfast_postgres: DatabaseServer) -> DatabaseServer:
-    """The kit's, whose databases end with the module that made them."""
+    """The kit's, whose databases end with the test that made them."""
     _databases.append(holdfast_postgres)
     return holdfast_postgres
 
 
 @pytest.fixture(scope="session")
 def holdfast_mariadb(holdfast_mariadb: DatabaseServer) -> DatabaseServer:
-    """The kit's, whose databases end with the module that made them."""
+    """The kit's, whose databases end with the test that made them."""
     _databases.append(holdfast_mariadb)
     return holdfast_mariadb
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def dropped_databases() -> Iterator[None]:
     """Hundreds of databases are gigabytes, which take a slow disk minutes to delete in the end."""
     yield
