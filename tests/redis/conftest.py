@@ -39,7 +39,7 @@ def redis_place(redis):
     with Proxy(redis.port) as proxy:
         url = proxy.through(redis.url)
         yield Place(
-            open=lambda: open_driver(url, timeout=0.5),
+            open=lambda: open_driver(url, timeout=2.0),  # what an outage costs a case, twice or so
             recipe="holdfast.places:open_driver",
             arguments=(url,),
             own_clock=0.05,
