@@ -141,6 +141,23 @@ def test_several_make_the_file_at_once(tmp_path):
             assert read(drivers[0]).fields == {"n": {"": 8}}
 
 
+def test_somebody_else_is_making_the_file(tmp_path):
+    """SQLite refuses to change how a file is written while another writes: at once, without waiting."""
+    path = tmp_path / "state.db"
+    with opened(path) as driver:
+        write(driver, Add("n", "", 1))
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with contextlib.closing(other), opened(path) as driver:
+        assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+        write(driver, Add("n", "", 1))
+        done.join()
+        assert read(driver).fields == {"n": {"": 2}}
+        assert path.read_bytes()[18:20] == b"\2\2"  # a log
+
+
 # ------------------------------------------------------------------------------------- migration
 
 

@@ -437,6 +437,22 @@ def test_conflicts_through_grouped_commits(url):
     assert [one.fields["sum"]["k"] for one in cells] == [20, 100]
 
 
+def test_somebody_else_is_making_the_file(tmp_path):
+    """SQLite refuses to change how a file is written while another writes: at once, without waiting."""
+    url, path = f"sqlite+sql:///{tmp_path}/s.db", tmp_path / "s.db"
+    play(url, lambda driver: driver.commit([commit()], NOW))
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    with contextlib.closing(other):
+        assert other.execute("PRAGMA journal_mode = DELETE").fetchone() == ("delete",)
+        other.execute("BEGIN IMMEDIATE")
+        done = threading.Timer(0.2, other.execute, ["COMMIT"])
+        done.start()
+        outcome = play(url, lambda driver: driver.commit([commit()], NOW))[0]
+        done.join()
+        assert outcome.revision.number == 2
+        assert path.read_bytes()[18:20] == b"\2\2"  # a log
+
+
 def test_the_file_is_a_plain_sqlite_database(tmp_path):
     """SQLite's own tools read it."""
     play(

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import random
+import sqlite3
 import ssl
+import time
 import uuid
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -174,13 +177,33 @@ class Engines:
         connection.isolation_level = None  # sqlite3 would begin transactions as it sees fit
         try:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead(connection, cursor)
             cursor.execute("PRAGMA synchronous = NORMAL")
             cursor.execute("PRAGMA secure_delete = ON")
             cursor.close()
         except BaseException:
             connection.close()  # SQLAlchemy would not wait for its thread
             raise
+
+    def _write_ahead(self, connection: Any, cursor: Any) -> None:
+        """Have the file written by way of a log, which it keeps to from then on.
+
+        Of several who are the first at a file SQLite refuses some at once, and lets others wait for
+        each other. So nobody waits for long; whoever is refused lets go, and tries again.
+        """
+        until = time.monotonic() + self.timeout * 0.9
+        cursor.execute("PRAGMA busy_timeout = 20")
+        while True:
+            try:
+                cursor.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > until:
+                    raise
+                connection.run_async(_pause)
+            else:
+                break
+        cursor.execute(f"PRAGMA busy_timeout = {_milliseconds(self.timeout)}")
 
     def _set_up_mysql(self, connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -210,6 +233,10 @@ def _quickly_closed() -> type:
         await asyncpg.Connection.close(self, timeout=min(timeout or CLOSING, CLOSING))
 
     return type("Connection", (asyncpg.Connection,), {"close": close, "__slots__": ()})
+
+
+async def _pause(_connection: object) -> None:
+    await asyncio.sleep(random.random() * 0.02)  # noqa: S311  jitter
 
 
 def _begin(connection: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from weakref import WeakSet
 
@@ -165,7 +167,7 @@ class File:
         conn = self._connect(uri)
         try:
             schema.prepare(conn, self.path)
-            conn.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead(conn)
             conn.execute(f"PRAGMA synchronous = {self._synchronous}")
             conn.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             conn.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * schema.PAGE_SIZE_BYTES}")
@@ -175,6 +177,26 @@ class File:
             conn.close()
             raise
         return conn
+
+    def _write_ahead(self, conn: sqlite3.Connection) -> None:
+        """Have the file written by way of a log, which it keeps to from then on.
+
+        Of several who are the first at a file SQLite refuses some at once, and lets others wait for
+        each other. So nobody waits for long; whoever is refused lets go, and tries again.
+        """
+        until = time.monotonic() + self._busy_timeout_s
+        conn.execute("PRAGMA busy_timeout = 20")
+        while True:
+            try:
+                conn.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > until:
+                    raise
+                time.sleep(random.random() * 0.02)  # noqa: S311  jitter
+            else:
+                break
+        conn.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
 
     def _readable(self, uri: str, refused: sqlite3.OperationalError) -> sqlite3.Connection:
         """A connection that can only read, where nothing can be written.
