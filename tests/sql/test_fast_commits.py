@@ -22,6 +22,7 @@ from holdfast.changes import (
     Want,
 )
 from holdfast.driver import Conflicted, FencedOff, Layout, Refused, Written
+from holdfast.drivers.sql.fast import LANES
 from holdfast.errors import Invalid
 from holdfast.testing import Proxy
 from holdfast.testing.model import Model
@@ -169,6 +170,23 @@ def test_many_commits_are_one_round_trip(holdfast_postgres):
                 "sum": {"k": sum(range(n, 70, 7))},
             }
         fast.close()
+
+
+def test_callers_who_coincide_share_transactions(fast):
+    """In each lane the first caller's commit leaves alone, and those of the others together."""
+    fast.send(fast.commit())
+    before = fast.counted("transactions_total")
+
+    async def at_once():
+        commits = [fast.commit(Add("sum", "k", 1), id=f"s{n}") for n in range(64)]
+        return await asyncio.gather(
+            *(fast.driver.commit([commit], time.time()) for commit in commits)
+        )
+
+    outcomes = fast.run(at_once())
+    assert all(isinstance(outcome[0], Written) for outcome in outcomes)
+    assert fast.counted("transactions_total") - before <= 2 * LANES
+    assert fast.counted("fast_handed_back_total") == 0
 
 
 def test_columns_of_every_kind(fast):
