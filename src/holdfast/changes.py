@@ -444,3 +444,13 @@ def deadline(created: float, now: float, ttl: float | None, max_age: float | Non
     if max_age is None:
         return None if ttl is None else now + ttl
     return created + max_age if ttl is None else min(now + ttl, created + max_age)
+
+
+def moves(until: float | None, old: float | None, ttl: float | None) -> bool:
+    """Whether a read that renews is to write the new deadline.
+
+    Not for less than a second or a thousandth of the ttl: a state is not written at each read.
+    """
+    if until is None or old is None:
+        return until is not old
+    return abs(until - old) > (1.0 if ttl is None else min(1.0, ttl / 1000))

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from holdfast.changes import ABSENT, Commit, Key, deadline
+from holdfast.changes import ABSENT, Commit, Key, deadline, moves
 from holdfast.driver import Outcome, Written
 from holdfast.drivers.sql.dialects import Dialect
 from holdfast.drivers.sql.folding import Life, apply, refusal
@@ -213,7 +213,7 @@ def to_renew(
     for one in found:
         cells = one.cells
         until = deadline(cells.created, now + cells.skew, *renew)
-        if _differs(until, cells.deadline, renew[0]):
+        if moves(until, cells.deadline, renew[0]):
             moved.setdefault(until, []).append(one)
     return moved
 
@@ -237,10 +237,3 @@ async def renew_all(
             if result.rowcount == len(some):
                 for one in some:
                     one.cells.deadline = until
-
-
-def _differs(until: float | None, old: float | None, ttl: float | None) -> bool:
-    """By more than a thousandth of the ttl or a second: a state is not written at each read."""
-    if until is None or old is None:
-        return until is not old
-    return abs(until - old) > (1.0 if ttl is None else min(1.0, ttl / 1000))

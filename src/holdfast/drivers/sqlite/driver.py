@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote
 
-from holdfast.changes import Commit, Key, Want, deadline
+from holdfast.changes import Commit, Key, Want, deadline, moves
 from holdfast.cursors import Listing, foreign
 from holdfast.driver import Cells, Driver, Feature, Layout, Outcome, Page
 from holdfast.drivers.sqlite.erasing import erase_state
@@ -132,7 +132,7 @@ class SqliteDriver(Driver):
         moved: list[tuple[Cells, tuple[float | None, int, int, int]]] = []
         for row, cells in read:
             until = deadline(cells.created, now, *renew)
-            if _differs(until, cells.deadline, renew[0]):
+            if moves(until, cells.deadline, renew[0]):
                 moved.append((cells, (until, row[0], row[1], row[2])))
         if not moved:
             return
@@ -271,12 +271,6 @@ class SqliteDriver(Driver):
             "expired_total": self._expired,
             "renewals_skipped_total": self._renewals_skipped,
         }
-
-
-def _differs(until: float | None, old: float | None, ttl: float | None) -> bool:
-    if until is None or old is None:
-        return until is not old
-    return abs(until - old) > (1.0 if ttl is None else min(1.0, ttl / 1000))
 
 
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqliteDriver:
