@@ -45,7 +45,7 @@ def test_a_server_that_is_not_there_is_unavailable_within_the_bound():
                 found = await settled([servers.call(*once("a"), repeatable=True)] * 1)
                 assert type(found[0]) is Unavailable
                 assert str(server.port) in str(found[0])
-                assert 0.25 < time.monotonic() - start < 1.0
+                assert 0.25 < time.monotonic() - start < 5.0
             with pytest.raises(Unavailable):
                 await servers.ask_all(("PING",))
 
@@ -58,7 +58,7 @@ def test_a_server_that_stalls_costs_no_more_than_the_timeout():
     """What was sent before is executed when it goes on, and counted once; later calls succeed."""
 
     async def main():
-        async with opened(server.url, timeout=0.3, connect_timeout=0.2) as servers:
+        async with opened(server.url, timeout=1.0, connect_timeout=0.5) as servers:
             assert await servers.call(*once("a"), repeatable=True) == 1
             server.pause()
             start = time.monotonic()
@@ -66,10 +66,10 @@ def test_a_server_that_stalls_costs_no_more_than_the_timeout():
                 [servers.call(*once(f"stalled {at}"), repeatable=True) for at in range(20)]
             )
             assert {type(one) for one in found} == {Timeout}
-            assert time.monotonic() - start < 1.0
+            assert time.monotonic() - start < 5.0  # twenty of them
             found = await settled([servers.call(*once("later"), repeatable=True)])
             assert isinstance(found[0], Unavailable)
-            assert time.monotonic() - start < 2.0
+            assert time.monotonic() - start < 10.0
             server.resume()
             found = [
                 await servers.call(*once(f"stalled {at}"), repeatable=True) for at in range(20)
@@ -170,7 +170,7 @@ def test_a_connection_gone_without_a_word_is_given_up(redis):
 
     async def main():
         with Proxy(redis.port) as proxy:
-            async with opened(proxy.through(redis.url), timeout=0.3) as servers:
+            async with opened(proxy.through(redis.url), timeout=1.0) as servers:
                 await servers.call(*once("a"), repeatable=True)
                 proxy.stall()
                 start = time.monotonic()
@@ -178,7 +178,7 @@ def test_a_connection_gone_without_a_word_is_given_up(redis):
                     [servers.call(*once(str(at)), repeatable=True) for at in range(5)]
                 )
                 assert {type(one) for one in found} == {Timeout}
-                assert time.monotonic() - start < 1.0
+                assert time.monotonic() - start < 4.0
                 proxy.resume()
                 assert await servers.call(*once("b"), repeatable=True) == 1
 
@@ -254,7 +254,7 @@ def test_a_replica_is_read_only():
     """A master that becomes a replica is waited for, in case it comes back."""
 
     async def main():
-        async with opened(replica.url, timeout=0.4) as servers:
+        async with opened(replica.url, timeout=1.5) as servers:
             assert await servers.call(*once("a"), repeatable=True) == 1
             replica.cli("REPLICAOF", "127.0.0.1", master.port)
             await until(lambda: replica.info("replication")["master_link_status"] == "up")
@@ -318,8 +318,8 @@ def test_a_script_of_somebody_else_that_blocks_the_server():
 def test_a_server_that_takes_no_more_clients_is_unavailable_until_it_does():
     async def main():
         async with (
-            opened(server.url, timeout=0.3) as first,
-            opened(server.url, timeout=0.3) as more,
+            opened(server.url, timeout=1.0) as first,
+            opened(server.url, timeout=1.0) as more,
         ):
             await first.call(*once("a"), repeatable=True)
             with pytest.raises(Unavailable, match=str(server.port)):
@@ -354,7 +354,7 @@ def test_confirmation_by_replicas():
     """A write is acknowledged when as many replicas as asked for have it; reads do not wait."""
 
     async def main():
-        async with opened(master.url, wait_replicas=1, wait_timeout=0.2) as servers:
+        async with opened(master.url, wait_replicas=1, wait_timeout=1.0) as servers:
             # A replica that is there may be sent nothing for a second yet.
             while isinstance(
                 (await settled([servers.call(*once("0"), repeatable=True)]))[0], Timeout
@@ -394,7 +394,7 @@ def test_a_server_that_always_hangs_up_is_not_besieged(redis):
 
     async def main():
         with Proxy(redis.port) as proxy:
-            async with opened(proxy.through(redis.url), timeout=0.5) as servers:
+            async with opened(proxy.through(redis.url), timeout=1.5) as servers:
                 with proxy.cut_request(times=None, when=lambda request: b"EVALSHA" in request):
                     [found] = await settled([servers.call(*once("a"), repeatable=True)])
                 assert isinstance(found, Unavailable)
@@ -408,12 +408,12 @@ def test_a_call_that_is_sent_again_keeps_its_deadline():
     """Also behind calls that have more time."""
 
     async def main():
-        async with opened(server.url, timeout=0.5) as servers:
+        async with opened(server.url, timeout=3.0) as servers:
             await servers.call(*once("a"), repeatable=True)
             server.cli("SCRIPT", "FLUSH")
             server.pause()
             first = asyncio.create_task(servers.call(*once("b"), repeatable=True))
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(2.0)
             more = asyncio.create_task(servers.call(0, ("BLPOP", "none", 5), repeatable=True))
             await asyncio.sleep(0.02)
             server.resume()  # NOSCRIPT, and the repeated call is behind the one that blocks
@@ -435,7 +435,7 @@ def test_what_waits_for_a_server_is_bounded_too():
             )
             assert sum(type(one) is Busy for one in found) == 1000
             assert sum(type(one) is Unavailable for one in found) == 5000
-            assert time.monotonic() - start < 5.0
+            assert time.monotonic() - start < 10.0
 
     with RedisServer.start() as server:
         server.kill()

@@ -104,7 +104,7 @@ def test_a_password_file_is_read_for_each_connection(tmp_path):
             await asyncio.sleep(0.1)
             file.write_text("new\n")
             assert await waiting == 1
-        async with opened(url, password_file=str(file), timeout=0.2) as servers:
+        async with opened(url, password_file=str(file), timeout=1.0) as servers:
             file.write_text("wrong-pass\n")
             with pytest.raises(ConfigError, match="not accepted"):
                 await servers.call(*once("d"), repeatable=True)
@@ -167,9 +167,9 @@ def test_a_server_that_wants_to_know_who_we_are():
 
 def test_tls_to_a_server_without_and_the_other_way_round(tls, redis):
     with pytest.raises((ConfigError, Unavailable), match=str(redis.port)):
-        call(f"rediss://127.0.0.1:{redis.port}", once("a"), timeout=0.3)
+        call(f"rediss://127.0.0.1:{redis.port}", once("a"), timeout=1.0)
     with pytest.raises(Unavailable, match=str(tls.port)):
-        call(f"redis://127.0.0.1:{tls.port}", once("a"), timeout=0.3)
+        call(f"redis://127.0.0.1:{tls.port}", once("a"), timeout=1.0)
 
 
 def test_files_that_are_no_certificates(tls, tmp_path):

@@ -65,7 +65,7 @@ def test_a_replica_that_a_sentinel_names_is_not_taken_for_the_master(sentinel):
     async def main():
         async with await asyncio.start_server(stale, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            async with opened(f"redis+sentinel://127.0.0.1:{port}/m", timeout=0.5) as servers:
+            async with opened(f"redis+sentinel://127.0.0.1:{port}/m", timeout=1.5) as servers:
                 with pytest.raises(Unavailable, match="it is a replica"):
                     await servers.call(*once("a"), repeatable=True)
             others = sentinel.url.partition("//")[2]
@@ -95,7 +95,7 @@ def test_sentinels_and_servers_with_access_lists(sentinel, tmp_path):
             nodes, _ = next(iter(servers._all.values()))
             await until(lambda: all(ear._wire is not None for ear in nodes._ears))
         password.write_text("wrong")
-        async with opened(sentinel.url, timeout=0.5, **options) as servers:
+        async with opened(sentinel.url, timeout=1.5, **options) as servers:
             with pytest.raises(ConfigError, match="user 'watch'"):
                 await servers.call(*once("b"), repeatable=True)
 

@@ -158,7 +158,7 @@ def test_latency_does_not_limit_what_is_under_way(proxy, client):
     for _ in range(100):
         client.send("PING")
     assert [read(client.replies) for _ in range(100)] == ["PONG"] * 100
-    assert time.perf_counter() - began < 1
+    assert time.perf_counter() - began < 4  # one after the other they would take 5
 
 
 def test_reset_ends_every_connection(proxy, client):

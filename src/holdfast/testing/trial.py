@@ -152,8 +152,14 @@ class Trial:
     async def __aenter__(self) -> Self:
         self.stores = [open_() for open_ in self._opens]
         ledgers = [store.collection(Ledger) for store in self.stores]
-        for each in ledgers:
-            await each.get(self._id(0))  # which makes the store ready for what it is to hold
+        try:
+            for each in ledgers:
+                # Which makes the store ready for what it is to hold.
+                await self._patiently(each, self._id(0))
+        except BaseException:
+            for store in self.stores:
+                await store.close()
+            raise
         self._began = time.monotonic()
         self._tasks = [
             asyncio.create_task(self._work(writer, ledgers[writer % len(ledgers)]))
@@ -277,6 +283,17 @@ class Trial:
     def _id(self, state: int) -> str:
         return f"{self.name}-{state}"
 
+    async def _patiently(self, ledgers: AsyncCollection[Ledger], id: str) -> Ledger:
+        """A ledger, asked for within the patience: how soon is the writers' to find out, in between."""
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return await ledgers.get(id)
+            except DOCUMENTED:
+                if time.monotonic() >= end:
+                    raise
+            await asyncio.sleep(0.05)
+
     # ------------------------------------------------------------------------------- in the end
 
     async def verify(self, *, may_lose: bool = False) -> Report:
@@ -296,7 +313,9 @@ class Trial:
         """
         async with self._opens[0]() as store:
             ledgers = store.collection(Ledger)
-            found = [await ledgers.get(self._id(state)) for state in range(self._states)]
+            found = [
+                await self._patiently(ledgers, self._id(state)) for state in range(self._states)
+            ]
         lost: list[Write] = []
         unknown_written = 0
         for state, ledger in enumerate(found):
