@@ -5,9 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
-from holdfast import AsyncStore, Busy, Corrupted, Unavailable
+from holdfast import AsyncStore, Busy, Closed, Corrupted, Unavailable
 from holdfast.changes import Add, Append, Put, Revision
 from holdfast.drivers.memory import MemoryDriver
+from holdfast.testing.faults import FaultyDriver
 from holdfast.testing.trial import Trial
 from tests.faults.trials import put_through
 
@@ -109,12 +110,12 @@ class Stays(Keeps):
 def report_of(driver, fault=work, **options):
     """What a short trial of this driver finds."""
     trial = Trial(lambda: AsyncStore(driver), **few, **options)
-    return asyncio.run(put_through(trial, fault, within=1.0))
+    return asyncio.run(put_through(trial, fault, within=2.0))
 
 
 @pytest.mark.parametrize("repeats", [True, False])
 def test_a_store_that_keeps_its_word(repeats):
-    report = report_of(Keeps(), repeats=repeats, bound=1.0)
+    report = report_of(Keeps(), repeats=repeats, bound=2.0)
     assert report.acknowledged >= 16 * 6
     assert set(report.errors) == {"Unavailable"}
     assert (report.unknown, report.unknown_written) == (0, 0) or not repeats
@@ -149,8 +150,29 @@ def test_a_call_that_takes_too_long():
 
 
 def test_a_store_that_does_not_come_back():
-    with pytest.raises(AssertionError, match="waited 1 s for every writer"):
+    with pytest.raises(AssertionError, match="waited 2 s for every writer"):
         report_of(Stays(), stay_down)
+
+
+@pytest.mark.parametrize(("times", "begins"), [(3, True), (1_000_000, False)])
+def test_a_store_that_is_down_at_first(times, begins):
+    """It is waited for; and is closed again where it stays down."""
+    driver = FaultyDriver(MemoryDriver())
+    driver.fail(times, on="open")
+
+    async def main():
+        trial = Trial(lambda: AsyncStore(driver), writers=4, patience=0.3)
+        async with trial:
+            await trial.progress(3)
+        return trial
+
+    if begins:
+        assert min(asyncio.run(main()).acknowledged) >= 3
+    else:
+        with pytest.raises(Unavailable):
+            asyncio.run(main())
+    with pytest.raises(Closed):
+        asyncio.run(driver.driver.scan("", "any", subject=None, cursor=None, limit=1, now=0.0))
 
 
 class Replicated(MemoryDriver):
@@ -181,7 +203,7 @@ def test_what_may_be_lost_is_counted():
 
     async def main():
         trial = Trial(lambda: AsyncStore(driver), **few)
-        report = await put_through(trial, fail_over, within=1.0, may_lose=True)
+        report = await put_through(trial, fail_over, within=2.0, may_lose=True)
         with pytest.raises(AssertionError, match="acknowledged writes are lost"):
             await trial.verify()
         return report
