@@ -22,7 +22,7 @@ def replaced(sentinel):
 
 def test_sentinels_replace_a_killed_master():
     """Replication is asynchronous: what the new master had not heard of is gone, and counted."""
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         report = tried(at(sentinel.url), faults=[replaced(sentinel)], within=2.0, may_lose=True)
     assert report.stats["failovers_total"] == 1
     assert report.lost <= report.stats["failover_lost_total"]
@@ -48,7 +48,7 @@ def unheard(sentinel, meanwhile):
 
 def test_what_a_new_master_has_not_heard_of_is_counted():
     """Commit by commit: what is lost is what the metric says."""
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         fault = unheard(sentinel, lambda trial: trial.progress(3))
         report = tried(at(sentinel.url), faults=[fault], within=2.0, may_lose=True)
     assert 64 <= report.lost == report.stats["failover_lost_total"]
@@ -56,7 +56,7 @@ def test_what_a_new_master_has_not_heard_of_is_counted():
 
 def test_what_no_replica_has_heard_of_is_not_acknowledged():
     """With `wait_replicas`, what the new master lacks was a `Timeout`, and is written again."""
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         fault = unheard(sentinel, lambda trial: trial.failing(Timeout))
         report = tried(
             at(sentinel.url, wait_replicas=1, wait_timeout=0.1), faults=[fault], within=2.0
@@ -70,7 +70,7 @@ def test_a_confirmed_write_survives_a_failover():
 
     No guarantee: sentinels may be cut off from that replica, or it may die as well.
     """
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         report = tried(
             at(sentinel.url, wait_replicas=1, wait_timeout=0.3),
             faults=[replaced(sentinel)],
@@ -132,7 +132,7 @@ def test_a_node_of_a_cluster_is_replaced():
             "a replica to be promoted",
         )
 
-    with RedisCluster.start(node_timeout_ms=500) as cluster:
+    with RedisCluster.start(node_timeout_ms=1500) as cluster:
         report = tried(
             at(cluster.url), faults=[replaced_node], within=2.0, may_lose=True, states=200
         )

@@ -39,7 +39,7 @@ def test_sentinels_that_are_gone_or_silent_are_passed_over(sentinel):
     """The one that answers is enough, and is waited for only a moment."""
 
     async def main():
-        async with opened(sentinel.url, timeout=1.0) as servers:
+        async with opened(sentinel.url, timeout=3.0) as servers:
             assert await servers.call(*once("a"), repeatable=True) == 1
 
     first, second, _ = sentinel.sentinels
@@ -147,7 +147,7 @@ async def through_a_failover(sentinel, cause, **options):
 
 def test_a_master_that_is_killed_is_replaced_under_64_writers():
     """What it had acknowledged and not replicated may be gone: that is asynchronous replication."""
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         lost = asyncio.run(through_a_failover(sentinel, lambda old: old.kill()))
         assert len(lost) < 1000
 
@@ -158,6 +158,6 @@ def test_with_confirmation_a_failover_loses_nothing():
     def cause(old):
         sentinel.sentinels[0].cli("SENTINEL", "FAILOVER", sentinel.name)
 
-    with RedisSentinel.start(down_after_ms=500) as sentinel:
+    with RedisSentinel.start(down_after_ms=1500) as sentinel:
         options = {"wait_replicas": 2, "wait_timeout": 0.1}
         assert asyncio.run(through_a_failover(sentinel, cause, **options)) == set()
