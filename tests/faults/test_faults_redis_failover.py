@@ -84,7 +84,7 @@ def test_a_repeated_write_is_confirmed_anew():
     """It stands on the master alone, its answer was a `Timeout`: its repetition is one, too."""
 
     async def main():
-        async with at(sentinel.url, wait_replicas=1, wait_timeout=0.2, timeout=2.0)() as store:
+        async with at(sentinel.url, wait_replicas=1, wait_timeout=1.0, timeout=4.0)() as store:
             ledgers = store.collection(Ledger)
             await ledgers.apply("a", Ledger.count.add(1))
             for replica in replicas:

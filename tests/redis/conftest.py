@@ -42,7 +42,7 @@ def redis_place(redis):
             open=lambda: open_driver(url, timeout=2.0),  # what an outage costs a case, twice or so
             recipe="holdfast.places:open_driver",
             arguments=(url,),
-            own_clock=0.05,
+            own_clock=0.25,
             outage=lambda: stalled(proxy),
             corrupt=lambda key, field: damage(redis, key, field),
         )

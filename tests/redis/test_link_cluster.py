@@ -1,9 +1,13 @@
 """A cluster: every slot found, and found again when it has moved."""
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
+from holdfast.drivers.redis.address import Address, Options, target_of
+from holdfast.drivers.redis.cluster import Clustered
+from holdfast.drivers.redis.nodes import Shared
 from holdfast.drivers.redis.servers import slot_of
 from holdfast.errors import ConfigError, Timeout, Unavailable
 from holdfast.testing.servers import RedisCluster
@@ -191,6 +195,35 @@ async def through_a_failover(cluster, cause):
     assert len(stored) == number
     assert not set(acknowledged[before + 64 :]) - stored
     return set(acknowledged) - stored
+
+
+A, B, C = (Address("127.0.0.1", port) for port in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "failovers"),
+    [
+        ([(0, 16383, A, {B})], [(0, 16383, B, set())], 1),
+        ([(0, 16383, A, set())], [(0, 16383, B, {A})], 1),  # of which nobody had heard yet
+        ([(0, 16383, A, {B})], [(0, 99, B, set()), (100, 16383, A, set())], 1),
+        ([(0, 16383, A, set())], [(0, 99, B, set()), (100, 16383, A, set())], 0),
+        ([(0, 99, A, set()), (100, 16383, B, set())], [(0, 16383, B, set())], 0),
+        ([(0, 16383, A, {B})], [(0, 16383, A, set())], 0),
+    ],
+)
+def test_another_master_is_told_from_slots_that_moved(before, after, failovers):
+    async def main():
+        options = Options()
+        target = target_of(urlsplit("redis+cluster://127.0.0.1:1"), options)
+        shared = Shared(target, options, [])
+        nodes = Clustered(shared, shared.dialer(asyncio.get_running_loop()))
+        await nodes._go_by(before)
+        assert shared.tally.failovers == 0
+        await nodes._go_by(after)
+        await nodes.close()
+        return shared.tally.failovers
+
+    assert asyncio.run(main()) == failovers
 
 
 def test_failovers_under_64_writers():

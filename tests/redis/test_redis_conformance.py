@@ -18,7 +18,7 @@ def place_of(servers):
         open=lambda: open_driver(servers.url),
         recipe="holdfast.places:open_driver",
         arguments=(servers.url,),
-        own_clock=0.05,
+        own_clock=0.25,
     )
 
 

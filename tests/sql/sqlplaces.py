@@ -14,7 +14,7 @@ from holdfast.drivers.sql.tables import Tables
 from holdfast.testing import Place
 from holdfast.testing.rig import layout
 
-TICKS = {"postgresql": 0.3, "mariadb": 0.5}
+TICKS = {"postgresql": 0.4, "mariadb": 0.5}
 """The unit of time, in seconds, where the database's own clock decides. Some cases
 make tables while a state waits for its end, which takes MariaDB a while."""
 

@@ -248,18 +248,19 @@ def test_an_exhausted_pool_is_busy(url):
     async def work(driver):
         async with driver.engine.connect(), driver.engine.connect():
             assert driver.stats()["pool_in_use"] == 2
-            for call in (
+            calls = (
                 driver.commit([commit()], NOW),
                 driver.read([key()], EVERYTHING, NOW),
                 driver.check(NOW),
-            ):
-                with pytest.raises(Busy, match="pool"):
-                    await call
+            )
+            for found in await asyncio.gather(*calls, return_exceptions=True):
+                assert isinstance(found, Busy)
+                assert "pool" in str(found)
         assert driver.stats()["pool_in_use"] == 0
         return await answered(lambda: driver.commit([commit(op="1")], NOW))
 
     # A third of PostgreSQL's is for what the fast path does not do.
-    settings = {"pool_size": 6 if url.startswith("postgresql") else 2, "timeout": 1.5}
+    settings = {"pool_size": 6 if url.startswith("postgresql") else 2, "timeout": 5.0}
     assert isinstance(play(url, work, settings=settings)[0], Written)
 
 

@@ -159,13 +159,22 @@ class Clustered(Nodes):
                 if old is not new and self._nowhere not in (old, new)
             }
             self._shared.generation += bool(moved)
-            self._shared.tally.failovers += sum(
-                new in self._replicas.get(old, ()) for old, new in moved
-            )
+            self._shared.tally.failovers += self._taken_over(moved, set(replicas))
         self._known = True
         self._owners, self._replicas = owners, replicas
         self._rehome()
         await self._forget(set(owners))
+
+    def _taken_over(self, moved: set[tuple[Address, Address]], masters: set[Address]) -> int:
+        """How many masters have another in their place, rather than that slots were moved.
+
+        A map names the replicas that the node which was asked has heard from, in a new cluster or
+        after a pause not all of them: then it is one that was no master, for one that is none now.
+        """
+        return sum(
+            new in self._replicas.get(old, ()) or (new not in self._replicas and old not in masters)
+            for old, new in moved
+        )
 
     def _rehome(self) -> None:
         """What waits for a connection goes to whoever has its slot now."""

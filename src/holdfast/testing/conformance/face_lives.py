@@ -75,7 +75,7 @@ class FaceLives(FaceCases):
         assert not visits.get("a").meta.exists
         visits.apply("a", fields.clicks.add(1))
         for _ in range(3):
-            face.wait(2.5)
+            face.wait(2)
             assert visits.touch("a") is True
         assert visits.get("a").clicks == 1
 
@@ -85,8 +85,8 @@ class FaceLives(FaceCases):
         renewed = face.collection(visit(4 * face.unit, renew_on_read=True))
         for visits in (renewed, face.short):
             visits.apply("a", face.cls.clicks.add(1))
-        for _ in range(2):
-            face.wait(2.5)
+        for _ in range(3):
+            face.wait(2)
             assert renewed.get("a").meta.exists
             face.short.get("a")
         assert not face.short.get("a").meta.exists
