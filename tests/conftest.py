@@ -124,7 +124,7 @@ def leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     started = set(threading.enumerate()) - threads
     for thread in started:
-        thread.join(1)  # one that was told to stop may still be on its way out
+        thread.join(5)  # one that was told to stop may still be on its way out
     left = [
         *itertools.chain(*tasks.values()),
         *(thread for thread in started if thread.is_alive()),

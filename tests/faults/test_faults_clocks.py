@@ -19,7 +19,7 @@ class Seen(State, ttl=timedelta(minutes=30)):
     clicks = Window(timedelta(minutes=10))
 
 
-class Brief(State, ttl=0.5):
+class Brief(State, ttl=1.5):
     count = Counter()
 
 
@@ -74,9 +74,10 @@ def test_an_end_is_an_end_to_both(url, machine):
             async def add(briefs):
                 await briefs.apply("a", Brief.count.add(1))
 
+            await both(count)  # which makes both ready
             await both(add)
             assert await both(count) == [2, 2]
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.6)
             assert await both(count) == [0, 0]
             await both(add)
             assert await both(count) == [2, 2]

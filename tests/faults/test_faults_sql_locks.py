@@ -113,6 +113,6 @@ def test_a_row_locked_for_longer_than_the_timeout(place):
         )
 
     report = tried(
-        opens(foreign.url, timeout=0.7), faults=[hold], within=3.0, repeats=False, bound=1.7
+        opens(foreign.url, timeout=0.7), faults=[hold], within=3.0, repeats=False, bound=2.7
     )
     assert set(report.errors) <= {"Busy", "Timeout"}

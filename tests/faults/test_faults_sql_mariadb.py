@@ -19,7 +19,7 @@ def test_killed_and_started_again(server):
         at(server.new_database(), timeout=2.0),
         faults=[killed(server)],
         within=5.0,
-        bound=3.0,
+        bound=4.0,
     )
 
 
@@ -42,5 +42,5 @@ def test_half_open(server):
             at(proxy.through(server.new_database()), timeout=0.7, connect_timeout=0.5),
             faults=[stalled(proxy, Timeout, Busy, Unavailable)],
             within=4.0,
-            bound=2.0,
+            bound=2.7,
         )

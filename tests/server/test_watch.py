@@ -82,7 +82,7 @@ def test_what_another_process_has_changed_is_seen(serve, tmp_path):
 
 def test_an_expired_state_is_told_and_watching_renews_nothing(serve):
     kinds = (
-        '[kinds.chat]\nttl = "1s"\nrenew_on_read = true\n[kinds.chat.fields]\nturns = "counter"\n'
+        '[kinds.chat]\nttl = "3s"\nrenew_on_read = true\n[kinds.chat.fields]\nturns = "counter"\n'
     )
     server = serve(server=QUICK, kinds=kinds)
     add(server)
