@@ -120,7 +120,8 @@ class Trial:
             states: How many states they write to.
             repeats: Whether a write that failed is sent again with its op id. If not, what became
                 of it stays unknown, and the writer goes on with its next one.
-            patience: Seconds for which a write is sent again, and for which `progress` waits.
+            patience: Seconds for which a write is sent again, for which `progress` waits, and within
+                which the store must answer at the beginning and in the end.
             pause: Seconds between two writes of a writer.
             bound: The longest that a call may take; None: any time.
         """
