@@ -258,8 +258,12 @@ def test_a_replica_is_read_only():
             assert await servers.call(*once("a"), repeatable=True) == 1
             replica.cli("REPLICAOF", "127.0.0.1", master.port)
             await until(lambda: replica.info("replication")["master_link_status"] == "up")
-            with pytest.raises(ReadOnly, match="replica"):
-                await servers.call(*once("b"), repeatable=True)
+            for _ in range(5):
+                [found] = await settled([servers.call(*once("b"), repeatable=True)])
+                if type(found) is not Timeout:  # its time is over while it is asked once more
+                    break
+            assert type(found) is ReadOnly
+            assert "replica" in str(found)
             assert await servers.call(*counted(), repeatable=True) is None  # the master has no data
         async with opened(replica.url, timeout=5.0) as servers:
             calls = [
