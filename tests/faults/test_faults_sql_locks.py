@@ -1,13 +1,13 @@
 """Transactions of others in the way, under 64 writers: deadlocks, and rows that stay locked."""
 
 import asyncio
-import contextlib
 
 import pytest
 
 from holdfast import Busy, Timeout
 from holdfast.drivers.sql import fast
 from holdfast.testing.servers import MariadbServer, PostgresServer, SqlError
+from holdfast.testing.servers.processes import wait_for
 from tests.faults.trials import at, portably, tried
 
 POSTGRES_BEGIN = "BEGIN; SET LOCAL deadlock_timeout = '500ms';"
@@ -88,17 +88,21 @@ def test_deadlocks(place, monkeypatch):
     monkeypatch.setattr(fast, "LANES", 1)  # else the rows may be in two batches
 
     async def deadlock(trial):
-        for _ in range(3):
+        for _ in range(30):
             half_way = foreign.run(foreign.lock(trial, 4), foreign.sleep.format(0.3))
             crossing = foreign.run(
                 foreign.lock(trial, 7), foreign.sleep.format(0.1), foreign.lock(trial, 0)
             )
-            with contextlib.suppress(Deadlock):  # sometimes it is the other one after all
-                await asyncio.gather(crossing, half_way)
+            for error in await asyncio.gather(crossing, half_way, return_exceptions=True):
+                # It is given up itself, half of the time.
+                assert error is None or isinstance(error, Deadlock), error
+            if trial.stores[0].driver.stats()["retried_total"]:
+                return
+            await trial.progress()
 
-    report = tried(opens(foreign.url), faults=[deadlock], within=3.0)
+    report = tried(opens(foreign.url, timeout=10.0), faults=[deadlock], within=3.0)
     assert report.stats["retried_total"] >= 1
-    assert foreign.deadlocks() >= 1
+    wait_for(lambda: foreign.deadlocks() >= 1, "the database to say so")
     assert not report.errors
 
 
