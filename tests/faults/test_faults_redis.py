@@ -33,12 +33,12 @@ def test_killed_while_it_writes_to_disk_every_second():
 @pytest.mark.parametrize("repeats", [True, False])
 def test_standing_still_for_five_seconds(repeats):
     """Every call fails within its bound meanwhile."""
-    seconds = 5.0 if repeats else 0.6
+    seconds = 5.0 if repeats else 1.0
     with RedisServer.start() as server:
         report = tried(
             at(server.url, timeout=0.5, connect_timeout=0.3),
             faults=[paused(server, Timeout, seconds=seconds)],
-            within=1.5,
+            within=2.0,
             repeats=repeats,
             bound=2.5,
         )
@@ -72,7 +72,7 @@ def test_half_open():
         tried(
             at(proxy.through(server.url), timeout=0.5, connect_timeout=0.3),
             faults=[stalled(proxy, Timeout)],
-            within=1.5,
+            within=2.0,
             bound=2.5,
         )
 
