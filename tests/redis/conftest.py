@@ -7,6 +7,7 @@ import pytest
 from holdfast.drivers.redis.names import Names
 from holdfast.places import open_driver
 from holdfast.testing import Place
+from tests.redis.linking import TICK
 
 
 def damage(server, key, field):
@@ -42,7 +43,7 @@ def redis_place(redis):
             open=lambda: open_driver(url, timeout=2.0),  # what an outage costs a case, twice or so
             recipe="holdfast.places:open_driver",
             arguments=(url,),
-            own_clock=0.25,
+            own_clock=TICK,
             outage=lambda: stalled(proxy),
             corrupt=lambda key, field: damage(redis, key, field),
         )

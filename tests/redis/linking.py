@@ -24,6 +24,9 @@ PUSH = Script.of("push", "#!lua\nreturn redis.call('RPUSH', KEYS[1], unpack(ARGV
 LOOK = Script.of("look", "#!lua flags=no-writes\nreturn redis.call('GET', KEYS[1])\n", writes=False)
 SCRIPTS = [ONCE, PUSH, LOOK]
 
+TICK = 0.25
+"""The unit of time, in seconds, of the kit's cases: the server's own clock decides."""
+
 
 @contextlib.asynccontextmanager
 async def opened(url: str, **options: Any) -> AsyncIterator[Servers]:

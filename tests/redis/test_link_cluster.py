@@ -197,7 +197,7 @@ async def through_a_failover(cluster, cause):
     return set(acknowledged) - stored
 
 
-A, B, C = (Address("127.0.0.1", port) for port in (1, 2, 3))
+A, B = (Address("127.0.0.1", port) for port in (1, 2))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_server_that_is_not_there_is_unavailable_within_the_bound():
                 found = await settled([servers.call(*once("a"), repeatable=True)] * 1)
                 assert type(found[0]) is Unavailable
                 assert str(server.port) in str(found[0])
-                assert 0.25 < time.monotonic() - start < 5.0
+                assert 0.25 < time.monotonic() - start < 2.0
             with pytest.raises(Unavailable):
                 await servers.ask_all(("PING",))
 

@@ -9,6 +9,7 @@ import pytest
 from holdfast.places import open_driver
 from holdfast.testing import DriverConformance, Place, stateful
 from holdfast.testing.conformance import Commits, Lifetimes, Listing, Races
+from tests.redis.linking import TICK
 
 
 def place_of(servers):
@@ -18,7 +19,7 @@ def place_of(servers):
         open=lambda: open_driver(servers.url),
         recipe="holdfast.places:open_driver",
         arguments=(servers.url,),
-        own_clock=0.25,
+        own_clock=TICK,
     )
 
 

@@ -21,13 +21,13 @@ from holdfast.testing.proxy import Proxy
 from holdfast.testing.rig import plain
 from holdfast.testing.servers import RedisSentinel, RedisServer
 from holdfast.testing.servers.processes import wait_for
-from tests.redis.linking import received
+from tests.redis.linking import TICK, received
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
 
 
 def place_on(server, **settings):
-    return Place(open=lambda: open_driver(server.url, **settings), own_clock=0.25)
+    return Place(open=lambda: open_driver(server.url, **settings), own_clock=TICK)
 
 
 @pytest.fixture
@@ -255,7 +255,7 @@ def test_a_user_with_few_rights_is_enough():
     """The commands that the page lists are enough for all that the driver does."""
     with RedisServer.start(users={"shop": f"on >secret {RULES}"}) as server:
         url = server.url.replace("redis://", "redis://shop:secret@")
-        rig = Rig(Place(open=lambda: open_driver(url), own_clock=0.25))
+        rig = Rig(Place(open=lambda: open_driver(url), own_clock=TICK))
         try:
             rig.run(rig.driver.check(0.0))
             for ttl in (100, None, 50):

@@ -24,7 +24,7 @@ All hooks of a `Place`, and when they are needed:
 |---|---|---|
 | `open()` | returns a new, open driver. Called again, it returns one on the same data if the driver is `SHARED` or `DURABLE` | always |
 | `recipe`, `arguments` | `"module:callable"` and its positional arguments, JSON values: the same as `open`, for a process that has nothing but these | `SHARED` or `DURABLE` |
-| `own_clock` | None: the driver believes the `now` that it is given. Seconds (0.05, say): it has a clock of its own, and this is the unit of time in which the kit really waits; a state lives for 2 to 10 units | stores with a clock |
+| `own_clock` | None: the driver believes the `now` that it is given. Seconds (0.25, say): it has a clock of its own, and this is the unit of time in which the kit really waits; a state lives for 2 to 10 units | stores with a clock |
 | `outage()` | a context manager; while it is open the store cannot answer | if it can be arranged |
 | `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back | if the driver itself decodes anything |
 

@@ -285,7 +285,7 @@ class Trial:
         return f"{self.name}-{state}"
 
     async def _patiently(self, ledgers: AsyncCollection[Ledger], id: str) -> Ledger:
-        """A ledger, asked for within the patience: how soon is the writers' to find out, in between."""
+        """A ledger, asked for until there is an answer or the patience ends: time is for the writers."""
         end = time.monotonic() + self._patience
         while True:
             try:

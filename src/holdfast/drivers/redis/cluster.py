@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from holdfast.drivers.redis.address import Address
@@ -159,13 +159,13 @@ class Clustered(Nodes):
                 if old is not new and self._nowhere not in (old, new)
             }
             self._shared.generation += bool(moved)
-            self._shared.tally.failovers += self._taken_over(moved, set(replicas))
+            self._shared.tally.failovers += self._taken_over(moved, replicas)
         self._known = True
         self._owners, self._replicas = owners, replicas
         self._rehome()
         await self._forget(set(owners))
 
-    def _taken_over(self, moved: set[tuple[Address, Address]], masters: set[Address]) -> int:
+    def _taken_over(self, moved: set[tuple[Address, Address]], masters: Container[Address]) -> int:
         """How many masters have another in their place, rather than that slots were moved.
 
         A map names the replicas that the node which was asked has heard from, in a new cluster or
