@@ -55,7 +55,7 @@ clean: ## remove everything that make has made
 # $(call venv,folder)
 define venv
 $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	|| { echo "holdfast needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	|| { echo "statehold needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }; \
 $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	|| { echo "$(PYTHON) has no venv module: install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }; \
 test -x $(1)/bin/python || $(PYTHON) -m venv $(1)

@@ -1,1 +1,1 @@
-"""What holdfast costs, side by side with what people use today: `python -m bench`."""
+"""What statehold costs, side by side with what people use today: `python -m bench`."""

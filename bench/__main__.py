@@ -29,7 +29,7 @@ from bench import (
 )
 from bench.part import Effort, Part
 from bench.report import REACHED, markdown
-from holdfast.testing.servers import Missing
+from statehold.testing.servers import Missing
 
 MEASUREMENTS: dict[str, Callable[[Effort], Awaitable[Part]]] = {
     "memory": operations.memory,

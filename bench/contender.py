@@ -39,7 +39,7 @@ class Contender:
 
     name: ClassVar[str]
     package: ClassVar[str] = ""
-    """The distribution it comes from; empty for the standard library and holdfast itself."""
+    """The distribution it comes from; empty for the standard library and statehold itself."""
     lacks: ClassVar[str] = ""
     """What of the work it cannot do."""
 

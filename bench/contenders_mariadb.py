@@ -1,4 +1,4 @@
-"""The same on MariaDB: holdfast, and a transaction by hand."""
+"""The same on MariaDB: statehold, and a transaction by hand."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.contender import KEEP, Message
-from bench.contenders_postgres import Holdfast, OnPostgres, decode, encode
+from bench.contenders_postgres import OnPostgres, Statehold, decode, encode
 
 SCHEMA = (
     """CREATE TABLE chat(
@@ -23,8 +23,8 @@ SELECT body FROM message JOIN chat ON message.chat = chat.at
 WHERE chat.id = %s AND until > now(6) ORDER BY seq DESC LIMIT %s"""
 
 
-class HoldfastOnMariadb(Holdfast):
-    name = "holdfast, mariadb"
+class StateholdOnMariadb(Statehold):
+    name = "statehold, mariadb"
 
 
 class Transaction(OnPostgres):

@@ -1,11 +1,11 @@
-"""holdfast itself."""
+"""statehold itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from bench.contender import KEEP, TTL, Contender, Message, message
-from holdfast import AsyncStore, Clock, Counter, Log, Register, State, Store
+from statehold import AsyncStore, Clock, Counter, Log, Register, State, Store
 
 
 class Chat(State, ttl=TTL):
@@ -26,7 +26,7 @@ class Long(State, ttl=TTL, limit_bytes="1GiB"):
 
 
 class Own(Contender):
-    """holdfast at any place; `start` opens the store."""
+    """statehold at any place; `start` opens the store."""
 
     cls: Any
     store: AsyncStore
@@ -80,11 +80,11 @@ class _Own(Own):
 
 
 class Memory(_Own):
-    name = "holdfast, memory"
+    name = "statehold, memory"
 
 
 class MemorySync(Contender):
-    name = "holdfast, memory, sync face"
+    name = "statehold, memory, sync face"
 
     async def start(self) -> None:
         self.store = Store.open(_Own.url)
@@ -114,16 +114,16 @@ class _Sqlite(_Own):
     synchronous = ""
 
     def place(self) -> str:
-        return f"sqlite:///{self.folder}/holdfast.db?synchronous={self.synchronous}"
+        return f"sqlite:///{self.folder}/statehold.db?synchronous={self.synchronous}"
 
 
 class SqliteNormal(_Sqlite):
-    name = "holdfast, SQLite NORMAL"
+    name = "statehold, SQLite NORMAL"
     synchronous = "NORMAL"
 
 
 class SqliteFull(_Sqlite):
-    name = "holdfast, SQLite FULL"
+    name = "statehold, SQLite FULL"
     synchronous = "FULL"
 
 

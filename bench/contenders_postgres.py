@@ -1,4 +1,4 @@
-"""Histories on PostgreSQL: holdfast, one statement by hand, an ORM, and other libraries.
+"""Histories on PostgreSQL: statehold, one statement by hand, an ORM, and other libraries.
 
 Everybody keeps the settings of the server: a commit waits for the disk.
 """
@@ -17,7 +17,7 @@ from bench.contender import KEEP, Contender, Message
 from bench.contenders_agents import ADK, AdkMemory, Agents
 from bench.contenders_langgraph import LangGraphAsyncSqlite
 from bench.contenders_own import Own
-from holdfast import AsyncStore, Counter, Log, State
+from statehold import AsyncStore, Counter, Log, State
 
 POOL = 20
 encode = msgspec.json.Encoder().encode
@@ -45,8 +45,8 @@ class OnPostgres(Contender):
         self.url = url
 
 
-class Holdfast(Own, OnPostgres):
-    name = "holdfast, postgresql"
+class Statehold(Own, OnPostgres):
+    name = "statehold, postgresql"
 
     async def start(self) -> None:
         self.store = AsyncStore.open(self.url)

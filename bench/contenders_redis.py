@@ -1,4 +1,4 @@
-"""Histories on Redis: holdfast, what people write by hand with redis-py, and other libraries."""
+"""Histories on Redis: statehold, what people write by hand with redis-py, and other libraries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import msgspec
 from bench.contender import KEEP, Contender, Message, message
 from bench.contenders_agents import Agents
 from bench.contenders_own import Own
-from holdfast import AsyncStore, Counter, Log, Register, State
-from holdfast.testing.servers import RedisServer
+from statehold import AsyncStore, Counter, Log, Register, State
+from statehold.testing.servers import RedisServer
 
 TTL = 3600
 BLOB = "JSON by `json`; grows with what is stored"
@@ -44,8 +44,8 @@ class OnRedis(Contender):
         self.server, self.database = server, database
 
 
-class Holdfast(Own, OnRedis):
-    name = "holdfast, redis"
+class Statehold(Own, OnRedis):
+    name = "statehold, redis"
 
     async def start(self) -> None:
         self.store = AsyncStore.open(f"redis://127.0.0.1:{self.server.port}/{self.database}")
@@ -74,13 +74,13 @@ class Holdfast(Own, OnRedis):
             await self.chats.apply(id, self.cls.history.append(*new))
 
 
-class HoldfastCounting(Holdfast):
-    name = "holdfast, redis, with a count"
+class StateholdCounting(Statehold):
+    name = "statehold, redis, with a count"
     append = Own.append
 
 
-class HoldfastSession(Holdfast):
-    name = "holdfast, redis, `session` block"
+class StateholdSession(Statehold):
+    name = "statehold, redis, `session` block"
 
     async def turn(self, id: str, one: Message, two: Message, name: str) -> list[Message]:
         async with self.chats.session(id) as chat:
@@ -315,7 +315,7 @@ class Starsessions(Blob):
         return last
 
 
-class HoldfastHeld(Holdfast):
+class StateholdHeld(Statehold):
     """A session of a history and two values."""
 
     async def append(self, id: str, message: Message) -> None:

@@ -15,7 +15,7 @@ from bench import contenders_own as own
 from bench.contender import TTL, Contender, message, split
 from bench.measure import maybe, median, number, progress
 from bench.part import Effort, Part, Table, Verdict
-from holdfast import ManualClock
+from statehold import ManualClock
 
 STATES = 100_000
 LIVE = 1_000
@@ -93,7 +93,7 @@ async def _with_clock(
     return worst
 
 
-async def _holdfast(states: int, *, creating: bool) -> Worst:
+async def _statehold(states: int, *, creating: bool) -> Worst:
     clock = ManualClock()
     contender = own.Memory(Path())
     contender.clock = clock
@@ -134,7 +134,7 @@ async def expiry(effort: Effort) -> Part:
     """Worst calls, by processor time, so that other programs on the machine do not count."""
     states = effort.of(STATES, 10_000)
     contests: list[tuple[str, type[Contender], Any]] = [
-        (own.Memory.name, own.Memory, _holdfast),
+        (own.Memory.name, own.Memory, _statehold),
         (caches.Cachetools.name, caches.Cachetools, _cachetools),
         ("cashews, its sweep", caches.Cashews, _cashews),
     ]
@@ -163,7 +163,7 @@ async def expiry(effort: Effort) -> Part:
                     for part in ("call", "garbage", "without")
                 )
             )
-            if run is _holdfast:
+            if run is _statehold:
                 ours[creating] = worst
             traffic = "any" if run is _cashews else "live and new" if creating else "live"
             table.rows.append(

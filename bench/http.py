@@ -37,7 +37,7 @@ def measure(
     rates: dict[str, list[float]] = {route: [] for route in routes}
     costs: dict[str, list[float]] = {route: [] for route in routes}
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="statehold-bench-") as folder:
         server, port = _serve(folder, cores[:1])
         try:
             if len(cores) > 1:

@@ -16,7 +16,7 @@ from datetime import timedelta
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from holdfast import AsyncStore, Log, State
+from statehold import AsyncStore, Log, State
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -170,7 +170,7 @@ async def disk(effort: Effort) -> Part:
     ours = 0.0
     for cls in here:
         progress(cls.name)
-        with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="statehold-bench-") as folder:
             contender = cls(Path(folder))
             contender.keep = LONG_KEEP
             await contender.start()

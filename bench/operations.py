@@ -59,7 +59,7 @@ FEW = 20
 
 
 async def started(stack: AsyncExitStack, cls: type[Contender]) -> Contender:
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="holdfast-bench-"))
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="statehold-bench-"))
     contender = cls(Path(folder))
     await contender.start()
     stack.push_async_callback(contender.close)
@@ -150,7 +150,7 @@ async def memory(effort: Effort) -> Part:
     part = Part(
         "Memory: one client",
         "Over 100 sessions of 20 messages. Messages "
-        "are frozen objects made beforehand. holdfast checks and encodes each message, so that what is "
+        "are frozen objects made beforehand. statehold checks and encodes each message, so that what is "
         "stored is what was typed and cannot be changed from outside; “values encoded” is "
         "cachetools with the same promise.",
         [table],

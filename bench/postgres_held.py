@@ -14,7 +14,7 @@ from bench.postgres_one import SERVER, server
 from bench.redis_held import MESSAGES, worded
 
 CONTENDERS: list[type[Contender]] = [
-    on.Holdfast,
+    on.Statehold,
     on.AsyncpgPool10,
     on.LangGraphPostgres,
     on.AgentsSqlalchemy,

@@ -13,11 +13,11 @@ from bench.crowd import Tally, appending, at_least, exactly_once, filled, lost, 
 from bench.measure import maybe, median, progress, spread
 from bench.part import Effort, Part, Table, Verdict
 from bench.postgres_one import SERVER, opened, server
-from holdfast.testing.servers import PostgresServer
+from statehold.testing.servers import PostgresServer
 
 SESSIONS = 1_000
 CONTEST: list[type[Contender]] = [
-    on.Holdfast,
+    on.Statehold,
     on.AsyncpgPool10,
     on.AsyncpgPool20,
     on.AsyncpgPool64,
@@ -59,7 +59,7 @@ async def load(effort: Effort) -> Part:
             for ids in (everyone, everyone[:1]):
                 tallies, twice = await _races(contenders, ids, effort)
                 part.verdicts.append(_against(tallies, len(ids)))
-                lost_by_us += tallies[on.Holdfast.name].lost
+                lost_by_us += tallies[on.Statehold.name].lost
                 doubled += twice
                 for contender in contenders:
                     tally = tallies[contender.name]
@@ -85,7 +85,7 @@ def _against(tallies: dict[str, Tally], count: int) -> Verdict:
     if not pools:
         return Verdict(target, "the peer is absent", None)
     best = max(pools, key=lambda name: median(rates[name]))
-    return at_least(target, rates, on.Holdfast.name, best, limit)
+    return at_least(target, rates, on.Statehold.name, best, limit)
 
 
 async def _races(
@@ -100,14 +100,14 @@ async def _races(
     doubled = 0
     for contender in contenders:
         more = await verify(contender, tallies[contender.name], before[contender.name])
-        doubled += more if isinstance(contender, on.Holdfast) else 0
+        doubled += more if isinstance(contender, on.Statehold) else 0
     return tallies, doubled
 
 
 async def _exactly_once(running: PostgresServer, effort: Effort) -> tuple[int, int]:
     progress("each message exactly once")
     async with AsyncExitStack() as stack:
-        (contender,) = await opened(stack, running, [on.Holdfast], 200_000)
+        (contender,) = await opened(stack, running, [on.Statehold], 200_000)
         one = await exactly_once(contender, ["session"], effort.of(100, 10))
         many = [f"session-{at}" for at in range(SESSIONS)]
         other = await exactly_once(contender, many, effort.of(100, 10))

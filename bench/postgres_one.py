@@ -16,10 +16,10 @@ from bench.latency import Calls, compared, timed
 from bench.measure import progress
 from bench.operations import against, at_most
 from bench.part import Effort, Part, Table
-from holdfast.testing.servers import MariadbServer, Missing, PostgresServer
+from statehold.testing.servers import MariadbServer, Missing, PostgresServer
 
 CONTENDERS: list[type[Contender]] = [
-    on.Holdfast,
+    on.Statehold,
     on.Asyncpg,
     on.Psycopg,
     on.Core,
@@ -62,10 +62,10 @@ async def postgres(effort: Effort) -> Part:
         [table],
         absent=absent,
     )
-    ours, p50 = on.Holdfast.name, {name: calls.p50 for name, calls in took.items()}
+    ours, p50 = on.Statehold.name, {name: calls.p50 for name, calls in took.items()}
     try:
         with MariadbServer.start() as other:
-            others, without = split([mariadb.HoldfastOnMariadb, mariadb.Transaction])
+            others, without = split([mariadb.StateholdOnMariadb, mariadb.Transaction])
             table, _ = await _case(other, others, effort)
     except Missing as missing:
         part.absent.append(str(missing))

@@ -19,9 +19,9 @@ from bench.latency import timed
 from bench.measure import Samples, interleave, median, number, progress, ratios
 from bench.part import Effort, Part, Table, Verdict
 from bench.servers import placed
-from holdfast.drivers.redis.address import Options
-from holdfast.drivers.redis.servers import Script, open_servers
-from holdfast.testing.servers.redis import RedisServer
+from statehold.drivers.redis.address import Options
+from statehold.drivers.redis.servers import Script, open_servers
+from statehold.testing.servers.redis import RedisServer
 
 TASKS = 64
 TEXT = """#!lua

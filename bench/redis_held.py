@@ -11,11 +11,11 @@ from bench import contenders_redis as on
 from bench.contender import Contender, Message, split
 from bench.measure import maybe, number, progress
 from bench.part import Effort, Part, Table, Verdict
-from holdfast.testing.servers import RedisServer
+from statehold.testing.servers import RedisServer
 
 MESSAGES = 100
 CONTENDERS: list[type[Contender]] = [
-    on.HoldfastHeld,
+    on.StateholdHeld,
     on.ListAndHash,
     on.GetSetex,
     on.AgentsRedis,
@@ -78,6 +78,6 @@ async def held(effort: Effort) -> Part:
     if bare is None:
         part.verdicts.append(Verdict(target, "the peer is absent", None))
     else:
-        share_of = found[on.HoldfastHeld.name][0] / bare[0]
+        share_of = found[on.StateholdHeld.name][0] / bare[0]
         part.verdicts.append(Verdict(target, f"{number(share_of)}×", share_of <= 1.25))
     return part

@@ -15,12 +15,12 @@ from bench.operations import LONG_KEEP
 from bench.part import Effort, Part, Table, Verdict
 from bench.redis_one import SERVER, opened
 from bench.servers import placed
-from holdfast.testing.servers import RedisServer
+from statehold.testing.servers import RedisServer
 
 SESSIONS = 1_000
 SECONDS = 0.4
 CONTEST: list[type[Contender]] = [
-    on.Holdfast,
+    on.Statehold,
     on.Pipeline,
     on.Transaction,
     on.LuaBlob,
@@ -30,8 +30,8 @@ CONTEST: list[type[Contender]] = [
     on.Starsessions,
 ]
 TALKERS: list[type[Contender]] = [
-    on.Holdfast,
-    on.HoldfastSession,
+    on.Statehold,
+    on.StateholdSession,
     on.Pipeline,
     on.GetSetex,
     on.AgentsRedis,
@@ -47,7 +47,7 @@ async def load(effort: Effort) -> Part:
         "Redis: 64 at once",
         f"{SERVER}64 tasks of one event loop call until 0.4 s are over, or 1,000 times each; rounds in turns; "
         "client and server have a core each. Lost updates are what was acknowledged less what is there "
-        "when it is read back: by the revision (holdfast), by the length of the list, which is not "
+        "when it is read back: by the revision (statehold), by the length of the list, which is not "
         "trimmed here, so that it tells (pipeline, MULTI, RedisSession), by the count in the blob.",
     )
     rates: dict[int, dict[str, list[float]]] = {}
@@ -60,7 +60,7 @@ async def load(effort: Effort) -> Part:
             ids = [f"session-{at}" for at in range(effort.of(count, min(count, 30)))]
             tallies, twice = await _races(server, ids, effort, part)
             rates[count] = {name: tally.rates for name, (_, tally) in tallies.items()}
-            lost_by_us += tallies[on.Holdfast.name][1].lost
+            lost_by_us += tallies[on.Statehold.name][1].lost
             doubled += twice
             for name, (lacks, tally) in tallies.items():
                 row = [name, f"{len(ids):,}", spread(tally.rates, 1), f"{tally.refused:,}"]
@@ -68,7 +68,7 @@ async def load(effort: Effort) -> Part:
         turns, rates_of_turns = await _turns(server, effort, part)
         missing, again = await _exactly_once(server, effort)
         part.tables = [table, turns, _limit(server, effort)]
-    ours = on.Holdfast.name
+    ours = on.Statehold.name
     for count in (SESSIONS, 1):
         words = "1,000 sessions" if count > 1 else "one session"
         part.verdicts.append(
@@ -123,7 +123,7 @@ async def _races(
         doubled = 0
         for contender in contenders:
             more = await verify(contender, tallies[contender.name][1])
-            doubled += more if isinstance(contender, on.Holdfast) else 0
+            doubled += more if isinstance(contender, on.Statehold) else 0
     return tallies, doubled
 
 
@@ -166,7 +166,7 @@ async def _turns(
 async def _exactly_once(server: RedisServer, effort: Effort) -> tuple[int, int]:
     progress("each message exactly once")
     async with AsyncExitStack() as stack:
-        (contender,) = await opened(stack, server, [on.Holdfast], LONG_KEEP)
+        (contender,) = await opened(stack, server, [on.Statehold], LONG_KEEP)
         one = await exactly_once(contender, ["session"], effort.of(100, 10))
         many = [f"session-{at}" for at in range(SESSIONS)]
         other = await exactly_once(contender, many, effort.of(100, 10))

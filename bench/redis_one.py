@@ -15,11 +15,11 @@ from bench.measure import median, number, progress
 from bench.operations import STORED, against, at_most
 from bench.part import Effort, Part, Table, Verdict
 from bench.servers import Placement, placed
-from holdfast.testing.servers import RedisServer
+from statehold.testing.servers import RedisServer
 
 CONTENDERS: list[type[on.OnRedis]] = [
-    on.Holdfast,
-    on.HoldfastCounting,
+    on.Statehold,
+    on.StateholdCounting,
     on.Pipeline,
     on.Transaction,
     on.GetSetex,
@@ -29,7 +29,7 @@ CONTENDERS: list[type[on.OnRedis]] = [
     on.Starsessions,
 ]
 CASES: list[tuple[int, Placement]] = [(20, "one core"), (20, "own cores"), (100, "one core")]
-ON_DISK: list[type[on.OnRedis]] = [on.Holdfast, on.Pipeline, on.AgentsRedis]
+ON_DISK: list[type[on.OnRedis]] = [on.Statehold, on.Pipeline, on.AgentsRedis]
 SERVER = (
     "One Redis with persistence off (no snapshots, no append-only file), shared by all, each in a database of "
     "its own; redis-py's asyncio client with hiredis as its parser. "
@@ -101,7 +101,7 @@ async def _case(
 
 
 def _judged(found: dict[tuple[int, Placement], dict[str, Calls]]) -> list[Verdict]:
-    ours, one = on.Holdfast.name, found[20, "one core"]
+    ours, one = on.Statehold.name, found[20, "one core"]
     p50 = {name: calls.p50 for name, calls in one.items()}
     own_cores = {name: calls.p50 for name, calls in found[20, "own cores"].items()}
     apart = against(own_cores, ours, on.Pipeline)
@@ -158,7 +158,7 @@ async def growth(effort: Effort) -> Part:
         cells = [number(median(row[size])) for size in sizes]
         grown = median(row[sizes[-1]]) / median(row[sizes[0]])
         table.rows.append([name, *cells, f"{number(grown)}×"])
-    ours = figures[on.Holdfast.name]
+    ours = figures[on.Statehold.name]
     flat = median([b / a for a, b in zip(ours[sizes[0]], ours[sizes[-1]], strict=True)])
     return Part(
         "Redis: append to long histories",

@@ -13,7 +13,7 @@ from bench.contender import present
 from bench.part import Part, Table
 
 PACKAGES = (
-    "holdfast",
+    "statehold",
     "msgspec",
     "cachetools",
     "theine",

@@ -152,7 +152,7 @@ async def held(effort: Effort) -> Part:
     ours = 0.0
     for cls in here:
         progress(cls.name)
-        with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix="statehold-bench-") as folder:
             contender = cls(Path(folder))
             await contender.start()
             await _fill20(contender, 0, 3)

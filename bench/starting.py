@@ -1,4 +1,4 @@
-"""holdfast against itself: the two faces, the import, the example service."""
+"""statehold against itself: the two faces, the import, the example service."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ async def faces(effort: Effort) -> Part:
 
 
 async def imports(effort: Effort) -> Part:
-    """`import holdfast` over a bare interpreter."""
-    found: dict[str, list[tuple[float, float]]] = {"pass": [], "import holdfast": []}
-    with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as cache:
+    """`import statehold` over a bare interpreter."""
+    found: dict[str, list[tuple[float, float]]] = {"pass": [], "import statehold": []}
+    with tempfile.TemporaryDirectory(prefix="statehold-bench-") as cache:
         environment = {
             **{k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
             "PYTHONPYCACHEPREFIX": cache,  # compiled once, as an installed package is
@@ -70,11 +70,11 @@ async def imports(effort: Effort) -> Part:
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             return wall * 1e3, cpu * 1e3
 
-        run("import holdfast")
+        run("import statehold")
         for _ in range(effort.of(60, 8)):
             for code, samples in found.items():
                 samples.append(await asyncio.to_thread(run, code))
-    table = Table(["ms", "bare", "import holdfast", "difference"])
+    table = Table(["ms", "bare", "import statehold", "difference"])
     over: list[float] = []
     for at, what in enumerate(("wall", "processor time")):
         bare, whole = ([sample[at] for sample in samples] for samples in found.values())
@@ -87,7 +87,7 @@ async def imports(effort: Effort) -> Part:
         [table],
         [
             Verdict(
-                "import holdfast: at most 60 ms over a bare interpreter",
+                "import statehold: at most 60 ms over a bare interpreter",
                 f"{number(median(over))} ms",
                 median(over) <= 60,
             )

@@ -13,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-from holdfast import Counter, Log, State, Store
-from holdfast.changes import Commit
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.engine import run_now
+from statehold import Counter, Log, State, Store
+from statehold.changes import Commit
+from statehold.drivers.memory import MemoryDriver
+from statehold.engine import run_now
 
 NUMBER = 50_000
 

@@ -20,12 +20,12 @@ import numpy as np
 
 from bench.measure import Job, interleave, median, number, p50_us, ratios, spread
 from bench.part import Effort, Part, Table, Verdict
-from holdfast import Counter, Log, Map, Register, State, Store, Vector
-from holdfast.drivers.token import format as wire
-from holdfast.drivers.token.record import Record
-from holdfast.tokens import Jar, Key, KeyRing
+from statehold import Counter, Log, Map, Register, State, Store, Vector
+from statehold.drivers.token import format as wire
+from statehold.drivers.token.record import Record
+from statehold.tokens import Jar, Key, KeyRing
 
-FOLDER = Path(os.environ.get("HOLDFAST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+FOLDER = Path(os.environ.get("STATEHOLD_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SECRET = "x" * 32
 ID = "f3Jb0q0s2mYv1yq8"
 SIZES = 5, 20, 100
@@ -33,7 +33,7 @@ DIALOGUES = 40
 RING = KeyRing([Key.new()])
 
 ITS, STARLETTE = "itsdangerous", "Starlette's session cookie"
-SIGNED, SEALED = "holdfast, signed", "holdfast, sealed"
+SIGNED, SEALED = "statehold, signed", "statehold, sealed"
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -141,11 +141,11 @@ class ByStarlette(ByItsdangerous):
         return found
 
 
-class ByHoldfast:
+class ByStatehold:
     """A token store: the record alone, and a whole visit through the synchronous face."""
 
     def __init__(self, form: str) -> None:
-        self.name = f"holdfast, {form}"
+        self.name = f"statehold, {form}"
         self._store = Store.open("token:", keys=RING, form=form, budget=1 << 20, max_bytes=1 << 24)
         self._chats = self._store.collection(Chat)
         self._seal: Callable[[Record, KeyRing, int], str] = getattr(wire, form)
@@ -183,7 +183,7 @@ def job(call: Callable[..., object], tokens: list[str], times: int) -> Job:
 async def tokens(effort: Effort) -> Part:
     """Seal and open, a visit, and the length of tokens, side by side."""
     its, starlette = ByItsdangerous(), ByStarlette()
-    signed, sealed = ByHoldfast("signed"), ByHoldfast("sealed")
+    signed, sealed = ByStatehold("signed"), ByStatehold("sealed")
     texts, about = dialogues(20)
     data = [plain(each) for each in texts]
     everyone: list[Any] = [its, starlette, signed, sealed]

@@ -2,9 +2,9 @@
 
 from importlib.metadata import version as version_of
 
-project = "holdfast"
-copyright = "the holdfast authors"
-version = release = version_of("holdfast")
+project = "statehold"
+copyright = "the statehold authors"
+version = release = version_of("statehold")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 3
@@ -14,6 +14,6 @@ autoclass_content = "both"
 
 html_theme = "pydata_sphinx_theme"  # carries its own fonts and icons
 html_theme_options = {"footer_start": ["copyright"], "footer_end": []}
-html_title = "holdfast"
+html_title = "statehold"
 html_copy_source = False
 html_show_sourcelink = False

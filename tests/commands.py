@@ -1,4 +1,4 @@
-"""Running the real `holdfast` command, and looking into the store that it leaves."""
+"""Running the real `statehold` command, and looking into the store that it leaves."""
 
 import io
 import os
@@ -11,19 +11,19 @@ from contextlib import chdir, closing, contextmanager, redirect_stderr, redirect
 from pathlib import Path
 from unittest.mock import patch
 
-from holdfast import cli
+from statehold import cli
 
-COMMAND = str(Path(sys.executable).with_name("holdfast"))
+COMMAND = str(Path(sys.executable).with_name("statehold"))
 ROOT = Path(__file__).parent.parent
 
 
 def environment(**more):
-    """The environment without settings of holdfast's, but for these."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
+    """The environment without settings of statehold's, but for these."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("STATEHOLD_")}
     return {**clean, **more}
 
 
-def holdfast(*arguments, cwd, code=0, stdin=b"", **env):
+def statehold(*arguments, cwd, code=0, stdin=b"", **env):
     """Run a command, which must end with this exit code; its output and its diagnostics."""
     done = subprocess.run(
         [COMMAND, *map(str, arguments)],
@@ -41,7 +41,7 @@ def holdfast(*arguments, cwd, code=0, stdin=b"", **env):
 
 
 def inside(*arguments, cwd, code=0, stdin=b"", **env):
-    """Like `holdfast`, in this process: many times faster."""
+    """Like `statehold`, in this process: many times faster."""
     out, err = io.StringIO(), io.StringIO()
     with (
         chdir(cwd),
@@ -71,7 +71,7 @@ def start(*arguments, cwd, **env):
 
 @contextmanager
 def serving(cwd, *, port=0, **env):
-    """`holdfast serve` in this folder; yields its URL and its process, which is ended at the end."""
+    """`statehold serve` in this folder; yields its URL and its process, which is ended at the end."""
     log = cwd / "serve.log"
     with log.open("wb") as file:
         process = subprocess.Popen(

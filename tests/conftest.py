@@ -16,7 +16,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import settings
 
-from holdfast.testing.servers.database import DatabaseServer
+from statehold.testing.servers.database import DatabaseServer
 from tests.needs import require
 
 ROOT = Path(__file__).parent.parent
@@ -34,9 +34,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the real data files."""
-    folder = Path(os.environ.get("HOLDFAST_DATA", ROOT.parent / "shared" / "data"))
+    folder = Path(os.environ.get("STATEHOLD_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        require("data", f"no data files at {folder} (HOLDFAST_DATA names another folder)")
+        require("data", f"no data files at {folder} (STATEHOLD_DATA names another folder)")
     return folder
 
 
@@ -53,17 +53,17 @@ _databases: list[DatabaseServer] = []
 
 
 @pytest.fixture(scope="session")
-def holdfast_postgres(holdfast_postgres: DatabaseServer) -> DatabaseServer:
+def statehold_postgres(statehold_postgres: DatabaseServer) -> DatabaseServer:
     """The kit's, whose databases end with the test that made them."""
-    _databases.append(holdfast_postgres)
-    return holdfast_postgres
+    _databases.append(statehold_postgres)
+    return statehold_postgres
 
 
 @pytest.fixture(scope="session")
-def holdfast_mariadb(holdfast_mariadb: DatabaseServer) -> DatabaseServer:
+def statehold_mariadb(statehold_mariadb: DatabaseServer) -> DatabaseServer:
     """The kit's, whose databases end with the test that made them."""
-    _databases.append(holdfast_mariadb)
-    return holdfast_mariadb
+    _databases.append(statehold_mariadb)
+    return statehold_mariadb
 
 
 @pytest.fixture(autouse=True)

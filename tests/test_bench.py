@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 from bench.contender import present
-from holdfast.testing.servers import RedisServer
+from statehold.testing.servers import RedisServer
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_runs_without_the_peers():
-    """What needs no peer is measured with nothing but holdfast installed."""
+    """What needs no peer is measured with nothing but statehold installed."""
     command = [
         sys.executable,
         "-m",
@@ -29,7 +29,7 @@ def test_runs_without_the_peers():
     )
     assert done.returncode == 0, done.stderr
     assert "| append |" in done.stdout
-    assert "| holdfast, memory |" in done.stdout
+    assert "| statehold, memory |" in done.stdout
 
 
 def test_names_the_absent(monkeypatch):
@@ -92,6 +92,6 @@ def test_measures_on_a_real_server():
         command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "| holdfast, redis |" in done.stdout
+    assert "| statehold, redis |" in done.stdout
     beside = "| a bare list and hash |" if present("redis") else "the peer is absent"
     assert beside in done.stdout

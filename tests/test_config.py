@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from holdfast import ConfigError, Counter, State
-from holdfast.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER, AccessKey, Config
-from holdfast.config.keys import match
+from statehold import ConfigError, Counter, State
+from statehold.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER, AccessKey, Config
+from statehold.config.keys import match
 
 SECRET = "0123456789abcdef-secret"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
@@ -19,7 +19,7 @@ MEMORY = 'place = "memory://"\n'
 @pytest.fixture
 def load(tmp_path):
     def loaded(text, **env):
-        path = tmp_path / "holdfast.toml"
+        path = tmp_path / "statehold.toml"
         path.write_text(text, "utf-8")
         return Config.load(path, env)
 
@@ -89,7 +89,7 @@ def test_a_declared_kind_works_like_one_in_python(load):
 def test_a_kind_may_be_a_class_beside_the_file(load, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "declared_beside.py").write_text(
-        "from holdfast import *\nclass Beside(State, ttl=1):\n    n = Counter()\n"
+        "from statehold import *\nclass Beside(State, ttl=1):\n    n = Counter()\n"
     )
     for said in (
         '[kinds.beside]\nclass = "declared_beside:Beside"',
@@ -98,7 +98,7 @@ def test_a_kind_may_be_a_class_beside_the_file(load, tmp_path, monkeypatch):
         found = load(f"{MEMORY}{said}").kinds["beside"]
         assert issubclass(found, State)
         assert isinstance(found.n, Counter)
-    assert list(load(MEMORY, HOLDFAST_KINDS="declared_beside:Beside").kinds) == ["beside"]
+    assert list(load(MEMORY, STATEHOLD_KINDS="declared_beside:Beside").kinds) == ["beside"]
     with pytest.raises(ConfigError, match="is the kind 'beside'"):
         load(f'{MEMORY}kinds.other = "declared_beside:Beside"')
 
@@ -106,7 +106,7 @@ def test_a_kind_may_be_a_class_beside_the_file(load, tmp_path, monkeypatch):
 def test_the_environment_has_the_last_word(load):
     text = f'[place]\nurl = "sqlite:///a.db"\nsynchronous = "FULL"\n[server]\nport = 1\n{COUNTED}'
     assert load(text).settings == {"synchronous": "FULL"}
-    config = load(text, HOLDFAST_PLACE="memory://", HOLDFAST_PORT="2", HOLDFAST_HEARTBEAT="3s")
+    config = load(text, STATEHOLD_PLACE="memory://", STATEHOLD_PORT="2", STATEHOLD_HEARTBEAT="3s")
     assert (config.place, config.settings) == ("memory://", {})
     assert (config.server.port, config.server.heartbeat) == (2, 3)
     assert config.server.host == "127.0.0.1"
@@ -114,11 +114,11 @@ def test_the_environment_has_the_last_word(load):
 
 def test_which_file_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "holdfast.toml").write_text(MEMORY + COUNTED)
+    (tmp_path / "statehold.toml").write_text(MEMORY + COUNTED)
     (tmp_path / "other.toml").write_text(f'place = "sqlite:///x.db"\n{COUNTED}')
-    assert Config.load(env={}).source == "holdfast.toml"
-    assert Config.load(env={"HOLDFAST_CONFIG": "other.toml"}).place == "sqlite:///x.db"
-    assert Config.load("other.toml", env={"HOLDFAST_CONFIG": "nope"}).place == "sqlite:///x.db"
+    assert Config.load(env={}).source == "statehold.toml"
+    assert Config.load(env={"STATEHOLD_CONFIG": "other.toml"}).place == "sqlite:///x.db"
+    assert Config.load("other.toml", env={"STATEHOLD_CONFIG": "nope"}).place == "sqlite:///x.db"
     with pytest.raises(ConfigError, match=r"nope\.toml: cannot be read"):
         Config.load("nope.toml", env={})
 
@@ -160,8 +160,8 @@ def test_which_file_is_read(tmp_path, monkeypatch):
         (field("'counter'\nmeta = 'counter'"), "'meta' cannot name a field"),
         (field("'counter'\n'x y' = 'counter'"), "x y: a field is named by"),
         (f"{MEMORY}kinds.a = 'no_such_module:X'", "kinds.a.class: no_such_module:X cannot be imp"),
-        (f"{MEMORY}kinds.a = 'holdfast:State'", "is no subclass of State"),
-        (f"{MEMORY}kinds.a = 'holdfast'", "is not module:Class"),
+        (f"{MEMORY}kinds.a = 'statehold:State'", "is no subclass of State"),
+        (f"{MEMORY}kinds.a = 'statehold'", "is not module:Class"),
         (f"{MEMORY}kinds.a = 1", "kinds.a: must be a table"),
     ],
 )
@@ -170,14 +170,14 @@ def test_what_is_wrong_is_said_in_one_line(load, tmp_path, text, said):
         load(text)
     message = str(caught.value)
     assert said in message
-    assert message.startswith(f"{tmp_path}/holdfast.toml: ")
+    assert message.startswith(f"{tmp_path}/statehold.toml: ")
     assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENT))
 def test_a_wrong_variable_is_named(load, name):
-    if name.removeprefix("HOLDFAST_").lower() in SERVER.known and name != "HOLDFAST_HOST":
-        if name == "HOLDFAST_ALLOWED_HOSTS":
+    if name.removeprefix("STATEHOLD_").lower() in SERVER.known and name != "STATEHOLD_HOST":
+        if name == "STATEHOLD_ALLOWED_HOSTS":
             return  # any text is a list of names
         with pytest.raises(ConfigError, match=f"^{name}: "):
             load(MEMORY + COUNTED, **{name: "-x-"})
@@ -196,7 +196,7 @@ def test_keys_come_as_digests_from_the_environment_or_from_a_file(load, tmp_path
         assert found == AccessKey("ci", bytes.fromhex(DIGEST), frozenset({"read"}), "shop")
         assert match(config.server.keys, SECRET.encode()) is found
         assert match(config.server.keys, SECRET[:-1].encode()) is None
-    (found,) = load(MEMORY + COUNTED, HOLDFAST_SERVER_KEY=SECRET).server.keys
+    (found,) = load(MEMORY + COUNTED, STATEHOLD_SERVER_KEY=SECRET).server.keys
     assert found.scopes == {"read", "write"}
 
 
@@ -227,7 +227,7 @@ def test_a_wrong_key_is_told_without_telling_it(load, tmp_path, said, why):
 
 def test_nothing_that_is_printed_holds_a_secret(load):
     config = load(
-        key("env = 'CI_KEY'"), CI_KEY=SECRET, HOLDFAST_PLACE="x://me:hunter2@h/p?password=y"
+        key("env = 'CI_KEY'"), CI_KEY=SECRET, STATEHOLD_PLACE="x://me:hunter2@h/p?password=y"
     )
     printed = f"{config!r} {config.server!r} {config.server.keys!r} {config.shown_place}"
     for secret in (SECRET, DIGEST, "hunter2", "password", repr(bytes.fromhex(DIGEST))):
@@ -237,7 +237,7 @@ def test_nothing_that_is_printed_holds_a_secret(load):
 
 def test_a_wrong_place_is_named(load):
     for place in ("nope://", "memory", "memory://?nope=1", "sqlite://"):
-        with pytest.raises(ConfigError, match=r"holdfast\.toml: place: "):
+        with pytest.raises(ConfigError, match=r"statehold\.toml: place: "):
             load(f'place = "{place}"\n{COUNTED}').open()
 
 

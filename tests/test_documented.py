@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import AsyncStore, Counter, State, errors
-from holdfast.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER
-from holdfast.drivers.memory import SETTINGS as MEMORY
-from holdfast.drivers.redis import SETTINGS as REDIS
-from holdfast.drivers.sql import SETTINGS as SQL
-from holdfast.drivers.sqlite import SETTINGS as SQLITE
-from holdfast.errors import HoldfastError
-from holdfast.server import create_app
-from holdfast.server.problems import SERVER_STATUS, STATUS
+from statehold import AsyncStore, Counter, State, errors
+from statehold.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER
+from statehold.drivers.memory import SETTINGS as MEMORY
+from statehold.drivers.redis import SETTINGS as REDIS
+from statehold.drivers.sql import SETTINGS as SQL
+from statehold.drivers.sqlite import SETTINGS as SQLITE
+from statehold.errors import StateholdError
+from statehold.server import create_app
+from statehold.server.problems import SERVER_STATUS, STATUS
 
 DOCS = Path(__file__).parent.parent / "docs"
 CONFIGURATION = (DOCS / "configuration.md").read_text("utf-8")
@@ -76,7 +76,7 @@ def test_every_setting_of_every_type_of_field():
 
 
 def test_every_variable():
-    assert set(re.findall(r"`(HOLDFAST_[A-Z_]+[A-Z])`", CONFIGURATION)) == set(ENVIRONMENT)
+    assert set(re.findall(r"`(STATEHOLD_[A-Z_]+[A-Z])`", CONFIGURATION)) == set(ENVIRONMENT)
 
 
 def test_every_error_code_and_its_status():
@@ -94,7 +94,7 @@ def test_every_error_code_and_its_status():
 
 def test_every_error_of_the_library_has_a_status():
     leaves = [leaf for leaf in vars(errors).values() if isinstance(leaf, type)]
-    codes = {leaf.code for leaf in leaves if issubclass(leaf, HoldfastError)}
+    codes = {leaf.code for leaf in leaves if issubclass(leaf, StateholdError)}
     assert codes == set(STATUS)
 
 
@@ -107,7 +107,7 @@ def service(request, tmp_path):
     servers = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/documented.db"}
     url = servers.get(request.param)
     if url is None:
-        server = request.getfixturevalue(f"holdfast_{request.param}")
+        server = request.getfixturevalue(f"statehold_{request.param}")
         url = server.url if request.param == "redis" else server.new_database()
 
     async def made():
@@ -129,7 +129,7 @@ def test_no_metric_that_is_not_there():
     """A page that names a metric names one that the table of metrics has."""
     for page in sorted(DOCS.glob("*.md")):
         for name in re.findall(
-            r"\bholdfast_[a-z_]+_(?:total|seconds|bytes)\b", page.read_text("utf-8")
+            r"\bstatehold_[a-z_]+_(?:total|seconds|bytes)\b", page.read_text("utf-8")
         ):
             assert f"`{name}`" in HTTP, (page.name, name)
 

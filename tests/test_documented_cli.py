@@ -6,10 +6,10 @@ import re
 import pytest
 
 from commands import ROOT
-from holdfast.cli.exits import MEANINGS
-from holdfast.cli.parser import KEY_VARIABLE, parser
-from holdfast.replay import lines
-from holdfast.replay.report import Counts
+from statehold.cli.exits import MEANINGS
+from statehold.cli.parser import KEY_VARIABLE, parser
+from statehold.replay import lines
+from statehold.replay.report import Counts
 
 PAGE = (ROOT / "docs" / "cli.md").read_text("utf-8")
 REPLAY = (ROOT / "docs" / "replay.md").read_text("utf-8")
@@ -21,7 +21,7 @@ def commands():
 
 
 def section(name):
-    return re.split(r"^## ", PAGE.split(f"## `holdfast {name}`\n")[1], flags=re.MULTILINE)[0]
+    return re.split(r"^## ", PAGE.split(f"## `statehold {name}`\n")[1], flags=re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("name", commands())
@@ -34,7 +34,7 @@ def test_every_command_and_option(name):
 
 
 def test_no_command_that_is_not():
-    assert set(re.findall(r"^## `holdfast (\w+)`", PAGE, re.MULTILINE)) == set(commands())
+    assert set(re.findall(r"^## `statehold (\w+)`", PAGE, re.MULTILINE)) == set(commands())
 
 
 def test_every_exit_code():

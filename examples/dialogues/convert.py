@@ -1,7 +1,7 @@
-"""Turn schema-guided dialogues into commits that `holdfast replay` takes.
+"""Turn schema-guided dialogues into commits that `statehold replay` takes.
 
     python convert.py sgd_dev_001.json.gz … > dialogues.jsonl
-    holdfast replay dialogues.jsonl
+    statehold replay dialogues.jsonl
 
 Each turn becomes one commit. After a user's turn the stored slots, intents and requests are those
 that the dialogue's annotators have written down for it; a service that a turn does not mention

@@ -1,7 +1,7 @@
-"""Turn OTTO's shopping sessions into commits that `holdfast replay` takes.
+"""Turn OTTO's shopping sessions into commits that `statehold replay` takes.
 
     python convert.py otto_sessions.jsonl.gz > sessions.jsonl
-    holdfast replay sessions.jsonl
+    statehold replay sessions.jsonl
 
 Each event becomes one commit. The commits have no op ids: `replay` makes them from the lines.
 """

@@ -19,7 +19,7 @@ def main() -> int:
     given = _arguments()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     data = _data(given.data)
-    with tempfile.TemporaryDirectory(prefix="holdfast-shop-") as folder:
+    with tempfile.TemporaryDirectory(prefix="statehold-shop-") as folder:
         place = given.place or f"sqlite:///{folder}/shop.db"
         service = Service(_port(given.port), place, data)
         print(f"products  {'retail catalogue in ' + str(data) if data else 'its own'}")
@@ -53,14 +53,14 @@ def _arguments() -> argparse.Namespace:
         "--place", metavar="URL", help="where the state is kept, e.g. sqlite:///shop.db"
     )
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help=f"folder of {RETAIL} (default: $HOLDFAST_DATA)"
+        "--data", type=Path, metavar="DIR", help=f"folder of {RETAIL} (default: $STATEHOLD_DATA)"
     )
     return parser.parse_args()
 
 
 def _data(given: Path | None) -> Path | None:
     """The folder with the retail catalogue; None for the shop's own."""
-    named = given or os.environ.get("HOLDFAST_DATA")
+    named = given or os.environ.get("STATEHOLD_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     if (folder / RETAIL).is_file():
         return folder.resolve()

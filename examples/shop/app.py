@@ -1,4 +1,4 @@
-"""The service: FastAPI in front, holdfast behind.
+"""The service: FastAPI in front, statehold behind.
 
     SHOP_PLACE=sqlite:///shop.db uvicorn --factory examples.shop.app:create
 
@@ -20,7 +20,7 @@ from examples.shop import shop
 from examples.shop.catalogue import load
 from examples.shop.retrieval import Index, Ranked
 from examples.shop.state import Visit
-from holdfast import AsyncCollection, AsyncStore, Invalid, Revision, TooLarge, Unavailable
+from statehold import AsyncCollection, AsyncStore, Invalid, Revision, TooLarge, Unavailable
 
 REQUESTS_A_MINUTE = 120
 
@@ -39,7 +39,7 @@ def create(store: Callable[[], AsyncStore] | None = None, data: File | None = No
             app.state.visits = opened.collection(Visit, tenant=index.catalogue.version)
             yield
 
-    app = FastAPI(title="holdfast shop", lifespan=lifespan)
+    app = FastAPI(title="statehold shop", lifespan=lifespan)
     app.include_router(router)
     app.add_exception_handler(Invalid, _refused)
     app.add_exception_handler(TooLarge, _refused)

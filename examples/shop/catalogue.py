@@ -1,4 +1,4 @@
-"""The products: the shop's own small catalogue, or the retail one of `HOLDFAST_DATA`.
+"""The products: the shop's own small catalogue, or the retail one of `STATEHOLD_DATA`.
 
 The own one says the colour of each product. The retail one has colours only in its texts, so they
 are read from there: those in the name, or else the first one that the description mentions.

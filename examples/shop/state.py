@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast import Counter, DecayedMean, Log, Map, Register, State, Tally, Turns, Window
+from statehold import Counter, DecayedMean, Log, Map, Register, State, Tally, Turns, Window
 
 DIM = 64
 """Numbers in the vector of a product; see `retrieval.py`."""

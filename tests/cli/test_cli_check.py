@@ -1,4 +1,4 @@
-"""`holdfast check`: what is wrong, in one line, with an exit code."""
+"""`statehold check`: what is wrong, in one line, with an exit code."""
 
 import json
 import sqlite3
@@ -15,11 +15,11 @@ KIND = '[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
 
 def check(folder, *arguments, code, toml=None, **env):
     if toml is not None:
-        (folder / "holdfast.toml").write_text(toml)
+        (folder / "statehold.toml").write_text(toml)
     out, err = inside("check", *arguments, cwd=folder, code=code, **env)
     if code:
         assert out == ""
-        assert err.startswith("holdfast: ")
+        assert err.startswith("statehold: ")
         assert err.count("\n") == 1
     return json.loads(out) if out else err
 
@@ -28,7 +28,7 @@ def test_in_order(tmp_path):
     found = check(tmp_path, code=0, toml=PLACE + KIND)
     assert found == {
         "ok": True,
-        "source": "holdfast.toml",
+        "source": "statehold.toml",
         "place": "sqlite:///state.db",
         "kinds": ["chat"],
     }
@@ -56,7 +56,7 @@ def test_in_order(tmp_path):
 )
 def test_a_wrong_configuration(tmp_path, toml, said):
     err = check(tmp_path, code=2, toml=toml)
-    assert err.startswith("holdfast: config: ")
+    assert err.startswith("statehold: config: ")
     assert said in err
 
 
@@ -81,11 +81,11 @@ def test_no_such_folder(tmp_path):
 
 
 def test_a_server(tmp_path):
-    (tmp_path / "holdfast.toml").write_text(PLACE + KIND)
-    with serving(tmp_path, HOLDFAST_SERVER_KEY="k" * 20) as (url, process):
-        assert check(tmp_path, "--server", url, code=0, HOLDFAST_KEY="k" * 20)["server"] == url
+    (tmp_path / "statehold.toml").write_text(PLACE + KIND)
+    with serving(tmp_path, STATEHOLD_SERVER_KEY="k" * 20) as (url, process):
+        assert check(tmp_path, "--server", url, code=0, STATEHOLD_KEY="k" * 20)["server"] == url
         assert "denied" in check(tmp_path, "--server", url, code=1)
-        assert "denied" in check(tmp_path, "--server", url, code=1, HOLDFAST_KEY="wrong")
+        assert "denied" in check(tmp_path, "--server", url, code=1, STATEHOLD_KEY="wrong")
         process.kill()
         process.wait()
         assert "unavailable" in check(tmp_path, "--server", url, code=5)
@@ -107,4 +107,4 @@ def test_a_server_of_something_else(tmp_path):
         err = check(tmp_path, "--server", f"http://127.0.0.1:{server.server_port}", code=2)
         server.shutdown()
         thread.join()
-    assert "no holdfast server" in err
+    assert "no statehold server" in err

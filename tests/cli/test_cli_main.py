@@ -10,11 +10,11 @@ from urllib.request import urlopen
 
 import pytest
 
-from commands import COMMAND, environment, holdfast, inside, serving
-from holdfast import Store, cli
-from holdfast.cli.exits import MEANINGS
-from holdfast.cli.measuring import Measured
-from holdfast.replay import Latencies
+from commands import COMMAND, environment, inside, serving, statehold
+from statehold import Store, cli
+from statehold.cli.exits import MEANINGS
+from statehold.cli.measuring import Measured
+from statehold.replay import Latencies
 
 TOML = 'place = "sqlite:///state.db"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
 COMMANDS = ["serve", "get", "apply", "scan", "delete", "replay", "bench", "keys", "check"]
@@ -22,22 +22,22 @@ COMMANDS = ["serve", "get", "apply", "scan", "delete", "replay", "bench", "keys"
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "holdfast.toml").write_text(TOML)
+    (tmp_path / "statehold.toml").write_text(TOML)
     return tmp_path
 
 
 def test_help_names_every_command_and_exit_code(tmp_path):
-    out, _ = holdfast("--help", cwd=tmp_path)
+    out, _ = statehold("--help", cwd=tmp_path)
     for name in COMMANDS:
         assert f"\n    {name} " in out
         inside(name, "--help", cwd=tmp_path)
     for code, meaning in MEANINGS.items():
         assert f"{code:<4} {meaning}" in out
-    assert holdfast("--version", cwd=tmp_path)[0].startswith("holdfast 0.")
+    assert statehold("--version", cwd=tmp_path)[0].startswith("statehold 0.")
 
 
 def test_help_imports_nothing_slow():
-    code = "import sys; from holdfast.cli.parser import parser; parser(); print(*sys.modules)"
+    code = "import sys; from statehold.cli.parser import parser; parser(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     slow = {"asyncio", "fastapi", "http.client", "rich", "sqlite3", "uvicorn"}
     assert not slow & set(done.stdout.split())
@@ -58,7 +58,7 @@ def test_help_imports_nothing_slow():
 def test_wrong_usage(folder, arguments):
     out, err = inside(*arguments, cwd=folder, code=2)
     assert out == ""
-    assert err.startswith("usage: holdfast")
+    assert err.startswith("usage: statehold")
 
 
 def test_debug_shows_where(folder):
@@ -76,15 +76,15 @@ def test_what_nobody_expected_is_one_line_too(folder, monkeypatch, capsys):
     def broken(_given):
         raise ZeroDivisionError("first\nsecond")
 
-    monkeypatch.setattr("holdfast.cli.checking.check", broken)
+    monkeypatch.setattr("statehold.cli.checking.check", broken)
     assert cli.main(["check"]) == 1
     assert capsys.readouterr().err == (
-        "holdfast: error: ZeroDivisionError: first second (--debug shows where)\n"
+        "statehold: error: ZeroDivisionError: first second (--debug shows where)\n"
     )
 
 
 def test_bench(folder):
-    out, _ = holdfast("bench", "--seconds", "0.2", cwd=folder)
+    out, _ = statehold("bench", "--seconds", "0.2", cwd=folder)
     found = json.loads(out)
     assert found.pop("place") == "sqlite:///state.db"
     assert set(found) == {"append", "read", "append_by_64"}
@@ -103,15 +103,15 @@ def test_serve(folder):
         process.wait(20)
         assert process.returncode == -signal.SIGTERM  # after a shutdown in good order
     assert "Finished server process" in (folder / "serve.log").read_text()
-    _, err = holdfast("serve", "--host", "0.0.0.0", cwd=folder, code=2)
+    _, err = statehold("serve", "--host", "0.0.0.0", cwd=folder, code=2)
     assert "there are no keys" in err
 
 
 def test_serve_without_its_extra(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    monkeypatch.setitem(sys.modules, "holdfast.server", None)
+    monkeypatch.setitem(sys.modules, "statehold.server", None)
     assert cli.main(["serve"]) == 2
-    assert "pip install 'holdfast[server]'" in capsys.readouterr().err
+    assert "pip install 'statehold[server]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -121,7 +121,7 @@ def test_a_progress_bar_on_a_terminal(folder, rich):
     (folder / "in.jsonl").write_text(lines)
     code = "import sys\n"
     code += "" if rich else "sys.modules['rich'] = sys.modules['rich.console'] = None\n"
-    code += "from holdfast.cli import main; sys.exit(main(['replay', 'in.jsonl']))"
+    code += "from statehold.cli import main; sys.exit(main(['replay', 'in.jsonl']))"
     main, side = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],

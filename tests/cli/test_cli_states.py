@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from commands import COMMAND, environment, holdfast, inside, serving
+from commands import COMMAND, environment, inside, serving, statehold
 
 TOML = """
 place = "sqlite:///state.db"
@@ -21,7 +21,7 @@ turns = "counter"
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "holdfast.toml").write_text(TOML)
+    (tmp_path / "statehold.toml").write_text(TOML)
     return tmp_path
 
 
@@ -44,7 +44,7 @@ def run(request, folder):
 
 def test_a_state_from_its_first_change_to_its_last(run):
     _, err = run("get", "chat", "ü/1", code=3)
-    assert err == "holdfast: absent: chat 'ü/1': there is none\n"
+    assert err == "statehold: absent: chat 'ü/1': there is none\n"
 
     changes = json.dumps({"history": {"append": ["one", "two", "three"]}, "turns": {"add": 2}})
     out, err = run("apply", "chat", "ü/1", changes, "--op", "ö 1", "--subject", "ada")
@@ -65,14 +65,14 @@ def test_a_state_from_its_first_change_to_its_last(run):
     stdin = b'{"turns": {"add": 1}}'
     second = json.loads(run("apply", "chat", "ü/1", "-", *expect, stdin=stdin)[0])
     _, err = run("apply", "chat", "ü/1", "-", *expect, stdin=stdin, code=4)
-    assert err.startswith("holdfast: conflict: ")
+    assert err.startswith("statehold: conflict: ")
     assert second["revision"] in err
     _, err = run("apply", "chat", "ü/1", "-", "--expect", "absent", stdin=stdin, code=4)
-    assert err.startswith("holdfast: conflict: ")
+    assert err.startswith("statehold: conflict: ")
     run("apply", "chat", "ü/1", "-", "--expect", "present", stdin=stdin)
 
     _, err = run("delete", "chat", "ü/1", *expect, code=4)
-    assert err.startswith("holdfast: conflict: ")
+    assert err.startswith("statehold: conflict: ")
     assert json.loads(run("delete", "chat", "ü/1")[0]) == {"deleted": True}
     run("delete", "chat", "ü/1", code=3)
     run("get", "chat", "ü/1", code=3)
@@ -80,7 +80,7 @@ def test_a_state_from_its_first_change_to_its_last(run):
 
 def test_what_a_state_is_said_to_be_is_the_same_either_way(folder):
     with serving(folder) as (url, _):
-        holdfast("apply", "chat", "a", '{"turns": {"add": 1}}', cwd=folder)
+        statehold("apply", "chat", "a", '{"turns": {"add": 1}}', cwd=folder)
         library, server = (
             json.loads(inside("get", "chat", "a", *more, cwd=folder)[0])
             for more in ((), ("--server", url))
@@ -93,23 +93,25 @@ def test_the_same_errors_either_way(run):
     def says(*arguments, code=1):
         return run(*arguments, code=code)[1]
 
-    assert says("apply", "chat", "a", "{").startswith("holdfast: invalid: changes are not JSON")
+    assert says("apply", "chat", "a", "{").startswith("statehold: invalid: changes are not JSON")
     assert says("apply", "chat", "a", '{"mood": {"put": 1}}').startswith(
-        "holdfast: invalid: 'mood'"
+        "statehold: invalid: 'mood'"
     )
     long = json.dumps({"history": {"append": ["x" * 30]}})
-    assert says("apply", "chat", "a", long).startswith("holdfast: too_large: history: ")
+    assert says("apply", "chat", "a", long).startswith("statehold: too_large: history: ")
     assert says("apply", "chat", "a", "{}", "--expect", "never").startswith(
-        "holdfast: invalid: exp"
+        "statehold: invalid: exp"
     )
     assert "no kind 'chats'" in says("get", "chats", "a")
     assert "no kind 'chats'" in says("scan", "chats")
     assert "no kind 'chats'" in says("delete", "chats", "a")
     assert "mood" in says("get", "chat", "a", "--fields", "mood")
-    assert says("get", "chat", "x" * 600).startswith("holdfast: invalid: id of 600 bytes")
-    assert says("delete", "chat", "a", "--expect", "absent").startswith("holdfast: invalid: expect")
+    assert says("get", "chat", "x" * 600).startswith("statehold: invalid: id of 600 bytes")
+    assert says("delete", "chat", "a", "--expect", "absent").startswith(
+        "statehold: invalid: expect"
+    )
     run("apply", "chat", "a", '{"turns": {"add": 1}}', "--epoch", 7)
-    assert says("apply", "chat", "a", "{}", "--epoch", 6, code=4).startswith("holdfast: fenced: ")
+    assert says("apply", "chat", "a", "{}", "--epoch", 6, code=4).startswith("statehold: fenced: ")
 
 
 def test_scan(run):
@@ -136,15 +138,15 @@ def test_tenants(run):
 
 
 def test_an_id_that_begins_with_a_dash(folder):
-    holdfast("apply", "--", "chat", "-a", '{"turns": {"add": 1}}', cwd=folder)
-    out, _ = holdfast("get", "--fields", "turns", "--", "chat", "-a", cwd=folder)
+    statehold("apply", "--", "chat", "-a", '{"turns": {"add": 1}}', cwd=folder)
+    out, _ = statehold("get", "--fields", "turns", "--", "chat", "-a", cwd=folder)
     assert json.loads(out)["fields"] == {"turns": 1}
 
 
 def test_scan_into_a_pipe_that_closes(folder):
     lines = "".join(f'{{"kind": "chat", "id": "{n}", "changes": {{}}}}\n' for n in range(3000))
     (folder / "in.jsonl").write_text(lines)
-    holdfast("replay", "in.jsonl", cwd=folder)
+    statehold("replay", "in.jsonl", cwd=folder)
     done = subprocess.run(
         f"{COMMAND} scan chat | head -n 1",
         shell=True,

@@ -1,4 +1,4 @@
-"""The client of a server: connections that break, and answers that are none of holdfast's."""
+"""The client of a server: connections that break, and answers that are none of statehold's."""
 
 import asyncio
 import json
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from holdfast import ABSENT, ConfigError, Conflict, HoldfastError, Invalid, Timeout, Unavailable
-from holdfast.client.remote import Denied, Remote
+from statehold import ABSENT, ConfigError, Conflict, Invalid, StateholdError, Timeout, Unavailable
+from statehold.client.remote import Denied, Remote
 
 KEY = ("", "chat", "a")
 STATUS = {200: "OK", 204: "No Content"}
@@ -71,7 +71,7 @@ def ask(url, *calls, **options):
             for call in calls:
                 try:
                     found.append(await call(remote))
-                except HoldfastError as error:
+                except StateholdError as error:
                     found.append(error)
         return found
 
@@ -116,7 +116,7 @@ def test_no_answer_in_time():
         (reply(404, b"<html>Not found</html>", "text/html"), ConfigError),
         (problem(503, "closed"), Unavailable),
         (problem(503, "something_new"), Unavailable),
-        (problem(500, "internal"), HoldfastError),
+        (problem(500, "internal"), StateholdError),
         (problem(404, "unknown_kind"), Invalid),
         (problem(415, "unsupported_media_type"), Invalid),
         (problem(421, "misdirected"), Denied),
@@ -143,7 +143,7 @@ def test_a_path_before_the_server():
     head, body = requests[0]
     assert head.startswith("POST /state/v1/chat/a/commit HTTP/1.1\r\n")
     assert "Authorization: Bearer secret\r\n" in head
-    assert "Holdfast-Subject: %C3%BC\r\n" in head
+    assert "Statehold-Subject: %C3%BC\r\n" in head
     assert body == b"{}"
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place
+from statehold.drivers.memory import MemoryDriver
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import DriverConformance, Place
 
 
 class TestMemory(DriverConformance):

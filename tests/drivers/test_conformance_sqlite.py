@@ -7,9 +7,9 @@ import sqlite3
 
 import pytest
 
-from holdfast.drivers.sqlite import SqliteDriver
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place
+from statehold.drivers.sqlite import SqliteDriver
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import DriverConformance, Place
 
 
 def grouped(path, *, in_thread=False):
@@ -55,7 +55,7 @@ class TestSqlite(DriverConformance):
 
         return Place(
             open=opening,
-            recipe="holdfast.drivers.sqlite:SqliteDriver",
+            recipe="statehold.drivers.sqlite:SqliteDriver",
             arguments=(path,),
             outage=lambda: interrupted(opened),
             corrupt=functools.partial(damage, path),

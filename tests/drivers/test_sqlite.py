@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.changes import (
+from statehold.changes import (
     ABSENT,
     EVERYTHING,
     Accumulate,
@@ -24,11 +24,11 @@ from holdfast.changes import (
     Want,
     fold,
 )
-from holdfast.driver import Refused, Written
-from holdfast.drivers.sqlite import SqliteDriver
-from holdfast.drivers.sqlite.driver import SWEEP_COMMITS
-from holdfast.engine import run_now
-from holdfast.errors import Closed, Invalid
+from statehold.driver import Refused, Written
+from statehold.drivers.sqlite import SqliteDriver
+from statehold.drivers.sqlite.driver import SWEEP_COMMITS
+from statehold.engine import run_now
+from statehold.errors import Closed, Invalid
 
 KEY = ("", "chat", "a")
 NOW = 1_700_000_000.0

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.changes import EVERYTHING, Add, Append, Commit, Put, Want
-from holdfast.drivers.sqlite import SqliteDriver, from_url, schema
-from holdfast.engine import run_now
-from holdfast.errors import (
+from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
+from statehold.drivers.sqlite import SqliteDriver, from_url, schema
+from statehold.engine import run_now
+from statehold.errors import (
     Busy,
     ConfigError,
     Corrupted,
     Full,
-    HoldfastError,
     NotAStore,
     ReadOnly,
+    StateholdError,
     Unavailable,
 )
-from holdfast.places import open_driver
+from statehold.places import open_driver
 
 KEY = ("", "chat", "a")
 NOW = 1_700_000_000.0
@@ -278,7 +278,7 @@ def test_without_permission(what, looked):
     def said(call):
         try:
             return call().fields
-        except HoldfastError as error:
+        except StateholdError as error:
             return type(error).__name__
 
     def work():
@@ -346,7 +346,7 @@ def test_urls(tmp_path, monkeypatch):
     for url in ("sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db?nonsense=1"):
         with pytest.raises(ConfigError):
             open_driver(url)
-    assert from_url.__module__ == "holdfast.drivers.sqlite.driver"
+    assert from_url.__module__ == "statehold.drivers.sqlite.driver"
 
 
 # ------------------------------------------------------------------------------------------ damage

@@ -19,10 +19,10 @@ from examples.shop.retrieval import Index
 from examples.shop.state import Visit
 from examples.shop.understanding import Wish, understand
 from examples.shop.walk import ROOT, Service
-from holdfast import AsyncStore, Unavailable
-from holdfast.changes import Commit, Key, Want
-from holdfast.driver import Cells, Outcome
-from holdfast.drivers.memory import MemoryDriver
+from statehold import AsyncStore, Unavailable
+from statehold.changes import Commit, Key, Want
+from statehold.driver import Cells, Outcome
+from statehold.drivers.memory import MemoryDriver
 
 CHROMIUM = [
     "--no-sandbox",
@@ -379,7 +379,7 @@ def _walk(tmp_path: Path, data: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "examples.shop", "--exit", "--place", f"sqlite:///{tmp_path}/s.db"],
         cwd=ROOT,
-        env={**os.environ, "HOLDFAST_DATA": data},
+        env={**os.environ, "STATEHOLD_DATA": data},
         capture_output=True,
         text=True,
         timeout=110,
@@ -404,7 +404,7 @@ def test_it_serves_until_ctrl_c(tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "examples.shop", "--place", f"sqlite:///{tmp_path}/s.db"],
         cwd=ROOT,
-        env={**os.environ, "HOLDFAST_DATA": str(tmp_path)},
+        env={**os.environ, "STATEHOLD_DATA": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

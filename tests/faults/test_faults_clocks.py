@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from holdfast import Counter, Log, State, Window
+from statehold import Counter, Log, State, Window
 from tests.faults.trials import HOUR, Machine, at, lying_time, tried
 
-DATABASES = ["holdfast_postgres", "holdfast_mariadb"]
+DATABASES = ["statehold_postgres", "statehold_mariadb"]
 
 
 class Seen(State, ttl=timedelta(minutes=30)):
@@ -23,7 +23,7 @@ class Brief(State, ttl=1.5):
     count = Counter()
 
 
-@pytest.fixture(params=["holdfast_redis", *DATABASES])
+@pytest.fixture(params=["statehold_redis", *DATABASES])
 def url(request):
     server = request.getfixturevalue(request.param)
     if request.param in DATABASES:

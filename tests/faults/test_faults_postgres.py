@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from holdfast import Busy, Full, Timeout, Unavailable
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers import PostgresServer
+from statehold import Busy, Full, Timeout, Unavailable
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import PostgresServer
 from tests.faults.trials import (
     at,
     cut,
@@ -34,10 +34,10 @@ def server():
 
 
 @pytest.fixture
-def proxy(holdfast_postgres):
+def proxy(statehold_postgres):
     """A proxy of a server that goes on, and the URL of a database of this test's own behind it."""
-    with Proxy(holdfast_postgres.port) as started:
-        yield started, started.through(holdfast_postgres.new_database())
+    with Proxy(statehold_postgres.port) as started:
+        yield started, started.through(statehold_postgres.new_database())
 
 
 def test_killed_and_started_again(server, opens):
@@ -115,8 +115,8 @@ def test_more_writers_than_connections(proxy, opens, repeats):
     assert set(report.errors) <= {"Busy", "Timeout"}
 
 
-def test_backends_terminated_again_and_again(holdfast_postgres, opens):
-    url = holdfast_postgres.new_database()
+def test_backends_terminated_again_and_again(statehold_postgres, opens):
+    url = statehold_postgres.new_database()
     terminate = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -124,7 +124,7 @@ def test_backends_terminated_again_and_again(holdfast_postgres, opens):
 
     async def fault(_):
         for _ in range(10):
-            await asyncio.to_thread(holdfast_postgres.sql, terminate, url)
+            await asyncio.to_thread(statehold_postgres.sql, terminate, url)
             await asyncio.sleep(0.05)
 
     tried(opens(url, timeout=3.0), faults=[fault], within=2.0)

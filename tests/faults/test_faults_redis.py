@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from holdfast import Busy, Full, Timeout, Unavailable
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers import RedisServer
-from holdfast.testing.trial import NOT_WRITTEN, Ledger
+from statehold import Busy, Full, Timeout, Unavailable
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import RedisServer
+from statehold.testing.trial import NOT_WRITTEN, Ledger
 from tests.faults.trials import at, cut, killed, paused, reset, stalled, tried
 
 SCRIPT = b"EVALSHA"

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from holdfast import Timeout
-from holdfast.testing.servers import RedisCluster, RedisSentinel
-from holdfast.testing.servers.processes import wait_for
-from holdfast.testing.trial import Ledger
+from statehold import Timeout
+from statehold.testing.servers import RedisCluster, RedisSentinel
+from statehold.testing.servers.processes import wait_for
+from statehold.testing.trial import Ledger
 from tests.faults.trials import at, tried
 
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from holdfast import Busy, Timeout
-from holdfast.drivers.sql import fast
-from holdfast.testing.servers import MariadbServer, PostgresServer, SqlError
-from holdfast.testing.servers.processes import wait_for
+from statehold import Busy, Timeout
+from statehold.drivers.sql import fast
+from statehold.testing.servers import MariadbServer, PostgresServer, SqlError
+from statehold.testing.servers.processes import wait_for
 from tests.faults.trials import at, portably, tried
 
 POSTGRES_BEGIN = "BEGIN; SET LOCAL deadlock_timeout = '500ms';"
@@ -45,7 +45,7 @@ class Foreign:
     def lock(self, trial, state):
         """The statement that locks the row of a state."""
         return (
-            "SELECT state FROM holdfast_trial"
+            "SELECT state FROM statehold_trial"
             f" WHERE tenant = '' AND id = '{trial.name}-{state}' FOR UPDATE"
         )
 

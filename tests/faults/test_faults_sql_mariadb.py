@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast import Busy, Timeout, Unavailable
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers import MariadbServer
+from statehold import Busy, Timeout, Unavailable
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import MariadbServer
 from tests.faults.trials import at, cut, killed, stalled, tried
 
 

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from holdfast.drivers.sql import opening
-from holdfast.testing.trial import Ledger
+from statehold.drivers.sql import opening
+from statehold.testing.trial import Ledger
 from tests.faults.trials import at
 
 
-@pytest.mark.parametrize("server", ["holdfast_postgres", "holdfast_mariadb"])
+@pytest.mark.parametrize("server", ["statehold_postgres", "statehold_mariadb"])
 def test_the_kind_is_opened_once_for_64_callers(request, server, monkeypatch):
     """Each on its own they would take seconds, or for ever where that is more than the timeout."""
     url = request.getfixturevalue(server).new_database()

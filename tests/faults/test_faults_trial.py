@@ -5,11 +5,11 @@ import asyncio
 import msgspec
 import pytest
 
-from holdfast import AsyncStore, Busy, Closed, Corrupted, Unavailable
-from holdfast.changes import Add, Append, Put, Revision
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.testing.faults import FaultyDriver
-from holdfast.testing.trial import Trial
+from statehold import AsyncStore, Busy, Closed, Corrupted, Unavailable
+from statehold.changes import Add, Append, Put, Revision
+from statehold.drivers.memory import MemoryDriver
+from statehold.testing.faults import FaultyDriver
+from statehold.testing.trial import Trial
 from tests.faults.trials import put_through
 
 few = {"writers": 16, "states": 4, "patience": 5.0}

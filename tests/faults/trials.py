@@ -5,11 +5,11 @@ import sys
 import time
 from contextvars import ContextVar, copy_context
 
-from holdfast import AsyncStore
-from holdfast.clock import SystemClock
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.places import open_driver
-from holdfast.testing.trial import Trial
+from statehold import AsyncStore
+from statehold.clock import SystemClock
+from statehold.middleware.coalesce import Coalesce
+from statehold.places import open_driver
+from statehold.testing.trial import Trial
 
 HOUR = 3600.0
 

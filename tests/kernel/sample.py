@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
-from holdfast import (
+from statehold import (
     Collection,
     Counter,
     DecayedMean,

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from holdfast import Invalid, Register, SchemaError, State, TooLarge
-from holdfast.codec import Codec, NameCodec, json_schema
+from statehold import Invalid, Register, SchemaError, State, TooLarge
+from statehold.codec import Codec, NameCodec, json_schema
 
 
 class Colour(enum.Enum):

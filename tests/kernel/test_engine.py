@@ -7,9 +7,9 @@ import threading
 import pytest
 from sample import Everything, Message
 
-from holdfast import AsyncStore, Closed, Conflict, Store, Unavailable
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.engine import BlockingClock, Portal, run_now
+from statehold import AsyncStore, Closed, Conflict, Store, Unavailable
+from statehold.drivers.memory import MemoryDriver
+from statehold.engine import BlockingClock, Portal, run_now
 
 E = Everything
 
@@ -112,7 +112,7 @@ def test_threads_share_a_portal_and_nothing_is_lost(store):
     for thread in threads:
         thread.join()
     assert states.get("a").turns == 160
-    assert names.count("holdfast-portal") <= 1
+    assert names.count("statehold-portal") <= 1
 
 
 def test_threads_share_a_store_that_needs_no_portal():
@@ -181,7 +181,7 @@ def test_a_portal_runs_in_one_thread_of_its_own():
     async def where():
         return threading.current_thread().name
 
-    assert portal.run(where()) == portal.run(where()) == "holdfast-portal"
+    assert portal.run(where()) == portal.run(where()) == "statehold-portal"
     portal.close()
     portal.close()
     with pytest.raises(Closed):
@@ -204,7 +204,7 @@ def test_a_closing_store_closes_its_portal_even_when_the_driver_cannot():
     store.collection(E).get("a")
     with pytest.raises(Unavailable):
         store.close()
-    assert "holdfast-portal" not in [thread.name for thread in threading.enumerate()]
+    assert "statehold-portal" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_many_tasks_on_one_key_lose_nothing():

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sample import shown
 
-from holdfast import Counter, Log, ManualClock, Map, Register, State, Steps, Store, Turns
+from statehold import Counter, Log, ManualClock, Map, Register, State, Steps, Store, Turns
 
 
 class Old(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sample import Everything, Message, opened, shown
 
-from holdfast import (
+from statehold import (
     ABSENT,
     PRESENT,
     AsyncStore,
@@ -23,8 +23,8 @@ from holdfast import (
     TooLarge,
     Unsupported,
 )
-from holdfast.driver import Feature
-from holdfast.drivers.memory import MemoryDriver
+from statehold.driver import Feature
+from statehold.drivers.memory import MemoryDriver
 
 E = Everything
 GOOD = [

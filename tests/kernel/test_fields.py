@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sample import Everything, Message, shown
 
-from holdfast import (
+from statehold import (
     Corrupted,
     Counter,
     DecayedMean,
@@ -30,7 +30,7 @@ from holdfast import (
     Vector,
     Window,
 )
-from holdfast.changes import Add, Append, Drop
+from statehold.changes import Add, Append, Drop
 
 HI = Message("user", "hi")
 YO = Message("assistant", "yo")

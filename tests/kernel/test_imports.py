@@ -1,4 +1,4 @@
-"""`import holdfast` is light: what a service does not use it does not load."""
+"""`import statehold` is light: what a service does not use it does not load."""
 
 import subprocess
 import sys
@@ -11,14 +11,14 @@ HEAVY = {
     "unittest", "urllib.request", "uvicorn", "hypothesis",
 }  # fmt: skip
 ROOMS = {
-    "holdfast.drivers",
-    "holdfast.middleware",
-    "holdfast.testing",
-    "holdfast.server",
-    "holdfast.cli",
-    "holdfast.client",
-    "holdfast.config",
-    "holdfast.replay",
+    "statehold.drivers",
+    "statehold.middleware",
+    "statehold.testing",
+    "statehold.server",
+    "statehold.cli",
+    "statehold.client",
+    "statehold.config",
+    "statehold.replay",
 }
 
 
@@ -38,30 +38,30 @@ def bare():
 
 
 def test_import_loads_no_driver_and_nothing_heavy(bare):
-    found = loaded("import holdfast") - bare
+    found = loaded("import statehold") - bare
     assert found & (HEAVY | ROOMS) == set()
 
 
 def test_a_place_loads_its_own_driver_only(bare):
     code = """
-import holdfast
-class Chat(holdfast.State, ttl=1):
-    turns = holdfast.Counter()
-    history = holdfast.Log(str, keep=3)
-with holdfast.Store.open("memory://") as store:
+import statehold
+class Chat(statehold.State, ttl=1):
+    turns = statehold.Counter()
+    history = statehold.Log(str, keep=3)
+with statehold.Store.open("memory://") as store:
     with store.collection(Chat).session("a") as chat:
         chat.turns += 1
         chat.history.append("x")
 """
     found = loaded(f"exec({code!r})") - bare
-    drivers = {name.split(".")[2] for name in found if name.startswith("holdfast.drivers.")}
+    drivers = {name.split(".")[2] for name in found if name.startswith("statehold.drivers.")}
     assert drivers == {"memory"}
-    assert found & (HEAVY | ROOMS) == {"holdfast.drivers"}
+    assert found & (HEAVY | ROOMS) == {"statehold.drivers"}
 
 
 def test_all_that_is_public_is_there():
-    import holdfast
+    import statehold
 
-    assert sorted(holdfast.__all__, key=lambda n: (not n.isupper(), n)) == holdfast.__all__
-    for name in holdfast.__all__:
-        assert getattr(holdfast, name).__doc__ or name.isupper()
+    assert sorted(statehold.__all__, key=lambda n: (not n.isupper(), n)) == statehold.__all__
+    for name in statehold.__all__:
+        assert getattr(statehold, name).__doc__ or name.isupper()

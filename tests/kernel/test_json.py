@@ -7,7 +7,7 @@ import pytest
 from sample import Everything, Message, opened, shown
 from test_fields import DONE
 
-from holdfast import Invalid, Map, Register, SetOf, State, Tally, TooLarge
+from statehold import Invalid, Map, Register, SetOf, State, Tally, TooLarge
 
 FIELDS = Everything.__schema__.fields
 

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sample import Everything, Message, opened, shown
 
-from holdfast import Counter, DecayedMean, ManualClock, Map, State, Store, Tally, Window
+from statehold import Counter, DecayedMean, ManualClock, Map, State, Store, Tally, Window
 
 YEAR = 365.25 * 86400
 NOW = 1_700_000_000.0

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from holdfast import (
+from statehold import (
     ConfigError,
     Counter,
     Log,
@@ -14,7 +14,7 @@ from holdfast import (
     State,
     Store,
 )
-from holdfast.drivers.memory import MemoryDriver
+from statehold.drivers.memory import MemoryDriver
 
 
 class Visit(State, ttl=60):

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from sample import Everything, Message, shown
 
-from holdfast import (
+from statehold import (
     ABSENT,
     PRESENT,
     AsyncCollection,
     AsyncStore,
     Collection,
-    HoldfastError,
     ManualClock,
     Revision,
     State,
+    StateholdError,
     Store,
 )
 
@@ -126,7 +126,7 @@ def plain(result):  # noqa: PLR0911  one kind after another
         return shown(result), result.meta.exists, result.meta.revision.number, result.meta.subject
     if isinstance(result, Revision):
         return result.number
-    if isinstance(result, HoldfastError):
+    if isinstance(result, StateholdError):
         found = result.found.number if isinstance(result.found, Revision) else result.found
         return (
             type(result),
@@ -162,7 +162,7 @@ def synchronously():
                 else:
                     result = getattr(states, name)(*args, **given)
                     yield plain(list(result) if name in {"scan", "find"} else result)
-            except (HoldfastError, ZeroDivisionError) as error:
+            except (StateholdError, ZeroDivisionError) as error:
                 yield plain(error)
 
 
@@ -184,7 +184,7 @@ async def asynchronously():
                     found.append([id async for id in getattr(states, name)(*args, **given)])
                 else:
                     found.append(plain(await getattr(states, name)(*args, **given)))
-            except (HoldfastError, ZeroDivisionError) as error:
+            except (StateholdError, ZeroDivisionError) as error:
                 found.append(plain(error))
     return found
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from holdfast import DecayedMean, SchemaError, State, Store, Vector
-from holdfast.config.kinds import kinds_of
-from holdfast.errors import ConfigError
+from statehold import DecayedMean, SchemaError, State, Store, Vector
+from statehold.config.kinds import kinds_of
+from statehold.errors import ConfigError
 
 
 class Reader(State, ttl=None):

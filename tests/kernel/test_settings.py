@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast import ConfigError, Store
-from holdfast.driver import Driver
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.places import open_driver
-from holdfast.settings import (
+from statehold import ConfigError, Store
+from statehold.driver import Driver
+from statehold.drivers.memory import MemoryDriver
+from statehold.places import open_driver
+from statehold.settings import (
     Settings,
     boolean,
     choice,
@@ -210,7 +210,7 @@ def test_others_add_places_as_entry_points(monkeypatch):
 
     monkeypatch.setattr(
         "importlib.metadata.entry_points",
-        lambda *, group, name: [Point] if (group, name) == ("holdfast.drivers", "mine") else [],
+        lambda *, group, name: [Point] if (group, name) == ("statehold.drivers", "mine") else [],
     )
     assert open_driver("mine://host?room=100").stats()["budget_bytes"] == 104
 
@@ -218,10 +218,10 @@ def test_others_add_places_as_entry_points(monkeypatch):
 def test_a_place_without_its_client_says_what_to_install(monkeypatch):
     """The extra is called as the driver is: several schemes may share one."""
     monkeypatch.setitem(sys.modules, "hiredis", None)
-    for name in [name for name in sys.modules if name.startswith("holdfast.drivers.redis")]:
+    for name in [name for name in sys.modules if name.startswith("statehold.drivers.redis")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
-        ConfigError, match=r"valkey: needs hiredis; pip install 'holdfast\[redis\]'"
+        ConfigError, match=r"valkey: needs hiredis; pip install 'statehold\[redis\]'"
     ):
         open_driver("valkey://localhost")
 

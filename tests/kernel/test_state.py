@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sample import Everything, opened
 
-from holdfast import (
+from statehold import (
     ABSENT,
     Counter,
     Invalid,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.changes import (
+from statehold.changes import (
     Accumulate,
     Add,
     Append,
@@ -22,7 +22,7 @@ from holdfast.changes import (
     deadline,
     fold,
 )
-from holdfast.testing.model import apply_all
+from statehold.testing.model import apply_all
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 small = st.integers(-(2**40), 2**40)

@@ -5,12 +5,12 @@ import threading
 
 import pytest
 
-from holdfast.changes import EVERYTHING, Add, Append, Commit
-from holdfast.driver import Driver, Feature, Page, Written
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.drivers.sqlite import SqliteDriver
-from holdfast.errors import Busy, Closed, Invalid
-from holdfast.middleware.coalesce import Coalesce
+from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.driver import Driver, Feature, Page, Written
+from statehold.drivers.memory import MemoryDriver
+from statehold.drivers.sqlite import SqliteDriver
+from statehold.errors import Busy, Closed, Invalid
+from statehold.middleware.coalesce import Coalesce
 
 NOW = 1_700_000_000.0
 

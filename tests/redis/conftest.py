@@ -4,9 +4,9 @@ import contextlib
 
 import pytest
 
-from holdfast.drivers.redis.names import Names
-from holdfast.places import open_driver
-from holdfast.testing import Place
+from statehold.drivers.redis.names import Names
+from statehold.places import open_driver
+from statehold.testing import Place
 from tests.redis.linking import TICK
 
 
@@ -26,22 +26,22 @@ def stalled(proxy):
 
 
 @pytest.fixture
-def redis(holdfast_redis):
+def redis(statehold_redis):
     """A server with nothing in it."""
-    holdfast_redis.flush()
-    return holdfast_redis
+    statehold_redis.flush()
+    return statehold_redis
 
 
 @pytest.fixture
 def redis_place(redis):
     """A place on a server of its own data."""
-    from holdfast.testing.proxy import Proxy
+    from statehold.testing.proxy import Proxy
 
     with Proxy(redis.port) as proxy:
         url = proxy.through(redis.url)
         yield Place(
             open=lambda: open_driver(url, timeout=2.0),  # what an outage costs a case, twice or so
-            recipe="holdfast.places:open_driver",
+            recipe="statehold.places:open_driver",
             arguments=(url,),
             own_clock=TICK,
             outage=lambda: stalled(proxy),

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from holdfast.drivers.redis.address import Options
-from holdfast.drivers.redis.servers import Script, Servers, open_servers, slot_of
-from holdfast.errors import HoldfastError
+from statehold.drivers.redis.address import Options
+from statehold.drivers.redis.servers import Script, Servers, open_servers, slot_of
+from statehold.errors import StateholdError
 
 ONCE = Script.of(
     "once",
@@ -85,7 +85,7 @@ async def writing(servers, done, acknowledged, name):
     while not done.is_set():
         at += 1
         while True:
-            with contextlib.suppress(HoldfastError):
+            with contextlib.suppress(StateholdError):
                 await servers.call(*once(f"{name}-{at}"), repeatable=True)
                 acknowledged.append(f"{name}-{at}")
                 break

@@ -1,13 +1,13 @@
-"""URLs of servers, and error replies in the words of holdfast."""
+"""URLs of servers, and error replies in the words of statehold."""
 
 from urllib.parse import urlsplit
 
 import pytest
 
-from holdfast.drivers.redis.address import CONNECTION, Address, Login, Options, target_of
-from holdfast.drivers.redis.servers import slot_of
-from holdfast.drivers.redis.trouble import ErrorReply, Remedy, redirect, remedy, translated
-from holdfast.errors import ConfigError, Unavailable
+from statehold.drivers.redis.address import CONNECTION, Address, Login, Options, target_of
+from statehold.drivers.redis.servers import slot_of
+from statehold.drivers.redis.trouble import ErrorReply, Remedy, redirect, remedy, translated
+from statehold.errors import ConfigError, Unavailable
 
 
 def target(url, **options):

@@ -7,24 +7,24 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from holdfast.drivers.redis.address import Options
-from holdfast.drivers.redis.servers import open_servers
-from holdfast.drivers.redis.wire import GROUP
-from holdfast.errors import Busy, Closed, Corrupted, Invalid, Unavailable
-from holdfast.testing.servers import RedisServer
+from statehold.drivers.redis.address import Options
+from statehold.drivers.redis.servers import open_servers
+from statehold.drivers.redis.wire import GROUP
+from statehold.errors import Busy, Closed, Corrupted, Invalid, Unavailable
+from statehold.testing.servers import RedisServer
 from tests.redis.linking import SCRIPTS, counted, once, opened, push, settled
 
 pytestmark = pytest.mark.usefixtures("clean")
 
 
 @pytest.fixture
-def clean(holdfast_redis: RedisServer) -> None:
-    holdfast_redis.flush()
+def clean(statehold_redis: RedisServer) -> None:
+    statehold_redis.flush()
 
 
 @pytest.fixture
-def url(holdfast_redis: RedisServer) -> str:
-    return holdfast_redis.url
+def url(statehold_redis: RedisServer) -> str:
+    return statehold_redis.url
 
 
 def test_a_call_is_answered(url):
@@ -174,7 +174,7 @@ def test_each_event_loop_has_its_own_connection(url, recwarn):
         gc.collect()
         assert ended[0]() is None
         clients = await one.call(0, ("CLIENT", "LIST", "TYPE", "normal"), repeatable=True)
-        assert clients.count(b"name=holdfast ") == 1
+        assert clients.count(b"name=statehold ") == 1
         await one.close()
         with pytest.raises(Closed):
             await one.call(*counted(), repeatable=True)

@@ -5,22 +5,22 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from holdfast.drivers.redis.address import Address, Options, target_of
-from holdfast.drivers.redis.cluster import Clustered
-from holdfast.drivers.redis.nodes import Shared
-from holdfast.drivers.redis.servers import slot_of
-from holdfast.errors import ConfigError, Timeout, Unavailable
-from holdfast.testing.servers import RedisCluster
-from holdfast.testing.servers.processes import wait_for
+from statehold.drivers.redis.address import Address, Options, target_of
+from statehold.drivers.redis.cluster import Clustered
+from statehold.drivers.redis.nodes import Shared
+from statehold.drivers.redis.servers import slot_of
+from statehold.errors import ConfigError, Timeout, Unavailable
+from statehold.testing.servers import RedisCluster
+from statehold.testing.servers.processes import wait_for
 from tests.redis.linking import counted, once, opened, push, replicated, settled, until, writing
 
 TAGS = [f"t{at}" for at in range(60)]
 
 
 @pytest.fixture
-def cluster(holdfast_redis_cluster):
-    holdfast_redis_cluster.flush()
-    return holdfast_redis_cluster
+def cluster(statehold_redis_cluster):
+    statehold_redis_cluster.flush()
+    return statehold_redis_cluster
 
 
 def identity(server):

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from holdfast.errors import Busy, Closed, Full, ReadOnly, Timeout, Unavailable
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers import RedisServer
+from statehold.errors import Busy, Closed, Full, ReadOnly, Timeout, Unavailable
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import RedisServer
 from tests.redis.linking import counted, once, opened, push, settled, until
 
 AT_ONCE = {"repl-diskless-sync-delay": 0}

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from holdfast.errors import ConfigError, Unavailable
-from holdfast.testing.servers import RedisServer
-from holdfast.testing.servers.certificates import Certificate
+from statehold.errors import ConfigError, Unavailable
+from statehold.testing.servers import RedisServer
+from statehold.testing.servers.certificates import Certificate
 from tests.redis.linking import counted, once, opened
 
 SECRET = "s3cret/ü:@%"

@@ -4,15 +4,15 @@ import asyncio
 
 import pytest
 
-from holdfast.errors import ConfigError, Unavailable
-from holdfast.testing.servers import RedisSentinel
+from statehold.errors import ConfigError, Unavailable
+from statehold.testing.servers import RedisSentinel
 from tests.redis.linking import counted, once, opened, replicated, until, writing
 
 
 @pytest.fixture
-def sentinel(holdfast_redis_sentinel):
-    holdfast_redis_sentinel.flush()
-    return holdfast_redis_sentinel
+def sentinel(statehold_redis_sentinel):
+    statehold_redis_sentinel.flush()
+    return statehold_redis_sentinel
 
 
 def test_the_master_is_found(sentinel):
@@ -28,7 +28,7 @@ def test_the_master_is_found(sentinel):
 
 def test_a_name_that_no_sentinel_knows(sentinel):
     async def main():
-        async with opened(sentinel.url.replace("/holdfast", "/other")) as servers:
+        async with opened(sentinel.url.replace("/statehold", "/other")) as servers:
             with pytest.raises(ConfigError, match="knows no master 'other'"):
                 await servers.call(*once("a"), repeatable=True)
 

@@ -4,9 +4,9 @@ import asyncio
 import random
 import time
 
-from holdfast.errors import HoldfastError
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers import RedisServer
+from statehold.errors import StateholdError
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import RedisServer
 from tests.redis.linking import counted, once, opened
 
 TIMEOUT = 0.8
@@ -52,7 +52,7 @@ async def caller(servers, name, draw, done, acknowledged):
                 case _:
                     await servers.call(*command, repeatable=True)
             acknowledged.add(f"{name}-{at}")
-        except (HoldfastError, TimeoutError):
+        except (StateholdError, TimeoutError):
             pass
         longest = max(longest, time.monotonic() - start)
     return longest

@@ -6,9 +6,9 @@ groups that go from key to key, race or fail are run there too.
 
 import pytest
 
-from holdfast.places import open_driver
-from holdfast.testing import DriverConformance, Place, stateful
-from holdfast.testing.conformance import Commits, Lifetimes, Listing, Races
+from statehold.places import open_driver
+from statehold.testing import DriverConformance, Place, stateful
+from statehold.testing.conformance import Commits, Lifetimes, Listing, Races
 from tests.redis.linking import TICK
 
 
@@ -17,7 +17,7 @@ def place_of(servers):
     servers.flush()
     return Place(
         open=lambda: open_driver(servers.url),
-        recipe="holdfast.places:open_driver",
+        recipe="statehold.places:open_driver",
         arguments=(servers.url,),
         own_clock=TICK,
     )
@@ -31,8 +31,8 @@ class TestRedis(DriverConformance):
 
 class TestValkey(Commits, Lifetimes, Listing):
     @pytest.fixture
-    def place(self, holdfast_valkey):
-        return place_of(holdfast_valkey)
+    def place(self, statehold_valkey):
+        return place_of(statehold_valkey)
 
 
 class FewerExamples(Races):
@@ -43,11 +43,11 @@ class FewerExamples(Races):
 
 class TestSentinel(Commits, FewerExamples):
     @pytest.fixture
-    def place(self, holdfast_redis_sentinel):
-        return place_of(holdfast_redis_sentinel)
+    def place(self, statehold_redis_sentinel):
+        return place_of(statehold_redis_sentinel)
 
 
 class TestCluster(Commits, Lifetimes, Listing, FewerExamples):
     @pytest.fixture
-    def place(self, holdfast_redis_cluster):
-        return place_of(holdfast_redis_cluster)
+    def place(self, statehold_redis_cluster):
+        return place_of(statehold_redis_cluster)

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from holdfast import AsyncStore, Counter, Log, Register, State
-from holdfast.changes import EVERYTHING, Add, Append, Drop, Put, Want
-from holdfast.driver import Written
-from holdfast.drivers.redis import SETTINGS
-from holdfast.drivers.redis.committing import COMMIT
-from holdfast.drivers.redis.scripts import ALL
-from holdfast.errors import ConfigError, Full, Invalid, Timeout, Unavailable
-from holdfast.places import open_driver
-from holdfast.testing import Place, Rig
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.rig import plain
-from holdfast.testing.servers import RedisSentinel, RedisServer
-from holdfast.testing.servers.processes import wait_for
+from statehold import AsyncStore, Counter, Log, Register, State
+from statehold.changes import EVERYTHING, Add, Append, Drop, Put, Want
+from statehold.driver import Written
+from statehold.drivers.redis import SETTINGS
+from statehold.drivers.redis.committing import COMMIT
+from statehold.drivers.redis.scripts import ALL
+from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
+from statehold.places import open_driver
+from statehold.testing import Place, Rig
+from statehold.testing.proxy import Proxy
+from statehold.testing.rig import plain
+from statehold.testing.servers import RedisSentinel, RedisServer
+from statehold.testing.servers.processes import wait_for
 from tests.redis.linking import TICK, received
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
@@ -244,7 +244,7 @@ def test_a_server_that_evicts_is_refused(policy):
 # -------------------------------------------------------------------------------------- permissions
 
 RULES = (
-    "resetkeys ~hf:* -@all +evalsha +evalsha_ro +script|load +info +time +hget +hmget"
+    "resetkeys ~sh:* -@all +evalsha +evalsha_ro +script|load +info +time +hget +hmget"
     " +hset +hdel +hkeys +hgetall +rpush +ltrim +lrange +del +set +setrange +getrange +pexpireat"
     " +persist +zadd +zrem +zrandmember +zrangebylex"
 )
@@ -286,7 +286,7 @@ def test_the_page_lists_every_setting():
     assert rows == {name: meaning for name, (_, _, meaning) in SETTINGS.known.items()}
 
 
-@pytest.mark.parametrize("right", ["rpush", "persist", "zadd", "~hf:*"])
+@pytest.mark.parametrize("right", ["rpush", "persist", "zadd", "~sh:*"])
 def test_a_missing_right_is_told(right):
     """A user who lacks a right is told so when a store is opened, before anything is half written."""
     lacking = RULES.replace(right, "~other:*") if right[0] == "~" else f"{RULES} -{right}"
@@ -374,9 +374,11 @@ def answers(rig):
 # -------------------------------------------------------------------------------------- the package
 
 
-def test_importing_holdfast_loads_no_client():
+def test_importing_statehold_loads_no_client():
     """The client library is loaded with the driver, and the driver when its place is opened."""
-    code = "import sys, holdfast, holdfast.places; assert not {'hiredis', 'ssl'} & set(sys.modules)"
+    code = (
+        "import sys, statehold, statehold.places; assert not {'hiredis', 'ssl'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

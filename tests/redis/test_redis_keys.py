@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.changes import Add, Append, Drop, Put, Refusal, Want, fold
-from holdfast.driver import Refused, Written
-from holdfast.drivers.redis.names import Names, escaped, field_of, stored_field
-from holdfast.errors import Corrupted
-from holdfast.testing import Rig, stateful
-from holdfast.testing.rig import plain
+from statehold.changes import Add, Append, Drop, Put, Refusal, Want, fold
+from statehold.driver import Refused, Written
+from statehold.drivers.redis.names import Names, escaped, field_of, stored_field
+from statehold.errors import Corrupted
+from statehold.testing import Rig, stateful
+from statehold.testing.rig import plain
 
 OPS = "0123456789abcdef01234567"
 
@@ -53,7 +53,7 @@ def test_a_state_is_readable(rig, redis):
         subject="ann",
     )
     state = state_key(rig)
-    assert state.startswith("hf:{" + rig.tenant + ":basket:")
+    assert state.startswith("sh:{" + rig.tenant + ":basket:")
     assert state.endswith("}:a")
     assert redis.cli("HGET", state, "note") == '"seen"'
     assert redis.cli("HGET", state, "map:k:1") == " 7"

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from holdfast import AsyncStore, Counter, State
-from holdfast.errors import ConfigError, Unavailable
-from holdfast.testing.servers import RedisCluster, RedisSentinel
-from holdfast.testing.servers.certificates import Certificate
-from holdfast.testing.servers.processes import wait_for
+from statehold import AsyncStore, Counter, State
+from statehold.errors import ConfigError, Unavailable
+from statehold.testing.servers import RedisCluster, RedisSentinel
+from statehold.testing.servers.certificates import Certificate
+from statehold.testing.servers.processes import wait_for
 
 
 class Visits(State, ttl=600):

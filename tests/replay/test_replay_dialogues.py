@@ -1,4 +1,4 @@
-"""Real dialogues through `holdfast replay`: the stored slots are the true ones at every turn."""
+"""Real dialogues through `statehold replay`: the stored slots are the true ones at every turn."""
 
 import json
 import random
@@ -8,10 +8,10 @@ from itertools import chain
 
 import pytest
 
-from commands import ROOT, contents, dump, holdfast, start
+from commands import ROOT, contents, dump, start, statehold
 from examples.dialogues import convert
-from holdfast import Store
-from holdfast.config import Config
+from statehold import Store
+from statehold.config import Config
 
 EXAMPLE = ROOT / "examples" / "dialogues"
 SEED = 20
@@ -48,12 +48,12 @@ def dialogues(data_dir):
 
 @pytest.fixture(scope="module")
 def kinds():
-    return Config.load(EXAMPLE / "holdfast.toml", {}).kinds
+    return Config.load(EXAMPLE / "statehold.toml", {}).kinds
 
 
 def place(folder):
     folder.mkdir(exist_ok=True)
-    shutil.copy(EXAMPLE / "holdfast.toml", folder)
+    shutil.copy(EXAMPLE / "statehold.toml", folder)
     return folder
 
 
@@ -121,12 +121,12 @@ def test_every_user_turn(dialogues, kinds, tmp_path):
         for number, (parts, truths) in enumerate(zip(cut.rounds, cut.truths, strict=True)):
             chunk = write(tmp_path / f"{number}.jsonl", interleaved(parts, rng))
             kills += killed(chunk, folder, store, kinds, rng)
-            out, _ = holdfast("replay", chunk, cwd=folder)
+            out, _ = statehold("replay", chunk, cwd=folder)
             assert json.loads(out)["rejected"] == 0
             for id, turns in truths.items():
                 assert matches(states.get(id), turns), (id, len(turns))
                 checked += 1
-        holdfast("replay", write(tmp_path / "rest.jsonl", cut.rest), cwd=folder)
+        statehold("replay", write(tmp_path / "rest.jsonl", cut.rest), cwd=folder)
         for dialogue in dialogues:
             assert matches(states.get(dialogue["dialogue_id"]), dialogue["turns"])
         disturbed = contents(store, kinds)
@@ -135,13 +135,13 @@ def test_every_user_turn(dialogues, kinds, tmp_path):
 
     whole = write(tmp_path / "whole.jsonl", chain(*cut.lines.values()))
     straight = place(tmp_path / "straight")
-    out, _ = holdfast("replay", whole, cwd=straight)
+    out, _ = statehold("replay", whole, cwd=straight)
     assert json.loads(out)["applied"] == sum(len(dialogue["turns"]) for dialogue in dialogues)
     with Store.open(f"sqlite:///{straight / 'dialogues.db'}") as store:
         assert contents(store, kinds) == disturbed
 
     before = dump(folder / "dialogues.db")
-    out, _ = holdfast("replay", whole, cwd=folder)
+    out, _ = statehold("replay", whole, cwd=folder)
     assert json.loads(out)["applied"] == json.loads(out)["rejected"] == 0
     assert dump(folder / "dialogues.db") == before
 
@@ -166,7 +166,7 @@ def test_a_slot_that_is_taken_back_is_dropped(kinds, tmp_path):
     }
     folder = place(tmp_path / "made")
     for number, commit in enumerate(convert.commits(dialogue), 1):
-        holdfast("replay", write(tmp_path / "line.jsonl", [commit]), cwd=folder)
+        statehold("replay", write(tmp_path / "line.jsonl", [commit]), cwd=folder)
         with Store.open(f"sqlite:///{folder / 'dialogues.db'}") as store:
             state = store.collection(kinds["dialogue"]).get("made up")
             assert matches(state, dialogue["turns"][:number])

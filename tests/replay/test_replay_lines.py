@@ -1,4 +1,4 @@
-"""`holdfast replay` line by line: what it takes, what it refuses, and that it does nothing twice."""
+"""`statehold replay` line by line: what it takes, what it refuses, and that it does nothing twice."""
 
 import gzip
 import json
@@ -6,8 +6,8 @@ import json
 import pytest
 
 from commands import contents, dump, inside
-from holdfast import Store
-from holdfast.config import Config
+from statehold import Store
+from statehold.config import Config
 
 TOML = """
 place = "sqlite:///state.db"
@@ -32,7 +32,7 @@ facts = { type = "map", values = "string", keep = 2 }
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "holdfast.toml").write_text(TOML)
+    (tmp_path / "statehold.toml").write_text(TOML)
     return tmp_path
 
 
@@ -57,7 +57,7 @@ def replay(folder, *arguments, code=0, **more):
 
 
 def states(folder, tenant=""):
-    kinds = Config.load(folder / "holdfast.toml", {}).kinds
+    kinds = Config.load(folder / "statehold.toml", {}).kinds
     store = Store.open(f"sqlite:///{folder / 'state.db'}")
     return store, {kind: store.collection(cls, tenant=tenant) for kind, cls in kinds.items()}
 
@@ -248,7 +248,7 @@ def test_contents_of_many_keys_at_once(folder):
     for place, jobs in ((one, 1), (many, 500)):
         place.mkdir()
         replay(folder, path, "--place", f"sqlite:///{place / 'state.db'}", "--jobs", jobs)
-    kinds = Config.load(folder / "holdfast.toml", {}).kinds
+    kinds = Config.load(folder / "statehold.toml", {}).kinds
     found = []
     for place in (one, many):
         with Store.open(f"sqlite:///{place / 'state.db'}") as store:
@@ -264,7 +264,7 @@ def test_an_empty_file(folder):
 
 def test_no_file(folder):
     _, err = replay(folder, "nothing.jsonl", code=1)
-    assert err == "holdfast: invalid: nothing.jsonl: No such file or directory\n"
+    assert err == "statehold: invalid: nothing.jsonl: No such file or directory\n"
 
 
 def test_rejects_that_cannot_be_kept(folder):

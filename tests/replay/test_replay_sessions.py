@@ -8,10 +8,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from commands import ROOT, contents, dump, holdfast, serving, start
+from commands import ROOT, contents, dump, serving, start, statehold
 from examples.sessions import convert
-from holdfast import Store
-from holdfast.config import Config
+from statehold import Store
+from statehold.config import Config
 
 EXAMPLE = ROOT / "examples" / "sessions"
 
@@ -30,14 +30,14 @@ def lines(sessions):
 
 def place(folder, lines):
     folder.mkdir(exist_ok=True)
-    shutil.copy(EXAMPLE / "holdfast.toml", folder)
+    shutil.copy(EXAMPLE / "statehold.toml", folder)
     (folder / "in.jsonl").write_text("".join(lines))
     return folder
 
 
 def stored(folder):
     with Store.open(f"sqlite:///{folder / 'sessions.db'}") as store:
-        return contents(store, Config.load(folder / "holdfast.toml", {}).kinds)
+        return contents(store, Config.load(folder / "statehold.toml", {}).kinds)
 
 
 def read(url, id):
@@ -49,14 +49,14 @@ def read(url, id):
 def undisturbed(lines, tmp_path_factory):
     """What the sessions look like when nothing happens on the way."""
     folder = place(tmp_path_factory.mktemp("undisturbed"), lines)
-    holdfast("replay", "in.jsonl", cwd=folder)
+    statehold("replay", "in.jsonl", cwd=folder)
     return stored(folder)
 
 
 def test_every_event(sessions, lines, undisturbed, tmp_path):
     place(tmp_path, lines)
     with serving(tmp_path) as (url, _):
-        out, _ = holdfast("replay", "in.jsonl", "--server", url, cwd=tmp_path)
+        out, _ = statehold("replay", "in.jsonl", "--server", url, cwd=tmp_path)
         summary = json.loads(out)
         assert (summary["applied"], summary["rejected"]) == (len(lines), 0)
 
@@ -74,7 +74,7 @@ def test_every_event(sessions, lines, undisturbed, tmp_path):
         assert total.total() == len(lines)
 
         before = dump(tmp_path / "sessions.db")
-        out, _ = holdfast("replay", "in.jsonl", "--server", url, cwd=tmp_path)
+        out, _ = statehold("replay", "in.jsonl", "--server", url, cwd=tmp_path)
         assert json.loads(out)["applied"] == 0
         assert dump(tmp_path / "sessions.db") == before
     assert stored(tmp_path) == undisturbed
@@ -83,7 +83,7 @@ def test_every_event(sessions, lines, undisturbed, tmp_path):
 def under_way(process, folder, sessions):
     """Wait until the longest session has a third of its events."""
     longest = max(sessions, key=lambda session: len(session["events"]))
-    kinds = Config.load(folder / "holdfast.toml", {}).kinds
+    kinds = Config.load(folder / "statehold.toml", {}).kinds
     with Store.open(f"sqlite:///{folder / 'sessions.db'}") as store:
         visits = store.collection(kinds["visit"])
         while 3 * len(visits.get(str(longest["session"])).events) < len(longest["events"]):
@@ -120,25 +120,32 @@ def test_the_server_is_killed_and_stays_away(sessions, lines, undisturbed, tmp_p
     assert replay.returncode == 5
     said = err.decode().splitlines()
     assert len(said) == 1
-    assert said[0].startswith("holdfast: unavailable: ")
+    assert said[0].startswith("statehold: unavailable: ")
     line = said[0].rpartition(" ")[2]
     assert 1 < int(line) <= len(lines)
     with serving(tmp_path) as (url, _):
-        holdfast("replay", "in.jsonl", "--server", url, "--from", line, cwd=tmp_path)
+        statehold("replay", "in.jsonl", "--server", url, "--from", line, cwd=tmp_path)
     assert stored(tmp_path) == undisturbed
 
 
 def test_keys_and_tenants(lines, tmp_path):
-    """A server with keys takes them from HOLDFAST_KEY and stops a replay that has none."""
+    """A server with keys takes them from STATEHOLD_KEY and stops a replay that has none."""
     place(tmp_path, lines[-20:])
     key = "k" * 20
-    with serving(tmp_path, HOLDFAST_SERVER_KEY=key) as (url, _):
-        _, err = holdfast("replay", "in.jsonl", "--server", url, cwd=tmp_path, code=1)
-        assert err.startswith("holdfast: denied: ")
-        holdfast(
-            "replay", "in.jsonl", "--server", url, "--tenant", "ü/1", cwd=tmp_path, HOLDFAST_KEY=key
+    with serving(tmp_path, STATEHOLD_SERVER_KEY=key) as (url, _):
+        _, err = statehold("replay", "in.jsonl", "--server", url, cwd=tmp_path, code=1)
+        assert err.startswith("statehold: denied: ")
+        statehold(
+            "replay",
+            "in.jsonl",
+            "--server",
+            url,
+            "--tenant",
+            "ü/1",
+            cwd=tmp_path,
+            STATEHOLD_KEY=key,
         )
         scan = ("scan", "visit", "--server", url)
-        assert holdfast(*scan, cwd=tmp_path, HOLDFAST_KEY=key)[0] == ""
-        out, _ = holdfast(*scan, "--tenant", "ü/1", cwd=tmp_path, HOLDFAST_KEY=key)
+        assert statehold(*scan, cwd=tmp_path, STATEHOLD_KEY=key)[0] == ""
+        out, _ = statehold(*scan, "--tenant", "ü/1", cwd=tmp_path, STATEHOLD_KEY=key)
         assert len(out.splitlines()) == len({json.loads(line)["id"] for line in lines[-20:]})

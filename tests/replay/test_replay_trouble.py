@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from commands import ROOT, contents, holdfast, start
+from commands import ROOT, contents, start, statehold
 from examples.dialogues import convert
-from holdfast import AsyncStore, Counter, ManualClock, ReadOnly, State, Store, Timeout, Unavailable
-from holdfast.client import Local
-from holdfast.config import Config
-from holdfast.replay import Replay, Source
-from holdfast.replay.report import Rejects
+from statehold import AsyncStore, Counter, ManualClock, ReadOnly, State, Store, Timeout, Unavailable
+from statehold.client import Local
+from statehold.config import Config
+from statehold.replay import Replay, Source
+from statehold.replay.report import Rejects
 
 
 class Chat(State, ttl=None):
@@ -124,7 +124,7 @@ def test_an_interrupt_says_where_it_stopped(tmp_path):
 def test_a_store_that_is_down(tmp_path):
     (tmp_path / "in.jsonl").write_text(json.dumps(add("a")) + "\n")
     server = ("--server", "http://127.0.0.1:9", "--patience", "0.2")
-    _, err = holdfast("replay", "in.jsonl", *server, cwd=tmp_path, code=5)
+    _, err = statehold("replay", "in.jsonl", *server, cwd=tmp_path, code=5)
     assert err.count("\n") == 1
     assert "stopped at line 1: run it again, or from there with --from 1" in err
 
@@ -133,7 +133,7 @@ def test_a_store_that_is_down(tmp_path):
 def test_killed_in_the_middle(data_dir, tmp_path):
     """kill -9 again and again: in the end everything is there, and once."""
     example = ROOT / "examples" / "dialogues"
-    kinds = Config.load(example / "holdfast.toml", {}).kinds
+    kinds = Config.load(example / "statehold.toml", {}).kinds
     lines = [
         json.dumps(commit) + "\n"
         for dialogue in convert.dialogues(min(data_dir.glob("sgd_*.json.gz")))
@@ -143,7 +143,7 @@ def test_killed_in_the_middle(data_dir, tmp_path):
     rng = random.Random(3)
     for folder, kills in ((tmp_path / "killed", 4), (tmp_path / "straight", 0)):
         folder.mkdir()
-        shutil.copy(example / "holdfast.toml", folder)
+        shutil.copy(example / "statehold.toml", folder)
         (folder / "in.jsonl").write_text("".join(lines))
         with Store.open(f"sqlite:///{folder / 'dialogues.db'}") as store:
             states = store.collection(kinds["dialogue"])
@@ -156,7 +156,7 @@ def test_killed_in_the_middle(data_dir, tmp_path):
                     time.sleep(0.001)
                 process.kill()
                 process.communicate()
-            out, _ = holdfast("replay", "in.jsonl", cwd=folder)
+            out, _ = statehold("replay", "in.jsonl", cwd=folder)
             summary = json.loads(out)
             assert summary["applied"] + summary["repeated"] == len(lines)
             found.append(contents(store, kinds))
@@ -168,7 +168,7 @@ def test_two_at_once(tmp_path):
     toml = (
         'place = "sqlite:///state.db"\n[kinds.chat]\nttl = "never"\nfields = { turns = "counter" }'
     )
-    (tmp_path / "holdfast.toml").write_text(toml)
+    (tmp_path / "statehold.toml").write_text(toml)
     lines = [json.dumps(add(str(n % 50), n)) + "\n" for n in range(3000)]
     (tmp_path / "in.jsonl").write_text("".join(lines))
     both = [start("replay", "in.jsonl", "--rejects", n, cwd=tmp_path) for n in "12"]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from holdfast.config import Config
-from holdfast.server import create_app
+from statehold.config import Config
+from statehold.server import create_app
 
 KINDS = """
 [kinds.chat]
@@ -56,7 +56,7 @@ ENV = {f"KEY_{key[0]}": key for key in (READ, WRITE, BOTH, SHOP, METRICS)}
 
 
 def load(folder: Path, *, place="memory://", server="", kinds=KINDS) -> Config:
-    path = folder / "holdfast.toml"
+    path = folder / "statehold.toml"
     path.write_text(f'place = "{place}"\n{server}\n{kinds}', "utf-8")
     return Config.load(path, ENV)
 
@@ -97,8 +97,8 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        code = "from holdfast.config import Config; from holdfast.server import run; run(Config.load())"
-        env = {**os.environ, **ENV, "HOLDFAST_PORT": str(self.port)}
+        code = "from statehold.config import Config; from statehold.server import run; run(Config.load())"
+        env = {**os.environ, **ENV, "STATEHOLD_PORT": str(self.port)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code], cwd=self.folder, env=env, stdout=log, stderr=log

@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast import ConfigError
-from holdfast.config import Config, ServerConfig
-from holdfast.server import run
+from statehold import ConfigError
+from statehold.config import Config, ServerConfig
+from statehold.server import run
 
 from .conftest import BOTH, KEYS, METRICS, READ, SHOP, WRITE
 
@@ -64,11 +64,11 @@ def test_a_key_of_a_tenant_cannot_name_another(client_of):
     client = client_of(server=KEYS)
     assert ask(client, COMMIT, SHOP).status_code == 200
     assert ask(client, GET, SHOP).status_code == 200
-    assert ask(client, GET, SHOP, **{"Holdfast-Tenant": "shop"}).status_code == 200
-    assert ask(client, GET, BOTH, **{"Holdfast-Tenant": "shop"}).status_code == 200
+    assert ask(client, GET, SHOP, **{"Statehold-Tenant": "shop"}).status_code == 200
+    assert ask(client, GET, BOTH, **{"Statehold-Tenant": "shop"}).status_code == 200
     assert ask(client, GET, BOTH).status_code == 404
     for other in ("", "else"):
-        refused = ask(client, GET, SHOP, **{"Holdfast-Tenant": other})
+        refused = ask(client, GET, SHOP, **{"Statehold-Tenant": other})
         assert (refused.status_code, refused.json()["field"]) == (403, "tenant")
 
 

@@ -29,8 +29,8 @@ def used(client):
         )
     client.post("/v1/chat/a/commit", json={}, headers={"If-None-Match": "*"})
     client.post("/v1/chat/a/commit", json={"filters": {"put": dict.fromkeys("abcd", "x")}})
-    client.post("/v1/chat/b/commit", json={}, headers={"Holdfast-Epoch": "5"})
-    client.post("/v1/chat/b/commit", json={}, headers={"Holdfast-Epoch": "4"})
+    client.post("/v1/chat/b/commit", json={}, headers={"Statehold-Epoch": "5"})
+    client.post("/v1/chat/b/commit", json={}, headers={"Statehold-Epoch": "4"})
     client.get("/v1/chat/a")
     client.get("/v1/chat/nobody")
     client.get("/v1/chat")
@@ -42,17 +42,17 @@ def test_calls_and_outcomes_are_counted(client):
     found = metrics(client)
     outcomes = {"written": 3, "repeated": 1, "conflicted": 1, "fenced": 1, "refused": 1}
     for outcome, count in outcomes.items():
-        assert found[f'holdfast_commits_total{{outcome="{outcome}"}}'] == count
-    assert found['holdfast_reads_total{result="found"}'] == 1
-    assert found['holdfast_reads_total{result="absent"}'] == 1
-    assert found['holdfast_store_call_seconds_count{call="commit"}'] == 7
-    assert found['holdfast_store_call_seconds_bucket{call="commit",le="+Inf"}'] == 7
-    assert found['holdfast_store_call_seconds_count{call="scan"}'] == 1
-    assert found['holdfast_http_requests_total{route="commit",status="200"}'] == 4
-    assert found['holdfast_http_requests_total{route="commit",status="412"}'] == 1
-    assert found['holdfast_http_requests_total{route="none",status="404"}'] == 1
-    assert found["holdfast_driver_states"] == 2
-    assert found["holdfast_watchers"] == 0
+        assert found[f'statehold_commits_total{{outcome="{outcome}"}}'] == count
+    assert found['statehold_reads_total{result="found"}'] == 1
+    assert found['statehold_reads_total{result="absent"}'] == 1
+    assert found['statehold_store_call_seconds_count{call="commit"}'] == 7
+    assert found['statehold_store_call_seconds_bucket{call="commit",le="+Inf"}'] == 7
+    assert found['statehold_store_call_seconds_count{call="scan"}'] == 1
+    assert found['statehold_http_requests_total{route="commit",status="200"}'] == 4
+    assert found['statehold_http_requests_total{route="commit",status="412"}'] == 1
+    assert found['statehold_http_requests_total{route="none",status="404"}'] == 1
+    assert found["statehold_driver_states"] == 2
+    assert found["statehold_watchers"] == 0
 
 
 def test_buckets_add_up(client):
@@ -85,4 +85,4 @@ def test_names_do_not_grow_with_what_is_asked(client, route):
     for number in range(20):
         client.get(f"/v1/chat/{number}")
         client.get(f"/{number}/{route}")
-    assert sum(name.startswith("holdfast_http_requests_total") for name in metrics(client)) == 2
+    assert sum(name.startswith("statehold_http_requests_total") for name in metrics(client)) == 2

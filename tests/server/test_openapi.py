@@ -8,7 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
-from holdfast.server import create_app
+from statehold.server import create_app
 
 from .conftest import BOTH, KEYS, KINDS, Served, free_port, load
 

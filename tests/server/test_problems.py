@@ -5,11 +5,11 @@ import sqlite3
 import pytest
 from starlette.testclient import TestClient
 
-from holdfast import AsyncStore, Counter, State, errors
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.errors import HoldfastError
-from holdfast.server import create_app
-from holdfast.server.problems import SERVER_STATUS, STATUS, Problem
+from statehold import AsyncStore, Counter, State, errors
+from statehold.drivers.memory import MemoryDriver
+from statehold.errors import StateholdError
+from statehold.server import create_app
+from statehold.server.problems import SERVER_STATUS, STATUS, Problem
 
 
 class Plain(State, ttl=60):
@@ -48,7 +48,7 @@ def failing():
 LEAVES = [
     leaf
     for leaf in vars(errors).values()
-    if isinstance(leaf, type) and issubclass(leaf, HoldfastError)
+    if isinstance(leaf, type) and issubclass(leaf, StateholdError)
 ]
 
 
@@ -67,7 +67,7 @@ def test_every_error_has_its_status(failing, leaf):
         assert answer.status_code == (400 if invalid_url else status)
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.json() == {
-            "type": f"urn:holdfast:problem:{leaf.code}",
+            "type": f"urn:statehold:problem:{leaf.code}",
             "title": title,
             "status": answer.status_code,
             "detail": "the reason",
@@ -169,7 +169,7 @@ def test_a_corrupted_value_is_reported_beside_the_others(client_of, tmp_path):
     assert body["fields"]["turns"] == 1
     assert body["fields"]["focus"] is None
     assert [found["field"] for found in body["corrupted"]] == ["focus"]
-    assert 'holdfast_corrupted_values_total{kind="chat"} 1' in client.get("/metrics").text
+    assert 'statehold_corrupted_values_total{kind="chat"} 1' in client.get("/metrics").text
 
 
 def _spoil(connection, table, value):

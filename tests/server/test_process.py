@@ -68,10 +68,10 @@ def test_a_configuration_that_cannot_be_is_told_in_one_line(serve, tmp_path):
     import subprocess
     import sys
 
-    (tmp_path / "holdfast.toml").write_text('place = "memory://"\nkinds.a = "no.such:Thing"')
-    code = "from holdfast.config import Config; Config.load()"
+    (tmp_path / "statehold.toml").write_text('place = "memory://"\nkinds.a = "no.such:Thing"')
+    code = "from statehold.config import Config; Config.load()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert "holdfast.toml: kinds.a.class: no.such:Thing cannot be imported" in last
+    assert "statehold.toml: kinds.a.class: no.such:Thing cannot be imported" in last

@@ -114,11 +114,11 @@ def test_an_idempotency_key_is_applied_once(client):
 
 
 def test_an_older_epoch_is_fenced_off(client):
-    assert commit(client, "a", {}, headers={"Holdfast-Epoch": "2"}).status_code == 200
-    late = commit(client, "a", {"turns": {"add": 1}}, headers={"Holdfast-Epoch": "1"})
+    assert commit(client, "a", {}, headers={"Statehold-Epoch": "2"}).status_code == 200
+    late = commit(client, "a", {"turns": {"add": 1}}, headers={"Statehold-Epoch": "1"})
     assert (late.status_code, late.json()["code"], late.json()["found"]) == (409, "fenced", 2)
     assert client.delete("/v1/chat/a").json()["code"] == "fenced"
-    assert client.delete("/v1/chat/a", headers={"Holdfast-Epoch": "2"}).status_code == 204
+    assert client.delete("/v1/chat/a", headers={"Statehold-Epoch": "2"}).status_code == 204
 
 
 @pytest.mark.parametrize(
@@ -210,20 +210,20 @@ def test_a_listing_comes_in_pages(client):
 
 
 def test_a_subject_has_its_own_listing(client):
-    commit(client, "a", {}, headers={"Holdfast-Subject": quote("user ü")})
+    commit(client, "a", {}, headers={"Statehold-Subject": quote("user ü")})
     commit(client, "b", {})
     assert client.get("/v1/chat", params={"subject": "user ü"}).json()["ids"] == ["a"]
     assert client.get("/v1/chat/a").json()["subject"] == "user ü"
 
 
 def test_tenants_do_not_see_each_other(client):
-    commit(client, "a", {"turns": {"add": 1}}, headers={"Holdfast-Tenant": quote("häuser/1")})
+    commit(client, "a", {"turns": {"add": 1}}, headers={"Statehold-Tenant": quote("häuser/1")})
     assert client.get("/v1/chat/a").status_code == 404
     assert client.get("/v1/chat").json()["ids"] == []
-    assert client.get("/v1/chat", headers={"Holdfast-Tenant": quote("häuser/1")}).json()["ids"] == [
-        "a"
-    ]
-    assert client.get("/v1/chat", headers={"Holdfast-Tenant": "%ff"}).status_code == 400
+    assert client.get("/v1/chat", headers={"Statehold-Tenant": quote("häuser/1")}).json()[
+        "ids"
+    ] == ["a"]
+    assert client.get("/v1/chat", headers={"Statehold-Tenant": "%ff"}).status_code == 400
 
 
 def test_the_index_tells_kinds_and_what_changed_last(client):

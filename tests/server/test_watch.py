@@ -70,7 +70,7 @@ def test_what_another_process_has_changed_is_seen(serve, tmp_path):
     with watching(server, "/v1/chat/a/watch") as response:
         stream = changes_of(events(response))
         assert next(stream)[2]["fields"]["turns"] == 1
-        from holdfast import Store
+        from statehold import Store
 
         from .conftest import load
 
@@ -110,7 +110,7 @@ def test_watches_are_limited_and_a_gone_client_makes_room(serve):
         status, headers, body = server.ask("GET", "/v1/chat/c/watch")
         assert (status, body["code"], headers["Retry-After"]) == (503, "too_many_watchers", "1")
     until = time.monotonic() + 10
-    while b"holdfast_watchers 0" not in server.ask("GET", "/metrics")[2]:
+    while b"statehold_watchers 0" not in server.ask("GET", "/metrics")[2]:
         assert time.monotonic() < until
         time.sleep(0.05)
     with watching(server, "/v1/chat/c/watch") as third:

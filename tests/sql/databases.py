@@ -1,4 +1,4 @@
-"""An empty database of each kind for a test, what is in it, and `holdfast migrate` upon it."""
+"""An empty database of each kind for a test, what is in it, and `statehold migrate` upon it."""
 
 import asyncio
 import sqlite3
@@ -7,16 +7,16 @@ from contextlib import closing
 
 import msgspec
 
-from holdfast import AsyncStore
-from holdfast.changes import Want
-from holdfast.cli import main
-from holdfast.testing.servers import MariadbServer, PostgresServer
+from statehold import AsyncStore
+from statehold.changes import Want
+from statehold.cli import main
+from statehold.testing.servers import MariadbServer, PostgresServer
 
 KINDS = ("postgresql", "mariadb", "sqlite")
 
 
 class Database:
-    """A fresh database: its URL, and SQL without holdfast."""
+    """A fresh database: its URL, and SQL without statehold."""
 
     def __init__(self, kind, url, sql):
         self.kind = kind
@@ -56,16 +56,16 @@ def database(kind, request, tmp_path):
                 ]
 
         return Database(kind, f"sqlite+sql:///{path}", sql)
-    name = {"postgresql": "holdfast_postgres", "mariadb": "holdfast_mariadb"}[kind]
+    name = {"postgresql": "statehold_postgres", "mariadb": "statehold_mariadb"}[kind]
     server: PostgresServer | MariadbServer = request.getfixturevalue(name)
     url = server.new_database()
     return Database(kind, url, lambda text: server.sql(text, url))
 
 
 def migrate(monkeypatch, capsys, url, state, *options):
-    """What `holdfast migrate` does for a class: exit code, standard output and error."""
-    monkeypatch.setenv("HOLDFAST_KINDS", f"{state.__module__}:{state.__name__}")
-    monkeypatch.setenv("HOLDFAST_PLACE", url)
+    """What `statehold migrate` does for a class: exit code, standard output and error."""
+    monkeypatch.setenv("STATEHOLD_KINDS", f"{state.__module__}:{state.__name__}")
+    monkeypatch.setenv("STATEHOLD_PLACE", url)
     capsys.readouterr()
     code = main(["migrate", *options])
     return code, *capsys.readouterr()

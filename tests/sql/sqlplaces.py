@@ -8,11 +8,11 @@ import sqlalchemy
 import sqlalchemy.ext.asyncio
 from sqlalchemy import delete, func, select, text
 
-from holdfast.changes import Commit
-from holdfast.drivers.sql import from_url
-from holdfast.drivers.sql.tables import Tables
-from holdfast.testing import Place
-from holdfast.testing.rig import layout
+from statehold.changes import Commit
+from statehold.drivers.sql import from_url
+from statehold.drivers.sql.tables import Tables
+from statehold.testing import Place
+from statehold.testing.rig import layout
 
 TICKS = {"postgresql": 0.4, "mariadb": 0.5}
 """The unit of time, in seconds, where the database's own clock decides. Some cases
@@ -94,7 +94,7 @@ def database(request, name, folder):
     """The URL of an empty database of that kind, for a fixture's `request`."""
     if name == "sqlite":
         return f"sqlite+sql:///{folder}/state.db"
-    server = {"postgresql": "holdfast_postgres", "mariadb": "holdfast_mariadb"}[name]
+    server = {"postgresql": "statehold_postgres", "mariadb": "statehold_mariadb"}[name]
     return request.getfixturevalue(server).new_database()
 
 

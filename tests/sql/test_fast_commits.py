@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from holdfast.changes import (
+from statehold.changes import (
     ABSENT,
     EVERYTHING,
     INT64_MAX,
@@ -21,12 +21,12 @@ from holdfast.changes import (
     Revision,
     Want,
 )
-from holdfast.driver import Conflicted, FencedOff, Layout, Refused, Written
-from holdfast.drivers.sql.fast import LANES
-from holdfast.errors import Invalid
-from holdfast.testing import Proxy
-from holdfast.testing.model import Model
-from holdfast.testing.rig import FIELDS, KIND, layout, plain
+from statehold.driver import Conflicted, FencedOff, Layout, Refused, Written
+from statehold.drivers.sql.fast import LANES
+from statehold.errors import Invalid
+from statehold.testing import Proxy
+from statehold.testing.model import Model
+from statehold.testing.rig import FIELDS, KIND, layout, plain
 from tests.sql.sqlplaces import behind, opened
 
 # What the kit's kind lacks: native columns, a JSON one, counters, a column that may be JSON null.
@@ -93,8 +93,8 @@ class Fixture:
 
 
 @pytest.fixture
-def fast(holdfast_postgres):
-    fixture = Fixture(holdfast_postgres.new_database())
+def fast(statehold_postgres):
+    fixture = Fixture(statehold_postgres.new_database())
     yield fixture
     fixture.close()
 
@@ -122,10 +122,10 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("changes", PLAIN.values(), ids=PLAIN)
-def test_a_commit_is_one_round_trip(holdfast_postgres, changes):
+def test_a_commit_is_one_round_trip(statehold_postgres, changes):
     """Also the first of a state, one that renews a life, carries an op id, an epoch, a condition."""
-    with Proxy(holdfast_postgres.port) as proxy:
-        fast = Fixture(proxy.through(holdfast_postgres.new_database()))
+    with Proxy(statehold_postgres.port) as proxy:
+        fast = Fixture(proxy.through(statehold_postgres.new_database()))
 
         def written(id):
             first = fast.write(*changes, id=id, subject="me", epoch=3, expect=ABSENT, max_age=99.0)
@@ -150,10 +150,10 @@ def test_a_commit_is_one_round_trip(holdfast_postgres, changes):
         fast.close()
 
 
-def test_many_commits_are_one_round_trip(holdfast_postgres):
+def test_many_commits_are_one_round_trip(statehold_postgres):
     """A batch of several keys, with several commits on some, is one statement."""
-    with Proxy(holdfast_postgres.port) as proxy:
-        fast = Fixture(proxy.through(holdfast_postgres.new_database()))
+    with Proxy(statehold_postgres.port) as proxy:
+        fast = Fixture(proxy.through(statehold_postgres.new_database()))
         fast.send(fast.commit(), fast.commit(id="b"))  # prepares the statement
         before = proxy.round_trips
         outcomes = fast.send(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place, stateful
-from holdfast.testing.conformance import Commits, Races
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import DriverConformance, Place, stateful
+from statehold.testing.conformance import Commits, Races
 from tests.sql.sqlplaces import TICKS, opened, sql_place
 
 
@@ -15,14 +15,14 @@ def grouped(url):
 
 class TestPostgresql(DriverConformance):
     @pytest.fixture
-    def place(self, holdfast_postgres):
-        return sql_place(holdfast_postgres.new_database())
+    def place(self, statehold_postgres):
+        return sql_place(statehold_postgres.new_database())
 
 
 class TestPostgresqlGrouped(Commits, Races):
     @pytest.fixture
-    def place(self, holdfast_postgres):
-        url = holdfast_postgres.new_database()
+    def place(self, statehold_postgres):
+        url = statehold_postgres.new_database()
         return Place(
             lambda: grouped(url), f"{__name__}:grouped", (url,), own_clock=TICKS["postgresql"]
         )

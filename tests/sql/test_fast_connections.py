@@ -7,13 +7,13 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 
-from holdfast.changes import EVERYTHING, Add, Append, Commit
-from holdfast.driver import FieldLayout, Layout, Written
-from holdfast.errors import Busy, Closed, Timeout, Unavailable
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import Proxy
-from holdfast.testing.rig import FIELDS, KIND, layout, plain
-from holdfast.testing.servers import Pgbouncer
+from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.driver import FieldLayout, Layout, Written
+from statehold.errors import Busy, Closed, Timeout, Unavailable
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import Proxy
+from statehold.testing.rig import FIELDS, KIND, layout, plain
+from statehold.testing.servers import Pgbouncer
 from tests.sql.sqlplaces import opened, portable
 
 
@@ -49,12 +49,12 @@ class Using:
         await self.driver.close()
 
 
-def test_a_lost_reply_is_asked_for_again(holdfast_postgres):
+def test_a_lost_reply_is_asked_for_again(statehold_postgres):
     """The server has committed and the answer is cut off: applied once, with its first revision."""
 
     async def run():
-        with Proxy(holdfast_postgres.port) as proxy:
-            async with using(proxy.through(holdfast_postgres.new_database())) as driver:
+        with Proxy(statehold_postgres.port) as proxy:
+            async with using(proxy.through(statehold_postgres.new_database())) as driver:
                 await driver.commit([commit(0)], time.time())
                 with proxy.cut_reply():
                     batch = [commit(1), commit(2, id="b"), commit(3)]
@@ -68,12 +68,12 @@ def test_a_lost_reply_is_asked_for_again(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_a_lost_reply_without_op_id_is_not_asked_for_again(holdfast_postgres):
+def test_a_lost_reply_without_op_id_is_not_asked_for_again(statehold_postgres):
     """No one can know whether it was applied, and applying it twice would be worse."""
 
     async def run():
-        with Proxy(holdfast_postgres.port) as proxy:
-            async with using(proxy.through(holdfast_postgres.new_database())) as driver:
+        with Proxy(statehold_postgres.port) as proxy:
+            async with using(proxy.through(statehold_postgres.new_database())) as driver:
                 await driver.commit([commit(0)], time.time())
                 with proxy.cut_reply(), pytest.raises(Unavailable):
                     await driver.commit([commit(1, op="")], time.time())
@@ -82,12 +82,12 @@ def test_a_lost_reply_without_op_id_is_not_asked_for_again(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_lost_connections_are_replaced(holdfast_postgres):
+def test_lost_connections_are_replaced(statehold_postgres):
     """All at once, idle ones included; nothing is lost or doubled under 32 writers."""
 
     async def run():
-        with Proxy(holdfast_postgres.port) as proxy:
-            async with using(proxy.through(holdfast_postgres.new_database())) as driver:
+        with Proxy(statehold_postgres.port) as proxy:
+            async with using(proxy.through(statehold_postgres.new_database())) as driver:
                 grouped = Coalesce(driver)
 
                 async def write(n):
@@ -106,12 +106,12 @@ def test_lost_connections_are_replaced(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_behind_a_transaction_pooler(holdfast_postgres):
+def test_behind_a_transaction_pooler(statehold_postgres):
     """With fewer sessions than connections: statements never meet another session's, or none."""
 
     async def run():
-        with Pgbouncer.start(holdfast_postgres, pool_size=2) as pooler:
-            url = pooler.through(holdfast_postgres.new_database())
+        with Pgbouncer.start(statehold_postgres, pool_size=2) as pooler:
+            url = pooler.through(statehold_postgres.new_database())
             async with using(url, pooler="transaction", pool_size=9) as driver:
 
                 async def write(n):
@@ -137,11 +137,11 @@ def test_behind_a_transaction_pooler(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_one_row_that_is_held_does_not_hold_up_all(holdfast_postgres):
+def test_one_row_that_is_held_does_not_hold_up_all(statehold_postgres):
     """Another process has the row locked: commits to others go on, this one's waits for it."""
 
     async def run():
-        url = holdfast_postgres.new_database()
+        url = statehold_postgres.new_database()
         async with using(url, timeout="4s") as driver:
             await driver.commit([commit(0)], time.time())
             engine = sqlalchemy.ext.asyncio.create_async_engine(
@@ -161,11 +161,11 @@ def test_one_row_that_is_held_does_not_hold_up_all(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_a_wait_for_a_row_has_an_end(holdfast_postgres):
+def test_a_wait_for_a_row_has_an_end(statehold_postgres):
     """And is told: nothing was written, and the driver goes on."""
 
     async def run():
-        async with using(holdfast_postgres.new_database(), timeout="1500ms") as driver:
+        async with using(statehold_postgres.new_database(), timeout="1500ms") as driver:
             await driver.commit([commit(0)], time.time())
             engine = sqlalchemy.ext.asyncio.create_async_engine(
                 driver.engine.url, poolclass=sqlalchemy.NullPool
@@ -182,11 +182,13 @@ def test_a_wait_for_a_row_has_an_end(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_a_full_pool_is_busy(holdfast_postgres):
+def test_a_full_pool_is_busy(statehold_postgres):
     """No connection comes free within the timeout: `Busy`, and afterwards all is as before."""
 
     async def run():
-        async with using(holdfast_postgres.new_database(), pool_size=1, timeout="1500ms") as driver:
+        async with using(
+            statehold_postgres.new_database(), pool_size=1, timeout="1500ms"
+        ) as driver:
             await driver.commit([commit(0)], time.time())
             pool = driver._fast._pools.here()
             taken = await pool.take()
@@ -198,11 +200,11 @@ def test_a_full_pool_is_busy(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_a_cancelled_caller_leaves_the_others(holdfast_postgres):
+def test_a_cancelled_caller_leaves_the_others(statehold_postgres):
     """Callers whose commits went down together: one gives up, and the others are answered."""
 
     async def run():
-        async with using(holdfast_postgres.new_database()) as driver:
+        async with using(statehold_postgres.new_database()) as driver:
             await driver.commit([commit(0)], time.time())
             for round in range(5):
                 numbers = range(1 + round * 20, 21 + round * 20)
@@ -224,11 +226,11 @@ def test_a_cancelled_caller_leaves_the_others(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_both_ways_at_once_lose_nothing(holdfast_postgres):
+def test_both_ways_at_once_lose_nothing(statehold_postgres):
     """The fast and the portable executor of several drivers on the same keys: no deadlock stays."""
 
     async def run():
-        url = holdfast_postgres.new_database()
+        url = statehold_postgres.new_database()
         drivers = [opened(url), portable(url), opened(url)]
         for driver in drivers:
             await driver.open(layout())
@@ -250,14 +252,14 @@ def test_both_ways_at_once_lose_nothing(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_two_versions_side_by_side(holdfast_postgres):
+def test_two_versions_side_by_side(statehold_postgres):
     """A newer release has made the tables, with a field more: both go on by the same functions."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
     more = FieldLayout("extra", "log", frozenset({"append", "drop"}), str, 9, 99)
     older, newer = Layout("chat", FIELDS, 8), Layout("chat", (*FIELDS, more), 8)
 
     async def run():
-        from holdfast.drivers.sql.function import any_version
+        from statehold.drivers.sql.function import any_version
 
         old, new = opened(url), opened(url)
         await new.open(newer)
@@ -276,13 +278,13 @@ def test_two_versions_side_by_side(holdfast_postgres):
         return pattern
 
     pattern = asyncio.run(run())
-    names = holdfast_postgres.sql(f"SELECT proname FROM pg_proc WHERE proname ~ '{pattern}'", url)
+    names = statehold_postgres.sql(f"SELECT proname FROM pg_proc WHERE proname ~ '{pattern}'", url)
     assert len(names) == 2
 
 
-def test_without_its_functions_it_goes_the_other_way(holdfast_postgres):
+def test_without_its_functions_it_goes_the_other_way(statehold_postgres):
     """A role that may not make them: a warning, and the same answers in more round trips."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
 
     async def make():
         async with using(url):
@@ -299,13 +301,13 @@ def test_without_its_functions_it_goes_the_other_way(holdfast_postgres):
         await driver.close()
 
     asyncio.run(make())
-    drops = holdfast_postgres.sql(
-        "SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc WHERE proname ~ '^holdfast_'",
+    drops = statehold_postgres.sql(
+        "SELECT 'DROP FUNCTION ' || oid::regprocedure FROM pg_proc WHERE proname ~ '^statehold_'",
         url,
     )
     assert len(drops) == 2
     role = f"limited_{time.monotonic_ns()}"
-    holdfast_postgres.sql(
+    statehold_postgres.sql(
         ";".join(drop for (drop,) in drops)
         + f"; CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};"
         f" GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
@@ -315,16 +317,16 @@ def test_without_its_functions_it_goes_the_other_way(holdfast_postgres):
     asyncio.run(run(f"postgresql://{role}@{host}"))
 
 
-def test_functions_that_vanish_are_made_up_for(holdfast_postgres):
+def test_functions_that_vanish_are_made_up_for(statehold_postgres):
     """A migration drops what it takes for old: commits and reads go on all the same."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
 
     async def run():
         async with using(url) as driver:
             await driver.commit([commit(1)], time.time())
-            holdfast_postgres.sql(
+            statehold_postgres.sql(
                 "DO $$ DECLARE f record; BEGIN FOR f IN SELECT oid::regprocedure AS name FROM"
-                " pg_proc WHERE proname ~ '^holdfast_' LOOP EXECUTE 'DROP FUNCTION ' || f.name;"
+                " pg_proc WHERE proname ~ '^statehold_' LOOP EXECUTE 'DROP FUNCTION ' || f.name;"
                 " END LOOP; END $$",
                 url,
             )
@@ -334,11 +336,11 @@ def test_functions_that_vanish_are_made_up_for(holdfast_postgres):
     asyncio.run(run())
 
 
-def test_closed_is_closed_for_those_who_wait(holdfast_postgres):
+def test_closed_is_closed_for_those_who_wait(statehold_postgres):
     """`close` while commits are under way: each is answered, or told that the store is closed."""
 
     async def run():
-        driver = opened(holdfast_postgres.new_database())
+        driver = opened(statehold_postgres.new_database())
         await driver.open(layout())
         work = [
             asyncio.create_task(driver.commit([commit(n, f"s{n}")], time.time())) for n in range(30)

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import pytest
 
-from holdfast.changes import (
+from statehold.changes import (
     EVERYTHING,
     PRESENT,
     Add,
@@ -17,11 +17,11 @@ from holdfast.changes import (
     Put,
     Revision,
 )
-from holdfast.driver import Written
-from holdfast.drivers.sql.fast import AVOIDED
-from holdfast.drivers.sql.portable import commit_all
-from holdfast.errors import Busy, Timeout
-from holdfast.testing.rig import KIND, layout, plain
+from statehold.driver import Written
+from statehold.drivers.sql.fast import AVOIDED
+from statehold.drivers.sql.portable import commit_all
+from statehold.errors import Busy, Timeout
+from statehold.testing.rig import KIND, layout, plain
 from tests.sql.sqlplaces import behind, opened
 from tests.sql.test_fast_commits import ODD
 
@@ -75,7 +75,7 @@ def calls_of_the_function(driver):
 
 
 @pytest.mark.parametrize("changes", PLAIN.values(), ids=PLAIN)
-def test_it_writes_what_the_function_writes(holdfast_postgres, changes):
+def test_it_writes_what_the_function_writes(statehold_postgres, changes):
     """The same commits, alone and by the function: a new state, one that is there, without op id."""
 
     async def work(driver):
@@ -103,11 +103,11 @@ def test_it_writes_what_the_function_writes(holdfast_postgres, changes):
         assert found[0] == found[1]
         assert found[0][0] == 4
 
-    run(holdfast_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work)
 
 
 @pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
-def test_what_is_not_plain_is_left_to_the_function(holdfast_postgres, changes):
+def test_what_is_not_plain_is_left_to_the_function(statehold_postgres, changes):
     """No statement is made for it."""
 
     async def work(driver):
@@ -116,10 +116,10 @@ def test_what_is_not_plain_is_left_to_the_function(holdfast_postgres, changes):
         for options in ({"expect": PRESENT}, {"epoch": 1}, {"erase": True}):
             assert singles.statement(commit(**options)) is None
 
-    run(holdfast_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work)
 
 
-def test_a_list_keeps_its_bound_when_others_append_meanwhile(holdfast_postgres):
+def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres):
     """A commit waits for a writer whose items its statement cannot see: they are deleted all the same."""
 
     async def work(driver):
@@ -140,7 +140,7 @@ def test_a_list_keeps_its_bound_when_others_append_meanwhile(holdfast_postgres):
             await driver.commit([commit(op=f"later {n}")], time.time())
         assert kind.avoided == 0
 
-    run(holdfast_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work)
 
 
 async def _blocked(driver):
@@ -154,7 +154,7 @@ async def _blocked(driver):
     pytest.fail("nobody waits for a lock")
 
 
-def test_the_time_limit_is_one_for_both_ways(holdfast_postgres):
+def test_the_time_limit_is_one_for_both_ways(statehold_postgres):
     """The statement waits for one writer, and what does its work for the next: the same `timeout`."""
     limit = 2.5
 
@@ -186,10 +186,10 @@ def test_the_time_limit_is_one_for_both_ways(holdfast_postgres):
                 assert called.call_count == 1  # both ways were gone
             assert time.monotonic() - began < limit * 1.3  # with a limit for each: 1.4 times
 
-    run(holdfast_postgres.new_database(), work, timeout=limit)
+    run(statehold_postgres.new_database(), work, timeout=limit)
 
 
-def test_an_expired_state_begins_anew(holdfast_postgres):
+def test_an_expired_state_begins_anew(statehold_postgres):
     """Also one that expires while the commit waits: the clock is read when the row is locked."""
 
     async def work(driver):
@@ -205,10 +205,10 @@ def test_an_expired_state_begins_anew(holdfast_postgres):
         assert outcome.revision.number == 1
         assert plain(await read(driver))["log"] == [b"1"]
 
-    run(holdfast_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work)
 
 
-def test_columns_of_every_type(holdfast_postgres):
+def test_columns_of_every_type(statehold_postgres):
     """Native values, sums and JSON, set one by one; a null that is noted is cleared by the function."""
     key = ("t", ODD.kind, "a")
     changes = (
@@ -242,12 +242,12 @@ def test_columns_of_every_type(holdfast_postgres):
         found = plain(await read(driver, key))
         assert (found["name"], found["number"]) == ({"": b'"y"'}, {"": b"8"})
 
-    run(holdfast_postgres.new_database(), work, kind=ODD)
+    run(statehold_postgres.new_database(), work, kind=ODD)
 
 
-def test_a_list_has_no_more_rows_than_items(holdfast_postgres):
+def test_a_list_has_no_more_rows_than_items(statehold_postgres):
     """Items that fall out and op ids that are forgotten are deleted."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
 
     async def work(driver):
         for n in range(40):

@@ -1,4 +1,4 @@
-"""`holdfast migrate`: tables follow their class, and what is in them stays."""
+"""`statehold migrate`: tables follow their class, and what is in them stays."""
 
 import json
 
@@ -18,8 +18,8 @@ from visits import (
     edits,
 )
 
-from holdfast import ConfigError, Store
-from holdfast.cli import main
+from statehold import ConfigError, Store
+from statehold.cli import main
 
 TABLES = {
     "visit",
@@ -29,7 +29,7 @@ TABLES = {
     "visit__taste",
     "visit__clicks",
     "visit__spend",
-    "holdfast_kinds",
+    "statehold_kinds",
 }
 
 
@@ -113,7 +113,7 @@ def test_fields_are_added(place, run):
     write(place.url, Small, Small.focus.put("x"), Small.turns.add(3), Small.history.append("a"))
     with (
         Store.open(place.url) as store,
-        pytest.raises(ConfigError, match=r"holdfast migrate --.*apply"),
+        pytest.raises(ConfigError, match=r"statehold migrate --.*apply"),
     ):
         store.collection(Visit).get("ada")
     code, out, _ = run(Visit, "--plan")
@@ -176,13 +176,13 @@ def test_several_kinds(place, monkeypatch, capsys, run):
     both = f"{Basket.__module__}:Basket"
 
     def migrated(state, *options):
-        monkeypatch.setenv("HOLDFAST_KINDS", f"{state.__module__}:{state.__name__},{both}")
-        monkeypatch.setenv("HOLDFAST_PLACE", place.url)
+        monkeypatch.setenv("STATEHOLD_KINDS", f"{state.__module__}:{state.__name__},{both}")
+        monkeypatch.setenv("STATEHOLD_PLACE", place.url)
         capsys.readouterr()
         code = main(["migrate", *options])
         return code, capsys.readouterr().out
 
-    assert migrated(Small, "--plan")[1].count("CREATE TABLE holdfast_kinds") == 1
+    assert migrated(Small, "--plan")[1].count("CREATE TABLE statehold_kinds") == 1
     code, out = migrated(Small, "--apply")
     assert (code, [json.loads(line)["kind"] for line in out.splitlines()]) == (
         0,
@@ -317,7 +317,7 @@ def test_nothing_goes_unless_it_is_said(place, run):
     assert "-- visit: table visit__clicks is DROPPED with all that is in it" in out
     assert place.has() == before
     assert run(Small, "--apply", "--drop")[0] == 0
-    assert set(place.has()) & TABLES == {"visit", "visit__ops", "visit__history", "holdfast_kinds"}
+    assert set(place.has()) & TABLES == {"visit", "visit__ops", "visit__history", "statehold_kinds"}
     wanted = {name: cell for name, cell in kept.items() if name in {"focus", "turns", "history"}}
     assert cells(place.url, Small) == wanted
     assert run(Small, "--plan")[:2] == (0, "")
@@ -360,7 +360,7 @@ def test_a_table_of_somebody_else(place, run):
     before = place.has()
     code, _, error = run(Visit, "--apply")
     assert code == 2
-    assert "a table visit that holdfast did not make" in error
+    assert "a table visit that statehold did not make" in error
     assert place.has() == before
 
 

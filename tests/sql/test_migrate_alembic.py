@@ -12,8 +12,8 @@ from databases import KINDS, cells, database, migrate
 from sqlalchemy.ext.asyncio import create_async_engine
 from visits import Renamed, Small, Visit, edits
 
-from holdfast import Store
-from holdfast.places import open_driver
+from statehold import Store
+from statehold.places import open_driver
 
 
 @pytest.fixture(params=KINDS)
@@ -48,7 +48,7 @@ def test_alembic_sees_no_difference(place, run):
     def differences(connection, driver):
         wanted = driver.tables_of(Visit.__schema__.layout()).metadata
         options = {
-            "include_name": lambda name, kind, _: kind != "table" or name != "holdfast_kinds",
+            "include_name": lambda name, kind, _: kind != "table" or name != "statehold_kinds",
             # MariaDB calls JSON and booleans otherwise.
             "compare_type": place.kind != "mariadb",
         }
@@ -129,12 +129,12 @@ def test_written_for_alembic(place, run, scripts):
 
 
 def test_a_script_stands_by_itself(place, run, scripts):
-    """It goes on working, whatever becomes of holdfast's own column types."""
+    """It goes on working, whatever becomes of statehold's own column types."""
     run(Visit, "--write", str(scripts))
-    (script,) = set(scripts.glob("*holdfast*.py"))
+    (script,) = set(scripts.glob("*statehold*.py"))
     text = script.read_text()
-    assert not re.search(r"^(import|from) holdfast", text, re.MULTILINE)
-    assert "holdfast.drivers" not in text
+    assert not re.search(r"^(import|from) statehold", text, re.MULTILINE)
+    assert "statehold.drivers" not in text
 
 
 def test_nothing_to_write(place, run, scripts):

@@ -9,11 +9,11 @@ import pytest
 from databases import KINDS, cells, database, migrate
 from visits import RENAMED, Small, Visit, edits
 
-from holdfast import AsyncStore, Store
-from holdfast.drivers.sql.migrating import applying, running
-from holdfast.drivers.sql.migrating.locking import locked
-from holdfast.errors import Busy, ReadOnly
-from holdfast.places import open_driver
+from statehold import AsyncStore, Store
+from statehold.drivers.sql.migrating import applying, running
+from statehold.drivers.sql.migrating.locking import locked
+from statehold.errors import Busy, ReadOnly
+from statehold.places import open_driver
 
 
 @pytest.fixture(params=KINDS)
@@ -22,7 +22,7 @@ def place(request, tmp_path):
 
 
 def functions(place):
-    query = "SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'holdfast__%' ORDER BY 1"
+    query = "SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'statehold__%' ORDER BY 1"
     return dict(place.sql(query))
 
 
@@ -38,7 +38,7 @@ def test_functions(place, run):
     newer = functions(place)
     assert set(newer) == set(both) - set(older)
     place.sql("DROP TABLE visit, visit__ops, visit__history, visit__clicks, visit__chat")
-    place.sql("DROP TABLE visit__taste, visit__spend, holdfast_kinds")
+    place.sql("DROP TABLE visit__taste, visit__spend, statehold_kinds")
     place.sql(";".join(f"DROP FUNCTION {name}" for name in newer))
     with Store.open(place.url) as store:
         store.collection(Visit).get("ada")
@@ -296,7 +296,7 @@ def test_without_the_rights(place, run, monkeypatch, capsys):
     assert "ADD COLUMN page" in out
     code, _, error = migrate(monkeypatch, capsys, url, Visit, "--apply")
     assert code == 5, error
-    assert "holdfast: read_only: " in error
+    assert "statehold: read_only: " in error
     assert "the user may not do this" in error
     assert "pw@" not in error
     with pytest.raises(ReadOnly):

@@ -13,8 +13,8 @@ import pytest
 from databases import KINDS, database
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from holdfast import Store
-from holdfast.places import open_driver
+from statehold import Store
+from statehold.places import open_driver
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "sql.md"
 
@@ -87,7 +87,7 @@ def told(session):
 
 @pytest.fixture
 def known(place, page, sessions):
-    """What is remembered of each, by id; all of it written through holdfast."""
+    """What is remembered of each, by id; all of it written through statehold."""
     space = names(page)
     state, feedback = space["Shopper"], space["Feedback"]
     out = {}

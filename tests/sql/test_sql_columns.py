@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from holdfast import (
+from statehold import (
     AsyncStore,
     Counter,
     DecayedMean,
@@ -23,9 +23,9 @@ from holdfast import (
     Turns,
     Vector,
 )
-from holdfast.changes import Add, Commit, Put, Want
-from holdfast.driver import FieldLayout, Layout, Refused, Written
-from holdfast.errors import Invalid
+from statehold.changes import Add, Commit, Put, Want
+from statehold.driver import FieldLayout, Layout, Refused, Written
+from statehold.errors import Invalid
 from tests.sql.sqlplaces import PATIENT, behind, database, opened
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
@@ -263,9 +263,9 @@ def test_a_deadline_beyond_the_calendar(url):
     assert 2.5e11 < driven(url, play) < math.inf
 
 
-def test_nul_in_postgresql(holdfast_postgres):
+def test_nul_in_postgresql(statehold_postgres):
     """PostgreSQL's text cannot hold NUL: `Invalid`, and the other commits of a store go on."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
 
     async def play(driver):
         with pytest.raises(Invalid):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast.middleware.coalesce import Coalesce
-from holdfast.testing import DriverConformance, Place, stateful
-from holdfast.testing.conformance import Commits, Races
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import DriverConformance, Place, stateful
+from statehold.testing.conformance import Commits, Races
 from tests.sql.sqlplaces import opened, portable, sql_place
 
 
@@ -21,14 +21,14 @@ class TestSqliteTables(DriverConformance):
 
 class TestPostgresqlPortably(DriverConformance):
     @pytest.fixture
-    def place(self, holdfast_postgres):
-        return sql_place(holdfast_postgres.new_database(), portable)
+    def place(self, statehold_postgres):
+        return sql_place(statehold_postgres.new_database(), portable)
 
 
 class TestMariadb(DriverConformance):
     @pytest.fixture
-    def place(self, holdfast_mariadb):
-        return sql_place(holdfast_mariadb.new_database())
+    def place(self, statehold_mariadb):
+        return sql_place(statehold_mariadb.new_database())
 
 
 class TestGroupedSqliteTables(Commits, Races):

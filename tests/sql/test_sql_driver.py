@@ -10,13 +10,21 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import event, select
 
-from holdfast import AsyncStore, Log, State, Store, Tally
-from holdfast.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
-from holdfast.driver import Conflicted, Written
-from holdfast.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
-from holdfast.errors import Busy, Closed, ConfigError, HoldfastError, ReadOnly, Timeout, Unavailable
-from holdfast.testing.rig import layout
-from holdfast.testing.servers import Pgbouncer
+from statehold import AsyncStore, Log, State, Store, Tally
+from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
+from statehold.driver import Conflicted, Written
+from statehold.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
+from statehold.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    ReadOnly,
+    StateholdError,
+    Timeout,
+    Unavailable,
+)
+from statehold.testing.rig import layout
+from statehold.testing.servers import Pgbouncer
 from tests.sql.sqlplaces import (
     NOW,
     PATIENT,
@@ -329,12 +337,12 @@ def test_a_missing_database_is_a_wrong_setting(server_url):
     asyncio.run(run())
 
 
-def test_a_read_only_database(holdfast_postgres):
+def test_a_read_only_database(statehold_postgres):
     """Where nothing can be written reads are served, without renewing, and writes are `ReadOnly`."""
-    url = holdfast_postgres.new_database()
+    url = statehold_postgres.new_database()
     play(url, lambda driver: driver.commit([commit(Add("sum", "k", 1), ttl=60)], NOW))
     name = urlsplit(url).path[1:]
-    holdfast_postgres.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    statehold_postgres.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
 
     async def work(driver):
         with pytest.raises(ReadOnly):
@@ -353,7 +361,7 @@ def test_an_erased_file_or_a_wrong_one(tmp_path):
         async def work(driver):
             raise AssertionError("it opened")
 
-        with pytest.raises(HoldfastError) as caught:
+        with pytest.raises(StateholdError) as caught:
             play(f"sqlite+sql:///{tmp_path}/{path}", work)
         assert caught.value.code == code
 
@@ -464,10 +472,10 @@ def test_the_file_is_a_plain_sqlite_database(tmp_path):
 
 
 @pytest.mark.parametrize("open_", [opened, portable])
-def test_behind_a_transaction_pooler(holdfast_postgres, open_):
+def test_behind_a_transaction_pooler(statehold_postgres, open_):
     """With `pooler=transaction` clients share fewer sessions than they are, and leave nothing there."""
-    url = holdfast_postgres.new_database()
-    with Pgbouncer.start(holdfast_postgres, pool_size=2) as pooler:
+    url = statehold_postgres.new_database()
+    with Pgbouncer.start(statehold_postgres, pool_size=2) as pooler:
 
         async def work(driver):
             changes = (Add("sum", "k", 1), Append("log", (b"1",), 1000), Put("note", "", b'"x"'))

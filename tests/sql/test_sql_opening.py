@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from holdfast.changes import EVERYTHING, Add
-from holdfast.driver import Written
-from holdfast.drivers.sql import from_url
-from holdfast.errors import ConfigError
-from holdfast.testing.rig import layout
+from statehold.changes import EVERYTHING, Add
+from statehold.driver import Written
+from statehold.drivers.sql import from_url
+from statehold.errors import ConfigError
+from statehold.testing.rig import layout
 from tests.sql.sqlplaces import NOW, behind, commit, database, key, opened, play, rows
 
 
@@ -20,7 +20,7 @@ def url(request, tmp_path):
 
 
 def test_tables_of_others_are_left_alone(url):
-    """A table that holdfast did not make is refused; a prefix makes room."""
+    """A table that statehold did not make is refused; a prefix makes room."""
 
     async def make(connection):
         await connection.execute(text("CREATE TABLE basket (id INTEGER PRIMARY KEY)"))
@@ -36,17 +36,17 @@ def test_tables_of_others_are_left_alone(url):
 
 def test_tables_are_not_made_unasked(url):
     """With `create=never` a kind without tables is refused, naming the command that makes them."""
-    with pytest.raises(ConfigError, match="holdfast migrate"):
+    with pytest.raises(ConfigError, match="statehold migrate"):
         play(url, lambda driver: driver.check(NOW), settings={"create": "never"})
 
 
-def test_a_schema_of_its_own(holdfast_postgres):
+def test_a_schema_of_its_own(statehold_postgres):
     """`schema` puts the tables there, and other schemas do not see them."""
-    url = holdfast_postgres.new_database()
-    holdfast_postgres.sql("CREATE SCHEMA shop", url)
+    url = statehold_postgres.new_database()
+    statehold_postgres.sql("CREATE SCHEMA shop", url)
     settings = {"schema": "shop"}
     play(url, lambda driver: driver.commit([commit(Add("sum", "k", 1))], NOW), settings=settings)
-    assert holdfast_postgres.sql("SELECT count(*) FROM shop.basket", url) == [("1",)]
+    assert statehold_postgres.sql("SELECT count(*) FROM shop.basket", url) == [("1",)]
     assert play(url, lambda driver: driver.read([key()], EVERYTHING, NOW)) == [None]
 
 

@@ -17,11 +17,11 @@ from databases import cells, database, done, migrate
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlplaces import opened, portable
 
-from holdfast import AsyncStore, Register, State, Store, Vector
-from holdfast.changes import Commit, Put, Want
-from holdfast.drivers.sql import tables_of
-from holdfast.errors import ConfigError, Invalid
 from needs import require
+from statehold import AsyncStore, Register, State, Store, Vector
+from statehold.changes import Commit, Put, Want
+from statehold.drivers.sql import tables_of
+from statehold.errors import ConfigError, Invalid
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "sql.md"
 AS_BYTES = "kept as bytes, which cannot be searched"
@@ -325,7 +325,7 @@ def test_bytes_become_a_vector(place, monkeypatch, capsys):
     vectors = np.concatenate([EDGES, some(300)])
     raws = [row.tobytes() for row in vectors]
     apply_all(Unsearched, place, vectors)
-    with pytest.warns(RuntimeWarning, match=f"{AS_BYTES}.*holdfast migrate"):
+    with pytest.warns(RuntimeWarning, match=f"{AS_BYTES}.*statehold migrate"):
         assert cells(place.url, Taste, "3")["taste"] == {"": raws[3]}
     code, out, _ = migrate(monkeypatch, capsys, place.url, Taste, "--apply")
     assert code == 0
@@ -405,7 +405,7 @@ def test_migrating_without_the_right(denied, monkeypatch, capsys):
 
 @pytest.mark.parametrize("before", [None, Named, Unsearched])
 def test_written_for_alembic(place, monkeypatch, capsys, tmp_path, before):
-    """The script needs neither holdfast nor a client of pgvector's, and does all of it."""
+    """The script needs neither statehold nor a client of pgvector's, and does all of it."""
     if before is not None:
         with Store.open(place.url) as store:
             store.collection(before).apply("0", before.name.put("Ada"))
@@ -415,7 +415,7 @@ def test_written_for_alembic(place, monkeypatch, capsys, tmp_path, before):
     (script,) = folder.glob("*.py")
     space = {}
     exec(compile(script.read_text(), script, "exec"), space)
-    assert not re.search("import.*(holdfast|pgvector)", script.read_text())
+    assert not re.search("import.*(statehold|pgvector)", script.read_text())
 
     def upgrade(connection):
         with Operations.context(MigrationContext.configure(connection)):

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from holdfast import (
+from statehold import (
     Counter,
     DecayedMean,
     Log,

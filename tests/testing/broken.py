@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from holdfast.changes import (
+from statehold.changes import (
     Accumulate,
     Add,
     Append,
@@ -26,10 +26,10 @@ from holdfast.changes import (
     Revision,
     fold,
 )
-from holdfast.driver import Cells, FencedOff, Outcome, Page, Written
-from holdfast.errors import Closed, Unavailable
-from holdfast.testing import Place
-from holdfast.testing.conformance import DriverLevel
+from statehold.driver import Cells, FencedOff, Outcome, Page, Written
+from statehold.errors import Closed, Unavailable
+from statehold.testing import Place
+from statehold.testing.conformance import DriverLevel
 from tests.testing.toys import Stored, ToyDriver
 
 BROKEN: dict[str, tuple[type[ToyDriver], str]] = {}

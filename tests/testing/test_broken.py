@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.testing import Place
-from holdfast.testing.stateful import run
+from statehold.testing import Place
+from statehold.testing.stateful import run
 from tests.testing.broken import BROKEN
 from tests.testing.toys import ToyDriver
 

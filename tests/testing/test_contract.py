@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from holdfast.testing.conformance import DriverConformance
-from holdfast.testing.promises import PROMISES, page
+from statehold.testing.conformance import DriverConformance
+from statehold.testing.promises import PROMISES, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 
@@ -14,7 +14,7 @@ def cases():
 
 
 def test_the_page_is_up_to_date():
-    """`python -m holdfast.testing.promises > docs/contract.md` would change nothing."""
+    """`python -m statehold.testing.promises > docs/contract.md` would change nothing."""
     assert PAGE.read_text() == page()
 
 

@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from holdfast.testing.servers import (
+from statehold.testing.servers import (
     DidNotStart,
     MariadbServer,
     Pgbouncer,
     PostgresServer,
     SqlError,
 )
-from holdfast.testing.servers.pgwire import query
-from holdfast.testing.servers.processes import children, is_alive
+from statehold.testing.servers.pgwire import query
+from statehold.testing.servers.processes import children, is_alive
 
 
 @pytest.fixture(params=[PostgresServer, MariadbServer], ids=["postgres", "mariadb"])
@@ -21,7 +21,7 @@ def database(request):
         yield server
 
 
-@pytest.fixture(params=["holdfast_postgres", "holdfast_mariadb"])
+@pytest.fixture(params=["statehold_postgres", "statehold_mariadb"])
 def shared(request):
     return request.getfixturevalue(request.param)
 
@@ -129,10 +129,10 @@ def test_a_database_that_does_not_start_says_why(kind):
         kind.start(settings={"bogus": 1})
 
 
-def test_a_pooler_shares_sessions(holdfast_postgres):
+def test_a_pooler_shares_sessions(statehold_postgres):
     """Many clients, one session of the server."""
-    with Pgbouncer.start(holdfast_postgres, pool_size=1) as pooler:
-        url = pooler.through(holdfast_postgres.new_database())
+    with Pgbouncer.start(statehold_postgres, pool_size=1) as pooler:
+        url = pooler.through(statehold_postgres.new_database())
         name = url.rpartition("/")[2]
         address = (pooler.host, pooler.port)
         pids = {

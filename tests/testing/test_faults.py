@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from holdfast import AsyncStore, Counter, State, Store
-from holdfast.clock import ManualClock
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.errors import Full, Unavailable
-from holdfast.testing import FaultyDriver
+from statehold import AsyncStore, Counter, State, Store
+from statehold.clock import ManualClock
+from statehold.drivers.memory import MemoryDriver
+from statehold.errors import Full, Unavailable
+from statehold.testing import FaultyDriver
 
 
 class Visit(State, ttl=60):

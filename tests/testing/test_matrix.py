@@ -5,26 +5,26 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.driver import Feature
-from holdfast.places import PLACES
-from holdfast.testing import DriverConformance
-from holdfast.testing.conformance import Cases
-from holdfast.testing.matrix import DRIVERS, FEATURES, page
+from statehold.driver import Feature
+from statehold.places import PLACES
+from statehold.testing import DriverConformance
+from statehold.testing.conformance import Cases
+from statehold.testing.matrix import DRIVERS, FEATURES, page
 
 PAGE = Path(__file__).parents[2] / "docs" / "places.md"
 
 PROOFS = {
-    "holdfast.drivers.memory:MemoryDriver": "tests.drivers.test_conformance_memory:TestMemory",
-    "holdfast.drivers.sqlite:SqliteDriver": "tests.drivers.test_conformance_sqlite:TestSqlite",
-    "holdfast.drivers.redis:RedisDriver": "tests.redis.test_redis_conformance:TestRedis",
-    "holdfast.drivers.sql:SqlDriver": "tests.sql.test_fast_conformance:TestPostgresql",
-    "holdfast.drivers.token:TokenDriver": "tests.token.test_token_conformance:TestSealed",
+    "statehold.drivers.memory:MemoryDriver": "tests.drivers.test_conformance_memory:TestMemory",
+    "statehold.drivers.sqlite:SqliteDriver": "tests.drivers.test_conformance_sqlite:TestSqlite",
+    "statehold.drivers.redis:RedisDriver": "tests.redis.test_redis_conformance:TestRedis",
+    "statehold.drivers.sql:SqlDriver": "tests.sql.test_fast_conformance:TestPostgresql",
+    "statehold.drivers.token:TokenDriver": "tests.token.test_token_conformance:TestSealed",
 }
 """Driver → the tests that hold it to the whole contract."""
 
 
 def test_the_page_is_up_to_date():
-    """`python -m holdfast.testing.matrix > docs/places.md` would change nothing."""
+    """`python -m statehold.testing.matrix > docs/places.md` would change nothing."""
     assert PAGE.read_text() == page()
 
 

@@ -5,30 +5,30 @@ import sys
 
 import pytest
 
-from holdfast import Counter, State
-from holdfast.errors import Unavailable
+from statehold import Counter, State
+from statehold.errors import Unavailable
 
 
 class Visit(State, ttl=60):
     clicks = Counter()
 
 
-def test_the_fixtures_are_one_store(holdfast_store, holdfast_clock, holdfast_driver):
+def test_the_fixtures_are_one_store(statehold_store, statehold_clock, statehold_driver):
     """The store takes its time from the clock, and goes down with the driver."""
-    visits = holdfast_store.collection(Visit)
+    visits = statehold_store.collection(Visit)
     visits.apply("a", Visit.clicks.add(1))
-    with holdfast_driver.outage(), pytest.raises(Unavailable):
+    with statehold_driver.outage(), pytest.raises(Unavailable):
         visits.get("a")
-    holdfast_clock.advance(59)
+    statehold_clock.advance(59)
     assert visits.get("a").meta.exists
-    holdfast_clock.advance(1)
+    statehold_clock.advance(1)
     assert not visits.get("a").meta.exists
 
 
-def test_both_faces_have_the_same_states(holdfast_store, holdfast_async_store):
+def test_both_faces_have_the_same_states(statehold_store, statehold_async_store):
     """What is written through one face is there through the other."""
-    holdfast_store.collection(Visit).apply("a", Visit.clicks.add(2))
-    reading = holdfast_async_store.collection(Visit).get("a")
+    statehold_store.collection(Visit).apply("a", Visit.clicks.add(2))
+    reading = statehold_async_store.collection(Visit).get("a")
     with pytest.raises(StopIteration) as done:
         reading.send(None)
     assert done.value.value.clicks == 2
@@ -36,12 +36,12 @@ def test_both_faces_have_the_same_states(holdfast_store, holdfast_async_store):
 
 def test_loading_the_plugin_loads_little():
     """A session that uses none of the fixtures loads no store, driver or Hypothesis for them."""
-    # `import holdfast` may load more of its own, so what counts is what the plugin adds to it
+    # `import statehold` may load more of its own, so what counts is what the plugin adds to it
     program = (
-        "import pytest, sys, holdfast; before = set(sys.modules); import holdfast.testing.plugin;"
+        "import pytest, sys, statehold; before = set(sys.modules); import statehold.testing.plugin;"
         "print(*sorted(set(sys.modules) - before))"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert loaded.stdout.split() == ["holdfast.testing", "holdfast.testing.plugin"]
+    assert loaded.stdout.split() == ["statehold.testing", "statehold.testing.plugin"]

@@ -8,14 +8,14 @@ from contextlib import ExitStack
 
 import pytest
 
-from holdfast.testing.proxy import Proxy
-from holdfast.testing.servers.resp import call, encoded, read
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers.resp import call, encoded, read
 
 
 @pytest.fixture
-def proxy(holdfast_redis):
-    holdfast_redis.flush()
-    with Proxy(holdfast_redis.port) as proxy:
+def proxy(statehold_redis):
+    statehold_redis.flush()
+    with Proxy(statehold_redis.port) as proxy:
         yield proxy
 
 
@@ -55,34 +55,34 @@ def test_it_passes_everything_on(client):
     assert client("GET", "a") == large
 
 
-def test_a_cut_reply_was_executed(proxy, client, holdfast_redis):
+def test_a_cut_reply_was_executed(proxy, client, statehold_redis):
     """The fault that op ids exist for: executed, and nobody was told."""
     assert client("INCR", "a") == 1
     with proxy.cut_reply() as cut, pytest.raises(ConnectionResetError):
         client("INCR", "a")
     assert cut.count == 1
-    assert holdfast_redis.cli("GET", "a") == "2"
+    assert statehold_redis.cli("GET", "a") == "2"
     assert proxy.connections == 0
     assert call((proxy.host, proxy.port), [("INCR", "a")]) == 3
 
 
-def test_only_what_when_says_is_cut(proxy, client, holdfast_redis):
+def test_only_what_when_says_is_cut(proxy, client, statehold_redis):
     """So that a test can spare the handshake."""
     with proxy.cut_reply(when=lambda request: b"INCR" in request):
         assert client("PING") == "PONG"
         with pytest.raises(ConnectionResetError):
             client("INCR", "a")
-    assert holdfast_redis.cli("GET", "a") == "1"
+    assert statehold_redis.cli("GET", "a") == "1"
 
 
-def test_the_reply_to_a_whole_pipeline_is_cut(proxy, client, holdfast_redis):
+def test_the_reply_to_a_whole_pipeline_is_cut(proxy, client, statehold_redis):
     """The cut comes after the last command, not after the first reply."""
     pipeline = b"".join(encoded(("INCR", "a")) for _ in range(20_000))
     with proxy.cut_reply():
         client.socket.sendall(pipeline)
         with pytest.raises(ConnectionResetError):
             read(client.replies)
-    assert holdfast_redis.cli("GET", "a") == "20000"
+    assert statehold_redis.cli("GET", "a") == "20000"
 
 
 def test_as_many_exchanges_are_cut_as_asked_for(proxy):
@@ -102,7 +102,7 @@ def test_a_cut_that_never_came_is_an_error(proxy, client):
     assert client("PING") == "PONG"
 
 
-def test_nothing_is_cut_after_the_block(proxy, client, holdfast_redis):
+def test_nothing_is_cut_after_the_block(proxy, client, statehold_redis):
     """Not even the answer to a request that was sent inside."""
     client("PING")
     block = ExitStack()
@@ -111,13 +111,13 @@ def test_nothing_is_cut_after_the_block(proxy, client, holdfast_redis):
     call((proxy.host, proxy.port), [("PING",)])  # when it is answered, the first has arrived
     with pytest.raises(AssertionError, match="0 of 1"):
         block.close()
-    holdfast_redis.cli("RPUSH", "a", 1)
+    statehold_redis.cli("RPUSH", "a", 1)
     assert read(client.replies) == ["a", "1"]
 
 
-def test_a_mistake_in_when_is_not_lost(holdfast_redis):
+def test_a_mistake_in_when_is_not_lost(statehold_redis):
     """It happens in another thread, and ends the proxy; what the client sees of it does not hide it."""
-    proxy = Proxy(holdfast_redis.port)
+    proxy = Proxy(statehold_redis.port)
     with pytest.raises(ZeroDivisionError), proxy:
         fail_in_when(proxy)
 
@@ -128,11 +128,11 @@ def fail_in_when(proxy):
 
 
 @pytest.mark.parametrize("after_bytes", [0, 10])
-def test_a_cut_request_was_not_executed(proxy, client, holdfast_redis, after_bytes):
+def test_a_cut_request_was_not_executed(proxy, client, statehold_redis, after_bytes):
     """Half a command is no command."""
     with proxy.cut_request(after_bytes=after_bytes), pytest.raises(ConnectionResetError):
         client("INCR", "a")
-    assert holdfast_redis.cli("GET", "a") is None
+    assert statehold_redis.cli("GET", "a") is None
 
 
 def test_latency_is_added_to_every_round_trip(proxy, client):
@@ -182,7 +182,7 @@ def test_refused_until_accepted(proxy, client):
     assert call((proxy.host, proxy.port), [("PING",)]) == "PONG"
 
 
-def test_stalled_connections_stay_up_and_lose_bytes(proxy, client, holdfast_redis):
+def test_stalled_connections_stay_up_and_lose_bytes(proxy, client, statehold_redis):
     """Half-open: nothing is executed, nothing is answered, nothing is closed."""
     client("PING")
     proxy.stall()
@@ -194,15 +194,15 @@ def test_stalled_connections_stay_up_and_lose_bytes(proxy, client, holdfast_redi
     proxy.resume()
     with pytest.raises(ConnectionResetError):
         client.socket.recv(1)
-    assert holdfast_redis.cli("GET", "a") is None
+    assert statehold_redis.cli("GET", "a") is None
 
 
-def test_stalled_bytes_can_arrive_late(proxy, client, holdfast_redis):
+def test_stalled_bytes_can_arrive_late(proxy, client, statehold_redis):
     """A frozen network thaws: what was sent is executed after all."""
     client("PING")
     proxy.stall(keep=True)
     client.send("INCR", "a")
-    assert holdfast_redis.cli("GET", "a") is None
+    assert statehold_redis.cli("GET", "a") is None
     proxy.resume()
     assert read(client.replies) == 1
 
@@ -226,7 +226,7 @@ def test_round_trips_are_counted(proxy, client):
     assert (proxy.round_trips, proxy.requests) == (4, 4)
 
 
-def test_a_server_that_is_down_is_a_reset(holdfast_redis):
+def test_a_server_that_is_down_is_a_reset(statehold_redis):
     """The proxy itself listens, so the client gets as far as that."""
     with Proxy(1) as proxy, pytest.raises(ConnectionResetError):
         call((proxy.host, proxy.port), [("PING",)])

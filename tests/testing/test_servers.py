@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.testing.servers import (
+from statehold.testing.servers import (
     DidNotStart,
     ErrorReply,
     Missing,
@@ -23,9 +23,9 @@ from holdfast.testing.servers import (
     finding,
     require,
 )
-from holdfast.testing.servers.cluster import slot_of
-from holdfast.testing.servers.processes import children, is_alive, wait_for
-from holdfast.testing.servers.resp import call
+from statehold.testing.servers.cluster import slot_of
+from statehold.testing.servers.processes import children, is_alive, wait_for
+from statehold.testing.servers.resp import call
 
 
 def is_listening(port):
@@ -139,17 +139,17 @@ def test_a_server_that_does_not_start_says_why():
         RedisServer.start(config={"bogus": ["1", "2"]})
 
 
-def test_replies_of_every_kind(holdfast_redis):
+def test_replies_of_every_kind(statehold_redis):
     """The few words that the kit speaks with Redis by itself."""
     script = "return {1, 'two', {false, redis.status_reply('four')}, ''}"
-    assert holdfast_redis.cli("EVAL", script, 0) == [1, "two", [None, "four"], ""]
-    assert holdfast_redis.cli("ECHO", b"\xff") == "\udcff"
-    assert holdfast_redis.cli("ECHO", 0.5) == "0.5"
+    assert statehold_redis.cli("EVAL", script, 0) == [1, "two", [None, "four"], ""]
+    assert statehold_redis.cli("ECHO", b"\xff") == "\udcff"
+    assert statehold_redis.cli("ECHO", 0.5) == "0.5"
     with pytest.raises(ErrorReply, match="WRONGTYPE"):
-        holdfast_redis.cli("EVAL", "redis.call('SADD', 'a', 1) return redis.call('GET', 'a')", 0)
-    assert holdfast_redis.info("server")["tcp_port"] == str(holdfast_redis.port)
-    holdfast_redis.flush()
-    assert holdfast_redis.cli("DBSIZE") == 0
+        statehold_redis.cli("EVAL", "redis.call('SADD', 'a', 1) return redis.call('GET', 'a')", 0)
+    assert statehold_redis.info("server")["tcp_port"] == str(statehold_redis.port)
+    statehold_redis.flush()
+    assert statehold_redis.cli("DBSIZE") == 0
 
 
 # ---------------------------------------------------------------- Sentinel and Cluster
@@ -158,7 +158,7 @@ def test_replies_of_every_kind(holdfast_redis):
 def test_sentinels_choose_another_master():
     """When the master is killed; the old one comes back as a replica."""
     with RedisSentinel.start(password="secret") as sentinel:
-        assert re.fullmatch(r"redis\+sentinel://:secret@(127\S+:\d+,?){3}/holdfast", sentinel.url)
+        assert re.fullmatch(r"redis\+sentinel://:secret@(127\S+:\d+,?){3}/statehold", sentinel.url)
         old = sentinel.master()
         assert len(sentinel.replicas()) == 2
         old.cli("SET", "a", 1)
@@ -190,19 +190,19 @@ def test_a_cluster_promotes_a_replica():
         assert cluster.master_of("a") is new
 
 
-def test_slots_are_those_of_redis(holdfast_redis_cluster):
+def test_slots_are_those_of_redis(statehold_redis_cluster):
     """Also of keys with braces; and a key is taken by the server that is said to be its master."""
     for key in ("a", "{a}b", "b{a}c", "{}a", "{a", "a{}{b}", "{{a}}", "ä"):
-        for server in holdfast_redis_cluster.servers[:1]:
+        for server in statehold_redis_cluster.servers[:1]:
             assert server.cli("CLUSTER", "KEYSLOT", key) == slot_of(key)
-        assert holdfast_redis_cluster.master_of(key).cli("SET", key, 1) == "OK"
-    holdfast_redis_cluster.flush()
+        assert statehold_redis_cluster.master_of(key).cli("SET", key, 1) == "OK"
+    statehold_redis_cluster.flush()
 
 
-def test_the_shared_sentinel_is_ready(holdfast_redis_sentinel):
+def test_the_shared_sentinel_is_ready(statehold_redis_sentinel):
     """It has a master, which takes writes."""
-    assert holdfast_redis_sentinel.master().cli("SET", "a", 1) == "OK"
-    holdfast_redis_sentinel.flush()
+    assert statehold_redis_sentinel.master().cli("SET", "a", 1) == "OK"
+    statehold_redis_sentinel.flush()
 
 
 # ---------------------------------------------------------------- a full disk
@@ -222,9 +222,9 @@ def test_a_redis_whose_disk_is_full():
         assert server.cli("SET", "a", 1) == "OK"
 
 
-def test_the_disk_of_the_machine_is_never_filled(holdfast_redis):
+def test_the_disk_of_the_machine_is_never_filled(statehold_redis):
     """A server without a disk of its own has none that may be full."""
-    with pytest.raises(RuntimeError, match="disk_bytes"), holdfast_redis.full_disk():
+    with pytest.raises(RuntimeError, match="disk_bytes"), statehold_redis.full_disk():
         pass
 
 
@@ -232,7 +232,7 @@ def test_the_disk_of_the_machine_is_never_filled(holdfast_redis):
 
 SCRIPT = """
 import time
-from holdfast.testing.servers import PostgresServer, RedisServer
+from statehold.testing.servers import PostgresServer, RedisServer
 servers = [RedisServer.start(), {kind}.start()]
 servers[1].pause()
 for server in servers:
@@ -272,10 +272,10 @@ def test_servers_end_with_the_process_that_started_them(kind, then, number):
 
 def test_what_is_missing_is_a_skip_unless_it_is_required(monkeypatch):
     """One line that says what to do."""
-    monkeypatch.setenv("HOLDFAST_REQUIRE", "other,another")
+    monkeypatch.setenv("STATEHOLD_REQUIRE", "other,another")
     with pytest.raises(Missing, match=r"^thing: not here$"):
         require("thing", "not here")
-    monkeypatch.setenv("HOLDFAST_REQUIRE", "other,thing")
+    monkeypatch.setenv("STATEHOLD_REQUIRE", "other,thing")
     with pytest.raises(Required, match="thing is required: not here"):
         require("thing", "not here")
 
@@ -283,20 +283,20 @@ def test_what_is_missing_is_a_skip_unless_it_is_required(monkeypatch):
 def test_pytest_skips_what_is_missing(tmp_path):
     """In a project of somebody else's, with nothing but the plugin."""
     (tmp_path / "conftest.py").write_text(
-        "from holdfast.testing.servers import finding\n"
+        "from statehold.testing.servers import finding\n"
         "finding.on_this_machine = lambda program: None\n"
     )
     (tmp_path / "test_it.py").write_text(
-        "def test_required(holdfast_redis): pass\ndef test_other(holdfast_valkey): pass\n"
+        "def test_required(statehold_redis): pass\ndef test_other(statehold_valkey): pass\n"
     )
-    options = ("-rs", "-p", "no:cacheprovider", "-p", "holdfast.testing.plugin")
+    options = ("-rs", "-p", "no:cacheprovider", "-p", "statehold.testing.plugin")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "test_it.py"],
         cwd=tmp_path,
         env={
             **os.environ,
             "PATH": "/nowhere",
-            "HOLDFAST_REQUIRE": "redis,postgres",
+            "STATEHOLD_REQUIRE": "redis,postgres",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         },
         capture_output=True,
@@ -365,5 +365,5 @@ def test_a_container_does_for_a_program(tmp_path, monkeypatch):
         finding.docker_answers.cache_clear()
     said = (tmp_path / "said").read_text()
     assert f"--network host --volume {server.folder}:{server.folder}" in said
-    assert re.search(r"redis:7 redis-server \S+/redis.conf\nstart holdfast-redis-\w+\n", said)
+    assert re.search(r"redis:7 redis-server \S+/redis.conf\nstart statehold-redis-\w+\n", said)
     assert said.endswith(f"rm --force --volumes {said.split()[3]}\n")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.testing import DriverConformance, FaultyDriver, Place
+from statehold.drivers.memory import MemoryDriver
+from statehold.testing import DriverConformance, FaultyDriver, Place
 from tests.testing.toys import ToyDriver
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.changes import (
+from statehold.changes import (
     ABSENT,
     PRESENT,
     Cell,
@@ -23,7 +23,7 @@ from holdfast.changes import (
     fold,
     new_incarnation,
 )
-from holdfast.driver import (
+from statehold.driver import (
     Cells,
     Conflicted,
     Driver,
@@ -34,7 +34,7 @@ from holdfast.driver import (
     Refused,
     Written,
 )
-from holdfast.errors import Closed, Invalid, Unavailable
+from statehold.errors import Closed, Invalid, Unavailable
 
 
 class Stored(msgspec.Struct):

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import msgspec
 
-from holdfast import Counter, Log, ManualClock, Map, Register, State, Store, Vector
-from holdfast.tokens import Jar, Key
+from statehold import Counter, Log, ManualClock, Map, Register, State, Store, Vector
+from statehold.tokens import Jar, Key
 
 
 class Message(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from holdfast.integrations.fastapi import Tokens
+from statehold.integrations.fastapi import Tokens
 from tests.token.chats import Chat, Message
 
 tokens = Tokens(keys="env:TALK_KEYS", form="signed", trim="history")

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from holdfast import (
+from statehold import (
     ConfigError,
     Counter,
     Log,
@@ -18,11 +18,11 @@ from holdfast import (
     Unavailable,
     Vector,
 )
-from holdfast.changes import Commit, Put, Want
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.engine import run_now
-from holdfast.testing import FaultyDriver
-from holdfast.tokens import Jar
+from statehold.changes import Commit, Put, Want
+from statehold.drivers.memory import MemoryDriver
+from statehold.engine import run_now
+from statehold.testing import FaultyDriver
+from statehold.tokens import Jar
 from tests.token.chats import KEY, Cart, Chat, Message
 
 

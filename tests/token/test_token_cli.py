@@ -1,13 +1,13 @@
-"""`holdfast keys`: makes, rotates and lists, and never prints a key that it keeps."""
+"""`statehold keys`: makes, rotates and lists, and never prints a key that it keeps."""
 
 import json
 import stat
 
 import pytest
 
-from commands import holdfast
-from holdfast import Counter, State, Store
-from holdfast.tokens import Jar, Key, KeyRing
+from commands import statehold
+from statehold import Counter, State, Store
+from statehold.tokens import Jar, Key, KeyRing
 
 
 class Visit(State, ttl=60):
@@ -22,8 +22,8 @@ def test_rotation_as_an_operator_does_it(tmp_path):
     path = tmp_path / "keys"
 
     def run(*arguments):
-        out, err = holdfast("keys", *arguments, path, cwd=tmp_path)
-        assert "hf1_" not in out + err
+        out, err = statehold("keys", *arguments, path, cwd=tmp_path)
+        assert "sh1_" not in out + err
         return [(line["id"], line["role"]) for line in lines(out)]
 
     ((first, role),) = run("new")
@@ -47,28 +47,28 @@ def test_rotation_as_an_operator_does_it(tmp_path):
 
 def test_what_goes_wrong_is_one_line(tmp_path):
     path = tmp_path / "keys"
-    holdfast("keys", "new", path, cwd=tmp_path)
-    assert "already" in holdfast("keys", "new", path, cwd=tmp_path, code=1)[1]
+    statehold("keys", "new", path, cwd=tmp_path)
+    assert "already" in statehold("keys", "new", path, cwd=tmp_path, code=1)[1]
     path.chmod(0o644)
-    assert "chmod 600" in holdfast("keys", "rotate", path, cwd=tmp_path, code=2)[1]
-    assert "No such file" in holdfast("keys", "list", tmp_path / "no", cwd=tmp_path, code=2)[1]
+    assert "chmod 600" in statehold("keys", "rotate", path, cwd=tmp_path, code=2)[1]
+    assert "No such file" in statehold("keys", "list", tmp_path / "no", cwd=tmp_path, code=2)[1]
 
 
 @pytest.mark.parametrize(
     "command", [["check"], ["apply", "chat", "x", "{}"], ["get", "chat", "x"], ["serve"], ["bench"]]
 )
 def test_tokens_are_no_place_for_the_command_line(tmp_path, command):
-    (tmp_path / "holdfast.toml").write_text(
+    (tmp_path / "statehold.toml").write_text(
         'place = "token:"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
     )
-    _, err = holdfast(*command, cwd=tmp_path, code=2)
+    _, err = statehold(*command, cwd=tmp_path, code=2)
     assert err == (
-        "holdfast: config: "
+        "statehold: config: "
         "token: lives in the client; it cannot be served or used from the command line\n"
     )
 
 
 def test_a_key_for_the_environment(tmp_path):
-    ((made),) = lines(holdfast("keys", "new", "-", cwd=tmp_path)[0])
+    ((made),) = lines(statehold("keys", "new", "-", cwd=tmp_path)[0])
     assert KeyRing(made["key"]).sealing.id.hex() == made["id"]
     assert Key.parse(made["key"]).text() == made["key"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.drivers.token import Jar, Key, KeyRing, TokenDriver
-from holdfast.testing import DriverConformance, FaultyDriver, Place
+from statehold.drivers.memory import MemoryDriver
+from statehold.drivers.token import Jar, Key, KeyRing, TokenDriver
+from statehold.testing import DriverConformance, FaultyDriver, Place
 
 KEYS = KeyRing([Key.new()])
 

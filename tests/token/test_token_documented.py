@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from holdfast.drivers.token import SETTINGS
+from statehold.drivers.token import SETTINGS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "token.md").read_text("utf-8")
 DEFAULTS = {3500: "3500", 1 << 20: "1 MiB", 60.0: "60 s", 16: "16", "sealed": "sealed"}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from holdfast import Counter, Log, Newer, Register, State, Store, TooLarge
-from holdfast.tokens import Jar, session_of
+from statehold import Counter, Log, Newer, Register, State, Store, TooLarge
+from statehold.tokens import Jar, session_of
 from tests.token.chats import KEY
 
 

@@ -14,11 +14,11 @@ from starlette.responses import JSONResponse as StarletteJSON
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from holdfast import ConfigError, ManualClock
-from holdfast.integrations import starlette
-from holdfast.integrations.fastapi import Tokens
-from holdfast.integrations.starlette import Cookie
-from holdfast.tokens import Key, revoke
+from statehold import ConfigError, ManualClock
+from statehold.integrations import starlette
+from statehold.integrations.fastapi import Tokens
+from statehold.integrations.starlette import Cookie
+from statehold.tokens import Key, revoke
 from tests.token.chats import KEY, Cart, Chat, Message
 
 NAME = "__Host-chat"

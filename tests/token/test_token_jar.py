@@ -2,8 +2,8 @@
 
 import pytest
 
-from holdfast import Invalid, Tampered
-from holdfast.tokens import Jar, Key
+from statehold import Invalid, Tampered
+from statehold.tokens import Jar, Key
 from tests.token.chats import Cart, Chat
 
 

@@ -7,11 +7,11 @@ import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from holdfast import ConfigError, Invalid, Store, Tampered
-from holdfast.drivers.token import keyfile
-from holdfast.drivers.token.keyfile import Line
-from holdfast.drivers.token.keys import derived
-from holdfast.tokens import Jar, Key, KeyRing, session_of
+from statehold import ConfigError, Invalid, Store, Tampered
+from statehold.drivers.token import keyfile
+from statehold.drivers.token.keyfile import Line
+from statehold.drivers.token.keys import derived
+from statehold.tokens import Jar, Key, KeyRing, session_of
 from tests.token.chats import KEY, Chat
 
 OLD = [Key.new() for _ in range(9)]
@@ -26,7 +26,7 @@ def test_text_and_back():
 def test_keys_are_derived_as_rfc_5869_says(length):
     """Against another implementation of HKDF-Expand."""
     for purpose in (b"sign", b"seal" + bytes(12)):
-        info = b"holdfast token 1 " + purpose
+        info = b"statehold token 1 " + purpose
         expected = HKDFExpand(SHA256(), length, info).derive(b"s" * 32)
         assert derived(b"s" * 32, length, purpose) == expected
 
@@ -44,7 +44,7 @@ def test_from_the_environment(open_client, monkeypatch):
     token = open_client().say("x")
     monkeypatch.setenv("SHOP_KEYS", f"{OLD[0].text()}, {KEY.text()}")
     assert open_client(keys="env:SHOP_KEYS").see(token).turns == 1
-    for text in ("", " ", "hf1_wrong"):
+    for text in ("", " ", "sh1_wrong"):
         monkeypatch.setenv("SHOP_KEYS", text)
         with pytest.raises(ConfigError):
             KeyRing("env:SHOP_KEYS")
@@ -62,7 +62,7 @@ def test_keys_are_needed_and_never_shown(open_client):
     with pytest.raises(ConfigError, match="needs keys"):
         open_client(keys=None)
     with pytest.raises(ConfigError) as caught:
-        open_client(keys="hf1_" + "x" * 42)
+        open_client(keys="sh1_" + "x" * 42)
     assert "xxx" not in str(caught.value) + repr(vars(caught.value))
 
 
@@ -87,11 +87,11 @@ def test_files_that_are_none(path, tmp_path):
         KeyRing(f"file:{tmp_path}/none")
     with pytest.raises(ConfigError):
         KeyRing(f"file:{tmp_path}")
-    for text in ("", "# only a comment\n", "hf1_bad\n"):
+    for text in ("", "# only a comment\n", "sh1_bad\n"):
         path.write_text(text)
         with pytest.raises(ConfigError) as caught:
             KeyRing(f"file:{path}")
-        assert "hf1_bad" not in str(caught.value)
+        assert "sh1_bad" not in str(caught.value)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError):
         KeyRing(f"file:{path}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from holdfast import (
+from statehold import (
     ABSENT,
     AsyncStore,
     ConfigError,
@@ -18,10 +18,10 @@ from holdfast import (
     Unavailable,
     Unsupported,
 )
-from holdfast.drivers.memory import MemoryDriver
-from holdfast.drivers.token.marks import Marks
-from holdfast.testing import FaultyDriver
-from holdfast.tokens import Jar, revoke
+from statehold.drivers.memory import MemoryDriver
+from statehold.drivers.token.marks import Marks
+from statehold.testing import FaultyDriver
+from statehold.tokens import Jar, revoke
 from tests.token.chats import KEY, Chat, Message
 
 

@@ -9,9 +9,9 @@ import threading
 
 import pytest
 
-from holdfast import AsyncStore, Closed, ConfigError, Invalid, Log, State, Store, Unsupported
-from holdfast.drivers.token import TokenDriver
-from holdfast.tokens import Jar, session_of
+from statehold import AsyncStore, Closed, ConfigError, Invalid, Log, State, Store, Unsupported
+from statehold.drivers.token import TokenDriver
+from statehold.tokens import Jar, session_of
 from tests.token.chats import KEY, Chat, Client, Message
 
 
@@ -55,14 +55,14 @@ def test_without_cryptography_it_says_what_to_install():
     code = """
 import sys
 sys.modules["cryptography"] = None
-from holdfast import ConfigError, Store
+from statehold import ConfigError, Store
 try:
     Store.open("token:", keys="env:X")
 except ConfigError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "holdfast[token]" in done.stdout
+    assert "statehold[token]" in done.stdout
 
 
 def test_only_inside_a_jar_and_while_open(client):

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from holdfast import Counter, HoldfastError, Register, Revision, State, Tampered
-from holdfast.drivers.token import format as wire
-from holdfast.drivers.token import record as records
-from holdfast.drivers.token import squeeze
-from holdfast.drivers.token.format import SEALED, decoded, encoded
-from holdfast.drivers.token.record import Record
-from holdfast.tokens import Jar, Key, KeyRing, session_of
+from statehold import Counter, Register, Revision, State, StateholdError, Tampered
+from statehold.drivers.token import format as wire
+from statehold.drivers.token import record as records
+from statehold.drivers.token import squeeze
+from statehold.drivers.token.format import SEALED, decoded, encoded
+from statehold.drivers.token.record import Record
+from statehold.tokens import Jar, Key, KeyRing, session_of
 from tests.token.chats import KEY, Cart, Chat
 
 SECRET = "the quick brown fox is a secret"
@@ -273,10 +273,10 @@ def test_keys_hide_in_every_representation():
 
 
 @pytest.mark.parametrize(
-    "text", ["hf1_short", "hf1_" + "!" * 43, "nonsense", "hf1_" + "A" * 42 + "B"]
+    "text", ["sh1_short", "sh1_" + "!" * 43, "nonsense", "sh1_" + "A" * 42 + "B"]
 )
 def test_a_bad_key_is_not_repeated_in_the_error(text):
-    with pytest.raises(HoldfastError) as caught:
+    with pytest.raises(StateholdError) as caught:
         KeyRing(text)
     assert text not in "".join(traceback.format_exception(caught.value))
     assert text not in repr(vars(caught.value))

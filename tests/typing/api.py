@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from holdfast import (
+from statehold import (
     ABSENT,
     AsyncCollection,
     AsyncStore,
@@ -21,7 +21,6 @@ from holdfast import (
     Counter,
     DecayedMean,
     Edit,
-    HoldfastError,
     Log,
     Map,
     Meta,
@@ -29,6 +28,7 @@ from holdfast import (
     Revision,
     SetOf,
     State,
+    StateholdError,
     Steps,
     Store,
     Tally,
@@ -36,12 +36,12 @@ from holdfast import (
     Vector,
     Window,
 )
-from holdfast.changes import Add, Append, Change, Put
-from holdfast.fields import Amount, Count
-from holdfast.fields.collection import MapView, SetView, TallyView
-from holdfast.fields.log import LogView, TurnsView
-from holdfast.fields.vector import Decayed
-from holdfast.fields.window import WindowView
+from statehold.changes import Add, Append, Change, Put
+from statehold.fields import Amount, Count
+from statehold.fields.collection import MapView, SetView, TallyView
+from statehold.fields.log import LogView, TurnsView
+from statehold.fields.vector import Decayed
+from statehold.fields.window import WindowView
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -227,7 +227,7 @@ async def asynchronous() -> None:
         assert_type(await chats.apply("a", returning=["turns"], tail=1), Chat)
         assert_type(await chats.commit("a", [Chat.turns.add(1)]), Committed[Chat])
         assert_type(
-            await chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | HoldfastError]
+            await chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | StateholdError]
         )
         assert_type(await chats.touch("a"), bool)
         assert_type(await chats.delete("a", expect=ABSENT), bool)
@@ -272,7 +272,7 @@ def synchronous() -> None:
         assert_type(chats.apply("a", Chat.turns.add(1), Chat.focus.put("x")), Revision)
         assert_type(chats.apply("a", Chat.turns.add(1), returning=[Chat.turns]), Chat)
         assert_type(chats.commit("a", [Chat.turns.add(1)]), Committed[Chat])
-        assert_type(chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | HoldfastError])
+        assert_type(chats.apply_many([("a", [Chat.turns.add(1)])]), list[Revision | StateholdError])
         assert_type(chats.touch("a"), bool)
         assert_type(chats.delete("a"), bool)
         with chats.session("a", exclusive=True) as chat:

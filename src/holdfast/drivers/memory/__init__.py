@@ -1,5 +1,0 @@
-"""States in the memory of this process."""
-
-from holdfast.drivers.memory.driver import SETTINGS, MemoryDriver, from_url
-
-__all__ = ["SETTINGS", "MemoryDriver", "from_url"]

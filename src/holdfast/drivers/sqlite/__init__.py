@@ -1,5 +1,0 @@
-"""States in one SQLite file: the embedded default."""
-
-from holdfast.drivers.sqlite.driver import SETTINGS, SqliteDriver, from_url
-
-__all__ = ["SETTINGS", "SqliteDriver", "from_url"]

@@ -1,0 +1,98 @@
+"""State for ML services: declared once, typed, kept where the configuration says.
+
+`import statehold` brings no driver, no server and no third-party client.
+"""
+
+from statehold.changes import ABSENT, PRESENT, Revision
+from statehold.clock import Clock, ManualClock, SystemClock
+from statehold.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    Conflict,
+    Corrupted,
+    Fenced,
+    Full,
+    Invalid,
+    Newer,
+    NotAStore,
+    ReadOnly,
+    Revoked,
+    SchemaError,
+    Stale,
+    StateholdError,
+    Tampered,
+    Timeout,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+)
+from statehold.fields import (
+    Counter,
+    DecayedMean,
+    Edit,
+    Field,
+    Log,
+    Map,
+    Register,
+    SetOf,
+    Steps,
+    Tally,
+    Turns,
+    Vector,
+    Window,
+)
+from statehold.state import Corruption, Meta, State
+from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Store
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ABSENT",
+    "PRESENT",
+    "AsyncCollection",
+    "AsyncStore",
+    "Busy",
+    "Clock",
+    "Closed",
+    "Collection",
+    "Committed",
+    "ConfigError",
+    "Conflict",
+    "Corrupted",
+    "Corruption",
+    "Counter",
+    "DecayedMean",
+    "Edit",
+    "Fenced",
+    "Field",
+    "Full",
+    "Invalid",
+    "Log",
+    "ManualClock",
+    "Map",
+    "Meta",
+    "Newer",
+    "NotAStore",
+    "ReadOnly",
+    "Register",
+    "Revision",
+    "Revoked",
+    "SchemaError",
+    "SetOf",
+    "Stale",
+    "State",
+    "StateholdError",
+    "Steps",
+    "Store",
+    "SystemClock",
+    "Tally",
+    "Tampered",
+    "Timeout",
+    "TooLarge",
+    "Turns",
+    "Unavailable",
+    "Unsupported",
+    "Vector",
+    "Window",
+]

@@ -1,0 +1,105 @@
+"""`get`, `apply`, `scan`, `delete`: one state, or the ids of a kind."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from argparse import Namespace
+from typing import Any
+
+import msgspec
+
+from statehold.changes import ABSENT as NO_STATE
+from statehold.cli.exits import ABSENT, OK
+from statehold.cli.reaching import reach
+from statehold.client.base import expectation
+from statehold.errors import Invalid
+
+_PAGE = 500
+
+
+def get(given: Namespace) -> int:
+    """Print the state."""
+
+    async def run() -> int:
+        key = (given.tenant, given.kind, given.id)
+        names: str | None = given.fields
+        fields = None if names is None else [name for name in names.split(",") if name]
+        async with reach(given) as access:
+            found = await access.get(key, fields=fields, tail=given.tail)
+        return _absent(given) if found is None else _print(found)
+
+    return asyncio.run(run())
+
+
+def apply(given: Namespace) -> int:
+    """Apply the changes and print the revision."""
+
+    async def run() -> int:
+        text = sys.stdin.buffer.read() if given.changes == "-" else given.changes
+        try:
+            changes = msgspec.json.decode(text)
+        except ValueError as error:
+            raise Invalid(f"changes are not JSON: {error}", field="changes") from None
+        key = (given.tenant, given.kind, given.id)
+        async with reach(given) as access:
+            done = await access.commit(
+                key,
+                changes,
+                op=given.op,
+                expect=expectation(given.expect),
+                epoch=given.epoch,
+                subject=given.subject,
+            )
+        return _print({"revision": str(done.revision), "repeated": done.repeated})
+
+    return asyncio.run(run())
+
+
+def scan(given: Namespace) -> int:
+    """Print the ids, each as JSON on a line of its own."""
+
+    async def run() -> int:
+        left, cursor = given.limit, None
+        async with reach(given) as access:
+            while left is None or left > 0:
+                ids, cursor = await access.scan(
+                    given.tenant,
+                    given.kind,
+                    subject=given.subject,
+                    cursor=cursor,
+                    limit=_PAGE if left is None else min(_PAGE, left),
+                )
+                for id in ids:
+                    _print(id)
+                if left is not None:
+                    left -= len(ids)
+                if cursor is None:
+                    break
+        return OK
+
+    return asyncio.run(run())
+
+
+def delete(given: Namespace) -> int:
+    """Delete the state and say whether there was one."""
+
+    async def run() -> int:
+        expect = expectation(given.expect)
+        if expect == NO_STATE:
+            raise Invalid("expect: what is absent cannot be deleted", field="expect")
+        async with reach(given) as access:
+            gone = await access.delete((given.tenant, given.kind, given.id), expect=expect)
+        return _print({"deleted": True}) if gone else _absent(given)
+
+    return asyncio.run(run())
+
+
+def _print(result: Any) -> int:
+    print(msgspec.json.encode(result).decode())
+    return OK
+
+
+def _absent(given: Namespace) -> int:
+    print(f"statehold: absent: {given.kind} {given.id!r:.80}: there is none", file=sys.stderr)
+    return ABSENT

@@ -1,0 +1,241 @@
+"""`Config`: from a file and the environment to something typed, or one line about what is wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from statehold.config.keys import AccessKey, key_of
+from statehold.config.kinds import class_at, kinds_of, one_line, parsed
+from statehold.config.shapes import is_list, is_table
+from statehold.errors import ConfigError
+from statehold.settings import Settings, choice, count, duration, size, text
+from statehold.state import State
+from statehold.store import AsyncStore
+
+FILE: Final = "statehold.toml"
+"""The file that is read, from the current folder, unless another is named."""
+
+
+def _port(value: Any) -> int:
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= 65535:
+        raise ValueError(f"not a port: {value!r} (0 to 65535)")
+    return number
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    given: Any = value.split(",") if isinstance(value, str) else value
+    if not is_list(given) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"not a list of names: {value!r}")
+    return tuple(name.strip().lower() for name in given if name.strip())
+
+
+SERVER: Final = Settings(
+    "server",
+    {
+        "host": (text, "127.0.0.1", "The address to listen on; other than loopback needs keys."),
+        "port": (_port, 8100, "The port to listen on; 0 for any that is free."),
+        "max_body_bytes": (size, 1 << 20, "Most bytes of a request's body."),
+        "max_page": (count, 1000, "Most ids of one page of a listing."),
+        "max_batch": (count, 1000, "Most commits, and most ids to read, of one batch."),
+        "max_watchers": (count, 100, "Most watches at one time."),
+        "watch_interval": (
+            duration,
+            1.0,
+            "How often a watch looks for what others than this server have changed.",
+        ),
+        "heartbeat": (duration, 15.0, "How often a watch says something when nothing changes."),
+        "retry_after": (duration, 1.0, "What Retry-After says when the store cannot answer."),
+        "shutdown_timeout": (duration, 10.0, "How long running requests may take at the end."),
+        "allowed_hosts": (
+            _names,
+            ("127.0.0.1", "::1", "localhost"),
+            "Host names that requests may be addressed to where there are no keys.",
+        ),
+        "log_level": (
+            choice("critical", "error", "warning", "info", "debug"),
+            "info",
+            "What is logged, to standard error.",
+        ),
+    },
+)
+"""The settings of `[server]`, and as STATEHOLD_… in capitals, of the environment."""
+
+ENVIRONMENT: Final[dict[str, str]] = {
+    "STATEHOLD_CONFIG": f"The file to read instead of {FILE}.",
+    "STATEHOLD_PLACE": "The URL of the place; what the file says of the place is ignored.",
+    "STATEHOLD_KINDS": "More kinds: module:Class, separated by commas.",
+    "STATEHOLD_SERVER_KEY": "A key that may read and write, beside those of the file.",
+    **{f"STATEHOLD_{name.upper()}": known[2] for name, known in SERVER.known.items()},
+}
+"""The environment variables that are read, and what they say."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True):
+    """The settings of the server; durations in seconds."""
+
+    host: str = SERVER.default("host")
+    port: int = SERVER.default("port")
+    max_body_bytes: int = SERVER.default("max_body_bytes")
+    max_page: int = SERVER.default("max_page")
+    max_batch: int = SERVER.default("max_batch")
+    max_watchers: int = SERVER.default("max_watchers")
+    watch_interval: float = SERVER.default("watch_interval")
+    heartbeat: float = SERVER.default("heartbeat")
+    retry_after: float = SERVER.default("retry_after")
+    shutdown_timeout: float = SERVER.default("shutdown_timeout")
+    allowed_hosts: tuple[str, ...] = SERVER.default("allowed_hosts")
+    log_level: str = SERVER.default("log_level")
+    keys: tuple[AccessKey, ...] = ()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def check(self) -> None:
+        """Raise `ConfigError` if others could reach it and there are no keys."""
+        if not self.loopback and not self.keys:
+            raise ConfigError(
+                f"server.host: {self.host} can be reached from outside and there are no keys; "
+                "declare [[server.keys]], or listen on 127.0.0.1",
+                field="host",
+                found=self.host,
+            )
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The place, the kinds and the server."""
+
+    place: str
+    """The URL of the place."""
+    kinds: dict[str, type[State]]
+    """The classes of the kinds, by kind."""
+    settings: dict[str, Any] = {}
+    """Settings of the place beside those in the URL."""
+    server: ServerConfig = ServerConfig()
+    source: str = "environment"
+    """Where it came from: the file's name, or "environment"."""
+
+    def __repr__(self) -> str:
+        return f"Config({self.shown_place!r}, kinds={list(self.kinds)}, source={self.source!r})"
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None
+    ) -> Config:
+        """The configuration of a file, the environment having the last word.
+
+        Without `path` it is the file that STATEHOLD_CONFIG names, or else `statehold.toml` in the
+        current folder if there is one. Raises `ConfigError`, in one line.
+        """
+        env = os.environ if env is None else env
+        named = path or env.get("STATEHOLD_CONFIG") or None
+        file = Path(named or FILE)
+        if named is None and not file.exists():
+            return _config({}, "environment", Path(), env)
+        try:
+            with file.open("rb") as opened:
+                tables = tomllib.load(opened)
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{file}: no TOML: {one_line(error)}", field="file") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file}: cannot be read: {one_line(error)}", field="file") from error
+        return _config(tables, str(file), file.absolute().parent, env)
+
+    @property
+    def shown_place(self) -> str:
+        """The place without its password and settings, for logs."""
+        parts = urlsplit(self.place)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def open(self) -> AsyncStore:
+        """The store at the place. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
+        if urlsplit(self.place).scheme == "token":
+            raise ConfigError(
+                "token: lives in the client; it cannot be served or used from the command line",
+                field="place",
+            )
+        try:
+            return AsyncStore.open(self.place, **self.settings)
+        except ConfigError as error:
+            raise ConfigError(f"{self.source}: place: {error}", field=error.field) from error
+
+
+def _config(tables: dict[str, Any], source: str, folder: Path, env: Mapping[str, str]) -> Config:
+    at = "" if source == "environment" else f"{source}: "
+    for name in tables:
+        if name not in ("place", "server", "kinds"):
+            raise ConfigError(
+                f"{at}no setting {name!r}; there are place, server, kinds", field=name
+            )
+    place, settings = _place(tables.get("place"), at, env)
+    kinds = kinds_of(_table(tables, "kinds", at), f"{at}kinds", folder)
+    for target in filter(None, map(str.strip, env.get("STATEHOLD_KINDS", "").split(","))):
+        found = class_at(target, "STATEHOLD_KINDS", folder.absolute())
+        if kinds.setdefault(found.__schema__.kind, found) is not found:
+            raise ConfigError(
+                f"STATEHOLD_KINDS: {found.__schema__.kind!r} is declared already", field="kinds"
+            )
+    server = _server(tables, at, folder, env)
+    if not kinds:
+        raise ConfigError(
+            f"{at}kinds: none; declare [kinds.chat] in {FILE}, or set STATEHOLD_KINDS=module:Class",
+            field="kinds",
+        )
+    return Config(place, kinds, settings, server, source)
+
+
+def _place(given: Any, at: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    if env.get("STATEHOLD_PLACE"):
+        return env["STATEHOLD_PLACE"], {}
+    if given is None:
+        raise ConfigError(
+            f'{at}place: must be said: place = "sqlite:///state.db", or STATEHOLD_PLACE',
+            field="place",
+        )
+    settings = dict(given) if is_table(given) else {"url": given}
+    url = settings.pop("url", None)
+    if not isinstance(url, str) or not url:
+        raise ConfigError(f'{at}place: needs a url such as "sqlite:///state.db"', field="place")
+    return url, settings
+
+
+def _server(tables: dict[str, Any], at: str, folder: Path, env: Mapping[str, str]) -> ServerConfig:
+    given = dict(_table(tables, "server", at))
+    declared = given.pop("keys", [])
+    if not is_list(declared):
+        raise ConfigError(f"{at}server.keys: must be [[server.keys]]", field="keys")
+    options = parsed(SERVER, given, f"{at}server")
+    for name in SERVER.known:
+        variable = f"STATEHOLD_{name.upper()}"
+        if env.get(variable):
+            try:
+                options[name] = SERVER.known[name][0](env[variable])
+            except ValueError as error:
+                raise ConfigError(f"{variable}: {error}", field=name) from None
+    keys = [
+        key_of(table, f"{at}server.keys[{number}]", env, folder)
+        for number, table in enumerate(declared, 1)
+    ]
+    if env.get("STATEHOLD_SERVER_KEY"):
+        keys.append(AccessKey.of("STATEHOLD_SERVER_KEY", env["STATEHOLD_SERVER_KEY"]))
+    return ServerConfig(**options, keys=tuple(keys))
+
+
+def _table(tables: Mapping[str, Any], name: str, at: str) -> dict[str, Any]:
+    found = tables.get(name, {})
+    if not is_table(found):
+        raise ConfigError(f"{at}{name}: must be a table", field=name)
+    return found

@@ -1,0 +1,218 @@
+"""The contract of a driver: where commits are folded and cells are read.
+
+A driver knows the five changes and nothing of fields; it never sees a decoded value. The promises
+that it makes are those of `statehold.testing.conformance`, which is the contract in executable
+form; this file is the same contract in words.
+"""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from statehold.changes import ABSENT, Cell, Commit, Key, Revision, Want
+
+
+class Feature(enum.StrEnum):
+    """What a driver may or may not promise. What it does not declare raises `Unsupported`."""
+
+    EXPECT = "expect"
+    """Commits on condition of a revision."""
+    EPOCH = "epoch"
+    """Fencing: a commit with an older epoch than the state has seen is refused."""
+    SCAN = "scan"
+    """Listing the ids of a kind."""
+    SUBJECT = "subject"
+    """Listing the keys of a subject."""
+    RETURNING = "returning"
+    """Cells read in the same step as a commit."""
+    SHARED = "shared"
+    """Several processes may use the same store."""
+    DURABLE = "durable"
+    """What was acknowledged survives a killed process."""
+
+
+class FieldLayout(msgspec.Struct, frozen=True):
+    """What a driver may know of a field, should it want columns or tables of its own."""
+
+    name: str
+    field: str
+    """The kind of field: "register", "counter", "map", "log" …"""
+    changes: frozenset[str]
+    """Which changes it makes: "put", "drop", "add", "accumulate", "append"."""
+    values: object
+    """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
+    and a driver may refuse what is none, or not of that type, as `Invalid`."""
+    bound: int
+    """Most entries or items."""
+    max_bytes: int
+    """Most bytes of one entry's or item's value."""
+    dim: int | None = None
+    """Of how many float32 each value is, little-endian, if a place that can search by likeness is
+    asked to keep it as a vector of its own. Others keep the bytes."""
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A kind of state as its driver sees it."""
+
+    kind: str
+    fields: tuple[FieldLayout, ...]
+    ops: int
+
+
+class Cells(msgspec.Struct, gc=False):
+    """One state as read. Whoever receives it must not change `fields` or what is in it."""
+
+    revision: Revision
+    fields: dict[str, Cell]
+    created: float
+    updated: float
+    """When the last commit was made, epoch seconds by the clock that decides expiry."""
+    deadline: float | None
+    skew: float = 0.0
+    """By how many seconds that clock was ahead of the caller's in this answer; what is known from
+    several is `Driver.skew`."""
+    epoch: int = 0
+    subject: str | None = None
+    source: Literal["store", "cache"] = "store"
+    """"cache" when a middleware answered."""
+    corrupted: tuple[str, ...] = ()
+    """Fields that the driver could not read; they are left out of `fields`."""
+
+
+class Written(msgspec.Struct, frozen=True, gc=False):
+    """The commit stands. `revision` is its own, also when an op id is repeated.
+
+    `returned` is what `Commit.returning` asked for, as it stands after the commit (for a repeated
+    op id: as it stands now). After `erase` the revision is the one erased, or `ABSENT`.
+    """
+
+    revision: Revision
+    returned: Cells | None = None
+    repeated: bool = False
+
+
+class Conflicted(msgspec.Struct, frozen=True):
+    """`expect` did not hold; `revision` is what stands (`ABSENT` if nothing). Nothing was written."""
+
+    revision: Revision = ABSENT
+
+
+class FencedOff(msgspec.Struct, frozen=True):
+    """The state has seen a newer epoch. Nothing was written."""
+
+    epoch: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A change cannot be applied (see `changes.Refusal` for `reason`). Nothing was written."""
+
+    field: str
+    reason: str
+    limit: str | int
+    found: str | int
+
+
+Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some keys in a stable order, and the cursor to go on from; None when there are no more."""
+
+    keys: tuple[Key, ...]
+    cursor: str | None = None
+
+
+class Driver(ABC):
+    """A place where states live.
+
+    Calls may come concurrently from tasks of one event loop, and from several threads when
+    `suspends` is False. `now` is epoch seconds from the caller's clock; a store with a clock of its
+    own ignores it. A state is expired, and absent to every call, from `now >= deadline` on.
+
+    Every method raises `Unavailable` (or a leaf of it) when the store cannot answer, never an empty
+    answer instead; `Closed` after `close`; errors of third parties are translated, `from exc`.
+    """
+
+    features: frozenset[Feature]
+    """What it promises beyond reading and committing."""
+
+    suspends: bool = False
+    """Whether the coroutines ever suspend. If not, they run without an event loop."""
+
+    ambiguous: bool = False
+    """Whether a call may fail without it being known if it took effect (a lost connection, a
+    retry further down). Then every commit is given an op id, so that it can be repeated."""
+
+    gather: Literal["no", "tick", "thread"] = "no"
+    """Whether concurrent commits are worth passing down together: those of one tick of the event
+    loop, inline ("tick") or from a thread of their own while the next ones gather ("thread")."""
+
+    @property
+    def skew(self) -> float:
+        """By how many seconds the store's own clock is ahead of the caller's, as last heard.
+
+        0 where there is no other clock than the caller's. Known once `open` has returned.
+        """
+        return 0.0
+
+    async def open(self, layout: Layout) -> None:  # noqa: B027  most need nothing
+        """Make ready for a kind. Called before its first use; more than once does no harm."""
+
+    @abstractmethod
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        """The cells of each key, in order; None for a state that is absent or expired.
+
+        Each state is read as of one instant: never half a commit.
+        """
+
+    @abstractmethod
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """Apply each commit atomically, in order, and say what became of it.
+
+        Commits are independent: one that is refused leaves the others alone. Several on the same
+        key are applied one after the other. For each, in this order:
+
+        1. an expired state is absent: a new life begins, with nothing of the old one;
+        2. an op id already applied in this life: `Written` again, with the first one's revision;
+        3. `epoch` lower than the state's: `FencedOff`;
+        4. `expect` that does not hold: `Conflicted`;
+        5. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
+           an absent state makes it exist unless `expect` says otherwise.
+
+        If the call raises instead, each commit is applied whole or not at all, and no one knows
+        which unless `ambiguous` is False: then none is.
+        """
+
+    @abstractmethod
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+    ) -> Page:
+        """The next `limit` keys of a kind or, with `subject`, of that subject in that kind.
+
+        States that live throughout the scan appear exactly once; expired ones never. A page may be
+        shorter than `limit`, even empty, without being the last. `Invalid` for a foreign cursor.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything. Closing twice is fine."""
+
+    async def check(self, now: float) -> None:
+        """Raise unless the store can answer now. The default reads a key that nobody uses."""
+        await self.read([("", "", "")], Want(fields=()), now)
+
+    def stats(self) -> Mapping[str, int | float]:
+        """Counters and gauges of the driver's own, by metric name; plain numbers, cheap to read."""
+        return {}

@@ -1,0 +1,441 @@
+"""States in the memory of this process: for development, tests and the lowest latency.
+
+A state's cells are replaced whole by each commit and never change once somebody has read them, so
+reading copies nothing. Only a large field that nobody has read since is changed in place.
+
+Nothing is ever scanned. A state that expires sits in the *bucket* of the second in which its
+deadline was when it got there; renewals do not move it. When a bucket comes due, some of its keys
+are looked at with each call: those renewed meanwhile go to their new bucket, the others go. The
+same buckets, earliest first, say what to evict when the byte budget is spent: what would expire
+soonest, which among states of one ttl is what was written longest ago.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
+from urllib.parse import SplitResult
+
+import msgspec
+
+from statehold.changes import (
+    ABSENT,
+    EVERYTHING,
+    PRESENT,
+    Cell,
+    Commit,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    Want,
+    deadline,
+    new_incarnation,
+)
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Driver,
+    Feature,
+    FencedOff,
+    Outcome,
+    Page,
+    Refused,
+    Written,
+)
+from statehold.drivers.memory.listing import Listing
+from statehold.drivers.memory.slots import NEVER, Private, Slot, is_expired
+from statehold.errors import Closed, ConfigError, Invalid
+from statehold.settings import Settings, size
+
+STATE_BYTES = 900
+"""Roughly what Python needs for a state beside its names and values."""
+
+LARGE_ENTRIES = 64
+"""A field of more entries than this is not copied for each commit."""
+
+SWEPT_PER_CALL = 64
+SETTINGS = Settings(
+    "memory",
+    {"max_bytes": (size, 1 << 30, "Byte budget; past it the states next to expire are evicted.")},
+)
+
+
+_ABSENT = Cells(ABSENT, {}, 0.0, 0.0, None)
+
+
+class MemoryDriver(Driver):
+    """Keeps states in dictionaries. Safe for threads; gone when the process is."""
+
+    features = frozenset(
+        {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
+    )
+
+    def __init__(self, *, max_bytes: int = SETTINGS.default("max_bytes")) -> None:
+        if max_bytes < 1:
+            raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
+        self._budget = max_bytes
+        self._lock = threading.Lock()
+        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._slots: dict[Key, Slot] = {}
+        self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
+        self._buckets: dict[float, dict[Key, Slot]] = {}
+        self._order: list[float] = []  # heap of the buckets' numbers
+        self._due = NEVER
+        self._listings: dict[tuple[str, str], Listing] = {}
+        self._nbytes = 0
+        self._expired = self._evicted = 0
+        self._closed = False
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if len(keys) == 1 and now < self._due and want is EVERYTHING:
+            # No lock: a slot's cells are replaced whole, and `private` is set before they are.
+            slot = self._slots.get(keys[0])
+            if slot is not None:
+                cells = slot.cells
+                if not slot.private:
+                    until = cells.deadline
+                    return [cells] if until is None or now < until else [None]
+        with self._lock:
+            if now >= self._due:
+                self._sweep(now)
+            return [self._read(key, want, now) for key in keys]
+
+    def _read(self, key: Key, want: Want, now: float) -> Cells | None:
+        slot = self._slots.get(key)
+        if slot is None:
+            return None
+        until = slot.cells.deadline
+        if until is not None and now >= until:
+            return None
+        if want.renew is not None:
+            self._renew(key, slot, deadline(slot.cells.created, now, *want.renew))
+        return self._shared(slot, want)
+
+    def _shared(self, slot: Slot, want: Want) -> Cells:
+        """The cells as a reader may have them: no commit changes them from now on."""
+        cells = slot.cells
+        if slot.private:
+            slot.private = ()
+        if want.fields is None and want.tail is None:
+            return cells
+        fields: dict[str, Cell] = {}
+        for name in cells.fields if want.fields is None else want.fields:
+            cell = cells.fields.get(name)
+            if isinstance(cell, Items):
+                tail = want.tail_of(name)
+                fields[name] = cell if tail is None else cell.tail(tail)
+            elif cell is not None:
+                fields[name] = cell
+        return msgspec.structs.replace(cells, fields=fields)
+
+    # ----------------------------------------------------------------------------------- committing
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        self._acquire()  # `with` takes twice as long
+        try:
+            if now >= self._due:
+                self._sweep(now)
+            if len(commits) == 1:
+                return [self._commit(commits[0], now)]
+            return [self._commit(commit, now) for commit in commits]
+        finally:
+            self._release()
+
+    def _commit(  # noqa: C901, PLR0911, PLR0912, PLR0915  the contract's steps, without the cost of calls
+        self, commit: Commit, now: float
+    ) -> Outcome:
+        key = commit.key
+        slot = self._slots.get(key)
+        if slot is None:
+            cells = _ABSENT
+        else:
+            cells = slot.cells
+            if cells.deadline is not None and now >= cells.deadline:
+                self._remove(key, slot)
+                self._expired += 1
+                slot = None
+                cells = _ABSENT
+            elif commit.op and slot.ops is not None and commit.op in slot.ops:
+                first = Revision(cells.revision.incarnation, slot.ops[commit.op])
+                want = commit.returning
+                return Written(first, None if want is None else self._shared(slot, want), True)
+        if commit.epoch < cells.epoch:
+            return FencedOff(cells.epoch)
+        revision = cells.revision
+        expect = commit.expect
+        if expect is not None and (revision == ABSENT if expect == PRESENT else revision != expect):
+            return Conflicted(revision)
+        if commit.erase:
+            if slot is not None:
+                self._remove(key, slot)
+            return Written(revision)
+
+        fields = cells.fields.copy()
+        own: list[str] = []
+        if slot is not None and slot.private:
+            own += slot.private
+            self._begin(slot)
+        growth = 0
+        try:
+            for change in commit.changes:
+                growth += change.into(fields, own)
+        except Refusal as refusal:
+            if slot is not None and slot.private:
+                self._undo(slot)
+            return Refused(refusal.field, refusal.reason, refusal.limit, refusal.found)
+
+        new = slot is None
+        if slot is None:
+            slot = self._born(key)
+            created = now
+            revision = Revision(new_incarnation(), 1)
+        else:
+            created = cells.created
+            revision = Revision(revision.incarnation, revision.number + 1)
+        ttl = commit.ttl
+        if commit.max_age is None:
+            until = None if ttl is None else now + ttl
+        else:
+            until = deadline(created, now, ttl, commit.max_age)
+        subject = cells.subject
+        if commit.subject is not None:
+            subject = self._about(key, subject, commit.subject)
+        slot.nbytes += growth
+        self._nbytes += growth
+        for name in own:
+            if len(fields.get(name, ())) > LARGE_ENTRIES:
+                self._keep_private(slot, fields, own)
+                break
+        slot.cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
+        if new:
+            self._put_in_bucket(key, slot)
+        elif until is not None and until < slot.bucket - 1:
+            self._leave_bucket(key, slot)
+            self._put_in_bucket(key, slot)
+        if commit.op:
+            self._remember(slot, commit)
+        if self._nbytes > self._budget:
+            self._evict(key, now)
+        if commit.returning is None:
+            return Written(revision)
+        return Written(revision, self._shared(slot, commit.returning))
+
+    def _born(self, key: Key) -> Slot:
+        slot = self._slots[key] = Slot()
+        slot.nbytes = STATE_BYTES + len(key[2])
+        self._nbytes += slot.nbytes
+        listing = self._listings.get(key[:2])
+        if listing is not None:
+            listing.added.append(key[2])
+        return slot
+
+    def _begin(self, slot: Slot) -> None:
+        for name in slot.private:
+            cast("Private", slot.cells.fields[name]).begin()
+
+    def _undo(self, slot: Slot) -> None:
+        for name in slot.private:
+            cast("Private", slot.cells.fields[name]).undo()
+
+    def _keep_private(self, slot: Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
+        """Let large fields that were just copied be changed in place until somebody reads them."""
+        private: list[str] = []
+        for name in own:
+            cell = fields.get(name)
+            if isinstance(cell, dict) and len(cell) > LARGE_ENTRIES and name not in private:
+                private.append(name)
+                if not isinstance(cell, Private):
+                    fields[name] = Private(cell)
+        slot.private = tuple(private)
+
+    def _remember(self, slot: Slot, commit: Commit) -> None:
+        if slot.ops is None:
+            slot.ops = {}
+        slot.ops[commit.op] = slot.cells.revision.number
+        while len(slot.ops) > commit.ops:
+            del slot.ops[next(iter(slot.ops))]
+
+    def _remove(self, key: Key, slot: Slot) -> None:
+        self._leave_bucket(key, slot)
+        self._forget(key, slot)
+
+    def _forget(self, key: Key, slot: Slot) -> None:
+        """Remove a state that is in no bucket any more."""
+        del self._slots[key]
+        self._nbytes -= slot.nbytes
+        self._unindex(key, slot.cells.subject)
+        listing = self._listings.get(key[:2])
+        if listing is not None:
+            listing.removed += 1
+
+    def _about(self, key: Key, old: str | None, subject: str) -> str:
+        if subject != old:
+            self._unindex(key, old)
+            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+        return subject
+
+    def _unindex(self, key: Key, subject: str | None) -> None:
+        if subject is not None:
+            index = (key[0], key[1], subject)
+            keys = self._subjects[index]
+            del keys[key]
+            if not keys:
+                del self._subjects[index]
+
+    # ------------------------------------------------------------------------------ expiry, eviction
+
+    def _renew(self, key: Key, slot: Slot, until: float | None) -> None:
+        slot.cells = msgspec.structs.replace(slot.cells, deadline=until)
+        if until is not None and until < slot.bucket - 1:
+            self._leave_bucket(key, slot)
+            self._put_in_bucket(key, slot)
+
+    def _put_in_bucket(self, key: Key, slot: Slot) -> None:
+        until = slot.cells.deadline
+        number = slot.bucket = NEVER if until is None else math.floor(until) + 1
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = OrderedDict() if until is None else {}
+            heapq.heappush(self._order, number)
+            if len(self._order) > 2 * len(self._buckets) + 1024:
+                self._order = list(self._buckets)  # without those of emptied buckets
+                heapq.heapify(self._order)
+            self._due = self._order[0]
+        bucket[key] = slot
+
+    def _leave_bucket(self, key: Key, slot: Slot) -> None:
+        bucket = self._buckets[slot.bucket]
+        del bucket[key]
+        if not bucket:
+            self._drop_bucket(slot.bucket)
+
+    def _drop_bucket(self, number: float) -> None:
+        del self._buckets[number]
+        while self._order and self._order[0] not in self._buckets:
+            heapq.heappop(self._order)
+        self._due = self._order[0] if self._order else NEVER
+
+    def _next(self) -> tuple[Key, Slot] | None:
+        """A state of the earliest bucket, taken out of it; None if there is no bucket.
+
+        Of those that never expire it is the oldest.
+        """
+        if not self._order:
+            return None
+        number = self._order[0]
+        bucket = self._buckets[number]
+        found = bucket.popitem(last=False) if isinstance(bucket, OrderedDict) else bucket.popitem()
+        if not bucket:
+            self._drop_bucket(number)
+        return found
+
+    def _sweep(self, now: float) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
+        for _ in range(SWEPT_PER_CALL):
+            if now < self._due:
+                return
+            found = self._next()
+            if found is None:
+                return
+            key, slot = found
+            if is_expired(slot, now):
+                self._forget(key, slot)
+                self._expired += 1
+            else:
+                self._put_in_bucket(key, slot)
+
+    def _evict(self, spared: Key, now: float) -> None:
+        """Let go of what would expire soonest until the budget holds, but not of `spared`."""
+        kept: Slot | None = None
+        while self._nbytes > self._budget and (found := self._next()) is not None:
+            key, slot = found
+            if key == spared:
+                kept = slot
+            elif (slot.cells.deadline or 0.0) >= slot.bucket:
+                self._put_in_bucket(key, slot)  # renewed since it got here
+            else:
+                self._forget(key, slot)
+                if is_expired(slot, now):
+                    self._expired += 1
+                else:
+                    self._evicted += 1
+        if kept is not None:
+            self._put_in_bucket(spared, kept)
+
+    # -------------------------------------------------------------------------------------- listing
+
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+    ) -> Page:
+        after = _after(cursor)
+        with self._lock:
+            if self._closed:
+                raise Closed("the store is closed")
+            if subject is not None:
+                ids = sorted(key[2] for key in self._subjects.get((tenant, kind, subject), ()))
+            else:
+                listing = self._listings.get((tenant, kind))
+                if listing is None:
+                    listing = self._listings[tenant, kind] = Listing()
+                    listing.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
+                ids = listing.ids(self._slots, tenant, kind)
+            start = 0 if after is None else bisect_right(ids, after)
+            page = ids[start : start + limit]
+            more = start + limit < len(ids)
+            keys = [(tenant, kind, name) for name in page]
+            live = tuple(
+                key
+                for key in keys
+                if (slot := self._slots.get(key)) is not None and not is_expired(slot, now)
+            )
+        return Page(live, "+" + page[-1] if more else None)
+
+    async def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._due = -math.inf  # every call comes by `_sweep`
+            self._slots.clear()
+            self._buckets.clear()
+            self._order.clear()
+            self._subjects.clear()
+            self._listings.clear()
+
+    def stats(self) -> Mapping[str, int | float]:
+        return {
+            "states": len(self._slots),
+            "bytes": self._nbytes,
+            "budget_bytes": self._budget,
+            "expired_total": self._expired,
+            "evicted_total": self._evicted,
+        }
+
+
+def _after(cursor: str | None) -> str | None:
+    if cursor is None:
+        return None
+    if not cursor.startswith("+"):
+        raise Invalid("cursor: not one of this store's", field="cursor", found=cursor[:40])
+    return cursor[1:]
+
+
+def from_url(url: SplitResult, settings: Mapping[str, object]) -> MemoryDriver:
+    """The driver for `memory://?max_bytes=256MiB`."""
+    if url.netloc or url.path not in ("", "/"):
+        raise ConfigError("memory:// takes no host and no path", field="url", found=url.geturl())
+    return MemoryDriver(**SETTINGS.parse(settings))

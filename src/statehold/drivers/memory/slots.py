@@ -1,0 +1,60 @@
+"""A stored state, and what of it is changed in place."""
+
+from __future__ import annotations
+
+import math
+
+from statehold.changes import Entries, Scalar
+from statehold.driver import Cells
+
+NEVER = math.inf
+
+
+class Private(dict[str, Scalar]):
+    """The entries of a large field that no reader has: changed in place, and taken back by `undo`."""
+
+    __slots__ = ("_log",)
+
+    def __init__(self, entries: Entries) -> None:
+        super().__init__(entries)
+        self._log: list[tuple[str, Scalar | None]] = []
+
+    def __setitem__(self, entry: str, value: Scalar) -> None:
+        self._log.append((entry, self.get(entry)))
+        super().__setitem__(entry, value)
+
+    def __delitem__(self, entry: str) -> None:
+        self._log.append((entry, self[entry]))
+        super().__delitem__(entry)
+
+    def begin(self) -> None:
+        self._log.clear()
+
+    def undo(self) -> None:
+        for entry, old in reversed(self._log):
+            if old is None:
+                super().pop(entry, None)
+            else:
+                super().__setitem__(entry, old)
+        self._log.clear()
+
+
+class Slot:
+    """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
+
+    __slots__ = ("bucket", "cells", "nbytes", "ops", "private")
+
+    cells: Cells
+
+    def __init__(self) -> None:
+        self.bucket = NEVER
+        self.nbytes = 0
+        self.ops: dict[str, int] | None = None
+        self.private: tuple[str, ...] = ()
+        """Fields whose entries are `Private`."""
+
+
+def is_expired(slot: Slot, now: float) -> bool:
+    """Whether its deadline has passed."""
+    until = slot.cells.deadline
+    return until is not None and now >= until

@@ -1,0 +1,219 @@
+"""Commits as commands, and the replies as outcomes. commit.lua and erase.lua tell the format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+from statehold.changes import (
+    ABSENT,
+    PRESENT,
+    Accumulate,
+    Add,
+    Append,
+    Change,
+    Commit,
+    Drop,
+    Put,
+    Revision,
+    new_incarnation,
+)
+from statehold.driver import Cells, Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.drivers.redis.names import field_of, stored_field
+from statehold.drivers.redis.reading import cells_of, wanted
+from statehold.drivers.redis.scripts import COMMIT, ERASE
+from statehold.drivers.redis.servers import Command
+from statehold.drivers.redis.values import revision_of, stored
+from statehold.errors import Corrupted
+
+Arguments: TypeAlias = list[bytes | str | int]
+
+# Each writes one change: its key if it has one, the field of the hash that it is about, and its
+# arguments. By the change's class: one look-up, where a `match` tries class after class.
+
+
+def _append(change: Append, state: bytes, keys: Arguments, about: Arguments) -> Arguments:
+    field = stored_field[change.field]
+    listed = b":" + field
+    keys.append(state + listed)
+    about.append(listed)
+    return ["a", field, change.keep, len(change.items), *change.items]
+
+
+def _put(change: Put, _: bytes, __: Arguments, about: Arguments) -> Arguments:
+    field, entry = stored_field[change.field], change.entry.encode()
+    about.append(b"%b:%b" % (field, entry) if entry else field)
+    kind = "i" if change.if_absent else "p"
+    return [kind, field, entry, stored(change.value), _bound(change)]
+
+
+def _add(change: Add, _: bytes, __: Arguments, about: Arguments) -> Arguments:
+    field, entry = stored_field[change.field], change.entry.encode()
+    about.append(b"%b:%b" % (field, entry) if entry else field)
+    return ["n", field, entry, _number(change.amount), _bound(change)]
+
+
+def _number(amount: float) -> str:
+    # numpy's float64 is a float, but has a way of its own to show itself
+    return int.__repr__(amount) if isinstance(amount, int) else float.__repr__(amount)
+
+
+def _accumulate(change: Accumulate, _: bytes, __: Arguments, about: Arguments) -> Arguments:
+    field, entry = stored_field[change.field], change.entry.encode()
+    about.append(b"%b:%b" % (field, entry) if entry else field)
+    return ["v", field, entry, change.array, _bound(change)]
+
+
+def _drop(change: Drop, state: bytes, keys: Arguments, about: Arguments) -> Arguments:
+    field = stored_field[change.field]
+    if change.entry is None:
+        keys.append(b"%b:%b" % (state, field))
+        about.append(b":" + field)
+        return ["x", field]
+    entry = change.entry.encode()
+    about.append(b"%b:%b" % (field, entry) if entry else field)
+    return ["d", field, entry]
+
+
+def _bound(change: Put | Add | Accumulate) -> str | int:
+    bound = change.bound
+    if bound is None:
+        return ""
+    return f"-{bound}" if change.drop_lowest else bound
+
+
+_WRITERS: dict[type[Change], Callable[[Any, bytes, Arguments, Arguments], Arguments]] = {
+    Append: _append,
+    Put: _put,
+    Add: _add,
+    Accumulate: _accumulate,
+    Drop: _drop,
+}
+
+
+def micros(seconds: float | None) -> str | int:
+    """Microseconds, at least 1; "" for None."""
+    return "" if seconds is None else max(1, round(seconds * 1_000_000))
+
+
+def command_of(commit: Commit, state: bytes) -> Command:
+    """The command that applies a commit to the state whose key this is. Raises UnicodeError."""
+    if commit.erase:
+        return _erasing(commit, state)
+    keys: Arguments = [state, state + b":.ops"]
+    about: Arguments = []
+    changes: Arguments = []
+    for change in commit.changes:
+        changes += _WRITERS[change.__class__](change, state, keys, about)
+    options: Arguments = []
+    if commit.ops != 128:
+        options += ("ops", commit.ops)
+    if commit.epoch:
+        options += ("epoch", commit.epoch)
+    if commit.max_age is not None:
+        options += ("age", micros(commit.max_age))
+    if commit.subject is not None:
+        options += ("subject", commit.subject)
+    if commit.expect is not None:
+        expect, number = _expected(commit.expect)
+        options += ("expect", expect, "number", number)
+    if commit.returning is not None:
+        options += ("want", wanted(commit.returning) or _EVERYTHING)
+    return (
+        "EVALSHA",
+        COMMIT.sha,
+        len(keys),
+        *keys,
+        op_id(commit.op),
+        new_incarnation().to_bytes(8, "little"),
+        micros(commit.ttl),
+        len(options),
+        len(about),
+        *about,
+        *options,
+        *changes,
+    )
+
+
+_of_stores = re.compile(r"[0-9a-f]{24}").fullmatch
+
+
+def op_id(op: str) -> bytes:
+    """An op id as it is stored, in 13 bytes; those that stores make as they are, others by digest."""
+    if not op:
+        return b""
+    if _of_stores(op):
+        return bytes.fromhex(op) + b"="
+    return blake2b(op.encode(), digest_size=12).digest() + b"#"
+
+
+_EVERYTHING = b"\x80"  # an empty map
+
+
+def _erasing(commit: Commit, state: bytes) -> Command:
+    expect, number = ("", 0) if commit.expect is None else _expected(commit.expect)
+    return (
+        "EVALSHA",
+        ERASE.sha,
+        2,
+        state,
+        state + b":.ops",
+        op_id(commit.op),
+        commit.epoch,
+        expect,
+        number,
+    )
+
+
+def _expected(expect: Revision) -> tuple[str | bytes, int]:
+    if expect == ABSENT:
+        return "absent", 0
+    if expect == PRESENT:
+        return "present", 0
+    if not 0 <= expect.incarnation < 1 << 64:
+        return b"\0" * 8, 0  # no state has it
+    return expect.incarnation.to_bytes(8, "little"), expect.number
+
+
+def outcome_of(reply: Any, commit: Commit, now: float) -> Outcome:
+    """What became of a commit. Raises `Corrupted`."""
+    if reply.__class__ is bytes:
+        return Written(revision_of(reply))
+    read = _REPLIES.get(reply[0])
+    if read is None:
+        raise Corrupted(f"{commit.key}: the description of the stored state cannot be read")
+    return read(reply, now)
+
+
+def _repeated(reply: list[Any], now: float) -> Written:
+    revision = Revision(revision_of(reply[1]).incarnation, reply[2])
+    return Written(revision, _returned(reply[3] if len(reply) > 3 else None, now), repeated=True)
+
+
+def _refused(reply: list[Any], _: float) -> Refused:
+    _, field, reason, limit, found = reply
+    return Refused(field_of[field], reason.decode(), _plain(limit), _plain(found))
+
+
+def _stood(meta: bytes) -> Revision:
+    return revision_of(meta) if meta else ABSENT
+
+
+_REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
+    b"written": lambda reply, now: Written(revision_of(reply[1]), _returned(reply[2], now)),
+    b"repeated": _repeated,
+    b"erased": lambda reply, _: Written(_stood(reply[1])),
+    b"conflict": lambda reply, _: Conflicted(_stood(reply[1])),
+    b"fenced": lambda reply, _: FencedOff(reply[1]),
+    b"refused": _refused,
+}
+
+
+def _returned(held: list[Any] | None, now: float) -> Cells | None:
+    return None if held is None else cells_of(held, now)
+
+
+def _plain(value: bytes | int) -> str | int:
+    return value if isinstance(value, int) else value.decode()

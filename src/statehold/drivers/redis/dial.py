@@ -1,0 +1,247 @@
+"""Opening a connection: reach the server, say who one is, and load the scripts, in one round trip."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+import msgspec
+
+from statehold.drivers.redis.address import Address, Login, Options
+from statehold.drivers.redis.servers import Command, Script
+from statehold.drivers.redis.trouble import ErrorReply, translated
+from statehold.drivers.redis.wire import Call, Owner, Tally, Wire, pack
+from statehold.errors import ConfigError, StateholdError, Timeout, Unavailable
+
+_OPTIONAL = ("name", "role", "info")
+"""What an access list may forbid without harm."""
+STAGGER = 0.1
+"""Seconds after which another server is asked the same, the first one being slow."""
+_PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
+"""Seconds of silence until the system asks whether the peer is there, between questions, and how
+many remain unanswered; so that a connection at which nobody waits is not kept for hours."""
+
+
+class Met(msgspec.Struct, frozen=True):
+    """A server that answered."""
+
+    wire: Wire
+    run_id: str | None
+    """Another one after each start; None if one may not ask."""
+    role: str | None
+    """"master", "slave", or "sentinel"; None if one may not ask."""
+
+
+class _Asker(Owner):
+    """Asks before the wire has its owner: errors go to the one who asked."""
+
+    def __init__(self, address: Address, user: str | None) -> None:
+        self._address = address
+        self._user = user
+
+    def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:  # noqa: ARG002
+        call.fail(translated(reply, self._address, self._user))
+
+    def lost(self, wire: Wire, sent: Sequence[Call], unsent: Sequence[Call], why: str) -> None:  # noqa: ARG002
+        for call in (*sent, *unsent):
+            call.fail(Unavailable(f"redis at {self._address}: {why}"))
+
+
+class Dialer:
+    """Opens connections for one event loop."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: ssl.SSLContext | None,
+        options: Options,
+        scripts: Sequence[Script],
+        tally: Tally,
+    ) -> None:
+        self.loop = loop
+        self.options = options
+        self.tally = tally
+        self.loads: list[bytes] = [pack((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
+        self._tls = tls
+
+    async def open(self, address: Address, login: Login, db: int = 0) -> Met:
+        """A connection that is ready for commands, to a server that holds data.
+
+        Raises `Unavailable` (or a leaf of it) and `ConfigError`, naming the address.
+        """
+        password = login.secret()
+        names: list[str] = []
+        commands: list[bytes] = []
+
+        def say(name: str, *command: bytes | str | int) -> None:
+            names.append(name)
+            commands.append(pack(command))
+
+        if password is not None:
+            names.append("auth")
+            commands.append(_auth(login, password))
+        if self.options.client_name:
+            say("name", b"CLIENT", b"SETNAME", self.options.client_name)
+        if db:
+            say("db", b"SELECT", db)
+        say("role", b"ROLE")
+        say("info", b"INFO", b"server")
+        for load in self.loads:
+            names.append("load")
+            commands.append(load)
+        wait = None
+        if self.options.wait_replicas:
+            wait_ms = max(1, round(self.options.wait_timeout * 1000))
+            wait = pack((b"WAIT", self.options.wait_replicas, wait_ms))
+        wire, replies = await self._begin(address, login, commands, wait)
+        met = dict(zip(names, replies, strict=True))
+        if any(isinstance(met.get(name), Exception) for name in ("auth", "db", "load")):
+            wire.drop("it did not let us in")
+            raise next(
+                reply
+                for name, reply in zip(names, replies, strict=True)
+                if isinstance(reply, Exception)
+                and not (name in _OPTIONAL and isinstance(reply, ConfigError))
+            )
+        role, info = met["role"], met["info"]
+        return Met(
+            wire,
+            None if isinstance(info, Exception) else _run_id(info),
+            None if isinstance(role, Exception) else role[0].decode(),
+        )
+
+    async def ask(self, address: Address, login: Login, command: Command) -> Any:
+        """The reply to one command, over a connection made for it. Raises as `open` does."""
+        commands = [pack(command)]
+        password = login.secret()
+        if password is not None:
+            commands.insert(0, _auth(login, password))
+        wire, replies = await self._begin(address, login, commands, None)
+        wire.drop("it was asked")
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies[-1]
+
+    async def listen(self, address: Address, login: Login, channel: str, owner: Owner) -> Wire:
+        """A connection on which the owner is told what is published. Raises as `open` does."""
+        commands = [pack((b"SUBSCRIBE", channel))]
+        password = login.secret()
+        if password is not None:
+            commands.insert(0, _auth(login, password))
+        wire, replies = await self._begin(address, login, commands, None)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                wire.drop("it does not let us listen")
+                raise reply
+        wire.owner = owner
+        return wire
+
+    async def ask_first(self, addresses: Sequence[Address], login: Login, command: Command) -> Any:
+        """The first reply, with the address it is from: the next server is asked when one is slow.
+
+        Raises what the last one raised if none answers.
+        """
+        asked: dict[asyncio.Task[Any], Address] = {}
+        rest = list(addresses)
+        error: StateholdError = Unavailable("redis: no server is known")
+        try:
+            while rest or asked:
+                if rest:
+                    address = rest.pop(0)
+                    asked[self.loop.create_task(self.ask(address, login, command))] = address
+                done, _ = await asyncio.wait(
+                    asked, timeout=STAGGER if rest else None, return_when="FIRST_COMPLETED"
+                )
+                for task in done:
+                    address = asked.pop(task)
+                    try:
+                        return address, task.result()
+                    except StateholdError as found:
+                        error = found
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        raise error
+
+    async def _begin(
+        self, address: Address, login: Login, commands: list[bytes], wait: bytes | None
+    ) -> tuple[Wire, list[Any]]:
+        loop, limit = self.loop, self.options.connect_timeout
+        wire: Wire | None = None
+        try:
+            async with asyncio.timeout(limit):
+                _, wire = await loop.create_connection(
+                    lambda: Wire(_Asker(address, login.username), loop, self.tally, wait),
+                    address.host,
+                    address.port,
+                    ssl=self._tls,
+                )
+                _keep_alive(wire.socket)
+                self.tally.connections += 1
+                calls = [
+                    Call(loop.create_future(), data, 0.0, repeatable=False) for data in commands
+                ]
+                for call in calls:
+                    wire.send(call)
+                answers = await asyncio.gather(
+                    *(call.future for call in calls), return_exceptions=True
+                )
+        except BaseException as error:
+            if wire is not None:
+                wire.drop("the attempt was given up")
+            if isinstance(error, TimeoutError):
+                raise Timeout(f"redis at {address}: no connection within {limit:g} s") from error
+            if _is_refusal(error):
+                raise ConfigError(f"redis at {address}: TLS: {_reason(error)}") from error
+            if isinstance(error, OSError):
+                raise Unavailable(
+                    f"redis at {address}: cannot connect ({_reason(error)})"
+                ) from error
+            raise
+        if _is_refusal(
+            wire.broken
+        ):  # TLS 1.3 tells of our certificate when we read for the first time
+            raise ConfigError(f"redis at {address}: TLS: {_reason(wire.broken)}") from wire.broken
+        return wire, list(answers)
+
+
+def _auth(login: Login, password: str) -> bytes:
+    return pack((b"AUTH", login.username, password) if login.username else (b"AUTH", password))
+
+
+def _is_refusal(error: BaseException | None) -> TypeGuard[ssl.SSLError]:
+    """Whether TLS failed for a reason that stays; not because the other side went away."""
+    return isinstance(error, ssl.SSLError) and not isinstance(
+        error, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError
+    )
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return error.reason or str(error)
+    return error.strerror or str(error) or type(error).__name__
+
+
+def _keep_alive(sock: socket.socket | None) -> None:
+    if sock is None:
+        return
+    with contextlib.suppress(OSError):  # it was closed meanwhile, as the first command will tell
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _PROBES:
+            if hasattr(socket, name):  # macOS and Windows have other names for some
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _run_id(info: Any) -> str | None:
+    for line in bytes(info).split(b"\r\n"):
+        if line.startswith(b"run_id:"):
+            return line[7:].decode()
+    return None

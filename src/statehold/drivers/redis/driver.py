@@ -1,0 +1,218 @@
+"""The driver over Redis or Valkey."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import SplitResult
+
+from statehold.changes import Commit, Key, Want
+from statehold.clock import Skew
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Written
+from statehold.drivers.redis.acknowledged import Acknowledged
+from statehold.drivers.redis.address import CONNECTION, Options
+from statehold.drivers.redis.committing import command_of, micros, outcome_of
+from statehold.drivers.redis.inspection import EVICTION, inspect
+from statehold.drivers.redis.listing import page_of
+from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.reading import cells_of, standing, wanted
+from statehold.drivers.redis.scripts import ALL, READ, RENEW
+from statehold.drivers.redis.servers import Command, Servers, open_servers
+from statehold.drivers.redis.values import updated_in
+from statehold.errors import Full, Invalid, ReadOnly, Unavailable
+from statehold.settings import Settings
+
+SETTINGS = Settings("redis", {**EVICTION, **CONNECTION})
+
+
+class RedisDriver(Driver):
+    """Keeps each state in a hash and a list for each of its logs; a commit is one script.
+
+    Commits and reads that tasks make in one tick of the event loop leave together, in order, each
+    with its own outcome. The server's clock decides expiry, to the microsecond.
+
+    A read that renews (`Want.renew`) writes the new deadline only if it differs from the stored one
+    by more than a thousandth of the ttl or by more than a second; the deadline that a read reports
+    is the stored one, to which expiry is exact. Where nothing can be written, reads are served
+    without renewing.
+
+    Raises `Unavailable`, `Timeout`, `Busy`, `Full`, `ReadOnly`, `ConfigError`, `Corrupted` and
+    `Closed` as `Servers.call` does, and `Invalid` for names that are no Unicode.
+    """
+
+    features = frozenset(Feature)
+    suspends = True
+    ambiguous = True
+
+    def __init__(self, servers: Servers, *, eviction: str = SETTINGS.default("eviction")) -> None:
+        self._servers = servers
+        self._call = servers.call
+        self._names = Names()
+        self._eviction = eviction
+        self._inspected = False
+        self._skew = Skew()
+        self._acknowledged = Acknowledged()
+        self._generation = servers.generation  # the masters whose acknowledgements are compared
+        self._commits = self._renewals_skipped = 0
+
+    async def open(self, layout: Layout) -> None:  # noqa: ARG002  all kinds are kept alike
+        if not self._inspected:
+            await inspect(self._servers, self._eviction)
+            began, sent = time.monotonic(), time.time()
+            for _, (seconds, micros) in await self._servers.ask_all(("TIME",)):
+                self._learn(int(seconds) + int(micros) / 1e6, sent, began)
+            self._inspected = True
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the server's clock is ahead of the callers', looked at once a second."""
+        return self._skew.seconds
+
+    def _learn(self, server: float, sent: float, began: float) -> None:
+        ended = time.monotonic()
+        self._skew.learn(server, sent, ended - began, ended)
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if self._servers.generation != self._generation:
+            await self._settle()
+        began = time.monotonic()
+        if want.renew is None:
+            replies = await self._ask(keys, want, renewing=False)
+        else:
+            try:
+                replies = await self._ask(keys, want, renewing=True)
+            except (Full, ReadOnly):
+                self._renewals_skipped += len(keys)
+                replies = await self._ask(keys, want, renewing=False)
+        if began >= self._skew.due and replies and replies[-1] is not None:
+            self._learn(replies[-1][0] / 1e6, now, began)
+        return [None if reply is None else cells_of(reply, now) for reply in replies]
+
+    async def _ask(self, keys: Sequence[Key], want: Want, *, renewing: bool) -> list[Any]:
+        commands: list[tuple[int, Command]] = []
+        try:
+            what = wanted(want)
+            for key in keys:
+                slot, state = self._names.state(key)
+                if renewing and want.renew is not None:
+                    ttl, age = want.renew
+                    ends = (micros(ttl), micros(age))
+                    command: Command = (
+                        "EVALSHA",
+                        RENEW.sha,
+                        2,
+                        state,
+                        state + b":.ops",
+                        what,
+                        *ends,
+                    )
+                else:
+                    command = ("EVALSHA_RO", READ.sha, 1, state, what)
+                commands.append((slot, command))
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+        if len(commands) == 1:
+            return [await self._call(*commands[0], repeatable=True)]
+        return await self._servers.call_many(commands, repeatable=True)
+
+    # ----------------------------------------------------------------------------------- committing
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._servers.generation != self._generation:
+            await self._settle()
+        try:
+            if len(commits) == 1:
+                commit = commits[0]
+                slot, state = self._names.state(commit.key)
+                command = command_of(commit, state)
+                began = time.monotonic()
+                reply = await self._call(slot, command, repeatable=commit.op != "")
+                if began >= self._skew.due and reply.__class__ is bytes:
+                    self._learn(updated_in(reply), now, began)
+                return [self._outcome(reply, commit, now)]
+            commands: list[tuple[int, Command]] = []
+            for commit in commits:
+                slot, state = self._names.state(commit.key)
+                commands.append((slot, command_of(commit, state)))
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+        replies = await self._servers.call_many(
+            commands, repeatable=all(commit.op for commit in commits)
+        )
+        return [
+            self._outcome(reply, commit, now)
+            for reply, commit in zip(replies, commits, strict=True)
+        ]
+
+    def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
+        outcome = outcome_of(reply, commit, now)
+        self._commits += 1
+        if isinstance(outcome, Written):
+            doubtful = self._servers.generation != self._generation
+            self._acknowledged.note(commit, outcome, doubtful=doubtful)
+        return outcome
+
+    async def _settle(self) -> None:
+        """Another master may be answering: count what it lacks of what was acknowledged."""
+        generation, self._generation = self._generation, self._servers.generation
+        taken = self._acknowledged.take()
+        if not taken:
+            return
+        try:
+            replies = await self._ask(list(taken), Want(fields=()), renewing=False)
+        except BaseException as error:  # also when cancelled: the next call will do it
+            self._acknowledged.put_back(taken)
+            self._generation = generation
+            if not isinstance(error, Unavailable):
+                raise
+        else:
+            found = [None if reply is None else standing(reply) for reply in replies]
+            self._acknowledged.compare(taken, found)
+
+    # -------------------------------------------------------------------------------------- listing
+
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,  # noqa: ARG002  the server's clock decides
+    ) -> Page:
+        try:
+            return await page_of(self._servers, self._names, tenant, kind, subject, cursor, limit)
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+
+    async def check(self, now: float) -> None:
+        """Raise unless the store can answer now, and `ConfigError` unless it is as states need it."""
+        await super().check(now)
+        await inspect(self._servers, self._eviction)
+
+    async def close(self) -> None:
+        await self._servers.close()
+
+    def stats(self) -> Mapping[str, int | float]:
+        return {
+            "commits_total": self._commits,
+            "renewals_skipped_total": self._renewals_skipped,
+            "failover_checked_total": self._acknowledged.checked,
+            "failover_lost_total": self._acknowledged.lost,
+            **self._servers.stats(),
+        }
+
+
+def _unspeakable(error: UnicodeError) -> Invalid:
+    return Invalid(f"a name cannot be encoded: {error}")
+
+
+def from_url(url: SplitResult, settings: Mapping[str, object]) -> RedisDriver:
+    """The driver for `redis://host:6379/0` and the like."""
+    parsed = SETTINGS.parse(settings)
+    own = {name: parsed.pop(name) for name in EVICTION if name in parsed}
+    return RedisDriver(open_servers(url, Options(**parsed), ALL), **own)

@@ -1,0 +1,309 @@
+"""The servers as one event loop sees them, and the choice between the event loops."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from statehold.drivers.redis.address import Address, Options, Target
+from statehold.drivers.redis.dial import Dialer, Met
+from statehold.drivers.redis.link import Home, Link
+from statehold.drivers.redis.servers import Command, Script, Servers
+from statehold.drivers.redis.trouble import ErrorReply
+from statehold.drivers.redis.wire import Call, Tally, pack
+from statehold.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    Full,
+    Invalid,
+    ReadOnly,
+    StateholdError,
+    Timeout,
+    Unavailable,
+)
+
+
+class Shared:
+    """What the event loops have in common."""
+
+    def __init__(self, target: Target, options: Options, scripts: Sequence[Script]) -> None:
+        self.target = target
+        self.options = options
+        self.scripts = tuple(scripts)
+        self.tally = Tally()
+        self.generation = 0
+        self.run_id: str | None = None
+
+    def dialer(self, loop: asyncio.AbstractEventLoop) -> Dialer:
+        """What opens connections for this loop."""
+        return Dialer(loop, self.target.tls, self.options, self.scripts, self.tally)
+
+
+class Nodes(Home):
+    """The servers, for the tasks of one event loop."""
+
+    put: Callable[[Call], None]
+    """The call is on its way to the server that has its slot. Raises `Busy`."""
+
+    @abstractmethod
+    async def masters(self, deadline: float) -> list[Link]:
+        """The link of each master."""
+
+    @abstractmethod
+    def links(self) -> list[Link]:
+        """Every link there is."""
+
+    async def close(self) -> None:
+        """Close every link."""
+        for link in self.links():
+            await link.close()
+
+
+class Alone(Nodes):
+    """One server."""
+
+    def __init__(self, shared: Shared, dialer: Dialer) -> None:
+        self.shared = shared
+        self.dialer = dialer
+        self._address = shared.target.addresses[0]
+        self.link = Link(self, dialer, self._address, shared.target.login.username)
+        self.put = self.link.put
+
+    async def masters(self, deadline: float) -> list[Link]:  # noqa: ARG002
+        return [self.link]
+
+    def links(self) -> list[Link]:
+        return [self.link]
+
+    async def find(self, link: Link) -> Met:
+        address = await self.whereabouts()
+        link.address = address
+        target = self.shared.target
+        met = await self.dialer.open(address, target.login, target.db)
+        try:
+            self.welcome(address, met)
+        except StateholdError:
+            met.wire.drop("it is not what was looked for")
+            raise
+        shared = self.shared
+        if shared.run_id is not None and (met.run_id is None or met.run_id != shared.run_id):
+            shared.generation += 1
+        shared.run_id = met.run_id
+        return met
+
+    async def whereabouts(self) -> Address:
+        """Where the server is now."""
+        return self._address
+
+    def welcome(self, address: Address, met: Met) -> None:
+        """Raise unless this is the server to talk to."""
+
+    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:  # noqa: ARG002
+        call.fail(
+            ConfigError(
+                f"redis at {link.address}: it is a node of a cluster; say redis+cluster://"
+                f" ({reply.text[:80]})",
+                field="url",
+            )
+        )
+
+    def again(self, link: Link, calls: list[Call]) -> None:
+        link.put_back(calls)
+
+    def adrift(self, link: Link) -> None:
+        """There is nowhere else to go."""
+
+
+class Connected(Servers):
+    """The servers of a target, from whichever event loop they are called."""
+
+    def __init__(self, target: Target, options: Options, scripts: Sequence[Script]) -> None:
+        if options.wait_replicas and options.wait_timeout >= options.timeout:
+            raise ConfigError(
+                "redis: wait_timeout must be shorter than timeout", field="wait_timeout"
+            )
+        self._shared = Shared(target, options, scripts)
+        self._timeout = options.timeout
+        self._wanted = options.wait_replicas
+        self._writing = {script.sha for script in scripts if script.writes}
+        self._all: WeakKeyDictionary[
+            asyncio.AbstractEventLoop, tuple[Nodes, AsyncGenerator[None, None]]
+        ] = WeakKeyDictionary()
+        self._entering = threading.Lock()
+        # One attribute, so that two threads never see the loop of one and the servers of the other.
+        self._latest: tuple[asyncio.AbstractEventLoop | None, Nodes | None] = (None, None)
+        self._closed = False
+
+    @property
+    def generation(self) -> int:
+        return self._shared.generation
+
+    async def call(self, slot: int, command: Command, *, repeatable: bool) -> Any:
+        loop = asyncio.get_running_loop()
+        latest, nodes = self._latest
+        if nodes is None or loop is not latest:
+            nodes = await self._enter(loop)
+        future: asyncio.Future[Any] = loop.create_future()
+        call = Call(future, _packed(command), loop.time() + self._timeout, repeatable, slot)
+        call.alone = True
+        if self._wanted:
+            call.writes = command[1] in self._writing
+            nodes.put(call)
+            return await self._confirmed(call)
+        nodes.put(call)
+        return await future
+
+    async def call_many(
+        self, commands: Sequence[tuple[int, Command]], *, repeatable: bool
+    ) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        latest, nodes = self._latest
+        if nodes is None or loop is not latest:
+            nodes = await self._enter(loop)
+        until = loop.time() + self._timeout
+        calls = [
+            Call(
+                loop.create_future(),
+                _packed(command),
+                until,
+                repeatable,
+                slot,
+                bool(self._wanted) and command[1] in self._writing,
+            )
+            for slot, command in commands
+        ]
+        for call in calls:
+            try:
+                nodes.put(call)
+            except StateholdError as error:
+                call.fail(error)
+        return await self._settled(calls)
+
+    async def _settled(self, calls: list[Call]) -> list[Any]:
+        replies: list[Any] = []
+        first: StateholdError | None = None
+        try:
+            for call in calls:
+                try:
+                    replies.append(await (self._confirmed(call) if self._wanted else call.future))
+                except StateholdError as error:
+                    first = first or error
+        except asyncio.CancelledError:
+            for call in calls:
+                call.future.cancel()
+            raise
+        if first is None:
+            return replies
+        if replies and isinstance(first, Busy | Full | ReadOnly):  # these say: nothing was written
+            raise Unavailable(
+                f"redis: {len(replies)} of the {len(calls)} commands of a call were executed, the "
+                f"others not ({first.code})"
+            ) from first
+        raise first
+
+    async def _confirmed(self, call: Call) -> Any:
+        reply = await call.future
+        if call.confirmed is not None:
+            found = await asyncio.shield(call.confirmed)
+            if found < self._wanted:
+                self._shared.tally.unconfirmed += 1
+                raise Timeout(
+                    f"redis: it stands on the master, but {found} instead of {self._wanted}"
+                    f" replicas confirmed it within {self._shared.options.wait_timeout:g} s",
+                    expected=self._wanted,
+                    found=found,
+                )
+        return reply
+
+    async def ask_all(self, command: Command) -> list[tuple[str, Any]]:
+        loop = asyncio.get_running_loop()
+        nodes = await self._enter(loop)
+        until = loop.time() + self._timeout
+        links = await nodes.masters(until)
+        calls = [Call(loop.create_future(), _packed(command), until, True) for _ in links]
+        for link, call in zip(links, calls, strict=True):
+            link.put(call)
+        replies = await self._settled(calls)
+        return [(str(link.address), reply) for link, reply in zip(links, replies, strict=True)]
+
+    async def close(self) -> None:
+        self._closed = True
+        self._latest = (None, None)
+        here = asyncio.get_running_loop()
+        for loop, (nodes, guard) in list(self._all.items()):
+            del self._all[loop]
+            if loop is here:
+                await nodes.close()
+                await guard.aclose()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(nodes.close(), loop))
+
+    def stats(self) -> dict[str, int | float]:
+        tally = self._shared.tally
+        return {
+            "connections_total": tally.connections,
+            "reconnects_total": tally.reconnects,
+            "round_trips_total": tally.round_trips,
+            "commands_total": tally.commands,
+            "repeated_total": tally.repeated,
+            "redirects_total": tally.redirects,
+            "failovers_total": tally.failovers,
+            "unconfirmed_total": tally.unconfirmed,
+            "pending": sum(
+                link.pending for nodes, _ in self._all.values() for link in nodes.links()
+            ),
+        }
+
+    # ------------------------------------------------------------------------------ event loops
+
+    async def _enter(self, loop: asyncio.AbstractEventLoop) -> Nodes:
+        """The servers for this event loop, made when it comes for the first time."""
+        if self._closed:
+            raise Closed("the store is closed")
+        with self._entering:
+            entry = self._all.get(loop)
+            if entry is None:
+                for other in [other for other in self._all if other.is_closed()]:
+                    del self._all[other]  # its connections hold on to it
+                nodes = _nodes(self._shared, self._shared.dialer(loop))
+                entry = self._all[loop] = nodes, self._guard(nodes)
+                begun = False
+            else:
+                begun = True
+        if not begun:
+            await anext(entry[1])
+        self._latest = (loop, entry[0])
+        return entry[0]
+
+    async def _guard(self, nodes: Nodes) -> AsyncGenerator[None, None]:
+        """A loop that comes to its end closes its generators, and so its connections."""
+        try:
+            yield
+        finally:
+            if self._latest[1] is nodes:
+                self._latest = (None, None)
+            await nodes.close()
+
+
+def _nodes(shared: Shared, dialer: Dialer) -> Nodes:
+    if shared.target.mode == "sentinel":
+        from statehold.drivers.redis.sentinel import Watched
+
+        return Watched(shared, dialer)
+    if shared.target.mode == "cluster":
+        from statehold.drivers.redis.cluster import Clustered
+
+        return Clustered(shared, dialer)
+    return Alone(shared, dialer)
+
+
+def _packed(command: Command) -> bytes:
+    try:
+        return pack(command)
+    except UnicodeError as error:
+        raise Invalid(f"redis: a name cannot be encoded ({error})") from error

@@ -1,0 +1,103 @@
+"""What the state side of the driver asks of the link side, and nothing more."""
+
+from __future__ import annotations
+
+import binascii
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+from urllib.parse import SplitResult
+
+import msgspec
+
+from statehold.drivers.redis.address import Options, target_of
+
+Command: TypeAlias = tuple[bytes | str | int, ...]
+SLOTS = 16384
+
+
+class Script(msgspec.Struct, frozen=True):
+    """A Lua script that each server is given when a connection is made."""
+
+    name: str
+    text: str
+    sha: str
+    writes: bool
+    """Whether replicas are to confirm it (`wait_replicas`)."""
+
+    @classmethod
+    def of(cls, name: str, text: str, *, writes: bool) -> Script:
+        """The script with its digest."""
+        return cls(name, text, hashlib.sha1(text.encode()).hexdigest(), writes)  # noqa: S324  Redis's name for it
+
+
+class Servers(ABC):
+    """One server, a master that sentinels watch, or a cluster.
+
+    May be used from any event loop, one after the other or at once; each has connections of its
+    own. They end with their loop at the latest.
+    """
+
+    @property
+    @abstractmethod
+    def generation(self) -> int:
+        """Goes up whenever a master that answers may be another one than before."""
+
+    @abstractmethod
+    async def call(self, slot: int, command: Command, *, repeatable: bool) -> Any:
+        """The reply: bytes, int, None, or a list of these.
+
+        What the tasks of one tick send leaves in one write per connection, in order. `slot` is that
+        of the command's keys, which only a cluster looks at.
+
+        A reply that means "not executed" (a script that must be loaded, a slot that has moved, a
+        server that is loading, a replica where a master was) is followed or the command repeated,
+        with growing pauses, until `timeout`. So is a command that was never written. One whose
+        connection is lost before the reply is sent again only if `repeatable`.
+
+        Raises:
+            Timeout: Sent, and no answer in time; or it stands on the master, but fewer than
+                `wait_replicas` have confirmed it. It may have been executed.
+            Unavailable: No server could be reached in time, or the connection was lost and the
+                command is not `repeatable`.
+            Busy: `max_pending` commands wait already; it was not sent.
+            Full: The server is out of memory or disk; nothing was written.
+            ReadOnly: It is a replica, and no master was found in time.
+            ConfigError: The server refuses the credentials, or does not permit the command.
+            Corrupted: A key holds something of another type.
+            Closed: After `close`.
+        """
+
+    @abstractmethod
+    async def call_many(
+        self, commands: Sequence[tuple[int, Command]], *, repeatable: bool
+    ) -> list[Any]:
+        """The same for several commands, each with its slot: they leave together.
+
+        The replies come in order. When all are settled, the first error, if any, is raised.
+        """
+
+    @abstractmethod
+    async def ask_all(self, command: Command) -> list[tuple[str, Any]]:
+        """The address of each master and its reply. Raises as `call` does."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Release everything. Calls that wait fail with `Closed`; closing twice is fine."""
+
+    @abstractmethod
+    def stats(self) -> dict[str, int | float]:
+        """Counters of all connections since the beginning, and how many commands wait now."""
+
+
+def open_servers(url: SplitResult, options: Options, scripts: Sequence[Script]) -> Servers:
+    """The servers that a URL names; nothing is connected yet. Raises `ConfigError`."""
+    from statehold.drivers.redis.nodes import Connected  # which needs what is above
+
+    return Connected(target_of(url, options), options, scripts)
+
+
+def slot_of(tag: bytes) -> int:
+    """The slot of a key whose hash tag (what stands between the braces) is this."""
+    return binascii.crc_hqx(tag, 0) % SLOTS

@@ -1,0 +1,53 @@
+"""Values as they are stored, readable in redis-cli: numbers as text, bytes as they are.
+
+Bytes that could be taken for a number, since they begin with a digit or a minus, or that begin with
+a space, are stored with one space before them.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from statehold.changes import Revision, Scalar
+
+META = struct.Struct("<QddddddII")
+"""The field "." of a state's hash, as life.lua describes it."""
+
+_MARKED = frozenset(b"0123456789- ")
+
+
+def stored(value: bytes) -> bytes:
+    """Bytes as they are stored."""
+    return b" " + value if value and value[0] in _MARKED else value
+
+
+def loaded(value: bytes) -> Scalar:
+    """What was stored. Raises ValueError for what cannot have been."""
+    if not value:
+        return value
+    first = value[0]
+    if first == 32:
+        return value[1:]
+    if 48 <= first <= 57 or first == 45:
+        try:
+            return int(value)
+        except ValueError:
+            return float(value)
+    return value
+
+
+_revision = struct.Struct("<Qd").unpack_from
+
+
+def revision_of(meta: bytes) -> Revision:
+    """The revision in the field "."."""
+    incarnation, number = _revision(meta)
+    return Revision(incarnation, int(number))
+
+
+_updated = struct.Struct("<24xd").unpack_from
+
+
+def updated_in(meta: bytes) -> float:
+    """When the commit of the field "." was made, epoch seconds."""
+    return float(_updated(meta)[0]) / 1e6

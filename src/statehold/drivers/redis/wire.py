@@ -1,0 +1,278 @@
+"""One connection: bytes out in batches, replies in, each to the call that waits for it.
+
+Calls leave in the order in which they come and are answered in that order. The first call of a
+connection that nobody uses is written at once; whatever else the tasks of this tick send is
+gathered and leaves when there are sixteen, or when all tasks have had their turn. Once that was more
+than one call, the next one is gathered too: many tasks are at work, and more will follow.
+
+A wire makes no decisions. Its `Owner` hears of error replies and of the end of the connection, and
+gets back the calls that were not answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+import hiredis
+import msgspec
+
+from statehold.drivers.redis.servers import Command
+from statehold.drivers.redis.trouble import ErrorReply
+from statehold.errors import Unavailable
+
+PAUSE_BYTES = 1 << 20
+"""Bytes that the operating system has not taken yet, beyond which calls are held back."""
+READ_BYTES = 1 << 16
+GROUP = 16
+"""Calls of as many tasks are written without waiting for the end of the tick."""
+
+_MISSING: Any = object()
+pack: Callable[[Command], bytes] = cast("Any", hiredis).pack_command
+"""A command as bytes."""
+_ASKING = pack((b"ASKING",))
+
+
+class Call(msgspec.Struct, eq=False):
+    """A command on its way. Whoever cancels the future leaves the reply to be dropped."""
+
+    future: asyncio.Future[Any]
+    data: bytes
+    deadline: float
+    """By the clock of the event loop."""
+    repeatable: bool
+    """Whether it may be sent again although it may have been executed."""
+    slot: int = 0
+    writes: bool = False
+    """Whether replicas are to confirm it, on a wire that asks them."""
+    confirmed: asyncio.Future[int] | None = None
+    """How many did, for all the writes that left with it."""
+    refusal: ErrorReply | None = None
+    """Why a server did not execute it, if it is being sent again for that."""
+    tries: int = 0
+    """How often that happened."""
+    doubtful: bool = False
+    """Whether it may have been executed already."""
+    hops: int = 0
+    """How often in a row it was sent to another server."""
+    alone: bool = False
+    """Whether it is all that its caller sends."""
+
+    def fail(self, error: Exception) -> None:
+        """The caller gets this error, unless it went away."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class Aside(Call):
+    """A command that serves another one; it is never sent again, and its failure hurts nobody."""
+
+    def fail(self, error: Exception) -> None:  # noqa: ARG002  the other one has its own
+        """Answered with 0: nothing was confirmed."""
+        if not self.future.done():
+            self.future.set_result(0)
+
+
+class Owner(Protocol):
+    """Who uses a wire."""
+
+    def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:
+        """The server answered a call with an error."""
+
+    def lost(self, wire: Wire, sent: Sequence[Call], unsent: Sequence[Call], why: str) -> None:
+        """The connection has ended. `sent` may have been executed, `unsent` were never written."""
+
+    def told(self, wire: Wire, news: Any) -> None:
+        """The server said something that nobody asked for."""
+        wire.drop(f"it said something that nobody asked for: {str(news)[:80]!r}")
+
+
+class Tally:
+    """What all connections of a driver count."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.reconnects = 0
+        self.round_trips = 0
+        self.commands = 0
+        self.repeated = 0
+        self.redirects = 0
+        self.failovers = 0
+        self.unconfirmed = 0
+
+
+class Wire(asyncio.BufferedProtocol):
+    """An open connection."""
+
+    def __init__(
+        self, owner: Owner, loop: asyncio.AbstractEventLoop, tally: Tally, wait: bytes | None = None
+    ) -> None:
+        self.waiting: deque[Call] = deque()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.held = 0
+        """Bytes of the commands that wait."""
+        self.broken: Exception | None = None
+        """Why it ended, if not in good order."""
+        self.owner = owner
+        self._loop = loop
+        self._tally = tally
+        reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_MISSING)
+        self._feed: Callable[[bytearray, int, int], None] = reader.feed
+        self._gets: Callable[[], Any] = reader.gets
+        self._into = bytearray(READ_BYTES)
+        # A view, since asyncio's TLS slices what it is given, and the slice of a bytearray is a copy.
+        self._view = memoryview(self._into)
+        self._out: list[bytes] = []  # what leaves at the end of this tick …
+        self._gathered = 0  # … and how many of the newest in `waiting` that is
+        self._ticking = False  # the end of the tick has been asked for
+        self._calm = True  # one task at a time
+        self._paused = False
+        self._why = "it closed the connection"
+        self._transport: asyncio.Transport | None = None
+        self._wait = wait
+        self._confirmed: asyncio.Future[int] | None = None  # for the writes of this tick
+
+    @property
+    def open(self) -> bool:
+        """Whether the connection stands."""
+        return self._transport is not None
+
+    @property
+    def socket(self) -> socket.socket | None:
+        """For setting options."""
+        return None if self._transport is None else self._transport.get_extra_info("socket")
+
+    # --------------------------------------------------------------------------------------- sending
+
+    def send(self, call: Call) -> None:
+        """The call is on its way, at the latest at the end of this tick."""
+        data = call.data
+        waiting = self.waiting
+        waiting.append(call)
+        self.held += len(data)
+        if self._ticking:
+            self._out.append(data)
+            self._gathered += 1
+            if call.alone and self._gathered >= GROUP and self._wait is None and not self._paused:
+                self._flush()  # the server works while the other tasks have their turn
+        else:
+            self._ticking = True
+            self._loop.call_soon(self._tick)
+            if self._calm and len(waiting) == 1 and self._wait is None and not self._paused:
+                self._write(data)
+            else:
+                self._out.append(data)
+                self._gathered = 1
+        if self._wait is not None and call.writes:
+            if self._confirmed is None:
+                self._confirmed = self._loop.create_future()
+            call.confirmed = self._confirmed
+
+    def send_asking(self, call: Call) -> None:
+        """Like `send`, for a slot that is still on its way to this server."""
+        self.send(Aside(self._loop.create_future(), _ASKING, call.deadline, repeatable=False))
+        self.send(call)
+
+    def _tick(self) -> None:
+        self._ticking = False
+        count = self._gathered
+        self._calm = count == 0 or (count == 1 and not self._calm)
+        if count and not self._paused:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._confirmed is not None and self._wait is not None:
+            call = Aside(self._confirmed, self._wait, self.waiting[-1].deadline, repeatable=False)
+            self._confirmed = None
+            self.waiting.append(call)
+            self.held += len(self._wait)
+            self._out.append(self._wait)
+        out = self._out
+        self._out = []
+        self._gathered = 0
+        self._write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _write(self, data: bytes) -> None:
+        self._tally.round_trips += 1
+        if self._transport is not None:
+            self._transport.write(data)
+
+    # ------------------------------------------------------------------------------------- receiving
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Where the event loop puts what it reads."""
+        return self._view
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Answer each call whose reply is complete."""
+        waiting, gets = self.waiting, self._gets
+        held = count = 0
+        try:
+            self._feed(self._into, 0, nbytes)
+            while self._transport is not None and (reply := gets()) is not _MISSING:
+                if not waiting:
+                    self.owner.told(self, reply)
+                    continue
+                call = waiting.popleft()
+                count += 1
+                held += len(call.data)
+                if reply.__class__ is ErrorReply:
+                    self._refused(call, reply)
+                    continue
+                future = call.future
+                if not future.done():
+                    future.set_result(reply)
+        except hiredis.ProtocolError as error:
+            self.drop(f"what it says is not the Redis protocol ({error})")
+            return
+        self.held = max(0, self.held - held)  # it is 0 once the connection was dropped
+        self._tally.commands += count
+
+    def _refused(self, call: Call, reply: ErrorReply) -> None:
+        try:
+            self.owner.refused(self, call, reply)
+        except Exception as error:  # a fault of ours, but nobody should have to wait for it
+            call.fail(Unavailable(f"redis: {error!r}"))
+            raise
+
+    # ------------------------------------------------------------------------------ beginning and end
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(PAUSE_BYTES)
+
+    def pause_writing(self) -> None:
+        """The server reads too slowly; what is sent from now on is held back."""
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        self._paused = False
+        if self._gathered and not self._ticking:
+            self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give back what was not answered."""
+        self.broken = exc
+        if not self.ended.done():
+            self.ended.set_result(None)
+        self._end(self._why if exc is None else f"the connection broke ({exc})")
+
+    def drop(self, why: str) -> None:
+        """End the connection now, without waiting for anything."""
+        self._why = why
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        self._transport = None
+        calls = list(self.waiting)
+        self.waiting.clear()
+        sent = len(calls) - self._gathered
+        self._out, self._gathered, self.held, self._confirmed = [], 0, 0, None
+        self.owner.lost(self, calls[:sent], calls[sent:], why)

@@ -1,0 +1,432 @@
+"""The driver over PostgreSQL, MariaDB, MySQL and SQLite."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import URL, Connection, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from statehold.changes import Commit, Key, Want
+from statehold.clock import Skew
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from statehold.drivers.sql import opening
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.engines import Engines
+from statehold.drivers.sql.errors import ERRORS, lost, outdated, rolled_back, translated
+from statehold.drivers.sql.fastpath import FastPath
+from statehold.drivers.sql.lanes import Lane
+from statehold.drivers.sql.listing import scan
+from statehold.drivers.sql.portable import commit_all, renew_all, to_renew
+from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
+from statehold.drivers.sql.settings import SETTINGS
+from statehold.drivers.sql.sweeping import Sweeper, Sweeps
+from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.vectors import limited
+from statehold.errors import Closed, ConfigError, Invalid, ReadOnly, StateholdError
+
+Result = TypeVar("Result")
+
+LOST_CONNECTIONS = 3
+"""How often in one call a connection may be lost. Then the database is not there."""
+
+
+class SqlDriver(Driver):
+    """Keeps states in tables of a SQL database, one for each kind and further ones for its lists.
+
+    A commit call is one transaction, exact under READ COMMITTED. Deadlocks are tried again within
+    `timeout`; so are lost connections, as far as op ids make that safe.
+
+    Values other than arrays must be JSON; a field whose column has a type of its own takes values
+    of that type. Anything else is `Invalid`.
+
+    Raises `Timeout`, `Busy` (also when no connection comes free), `Full`, `ReadOnly`, `Closed` and
+    `Unavailable` for other failures of the server; `ConfigError` for a wrong login, and when a kind
+    is opened whose tables do not fit.
+    """
+
+    features = frozenset(Feature)
+    suspends = True
+    ambiguous = True
+    gather: Literal["no", "tick", "thread"] = "tick"
+
+    def __init__(self, url: URL, dialect: Dialect, **settings: object) -> None:
+        given = SETTINGS.parse({name: v for name, v in settings.items() if v is not None})
+        self.settings: dict[str, Any] = {name: SETTINGS.default(name) for name in SETTINGS.known}
+        self.settings |= given
+        self.dialect = dialect
+        self._url = url.set(drivername=dialect.driver)
+        try:
+            importlib.import_module(dialect.driver.partition("+")[2])
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{dialect.name}: needs {error.name}; pip install 'statehold[sql]'", field="url"
+            ) from error
+        self._engines = Engines(self._url, dialect, self.settings)
+        self._timeout: float = self.settings["timeout"]
+        self._kinds: dict[str, Tables] = {}
+        self._fast = _fast_path(self._url, dialect, self.settings)
+        if self._fast is not None:
+            self.gather = "no"  # it gathers what comes while a call is under way
+        self._tasks: set[asyncio.Future[Any]] = set()  # calls, also those whose callers have gone
+        self._opening: dict[
+            tuple[asyncio.AbstractEventLoop, str], tuple[Layout, asyncio.Future[None]]
+        ] = {}
+        self._skew = Skew()
+        self._closed = False
+        self._sweeps = Sweeps(self._sweep)
+        # What the fast path hands back.
+        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = WeakKeyDictionary()
+        self._commits = self._transactions = self._retried = 0
+        self._renewals_skipped = 0
+
+    def __repr__(self) -> str:
+        return f"SqlDriver({self.place!r})"
+
+    @property
+    def skew(self) -> float:
+        """Seconds by which the database's clock is ahead of the callers', looked at once a second."""
+        return self._skew.seconds
+
+    @property
+    def place(self) -> str:
+        """The database's URL without password."""
+        return self._url.render_as_string(hide_password=True)
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """The SQLAlchemy engine of the running event loop. It leaves JSON as text."""
+        return self._engines.here
+
+    def tables_of(self, layout: Layout) -> Tables:
+        """The tables that a layout asks for, as SQLAlchemy knows them, whether they exist or not."""
+        settings = self.settings
+        searches = self.dialect.name == "postgresql"
+        if searches:
+            limited(layout)
+        return Tables(
+            layout,
+            prefix=settings["table_prefix"],
+            schema=settings["schema"],
+            vectors=searches,
+        )
+
+    # ------------------------------------------------------------------------------------- opening
+
+    async def open(self, layout: Layout) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
+        known = self._kinds.get(layout.kind)
+        if known is not None and known.layout == layout:
+            return
+
+        # One look at the tables for all who wait for it, and not cancelled with any of them: a caller
+        # whose time runs out would else leave the next one to begin anew.
+        at = (asyncio.get_running_loop(), layout.kind)
+        shared = self._opening.get(at)
+        if shared is None or shared[0] != layout:
+            task = asyncio.ensure_future(self._make_ready(layout))
+            self._opening[at] = shared = (layout, task)
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+            task.add_done_callback(lambda _: self._opening.pop(at, None))
+        making = shared[1]
+        await self._bounded(lambda: asyncio.shield(making))
+
+    async def _make_ready(self, layout: Layout) -> None:
+        tables = self.tables_of(layout)
+
+        def look(connection: Connection) -> Tables | None:
+            description = opening.made(connection, tables)
+            if description is None and self.settings["create"] == "missing":
+                return None
+            return opening.fitted(connection, tables, description)
+
+        def make(connection: Connection) -> Tables:
+            opening.create_once(connection, tables, self.dialect)
+            return opening.fitted(connection, tables, opening.made(connection, tables))
+
+        async with self._engines.reading(one_statement=True) as connection:
+            found = await connection.run_sync(look)
+            if self.dialect.own_clock:
+                began, sent = time.monotonic(), time.time()
+                clock = (await connection.execute(select(self.dialect.clock()))).scalar_one()
+                self._learn(float(clock) - sent, began)
+        if found is None:
+            async with self._engines.writing() as connection:
+                found = await connection.run_sync(make)
+        if self._fast is not None:
+            await self._fast.open(found)
+        self._kinds[layout.kind] = found
+
+    def _tables(self, kind: str) -> Tables:
+        tables = self._kinds.get(kind)
+        if tables is None:
+            raise Invalid(f"the kind {kind!r} was not opened", field="kind", found=kind)
+        return tables
+
+    async def _bounded(
+        self, work: Callable[[], Awaitable[Result]], *, until: float | None = None
+    ) -> Result:
+        """The result within the timeout, or until then. Raises errors of statehold only."""
+        if self._closed:
+            raise Closed("the store is closed")
+        if until is None:
+            until = asyncio.get_running_loop().time() + self._timeout
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._to_its_end(work)
+        except StateholdError:
+            raise
+        except ERRORS as error:
+            raise translated(error, self.place) from error
+
+    async def _to_its_end(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """The result. Where statements cannot be cancelled, the work goes on without its caller."""
+        if self.dialect.cancels:
+            return await work()
+        task = asyncio.ensure_future(work())
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return await asyncio.shield(task)
+
+    def _finished(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever would have been told may have gone
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if not keys:
+            return []
+        if self._closed:
+            raise Closed("the store is closed")
+        began = time.monotonic()
+        found = until = None
+        if self._fast is not None:
+            until = asyncio.get_running_loop().time() + self._timeout
+            found = await self._fast.read(keys, want, now)
+        if found is None:
+            found = await self._bounded(
+                lambda: self._trying(lambda _: self._read(keys, want, now)),
+                until=until,
+            )
+        if began >= self._skew.due and found[-1] is not None and self.dialect.own_clock:
+            self._learn(found[-1].skew, began)
+        return found
+
+    def _learn(self, ahead: float, began: float) -> None:
+        """The database's clock was so far ahead of the caller's at the beginning."""
+        ended = time.monotonic()
+        self._skew.learn(ahead, 0.0, ended - began, ended)
+
+    async def _read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        by_kind: dict[str, list[Key]] = {}
+        for key in keys:
+            by_kind.setdefault(key[1], []).append(key)
+        kinds = [self._tables(kind) for kind in by_kind]
+        alone = len(kinds) == 1 and takes_one_statement(wanted(kinds[0], want))
+        found: dict[Key, Found] = {}
+        async with self._engines.reading(one_statement=alone) as connection:
+            for tables in kinds:
+                some = by_kind[tables.kind]
+                found |= await read(connection, self.dialect, tables, some, want, now)
+        if want.renew is not None:
+            for tables in kinds:
+                here = [one for key, one in found.items() if key[1] == tables.kind]
+                await self._renew(tables, here, want.renew, now)
+        return [found[key].cells if key in found else None for key in keys]
+
+    async def _renew(
+        self,
+        tables: Tables,
+        found: Sequence[Found],
+        renew: tuple[float | None, float | None],
+        now: float,
+    ) -> None:
+        moved = to_renew(found, renew, now)
+        if not moved:
+            return
+        try:
+            async with self._engines.writing() as connection:
+                await renew_all(connection, tables, moved)
+        except ERRORS as error:
+            if not isinstance(translated(error, self.place), ReadOnly):
+                raise
+            self._renewals_skipped += sum(map(len, moved.values()))
+
+    # ---------------------------------------------------------------------------------- committing
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if not commits:
+            return []
+        if self._closed:
+            raise Closed("the store is closed")
+        if self._fast is None:
+            outcomes = await self._bounded(lambda: self._commit_portably(commits, now))
+        else:
+            outcomes = await self._commit(self._fast, commits, now)
+        self._commits += len(commits)
+        if self.settings["sweep"]:
+            task = self._sweeps.after(commits, now)
+            if task is not None:
+                self._tasks.add(task)
+                task.add_done_callback(self._finished)
+        return outcomes
+
+    async def _commit(self, fast: FastPath, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        until = asyncio.get_running_loop().time() + self._timeout
+        answers = await fast.commit(commits, now)  # which has the same time limit
+        left = [place for place, outcome in enumerate(answers) if outcome is None]
+        if left:
+            some = [commits[place] for place in left]
+            others = await self._bounded(lambda: self._lane().commit(some, now), until=until)
+            for place, outcome in zip(left, others, strict=True):
+                answers[place] = outcome
+        return [outcome for outcome in answers if outcome is not None]
+
+    def _lane(self) -> Lane:
+        """Where what the fast path hands back is gathered, in the running event loop."""
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+
+            async def send(commits: Sequence[Commit], now: float) -> Sequence[Outcome]:
+                async with asyncio.timeout(self._timeout):
+                    return await self._commit_portably(commits, now)
+
+            lane = self._lanes[loop] = Lane(send, self._engines.size, self._timeout)
+        return lane
+
+    async def _commit_portably(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        # An erased state remembers no op id, and might have been made anew when it is tried again.
+        repeatable = all(commit.op and not commit.erase for commit in commits)
+
+        async def attempt(sent: list[bool]) -> list[Outcome]:
+            kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
+            async with self._engines.writing() as connection:
+                outcomes = await commit_all(connection, self.dialect, kinds, commits, now)
+                sent.append(True)
+            return outcomes
+
+        outcomes = await self._trying(attempt, repeatable=repeatable)
+        self._transactions += 1
+        return outcomes
+
+    async def _trying(
+        self, attempt: Callable[[list[bool]], Awaitable[Result]], *, repeatable: bool = True
+    ) -> Result:
+        """The result of a transaction, tried again where it was undone, or may be done twice.
+
+        `attempt` appends to its list when all that is left is to commit.
+        """
+        losses = tries = 0
+        renewed = False
+        while True:
+            sent: list[bool] = []
+            try:
+                return await attempt(sent)
+            except ERRORS as error:
+                if rolled_back(error):
+                    pass
+                elif outdated(error) and not renewed:
+                    # A migration has taken away what only the database had: versions long gone.
+                    renewed = True
+                    for tables in list(self._kinds.values()):
+                        await self._make_ready(tables.layout)
+                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or repeatable):
+                    losses += 1
+                else:
+                    raise
+            self._retried += 1
+            tries += 1
+            await asyncio.sleep(random.random() * min(0.001 * 2**tries, 0.1))  # noqa: S311  jitter
+
+    async def _sweep(self, kind: str, sweeper: Sweeper, now: float) -> int:
+        async def work() -> int:
+            async with self._engines.writing() as connection:
+                return await sweeper.sweep(connection, self.dialect, self._kinds[kind], now)
+
+        async with asyncio.timeout(self._timeout):
+            return await self._to_its_end(work)
+
+    # ------------------------------------------------------------------------------------- the rest
+
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+    ) -> Page:
+        async def page(_: list[bool]) -> Page:
+            async with self._engines.reading(one_statement=True) as connection:
+                return await scan(
+                    connection,
+                    self.dialect,
+                    self._tables(kind),
+                    tenant,
+                    subject,
+                    cursor,
+                    limit,
+                    now,
+                )
+
+        return await self._bounded(lambda: self._trying(page))
+
+    async def check(self, now: float) -> None:  # noqa: ARG002  nothing expires here
+        async def ask(_: list[bool]) -> None:
+            async with self._engines.reading(one_statement=True) as connection:
+                await connection.execute(select(1))
+
+        await self._bounded(lambda: self._trying(ask))
+
+    async def close(self) -> None:
+        self._closed = True
+        loop = asyncio.get_running_loop()
+        if self._fast is not None:
+            await self._fast.drain()
+        if loop in self._lanes:
+            await self._lanes[loop].drain()
+        mine = [task for task in self._tasks if task.get_loop() is loop]
+        if self.dialect.cancels:
+            for task in mine:
+                task.cancel()
+        if mine:
+            await asyncio.wait(mine)
+        if self._fast is not None:
+            await self._fast.close()
+        await self._engines.close()
+
+    def stats(self) -> Mapping[str, int | float]:
+        own: dict[str, int | float] = {
+            "commits_total": self._commits,
+            "transactions_total": self._transactions,
+            "retried_total": self._retried,
+            "swept_total": self._sweeps.swept,
+            "sweeps_failed_total": self._sweeps.failed,
+            "renewals_skipped_total": self._renewals_skipped,
+            "pool_in_use": self._engines.in_use(),
+        }
+        if self._fast is not None:
+            for name, value in self._fast.stats().items():
+                own[name] = own.get(name, 0) + value
+        return own
+
+
+def _fast_path(url: URL, dialect: Dialect, settings: dict[str, Any]) -> FastPath | None:
+    if dialect.name != "postgresql":
+        return None
+    from statehold.drivers.sql.fast import Fast  # only there is asyncpg needed
+
+    return Fast(url, settings)

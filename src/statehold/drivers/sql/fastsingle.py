@@ -1,0 +1,266 @@
+"""A commit that comes alone, as a statement of plain SQL made for what it changes.
+
+Theory of operation. `INSERT … ON CONFLICT DO UPDATE` locks the row and writes it at once; what is
+evaluated there, the clock included, is evaluated once the lock is got. Where it does not do (an
+expired state, an epoch, a full map) it writes nothing, returns no row, and the commit function does
+the work; so it does when an op id has a row already, which is an error of the database's.
+
+The child rows are written in the same statement, and so as the database was when it began: what was
+committed while it waited for the lock is not seen, and an old item among that not deleted. The row
+as it was then is compared with the row as it was locked; if that is another, a division by zero
+undoes the statement.
+
+Nearly all commits of a service have one of a few shapes. Each shape has its own text, which names
+the columns that it touches and no others: less work for the server than the function, and there are
+no arrays to encode.
+"""
+
+# ruff: noqa: S608  what is put into SQL here is quoted, and names tables and columns
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from statehold.changes import INT64_MAX, Add, Append, Change, Commit, Put, new_incarnation
+from statehold.drivers.sql.fastcall import seconds
+from statehold.drivers.sql.function_parts import SQL_TYPES, cast_of, qualified, quoted
+from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.types import escaped
+from statehold.drivers.sql.values import NATIVE, NULL, checked_json, to_column
+from statehold.errors import Invalid
+
+MOST_ITEMS: Final = 4
+"""Of one list. More are as cheap as an array."""
+
+MOST_SHAPES: Final = 64
+"""Each connection keeps the plans of so many."""
+
+STALE: Final = "22012"
+"""The division by zero: others are writing to the same state."""
+
+_Shape = tuple[Any, ...]
+_BEGAN: Final = "statement_timestamp()"
+_NOW: Final = "clock_timestamp()"
+
+
+class Statement(msgspec.Struct, frozen=True, gc=False):
+    """What is sent."""
+
+    text: str
+    arguments: list[Any]
+
+
+class Singles:
+    """The statements of one kind."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._fields = tables.fields
+        self._texts: dict[_Shape, str] = {}
+
+    def statement(self, commit: Commit) -> Statement | None:
+        """The statement for a commit; None if it is not a plain one."""
+        if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
+            return None
+        tenant, _, id = commit.key
+        arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation()]
+        limits = [limit is not None for limit in (commit.ttl, commit.max_age)]
+        arguments += [seconds(limit) for limit in (commit.ttl, commit.max_age) if limit is not None]
+        if commit.subject is not None:
+            arguments.append(escaped(commit.subject))
+        if commit.op:
+            arguments += [escaped(commit.op), commit.ops]
+        fields: list[tuple[str, int]] = []
+        try:
+            for change in commit.changes:
+                count = self._taken(change, arguments)
+                if not count:
+                    return None
+                fields.append((change.field, count))
+        except Invalid:
+            return None
+        shape = (*limits, commit.subject is not None, commit.op != "", *fields)
+        text = self._texts.get(shape)
+        if text is None:
+            text = self._made(shape, fields)
+        return Statement(text, arguments) if text else None
+
+    def _made(self, shape: _Shape, fields: list[tuple[str, int]]) -> str | None:
+        """The text of a new shape, if there is room, and no field is changed twice."""
+        if len(self._texts) >= MOST_SHAPES or len({name for name, _ in fields}) < len(fields):
+            return None
+        text = self._texts[shape] = _text(self._tables, shape)
+        return text
+
+    def _taken(self, change: Change, arguments: list[Any]) -> int:
+        """How many values the field gets, which are added to the arguments; 0 if that is not plain."""
+        stored = self._fields.get(change.field)
+        if stored is None:
+            return 0
+        if isinstance(change, Append) and stored.lies == "items":
+            count = len(change.items)
+            arguments += [to_column(stored, item) for item in change.items]
+            arguments.append(change.keep)
+            return count if count <= min(change.keep, MOST_ITEMS) else 0
+        if isinstance(change, Add) and stored.lies == "number" and not change.entry:
+            arguments.append(change.amount)
+            if stored.holds == "int":
+                return isinstance(change.amount, int) and abs(change.amount) <= INT64_MAX
+            return math.isfinite(change.amount)
+        if isinstance(change, Put) and not change.if_absent:
+            return self._put(stored, change, arguments)
+        return 0
+
+    def _put(self, stored: Stored, change: Put, arguments: list[Any]) -> int:
+        if stored.lies == "value" and not change.entry:
+            arguments.append(to_column(stored, change.value))
+            return change.value != NULL or stored.holds not in NATIVE
+        if stored.lies != "object" or change.drop_lowest:
+            return 0
+        arguments += [escaped(change.entry), checked_json(stored.name, change.value)]
+        if change.bound is None:
+            return 1
+        arguments.append(change.bound)
+        return 2 if change.bound > 0 else 0
+
+
+class _Numbered:
+    """Places of arguments, given out in their order."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def next(self, kind: str) -> str:
+        self._last += 1
+        return f"${self._last}::{kind}"
+
+
+class _Row:
+    """The columns of the main row: what each is set to."""
+
+    def __init__(self) -> None:
+        self.columns = ["tenant", "id", "incarnation", "created_at", "epoch"]
+        self.values: list[str] = []
+        self.sets: list[str] = []
+        self.conditions = [
+            "t.epoch = 0",
+            "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())",
+        ]
+        self.returned = ["state", "incarnation", "number"]
+
+    def add(self, column: str, inserted: str, updated: str) -> None:
+        """A column, and what it becomes in a new row and in one that is there."""
+        self.columns.append(column)
+        self.values.append(inserted)
+        self.sets.append(f"{column} = {updated}")
+
+
+def _text(tables: Tables, shape: _Shape) -> str:
+    """The statement for a shape: which limits and names there are, then the fields."""
+    main, given, row = qualified(tables.schema, tables.main.name), _Numbered(), _Row()
+    tenant, id, incarnation = given.next("text"), given.next("text"), given.next("bigint")
+    row.values += [tenant, id, incarnation, _BEGAN, "0"]
+    ttl, max_age = (given.next("float8") if there else None for there in shape[:2])
+    row.add("number", "1", "t.number + 1")
+    row.add("updated_at", _BEGAN, _NOW)
+    row.add(
+        "expires_at",
+        _deadline(_BEGAN, _BEGAN, ttl, max_age),
+        _deadline(_NOW, "t.created_at", ttl, max_age),
+    )
+    if shape[2]:
+        subject = given.next("text")
+        row.add("subject", subject, subject)
+    after = _op_id(tables, row, given) if shape[3] else []
+    if not shape[3]:
+        row.add("ops", "0", "t.ops")
+    for name, count in shape[4:]:
+        after += _field(tables, tables.fields[name], count, row, given)
+    written = (
+        f"s AS (INSERT INTO {main} AS t ({', '.join(row.columns)})"
+        f" VALUES ({', '.join(row.values)})"
+        f" ON CONFLICT (tenant, id) DO UPDATE SET {', '.join(row.sets)}"
+        f" WHERE {' AND '.join(row.conditions)}"
+        f" RETURNING {', '.join(f't.{name}' for name in row.returned)})"
+    )
+    parts = [written, *(f"a{number} AS ({each})" for number, each in enumerate(after))]
+    made = f"WITH {', '.join(parts)} SELECT s.incarnation, s.number"
+    if all(tables.fields[name].lies != "items" for name, _ in shape[4:]):
+        return f"{made} FROM s"
+    return (
+        f"{made}, CASE WHEN s.number > 1 AND (s.state, s.number) IS DISTINCT FROM"
+        " (b.state, b.number + 1) THEN 1 / (s.number - s.number) END"
+        f" FROM s LEFT JOIN {main} AS b ON b.tenant = {tenant} AND b.id = {id}"
+    )
+
+
+def _op_id(tables: Tables, row: _Row, given: _Numbered) -> list[str]:
+    """The statements that remember an op id."""
+    op, remembered = given.next("text"), given.next("bigint")
+    row.add("ops", "1", "t.ops + 1")
+    row.returned.append("ops")
+    ops = qualified(tables.schema, tables.ops.name)
+    forgotten = f"s.ops % ({remembered} / 2 + 1) = 0"  # they are deleted now and then
+    insert = (
+        f"INSERT INTO {ops} (state, op, number, seq) SELECT s.state, {op}, s.number, s.ops FROM s"
+    )
+    delete = (
+        f"DELETE FROM {ops} AS c USING s WHERE {forgotten} AND c.state = s.state"
+        f" AND c.seq <= s.ops - {remembered}"
+    )
+    return [insert, delete]
+
+
+def _field(tables: Tables, stored: Stored, count: int, row: _Row, given: _Numbered) -> list[str]:
+    """Set its column. Returns the statements on its table."""
+    column = quoted(stored.column)
+    if stored.lies == "items":
+        row.returned.append(column)
+        row.add(column, str(count), f"COALESCE(t.{column}, 0) + {count}")
+        return _items(qualified(tables.schema, stored.table), stored, count, given)
+    if stored.lies == "number":
+        amount = given.next(SQL_TYPES[stored.holds])
+        row.add(column, f"0 + {amount}", f"COALESCE(t.{column}, 0) + {amount}")
+    elif stored.lies == "value":
+        value = given.next(SQL_TYPES[stored.holds]) + cast_of(stored)
+        row.add(column, value, f"excluded.{column}")  # and so a vector is parsed once
+        if stored.holds in NATIVE:
+            row.conditions.append("t.nulls IS NULL")  # a null may be noted there
+    else:
+        entry, value = given.next("text"), given.next("text")
+        put = f"jsonb_build_object({entry}, {value}::jsonb)"
+        old = f"COALESCE(t.{column}, '{{}}')"
+        row.add(column, put, f"{old} || {put}")
+        if count > 1:
+            held = f"(SELECT count(*) FROM jsonb_object_keys({old}))"
+            row.conditions.append(f"({old} ? {entry} OR {held} < {given.next('bigint')})")
+    return []
+
+
+def _deadline(now: str, created: str, ttl: str | None, max_age: str | None) -> str:
+    ends: Sequence[str] = [
+        f"{since} + {limit} * interval '1 second'"
+        for since, limit in ((now, ttl), (created, max_age))
+        if limit is not None
+    ]
+    return f"LEAST({', '.join(ends)}, timestamptz '9999-12-31 23:59:59+00')" if ends else "NULL"
+
+
+def _items(table: str, stored: Stored, count: int, given: _Numbered) -> list[str]:
+    """The statements that append so many items and delete the ones beyond the bound."""
+    end = f"s.{quoted(stored.column)}"
+    cast = "::json" if stored.holds == "json" else ""
+    values = [given.next(SQL_TYPES[stored.holds]) + cast for _ in range(count)]
+    keep = given.next("bigint")
+    if count == 1:
+        rows = f"SELECT s.state, {end}, {values[0]} FROM s"
+    else:
+        listed = ", ".join(f"({at}, {value})" for at, value in enumerate(values, 1))
+        rows = f"SELECT s.state, {end} - {count} + v.at, v.v FROM s, (VALUES {listed}) AS v(at, v)"
+    return [
+        f"INSERT INTO {table} (state, seq, value) {rows}",
+        f"DELETE FROM {table} AS c USING s WHERE c.state = s.state AND c.seq <= {end} - {keep}",
+    ]

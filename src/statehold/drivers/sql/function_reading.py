@@ -1,0 +1,181 @@
+"""What is read of a state in one statement: the columns, and the child rows as arrays.
+
+The same text serves a read, and the function that reads in the same call what a commit has just
+written (a statement does not see what a function called in it wrote; another function does).
+"""
+
+# ruff: noqa: S608  what is put into SQL here is quoted, and names tables and columns
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from statehold.drivers.sql.function_parts import SQL_TYPES, qualified, quoted
+from statehold.drivers.sql.tables import Stored, Tables
+
+META: Final = (
+    ("incarnation", "bigint"),
+    ("number", "bigint"),
+    ("created_at", "timestamptz"),
+    ("updated_at", "timestamptz"),
+    ("expires_at", "timestamptz"),
+    ("epoch", "bigint"),
+    ("subject", "text"),
+    ("nulls", "json"),
+    ("clock", "timestamptz"),
+)
+"""What is read of each state before its fields."""
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """How the fields of a kind are read."""
+
+    columns: tuple[tuple[str, str], ...]
+    """Each expression, over `t` and the joins, and its type."""
+    joins: str
+    places: dict[str, int]
+    """Field → its first column, counted after those of `META`."""
+
+
+def selection(tables: Tables, wanted: str, tails: str) -> Selection:
+    """`wanted` and `tails` are arrays over the fields, as SQL: read it at all, and how many items."""
+    columns: list[tuple[str, str]] = []
+    joins: list[str] = []
+    places: dict[str, int] = {}
+    for number, stored in enumerate(tables.fields.values(), 1):
+        places[stored.name] = len(columns)
+        want = f"({wanted})[{number}]"
+        if not stored.table:
+            column = f"CASE WHEN {want} THEN {_column(stored)} END"
+            columns.append((column, _column_type(stored)))
+            continue
+        table = qualified(tables.schema, stored.table)
+        if stored.lies == "items":
+            end = f"t.{quoted(stored.column)}"
+            inner = (
+                "SELECT array_agg(s.value) AS v, min(s.seq) AS a, max(s.seq) AS z"
+                f" FROM (SELECT c.value, c.seq FROM {table} AS c"
+                f" WHERE {want} AND c.state = t.state"
+                f" AND c.seq > {end} - COALESCE(({tails})[{number}], {end})"
+                " ORDER BY c.seq) AS s"
+            )
+            found = [("v", "json[]" if stored.holds == "json" else "bytea[]")]
+            found += [("a", "bigint"), ("z", "bigint")]
+        else:
+            found = [("e", "text[]")]
+            gathered = ["array_agg(c.entry) AS e"]
+            if stored.adds:
+                found += [("w", "bigint[]"), ("r", "double precision[]")]
+                gathered += ["array_agg(c.whole) AS w", "array_agg(c.real) AS r"]
+            if stored.holds != "nothing":
+                found.append(("v", "bytea[]"))
+                # Arrays of different lengths do not gather into one.
+                value = "array_send(c.value)" if stored.holds == "array" else "c.value"
+                gathered.append(f"array_agg({value}) AS v")
+            inner = (
+                f"SELECT {', '.join(gathered)} FROM {table} AS c WHERE {want} AND c.state = t.state"
+            )
+        joins.append(f"\n  CROSS JOIN LATERAL ({inner}) AS j{number}")
+        columns += [(f"j{number}.{name}", kind) for name, kind in found]
+        if stored.lies == "items":
+            columns.append((f"t.{quoted(stored.column)}", "bigint"))
+    return Selection(tuple(columns), "".join(joins), places)
+
+
+def _column(stored: Stored) -> str:
+    column = f"t.{quoted(stored.column)}"
+    if stored.holds == "vector":
+        return f"vector_send({column})"
+    # Once a migration has made a vector of the bytes, the cast fails, and the kind is opened anew.
+    return f"{column}::bytea" if stored.lies == "value" and stored.holds == "bytes" else column
+
+
+def _column_type(stored: Stored) -> str:
+    if stored.lies == "object":
+        return "jsonb"
+    if stored.holds == "vector":
+        return "bytea"
+    return "json" if stored.holds == "json" else SQL_TYPES[stored.holds]
+
+
+def _meta() -> list[str]:
+    return ["clock_timestamp()" if name == "clock" else f"t.{name}" for name, _ in META]
+
+
+class ReadFunction(msgspec.Struct, frozen=True):
+    """The function that reads states by their numbers."""
+
+    schema: str | None
+    text: str
+
+    def create(self, name: str) -> str:
+        """The statement that makes it, under this name."""
+        return f"CREATE OR REPLACE FUNCTION {qualified(self.schema, name)}{self.text}"
+
+
+def read_function(tables: Tables, settings: str = "") -> ReadFunction:
+    """`(states, wanted, tails)` → a row for each state that there is, in the order given."""
+    found = selection(tables, "a_wanted", "a_tails")
+    results = [("k", "bigint"), *((name, kind) for name, kind in META)]
+    results += [(f"c{n}", kind) for n, (_, kind) in enumerate(found.columns, 1)]
+    returned = ", ".join(f"r_{name} {kind}" for name, kind in results)
+    columns = ["u.k"]
+    columns += [f"({m})::{kind}" for m, (_, kind) in zip(_meta(), META, strict=True)]
+    columns += [f"({expression})::{kind}" for expression, kind in found.columns]
+    main = qualified(tables.schema, tables.main.name)
+    text = f"""(a_states bigint[], a_wanted boolean[], a_tails bigint[])
+RETURNS TABLE ({returned}) LANGUAGE plpgsql VOLATILE ROWS 10{settings}
+AS $statehold$
+#variable_conflict use_variable
+BEGIN
+  RETURN QUERY SELECT {", ".join(columns)}
+  FROM unnest(a_states) WITH ORDINALITY AS u(state, k)
+  JOIN {main} AS t ON t.state = u.state{found.joins};
+END
+$statehold$"""
+    return ReadFunction(tables.schema, text)
+
+
+def read_statement(tables: Tables, *, renew: bool = False) -> str:
+    """`$1` tenants, `$2` ids, `$3` wanted, `$4` tails → the states that live.
+
+    With `renew`, `$5` ttl and `$6` max age, a read moves the deadline, as a write would, unless it
+    would hardly move or a writer holds the row, who moves it too.
+    """
+    found = selection(tables, "$3::boolean[]", "$4::bigint[]")
+    main = qualified(tables.schema, tables.main.name)
+    keys = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(tenant, id, k)"
+    same = "t.tenant = u.tenant AND t.id = u.id"
+    live = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
+    meta = _meta()
+    first = ""
+    join = ""
+    if renew:
+        meta = [
+            f"CASE WHEN r.state IS NULL THEN {m} ELSE r.expires_at END" if "expires" in m else m
+            for m in meta
+        ]
+        until = (
+            "CASE WHEN $5::float8 IS NOT NULL OR $6::float8 IS NOT NULL THEN LEAST("
+            "clock_timestamp() + $5::float8 * interval '1 second',"
+            " t.created_at + $6::float8 * interval '1 second',"
+            " timestamptz '9999-12-31 23:59:59+00') END"
+        )
+        moved = (
+            f"COALESCE(abs(extract(epoch FROM {until} - t.expires_at))"
+            " > LEAST(COALESCE($5::float8 / 1000, 1), 1),"
+            f" (t.expires_at IS NULL) <> ({until} IS NULL))"
+        )
+        first = f"""WITH l AS MATERIALIZED (
+  SELECT t.state FROM {keys} JOIN {main} AS t ON {same} WHERE {live} AND {moved}
+  ORDER BY u.k FOR UPDATE OF t SKIP LOCKED),
+r AS (
+  UPDATE {main} AS t SET expires_at = {until} FROM l WHERE t.state = l.state AND {live}
+  RETURNING t.state, t.expires_at)
+"""
+        join = " LEFT JOIN r ON r.state = t.state"
+    columns = ["u.k", *meta, *(text for text, _ in found.columns)]
+    return f"""{first}SELECT {", ".join(columns)}
+FROM {keys} JOIN {main} AS t ON {same}{join}{found.joins}
+WHERE {live} AND ($3::boolean[] IS NOT NULL OR $4::bigint[] IS NULL)"""

@@ -1,0 +1,215 @@
+"""Rows locked, and as much of each state loaded as its commits need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from sqlalchemy import Row, Select, Table, bindparam, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statehold.changes import Cell, Change, Commit, Entries, Key
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.folding import Ends, Life, Part
+from statehold.drivers.sql.kept import kept
+from statehold.drivers.sql.tables import META, Stored, Tables
+from statehold.drivers.sql.types import escaped
+from statehold.drivers.sql.values import (
+    NATIVE,
+    NULL,
+    Unreadable,
+    from_column,
+    from_nulls,
+    from_object,
+)
+
+CHUNK: Final = 500
+"""Most keys, or pairs, in one statement."""
+
+Loaded: TypeAlias = Row[Any]
+
+
+def chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
+    """The values in pieces that a statement takes."""
+    listed = list(values)
+    for start in range(0, len(listed), CHUNK):
+        yield listed[start : start + CHUNK]
+
+
+def in_order(keys: Iterable[Key]) -> list[Key]:
+    """The keys as every writer takes them, which is the order of PostgreSQL's index: by bytes."""
+    return sorted(keys, key=lambda key: (escaped(key[0]).encode(), escaped(key[2]).encode()))
+
+
+async def lock(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    tables: Tables,
+    keys: Sequence[Key],
+    columns: Sequence[Stored],
+) -> list[Life]:
+    """The states whose rows exist, locked in the order of their keys, with these columns."""
+    found: list[Life] = []
+    for some in chunks(in_order(keys)):
+        names = [(key[0], key[2]) for key in some]
+        rows = await connection.execute(_locking(dialect, tables, columns), {"keys": names})
+        found += [life_of(row, tables, columns, dialect) for row in rows]
+    return found
+
+
+def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Select[Any]:
+    """The rows of `keys`, pairs of tenant and id."""
+    main = tables.main
+
+    def make() -> Select[Any]:
+        which = tuple_(main.c.tenant, main.c.id).in_(bindparam("keys", expanding=True))
+        made: Select[Any] = select(
+            *(main.c[name] for name in META), *map(tables.column, columns)
+        ).where(which)
+        if dialect.locks_rows:
+            made = made.order_by(main.c.tenant, main.c.id).with_for_update()
+        return made
+
+    return kept(main, ("lock", dialect.name, *(stored.column for stored in columns)), make)
+
+
+def _op_ids(table: Table) -> Select[Any]:
+    """The rows of `ops`, pairs of state and op id."""
+
+    def make() -> Select[Any]:
+        which = tuple_(table.c.state, table.c.op).in_(bindparam("ops", expanding=True))
+        columns = [table.c[name] for name in ("state", "op", "number", "seq")]
+        return select(*columns).where(which)
+
+    return kept(table, ("ops",), make)
+
+
+def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dialect) -> Life:
+    """A row as a state; what cannot be read of it is as if it were not there."""
+    nulls = from_nulls(row.nulls)
+    life = Life(
+        (row.tenant, tables.kind, row.id),
+        row.state,
+        row.incarnation,
+        row.number,
+        row.created_at,
+        row.updated_at,
+        row.expires_at,
+        row.epoch,
+        row.subject,
+        row.ops,
+        nulls,
+    )
+    values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
+    for stored in columns:
+        value = values[stored.column]
+        if stored.lies == "items":
+            life.lists[stored.name] = Ends(value or 0)
+            continue
+        try:
+            cell = cell_of(stored, value, nulls, dialect)
+        except Unreadable:
+            continue  # it is written over
+        if cell:
+            life.cells[stored.name] = cell
+    return life
+
+
+def cell_of(stored: Stored, value: Any, nulls: frozenset[str], dialect: Dialect) -> Entries:
+    """The entries that a column of the main table holds. Raises `Unreadable`."""
+    if stored.lies == "object":
+        return from_object(stored.name, value, escape=dialect.escapes, spaced=dialect.spaces_json)
+    if value is None:
+        is_null = stored.holds in NATIVE and stored.name in nulls
+        return {"": NULL} if is_null else {}
+    if stored.lies == "number":
+        return {"": value}
+    return {"": from_column(stored, value)}
+
+
+# ------------------------------------------------------------------------------------- the children
+
+
+async def load_children(
+    connection: AsyncConnection,
+    tables: Tables,
+    lives: Mapping[Key, Life],
+    commits: Sequence[Commit],
+) -> None:
+    """Load what the commits touch of entries with tables of their own, and look up their op ids."""
+    touched: dict[str, _Touched] = {}
+    ops: list[tuple[int, str]] = []
+    for commit in commits:
+        life = lives.get(commit.key)
+        if life is None or life.incarnation == 0:
+            continue  # nothing is stored
+        if commit.op and commit.op not in life.applied:
+            ops.append((life.state, commit.op))
+        for change in commit.changes:
+            stored = tables.fields.get(change.field)
+            if stored is not None and stored.lies == "entries":
+                _touch(touched.setdefault(change.field, {}), life.state, change)
+    by_state = {life.state: life for life in lives.values()}
+    for name, states in touched.items():
+        await _load_entries(
+            connection, tables.children[name], tables.fields[name], states, by_state
+        )
+    for some in chunks(ops):
+        for row in await connection.execute(_op_ids(tables.ops), {"ops": some}):
+            by_state[row.state].applied[row.op] = (row.number, row.seq)
+
+
+_Touched: TypeAlias = dict[int, set[str] | None]
+"""The entries of a field that are wanted of each state; None for all."""
+
+
+def _touch(touched: _Touched, state: int, change: Change) -> None:
+    names = touched.setdefault(state, set())
+    entry: str | None = getattr(change, "entry", None)
+    if getattr(change, "drop_lowest", False):
+        touched[state] = None  # which is the lowest depends on all of them
+    elif names is not None and entry is not None:
+        names.add(entry)
+
+
+async def _load_entries(
+    connection: AsyncConnection,
+    table: Table,
+    stored: Stored,
+    states: _Touched,
+    lives: Mapping[int, Life],
+) -> None:
+    found: dict[int, Entries] = {state: {} for state in states}
+    whole = [state for state, names in states.items() if names is None]
+    pairs = [(state, name) for state, names in states.items() for name in sorted(names or ())]
+    wanted = [table.c.state.in_(some) for some in chunks(whole)]
+    wanted += [tuple_(table.c.state, table.c.entry).in_(some) for some in chunks(pairs)]
+    for condition in wanted:
+        for row in await connection.execute(select(table).where(condition)):
+            value = number_or_bytes(stored, row)
+            if value is not None:
+                found[row.state][row.entry] = value
+    counts: dict[int, int] = {}
+    for some in chunks(state for state, names in states.items() if names is not None):
+        counting = (
+            select(table.c.state, func.count())
+            .where(table.c.state.in_(some))
+            .group_by(table.c.state)
+        )
+        counts.update((row[0], row[1]) for row in await connection.execute(counting))
+    for state, entries in found.items():
+        part = Part.of(entries, max(0, counts.get(state, 0) - len(entries)))
+        cell: Cell = part
+        lives[state].loaded[stored.name] = part.copy()
+        if len(part):
+            lives[state].cells[stored.name] = cell
+
+
+def number_or_bytes(stored: Stored, row: Loaded) -> Any:
+    """The value of an entry's row; None if there is none, which is damage."""
+    if stored.adds:
+        if row.whole is not None:
+            return row.whole
+        if row.real is not None:
+            return row.real
+    return row.value if stored.holds != "nothing" else None

@@ -1,0 +1,142 @@
+"""Making a kind ready: its tables are made if there are none, and refused if they do not fit.
+
+Everything here is synchronous and on a `Connection`, as `AsyncConnection.run_sync` gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, inspect, select
+
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.errors import MEND
+from statehold.drivers.sql.migrating.comparing import differences, mismatch
+from statehold.drivers.sql.migrating.locking import locked
+from statehold.drivers.sql.tables import FORMAT, Description, Stored, Tables, kinds_table
+from statehold.drivers.sql.vectors import asked, tell, to_be_had
+from statehold.errors import ConfigError, NotAStore
+
+_descriptions = msgspec.json.Decoder(Description)
+
+
+def described(connection: Connection, tables: Tables) -> Description | None:
+    """What the database says that the tables of a kind were made for; None if there are none.
+
+    Raises `NotAStore` for a description of a newer version.
+    """
+    kinds = kinds_table(prefix=tables.prefix, schema=tables.schema)
+    if not inspect(connection).has_table(kinds.name, schema=kinds.schema):
+        return None
+    row = connection.execute(
+        select(kinds.c.description, kinds.c.format).where(kinds.c.kind == tables.kind)
+    ).one_or_none()
+    if row is None:
+        return None
+    if row.format > FORMAT:
+        raise NotAStore(
+            f"{kinds.name} describes {tables.kind!r} in format {row.format}, newer than {FORMAT}"
+            " which this version of statehold reads; it was left as it is",
+            expected=FORMAT,
+            found=row.format,
+        )
+    text = row.description
+    try:
+        if isinstance(text, str | bytes):
+            return _descriptions.decode(text)
+        return msgspec.convert(text, Description)  # through an engine that decodes JSON itself
+    except msgspec.MsgspecError as error:
+        raise NotAStore(f"{kinds.name} cannot be read: {error}") from error
+
+
+def register(connection: Connection, tables: Tables, dialect: Dialect) -> None:
+    """Write down in `statehold_kinds` what the tables are made for; the table is made if missing."""
+    kinds = kinds_table(prefix=tables.prefix, schema=tables.schema)
+    kinds.create(connection, checkfirst=True)
+    statement = dialect.upsert(kinds, ["kind"], ["description", "format"])
+    description = msgspec.json.encode(tables.describe()).decode()
+    connection.execute(
+        statement, {"kind": tables.kind, "description": description, "format": FORMAT}
+    )
+
+
+def create_once(connection: Connection, tables: Tables, dialect: Dialect) -> None:
+    """`create`, unless another process has been here first. Raises `Busy` or `ConfigError`."""
+    with locked(connection):
+        if made(connection, tables) is None:
+            create(connection, tables, dialect)
+
+
+def create(connection: Connection, tables: Tables, dialect: Dialect) -> None:
+    """Make the tables of a kind that has none.
+
+    The main table comes last and its description before it, so that a main table without one is
+    somebody else's, even where making a table ends the transaction (MariaDB). Raises `ConfigError`.
+    """
+    if inspect(connection).has_table(tables.main.name, schema=tables.schema):
+        raise ConfigError(
+            f"there is a table {tables.main.name!r} that statehold did not make; choose another"
+            " `table_prefix` or `schema`",
+            field="table_prefix",
+            found=tables.main.name,
+        )
+    if asked(tables.layout) and not to_be_had(connection, keep=True):
+        tables = with_what_is_there(tables, (), vectors=False)
+    for table in tables.all[:-1]:
+        table.create(connection, checkfirst=True)
+    register(connection, tables, dialect)
+    tables.main.create(connection)
+
+
+def with_what_is_there(tables: Tables, extra: Iterable[Stored], *, vectors: bool = True) -> Tables:
+    """The tables of the layout that the database has, `extra`, or can have."""
+    return Tables(
+        tables.layout, prefix=tables.prefix, schema=tables.schema, extra=extra, vectors=vectors
+    )
+
+
+def made(connection: Connection, tables: Tables) -> Description | None:
+    """The description of a kind whose tables were all made; None if they were not."""
+    found = described(connection, tables)
+    if found is None or not inspect(connection).has_table(tables.main.name, schema=tables.schema):
+        return None
+    return found
+
+
+def fitted(connection: Connection, tables: Tables, found: Description | None) -> Tables:
+    """The tables with what only the database has. Raises `ConfigError` if they do not fit."""
+    layout = tables.layout
+    if found is None:
+        raise ConfigError(
+            f"{layout.kind}: its tables are not there; {MEND}", field="create", found=layout.kind
+        )
+    there = {stored.name: stored for stored in found.fields}
+    whole = with_what_is_there(tables, found.fields, vectors=tables.vectors)
+    wrong = [
+        _difference(stored, there.get(stored.name))
+        for stored in whole.own.values()
+        if there.get(stored.name) != stored
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{layout.kind}: the tables do not fit: {'; '.join(wrong)}; {MEND}",
+            field=layout.kind,
+            found=wrong,
+        )
+    unlike = differences(connection, whole.all)
+    if unlike:
+        raise mismatch(layout.kind, unlike, connection.engine.url.render_as_string())
+    if connection.dialect.name == "postgresql":
+        fields = [field.name for field in asked(layout)]
+        tell(connection, layout.kind, [f for f in fields if whole.own[f].holds != "vector"])
+    return whole
+
+
+def _difference(wanted: Stored, found: Stored | None) -> str:
+    if found is None:
+        return f"nothing holds {wanted.name}"
+    return (
+        f"{wanted.name} is to be {wanted.lies} of {wanted.held}, and is {found.lies} of"
+        f" {found.held}"
+    )

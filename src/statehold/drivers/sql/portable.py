@@ -1,0 +1,239 @@
+"""Commits and reads that every database can do, through SQLAlchemy Core.
+
+A call of commits is one transaction. It locks the rows of its keys in order, a row being made for
+each state that is absent, so that of two writers who would begin it one waits; loads what the
+commits need; folds them in Python; and writes what has changed. All that under READ COMMITTED: what
+is read after a row is locked is what the lock's former owner left.
+
+The commits are folded in rounds. A round takes from each key as many commits as can be folded on
+what was loaded; one that wants cells returned, that erases, or that leaves the state expired ends
+its key's round, since the next one needs what is then in the tables.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import Select, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statehold.changes import ABSENT, Commit, Key, deadline, moves
+from statehold.driver import Outcome, Written
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.folding import Life, apply, refusal
+from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
+from statehold.drivers.sql.reading import Found, read
+from statehold.drivers.sql.saving import erase, save
+from statehold.drivers.sql.tables import Stored, Tables
+from statehold.errors import Busy
+
+_Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
+
+ATTEMPTS = 5
+"""How often a row is looked for that others keep making and deleting."""
+
+
+async def commit_all(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    kinds: Mapping[str, Tables],
+    commits: Sequence[Commit],
+    now: float,
+) -> list[Outcome]:
+    """Apply the commits within the transaction under way; see `Driver.commit`."""
+    outcomes: dict[int, Outcome] = {}
+    by_kind: dict[str, _Queues] = {}
+    for place, commit in enumerate(commits):
+        queues = by_kind.setdefault(commit.key[1], {})
+        queues.setdefault(commit.key, deque()).append((place, commit))
+    for kind, queues in sorted(by_kind.items()):
+        work = _Kind(connection, dialect, kinds[kind], now)
+        await work.run(queues, outcomes)
+    return [outcomes[place] for place in range(len(commits))]
+
+
+class _Kind:
+    """The commits of one kind."""
+
+    def __init__(
+        self, connection: AsyncConnection, dialect: Dialect, tables: Tables, now: float
+    ) -> None:
+        self.connection = connection
+        self.dialect = dialect
+        self.tables = tables
+        self.callers = now
+        self.now = now
+        self.lives: dict[Key, Life] = {}
+        self.columns: list[Stored] = []
+
+    async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
+        """Apply all commits."""
+        touched = {
+            change.field
+            for queue in queues.values()
+            for _, commit in queue
+            for change in commit.changes
+        }
+        fields = self.tables.fields.items()
+        self.columns = [s for name, s in fields if s.column and name in touched]
+        await self._lock(list(queues))
+        if self.dialect.own_clock:
+            self.now = (await self.connection.execute(_clock(self.dialect))).scalar_one()
+        while queues:
+            await self._make_rows(queues)
+            coming = [commit for queue in queues.values() for _, commit in queue]
+            await load_children(self.connection, self.tables, self.lives, coming)
+            returning: list[tuple[int, Commit]] = []
+            erased: list[Life] = []
+            for key, queue in list(queues.items()):
+                self._fold(key, queue, outcomes, returning, erased)
+                if not queue:
+                    del queues[key]
+            await save(self.connection, self.dialect, self.tables, list(self.lives.values()))
+            if erased:
+                await erase(self.connection, self.tables, [life.state for life in erased])
+            await self._return(returning, outcomes)
+        unborn = [life.state for life in self.lives.values() if life.incarnation == 0]
+        if unborn:
+            await erase(self.connection, self.tables, unborn)
+
+    async def _lock(self, keys: Sequence[Key]) -> None:
+        found = await lock(self.connection, self.dialect, self.tables, keys, self.columns)
+        self.lives.update((life.key, life) for life in found)
+
+    async def _make_rows(self, queues: _Queues) -> None:
+        """See to it that there is a row for each state that a commit may begin."""
+        for _ in range(ATTEMPTS):
+            over = [
+                life
+                for key in queues
+                if (life := self.lives.get(key)) is not None
+                and life.incarnation
+                and not life.lives(self.now)
+            ]
+            if over:  # a new life is a new row, with nothing in it that the old one had
+                await erase(self.connection, self.tables, [life.state for life in over])
+                for life in over:
+                    del self.lives[life.key]
+            missing = [
+                key
+                for key, queue in queues.items()
+                if key not in self.lives and not queue[0][1].erase
+            ]
+            if not missing:
+                return
+            statement = self.dialect.insert_missing(self.tables.main, ["tenant", "id"])
+            await self.connection.execute(
+                statement, [_unborn(key, self.now) for key in in_order(missing)]
+            )
+            await self._lock(missing)
+        raise Busy(f"{self.tables.kind}: other writers were in the way", key=next(iter(queues)))
+
+    def _fold(
+        self,
+        key: Key,
+        queue: deque[tuple[int, Commit]],
+        outcomes: dict[int, Outcome],
+        returning: list[tuple[int, Commit]],
+        erased: list[Life],
+    ) -> None:
+        """Fold a key's commits until its round ends."""
+        while queue:
+            place, commit = queue[0]
+            life = self.lives.get(key)
+            if life is None and not commit.erase:
+                return  # it was erased in this round; the next one makes a row
+            queue.popleft()
+            outcome = refusal(life, commit, self.now)
+            if outcome is None and commit.erase:
+                alive = life is not None and life.lives(self.now)
+                outcomes[place] = Written(life.revision if life is not None and alive else ABSENT)
+                if life is not None:
+                    erased.append(life)
+                    del self.lives[key]
+                continue
+            if outcome is None:
+                assert life is not None  # noqa: S101  see above
+                outcome = apply(life, commit, self.tables.fields, self.now)
+            outcomes[place] = outcome
+            if isinstance(outcome, Written) and commit.returning is not None:
+                returning.append((place, commit))
+                return
+            if life is not None and life.incarnation and not life.lives(self.now):
+                return
+
+    async def _return(
+        self, asked: Sequence[tuple[int, Commit]], outcomes: dict[int, Outcome]
+    ) -> None:
+        """Read what the commits of this round want returned, one read for each different wish."""
+        while asked:
+            want = asked[0][1].returning
+            assert want is not None  # noqa: S101  only such are listed
+            same = [(place, commit) for place, commit in asked if commit.returning == want]
+            asked = [(place, commit) for place, commit in asked if commit.returning != want]
+            keys = [commit.key for _, commit in same]
+            found = await read(self.connection, self.dialect, self.tables, keys, want, self.callers)
+            for place, commit in same:
+                one, outcome = found.get(commit.key), outcomes[place]
+                assert isinstance(outcome, Written)  # noqa: S101  likewise
+                cells = None if one is None else one.cells
+                outcomes[place] = Written(outcome.revision, cells, outcome.repeated)
+
+
+@functools.cache
+def _clock(dialect: Dialect) -> Select[Any]:
+    return select(dialect.clock())
+
+
+def _unborn(key: Key, now: float) -> dict[str, object]:
+    """A row for a state that is about to begin; nobody else ever sees it so."""
+    return {
+        "tenant": key[0],
+        "id": key[2],
+        "incarnation": 0,
+        "number": 0,
+        "created_at": now,
+        "updated_at": now,
+        "epoch": 0,
+        "ops": 0,
+    }
+
+
+# ----------------------------------------------------------------------------------------- renewing
+
+
+def to_renew(
+    found: Sequence[Found], renew: tuple[float | None, float | None], now: float
+) -> dict[float | None, list[Found]]:
+    """The states whose deadline is to move, by the deadline to which."""
+    moved: dict[float | None, list[Found]] = {}
+    for one in found:
+        cells = one.cells
+        until = deadline(cells.created, now + cells.skew, *renew)
+        if moves(until, cells.deadline, renew[0]):
+            moved.setdefault(until, []).append(one)
+    return moved
+
+
+async def renew_all(
+    connection: AsyncConnection, tables: Tables, moved: Mapping[float | None, list[Found]]
+) -> None:
+    """Move the deadlines, except of states in which somebody has committed meanwhile."""
+    main = tables.main
+    for until, states in moved.items():
+        for some in chunks(states):
+            rows = [
+                (one.state, one.cells.revision.incarnation, one.cells.revision.number)
+                for one in some
+            ]
+            result = await connection.execute(
+                update(main)
+                .where(tuple_(main.c.state, main.c.incarnation, main.c.number).in_(rows))
+                .values(expires_at=until)
+            )
+            if result.rowcount == len(some):
+                for one in some:
+                    one.cells.deadline = until

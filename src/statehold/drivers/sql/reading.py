@@ -1,0 +1,171 @@
+"""States read as cells: one statement for the main rows and one for each child table wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Select, and_, or_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statehold.changes import Entries, Items, Key, Revision, Want
+from statehold.driver import Cells
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.loading import Loaded, cell_of, chunks, number_or_bytes
+from statehold.drivers.sql.tables import META, Stored, Tables
+from statehold.drivers.sql.values import Unreadable, from_column, from_nulls
+
+
+class Found:
+    """A state as read. `state` is its row's number."""
+
+    def __init__(self, row: Loaded, cells: Cells) -> None:
+        self.state: int = row.state
+        self.cells = cells
+        self.corrupted: list[str] = []
+        self.ends: dict[str, int] = {}
+
+
+def wanted(tables: Tables, want: Want) -> list[Stored]:
+    """How the fields that are asked for lie; unknown ones are left out."""
+    if want.fields is None:
+        return list(tables.fields.values())
+    return [tables.fields[name] for name in want.fields if name in tables.fields]
+
+
+def takes_one_statement(stored: Sequence[Stored]) -> bool:
+    """Whether all of it is in the main table."""
+    return not any(one.table for one in stored)
+
+
+async def read(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    tables: Tables,
+    keys: Sequence[Key],
+    want: Want,
+    now: float,
+) -> dict[Key, Found]:
+    """The states that live, as far as wanted, within the transaction under way."""
+    fields = wanted(tables, want)
+    found: dict[Key, Found] = {}
+    for some in chunks(dict.fromkeys(keys)):
+        for row in await connection.execute(_rows(dialect, tables, some, fields)):
+            clock: float = row.clock if dialect.own_clock else now
+            lives = row.expires_at is None or clock < row.expires_at
+            if row.incarnation and lives:
+                key = (row.tenant, tables.kind, row.id)
+                found[key] = _found(row, dialect, fields, clock - now)
+    for stored in fields:
+        if not stored.table:
+            continue
+        tail = want.tail_of(stored.name) if stored.lies == "items" else None
+        for some in chunks(found.values()):
+            if stored.lies == "items":
+                await _read_items(connection, tables, stored, some, tail)
+            else:
+                await _read_entries(connection, tables, stored, some)
+    for one in found.values():
+        one.cells.corrupted = tuple(one.corrupted)
+    return found
+
+
+def _rows(
+    dialect: Dialect, tables: Tables, keys: Sequence[Key], fields: Sequence[Stored]
+) -> Select[*tuple[Any, ...]]:
+    main = tables.main
+    columns: list[Any] = [main.c[name] for name in META]
+    columns += [tables.column(stored) for stored in fields if stored.column]
+    if dialect.own_clock:
+        columns.append(dialect.clock().label("clock"))
+    pairs = [(key[0], key[2]) for key in keys]
+    return select(*columns).where(tuple_(main.c.tenant, main.c.id).in_(pairs))
+
+
+def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float) -> Found:
+    one = Found(
+        row,
+        Cells(
+            Revision(row.incarnation, row.number),
+            {},
+            row.created_at,
+            row.updated_at,
+            row.expires_at,
+            skew,
+            row.epoch,
+            row.subject,
+        ),
+    )
+    nulls = from_nulls(row.nulls)
+    values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
+    for stored in fields:
+        if stored.lies == "items":
+            one.ends[stored.name] = values[stored.column] or 0
+        elif stored.column:
+            try:
+                cell = cell_of(stored, values[stored.column], nulls, dialect)
+            except Unreadable:
+                one.corrupted.append(stored.name)
+                continue
+            if cell:
+                one.cells.fields[stored.name] = cell
+    return one
+
+
+async def _read_entries(
+    connection: AsyncConnection, tables: Tables, stored: Stored, states: Sequence[Found]
+) -> None:
+    table = tables.children[stored.name]
+    entries: dict[int, Entries] = {one.state: {} for one in states}
+    broken: set[int] = set()
+    for row in await connection.execute(select(table).where(table.c.state.in_(list(entries)))):
+        value = number_or_bytes(stored, row)
+        if value is None:
+            broken.add(row.state)
+        else:
+            entries[row.state][row.entry] = value
+    for one in states:
+        if one.state in broken:
+            one.corrupted.append(stored.name)
+        elif entries[one.state]:
+            one.cells.fields[stored.name] = entries[one.state]
+
+
+async def _read_items(
+    connection: AsyncConnection,
+    tables: Tables,
+    stored: Stored,
+    states: Sequence[Found],
+    tail: int | None,
+) -> None:
+    """The newest items; a field whose rows have a gap, or lack the newest, is corrupted."""
+    table = tables.children[stored.name]
+    some = [one for one in states if one.ends[stored.name]]
+    if not some or tail == 0:
+        return
+    if tail is None:
+        condition: Any = table.c.state.in_([one.state for one in some])
+    else:
+        condition = or_(
+            *(
+                and_(table.c.state == one.state, table.c.seq > one.ends[stored.name] - tail)
+                for one in some
+            )
+        )
+    rows: dict[int, list[tuple[int, Any]]] = {}
+    statement = select(table).where(condition).order_by(table.c.state, table.c.seq)
+    for row in await connection.execute(statement):
+        rows.setdefault(row.state, []).append((row.seq, row.value))
+    for one in some:
+        listed = rows.get(one.state)
+        if not listed:
+            continue  # all were dropped
+        whole = listed[-1][0] == one.ends[stored.name] == listed[0][0] + len(listed) - 1
+        try:
+            items = Items([from_column(stored, value) for _, value in listed]) if whole else None
+        except Unreadable:
+            items = None
+        if items is None:
+            one.corrupted.append(stored.name)
+        else:
+            one.cells.fields[stored.name] = items

@@ -1,0 +1,216 @@
+"""What was folded, written back: a bounded number of statements, however many states there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statehold.changes import Scalar
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.folding import Ends, Life, Part
+from statehold.drivers.sql.kept import kept
+from statehold.drivers.sql.loading import chunks
+from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object
+from statehold.errors import Invalid
+
+
+async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
+    """Delete rows with everything that belongs to them."""
+    for some in chunks(states):
+        for table in tables.all:
+            await connection.execute(delete(table).where(table.c.state.in_(some)))
+
+
+async def save(
+    connection: AsyncConnection, dialect: Dialect, tables: Tables, lives: Sequence[Life]
+) -> None:
+    """Write what was folded into these states, which are as saved afterwards. Raises `Invalid`."""
+    changed = [life for life in lives if life.changed]
+    if not changed:
+        return
+    await _save_rows(connection, dialect, tables, changed)
+    for name, table in tables.children.items():
+        touched = [life for life in changed if name in life.touched]
+        if not touched:
+            continue
+        stored = tables.fields[name]
+        if stored.lies == "items":
+            await _save_items(connection, dialect, table, stored, touched)
+        else:
+            await _save_entries(connection, dialect, table, stored, touched)
+    await _save_ops(connection, dialect, tables.ops, changed)
+    for life in changed:
+        life.touched.clear()
+        life.recorded.clear()
+        for name in life.loaded:
+            life.cells.pop(name, None)  # to be loaded again, should another commit need it
+        life.loaded.clear()
+        life.lists = {name: Ends(ends.end) for name, ends in life.lists.items()}
+        life.changed = False
+
+
+async def _save_rows(
+    connection: AsyncConnection, dialect: Dialect, tables: Tables, lives: Sequence[Life]
+) -> None:
+    """The main rows, together with all others that have changed the same columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for life in lives:
+        nulls = set(life.nulls)
+        row: dict[str, Any] = {
+            "state": life.state,
+            "tenant": life.key[0],
+            "id": life.key[2],
+            "incarnation": life.incarnation,
+            "number": life.number,
+            "created_at": life.created,
+            "updated_at": life.updated,
+            "expires_at": life.deadline,
+            "epoch": life.epoch,
+            "subject": life.subject,
+            "ops": life.ops,
+        }
+        for stored in tables.fields.values():
+            if stored.column and stored.name in life.touched:
+                row[stored.column] = _column(life, stored, nulls, dialect)
+        life.nulls = frozenset(nulls)
+        row["nulls"] = to_nulls(nulls)
+        groups.setdefault(tuple(row), []).append(row)
+    for columns, rows in groups.items():
+        changing = [name for name in columns if name not in ("state", "tenant", "id")]
+        await connection.execute(dialect.upsert(tables.main, ["state"], changing), rows)
+
+
+def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> Any:
+    """What the field's column is set to; `nulls` is brought up to date."""
+    if stored.lies == "items":
+        ends = life.lists.get(stored.name)
+        return ends.end if ends is not None and ends.end else None
+    cell: Any = life.cells.get(stored.name, {})
+    if stored.lies == "object":
+        return to_object(stored.name, cell, escape=dialect.escapes)
+    value: Scalar | None = cell.get("")
+    nulls.discard(stored.name)
+    if value is None or stored.lies == "number":
+        return value
+    if value == NULL and stored.holds in NATIVE:
+        nulls.add(stored.name)
+        return None
+    return to_column(stored, value)
+
+
+async def _save_items(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    table: Table,
+    stored: Stored,
+    lives: Sequence[Life],
+) -> None:
+    gone: list[tuple[int, int]] = []
+    rows: list[dict[str, Any]] = []
+    for life in lives:
+        ends = life.lists.get(stored.name)
+        if ends is None:
+            continue
+        if ends.floor > 0:
+            gone.append((life.state, ends.floor))
+        first = ends.end - len(ends.fresh) + 1
+        rows += [
+            {"state": life.state, "seq": seq, "value": to_column(stored, item)}
+            for seq, item in enumerate(ends.fresh, first)
+        ]
+    await _delete_old(connection, table, gone)
+    if rows:
+        await connection.execute(dialect.insert(table), rows)
+
+
+async def _delete_old(
+    connection: AsyncConnection, table: Table, gone: Sequence[tuple[int, int]]
+) -> None:
+    """Delete the rows of each state up to a `seq`."""
+    for some in chunks(gone):
+        if len(some) == 1:
+            state, last = some[0]
+            statement = kept(table, ("old",), lambda: _old(table))
+            await connection.execute(statement, {"of": state, "last": last})
+            continue
+        each = [and_(table.c.state == state, table.c.seq <= last) for state, last in some]
+        await connection.execute(delete(table).where(or_(*each)))
+
+
+def _old(table: Table) -> Delete:
+    return delete(table).where(table.c.state == bindparam("of"), table.c.seq <= bindparam("last"))
+
+
+async def _save_entries(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    table: Table,
+    stored: Stored,
+    lives: Sequence[Life],
+) -> None:
+    cleared: list[int] = []
+    gone: list[tuple[int, str]] = []
+    rows: list[dict[str, Any]] = []
+    for life in lives:
+        before: Any = life.loaded.get(stored.name, Part())
+        after: Any = life.cells.get(stored.name, {})
+        if isinstance(before, Part) and before.others and not isinstance(after, Part):
+            cleared.append(life.state)  # dropped as a whole, and perhaps made anew
+            before = {}
+        gone += [(life.state, entry) for entry in before if entry not in after]
+        rows += [
+            {"state": life.state, "entry": entry, **_columns(stored, value)}
+            for entry, value in after.items()
+            if entry not in before or not _same(before[entry], value)
+        ]
+    for some in chunks(cleared):
+        await connection.execute(delete(table).where(table.c.state.in_(some)))
+    for some in chunks(gone):
+        pairs = tuple_(table.c.state, table.c.entry)
+        await connection.execute(delete(table).where(pairs.in_(some)))
+    if rows:
+        changing = [name for name in rows[0] if name not in ("state", "entry")]
+        await connection.execute(dialect.upsert(table, ["state", "entry"], changing), rows)
+
+
+def _same(one: Scalar, other: Scalar) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
+    """The columns of an entry's row."""
+    made: dict[str, Any] = {}
+    if stored.adds:
+        made["whole"] = value if isinstance(value, int) else None
+        made["real"] = value if isinstance(value, float) else None
+    if stored.holds != "nothing":
+        made["value"] = value if isinstance(value, bytes) else None
+        if stored.holds == "array" and isinstance(value, bytes) and len(value) % 8:
+            raise Invalid(f"{stored.name}: no array of float64", field=stored.name)
+    return made
+
+
+async def _save_ops(
+    connection: AsyncConnection, dialect: Dialect, table: Table, lives: Sequence[Life]
+) -> None:
+    """Record the op ids. Forgotten ones are deleted once they are a quarter of what is kept."""
+    rows: list[dict[str, Any]] = []
+    forgotten: list[tuple[int, int]] = []
+    for life in lives:
+        new = dict.fromkeys(life.recorded)
+        rows += [
+            {"state": life.state, "op": op, "number": number, "seq": seq}
+            for op in new
+            for number, seq in (life.applied[op],)
+        ]
+        step = max(1, life.keep_ops // 4)
+        limit = life.ops - life.keep_ops
+        if new and limit > 0 and life.ops // step > (life.ops - len(life.recorded)) // step:
+            forgotten.append((life.state, limit))
+    await _delete_old(connection, table, forgotten)
+    if rows:
+        await connection.execute(dialect.upsert(table, ["state", "op"], ["number", "seq"]), rows)

@@ -1,0 +1,68 @@
+"""What a SQL place can be told."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from statehold.settings import Settings, boolean, choice, count, duration, text
+
+
+def _identifier(value: Any) -> str:
+    word = text(value)
+    if re.fullmatch(r"[a-z][a-z0-9_]{0,29}", word) is None:
+        raise ValueError(f"not lower-case letters, digits and _, at most 30: {value!r}")
+    return word
+
+
+SETTINGS: Final = Settings(
+    "sql",
+    {
+        "pool_size": (
+            count,
+            10,
+            "Most connections of one process to the database, for each event loop; on PostgreSQL no fewer than two.",
+        ),
+        "timeout": (
+            duration,
+            5.0,
+            "How long a call may take, retries and the wait for a connection included.",
+        ),
+        "connect_timeout": (duration, 5.0, "How long making a connection may take."),
+        "table_prefix": (
+            _identifier,
+            "",
+            "What the names of all tables begin with, so that several services share a database.",
+        ),
+        "schema": (
+            _identifier,
+            None,
+            "The schema of the tables (PostgreSQL; default: the first of the search path).",
+        ),
+        "create": (
+            choice("missing", "never"),
+            "missing",
+            "Whether the tables of a kind that has none are made when it is first used.",
+        ),
+        "pooler": (
+            choice("none", "transaction"),
+            "none",
+            'What stands before PostgreSQL: "transaction" for PgBouncer and the like in that mode.',
+        ),
+        "tls": (
+            choice("off", "require", "verify"),
+            "off",
+            "Whether connections are encrypted (require), and certificate and host checked (verify).",
+        ),
+        "socket": (
+            text,
+            None,
+            "A Unix socket in place of host and port: its folder (PostgreSQL), its path (MariaDB).",
+        ),
+        "sweep": (boolean, True, "Whether commits delete expired states in passing."),
+    },
+)
+
+POOL_SHARE: Final = 0.8
+"""How much of its time a call may wait for a connection, so that a full pool is told from a slow
+database, also where the process pauses to collect garbage; little can be done in less than the rest."""

@@ -1,0 +1,296 @@
+"""The tables of a kind, made from its `Layout`: the one source of DDL, of queries and migrations.
+
+The main table has a row for each state, with its meta and a column for each field that fits into
+one; the other fields have child tables, whose rows carry the `state` number of their row.
+
+There are no foreign keys, which would be checked for each item that is appended: whoever deletes a
+row deletes its children in the same transaction.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, text
+
+from statehold.driver import FieldLayout, Layout
+from statehold.drivers.sql.names import identifier
+from statehold.drivers.sql.types import COLUMN_TYPES, OP_BYTES, Moment, Name, number_type
+from statehold.drivers.sql.vectors import Floats32
+from statehold.errors import ConfigError
+
+FORMAT: Final = 1
+"""The version of the rules in this module, kept with each description."""
+
+Lies: TypeAlias = Literal["value", "number", "object", "entries", "items"]
+Holds: TypeAlias = Literal[
+    "text", "int", "float", "bool", "json", "bytes", "vector", "array", "nothing"
+]
+
+META: Final = (
+    "state",
+    "tenant",
+    "id",
+    "incarnation",
+    "number",
+    "created_at",
+    "updated_at",
+    "expires_at",
+    "epoch",
+    "subject",
+    "ops",
+    "nulls",
+)
+"""The columns of a main table that belong to no field."""
+
+_RESERVED_COLUMNS: Final = frozenset(META)
+_RESERVED_TABLES: Final = frozenset({"ops", "key", "subject", "commit"})
+"""What else is called `<kind>__…`: PostgreSQL has one space of names for tables and indexes."""
+_RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
+_SINGLE: Final = frozenset({"register", "counter", "vector"})
+"""The kinds of field whose only entry is `""`."""
+_NATIVE: Final[Mapping[object, Holds]] = {str: "text", int: "int", float: "float", bool: "bool"}
+
+
+class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a field lies in the tables. What has a `table` is there, the others in the main table.
+
+    * `value`: the one entry `""` of a register or vector, in `column`; NULL is absent, unless the
+      main row's `nulls` (a JSON array of such fields' names) says that it is a JSON null.
+    * `number`: the one entry `""` of a counter, in `column`; NULL is absent.
+    * `object`: all entries, as one JSON object in `column`; NULL and `{}` are absent.
+    * `entries`: a row (`state`, `entry`, …) each in `table`. With `adds` there are `whole` (an int)
+      and `real` (a float), one of them NULL; with `holds` there is `value`, NULL for a number.
+    * `items`: a row (`state`, `seq`, `value`) each in `table`. `column` of the main row counts the
+      items ever appended in this life: the newest has that `seq`. Their rows are without gaps.
+    """
+
+    name: str
+    lies: Lies
+    holds: Holds
+    column: str = ""
+    table: str = ""
+    adds: bool = False
+    dim: int = 0
+    """Of how many numbers a `vector` is."""
+
+    @property
+    def held(self) -> str:
+        """What it holds, in words."""
+        return f"{self.holds}({self.dim})" if self.dim else self.holds
+
+
+class Description(msgspec.Struct, frozen=True):
+    """What the tables of a kind were made for; kept as JSON in `statehold_kinds`."""
+
+    fields: tuple[Stored, ...]
+    format: int = FORMAT
+
+
+class Tables:
+    """The tables of one kind.
+
+    `fields` are those of the layout and then, from `extra`, those that only the database has: older
+    versions and removed ones. A vector that `extra` has lies as it does there, as bytes or as a
+    `vector`; another one is a `vector` if it asks for that and the database has `vectors`.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        prefix: str = "",
+        schema: str | None = None,
+        extra: Iterable[Stored] = (),
+        metadata: MetaData | None = None,
+        vectors: bool = True,
+    ) -> None:
+        self.layout = layout
+        self.kind = layout.kind
+        self.prefix = prefix
+        self.schema = schema
+        self.vectors = vectors
+        self.metadata = metadata or MetaData(schema=schema)
+        there = {stored.name: stored for stored in extra}
+        own = {field.name: _stored(prefix, layout.kind, field) for field in layout.fields}
+        for field in layout.fields:
+            if field.field == "vector" and own[field.name].lies == "value":
+                found = there.get(field.name)
+                own[field.name] = _vector(own[field.name], field, found, vectors=vectors)
+        self.own: dict[str, Stored] = own
+        self.fields: dict[str, Stored] = own | {
+            name: stored for name, stored in there.items() if name not in own
+        }
+        self.main = self._main()
+        self.ops = self._child(
+            identifier(prefix + layout.kind, "ops"),
+            Column("op", Name(OP_BYTES), primary_key=True),
+            Column("number", BigInteger, nullable=False),
+            Column("seq", BigInteger, nullable=False),
+        )
+        self.children: dict[str, Table] = {
+            name: self._of_field(stored) for name, stored in self.fields.items() if stored.table
+        }
+        """By field."""
+
+    @property
+    def all(self) -> tuple[Table, ...]:
+        """The children, then `ops`, then the main table, in which order they are made."""
+        return (*self.children.values(), self.ops, self.main)
+
+    def describe(self) -> Description:
+        """What `statehold_kinds` says of these tables."""
+        return Description(tuple(self.fields.values()))
+
+    def column(self, stored: Stored) -> Column[Any]:
+        """The main table's column of a field that has one."""
+        return self.main.c[stored.column]
+
+    def renamed(self, stored: Stored, name: str) -> Stored:
+        """The same field under another name, and with it in another column and table."""
+        return _placed(self.prefix, self.kind, msgspec.structs.replace(stored, name=name))
+
+    def _main(self) -> Table:
+        name = identifier(self.prefix + self.kind, reserved=_RESERVED_KINDS)
+        columns: list[Column[Any]] = [
+            Column("state", number_type(), Identity(), primary_key=True),
+            Column("tenant", Name(), nullable=False),
+            Column("id", Name(), nullable=False),
+            Column("incarnation", BigInteger, nullable=False),
+            Column("number", BigInteger, nullable=False),
+            Column("created_at", Moment(), nullable=False),
+            Column("updated_at", Moment(), nullable=False),
+            Column("expires_at", Moment()),
+            Column("epoch", BigInteger, nullable=False),
+            Column("subject", Name()),
+            Column("ops", BigInteger, nullable=False),
+            Column("nulls", COLUMN_TYPES["json"]()),
+        ]
+        for stored in self.fields.values():
+            if stored.lies == "items":
+                columns.append(Column(stored.column, BigInteger))
+            elif stored.lies == "value" and stored.holds in ("bytes", "vector"):
+                columns.append(Column(stored.column, Floats32(stored.dim)))
+            elif stored.column:
+                kind = "object" if stored.lies == "object" else stored.holds
+                columns.append(Column(stored.column, COLUMN_TYPES[kind]()))
+        # There is no index on expires_at, which each commit moves: PostgreSQL would have to touch
+        # every index of the table then, and cannot write the new row next to the old one.
+        table = Table(
+            name,
+            self.metadata,
+            *columns,
+            **_OPTIONS,
+            sqlite_autoincrement=True,
+            postgresql_with={"fillfactor": 80},
+        )
+        Index(identifier(name, "key"), table.c.tenant, table.c.id, unique=True)
+        has_one = text("subject IS NOT NULL")
+        Index(
+            identifier(name, "subject"),
+            table.c.tenant,
+            table.c.subject,
+            postgresql_where=has_one,
+            sqlite_where=has_one,
+        )
+        return table
+
+    def _of_field(self, stored: Stored) -> Table:
+        if stored.lies == "items":
+            return self._child(
+                stored.table,
+                Column("seq", BigInteger, primary_key=True, autoincrement=False),
+                Column("value", COLUMN_TYPES[stored.holds](), nullable=False),
+            )
+        columns: list[Column[Any]] = [Column("entry", Name(), primary_key=True)]
+        if stored.adds:
+            columns += [
+                Column("whole", BigInteger),
+                Column("real", COLUMN_TYPES["float"]()),
+            ]
+        if stored.holds != "nothing":
+            columns.append(Column("value", COLUMN_TYPES[stored.holds](), nullable=stored.adds))
+        return self._child(stored.table, *columns)
+
+    def _child(self, name: str, *columns: Column[Any]) -> Table:
+        state = Column("state", BigInteger, primary_key=True, autoincrement=False)
+        return Table(name, self.metadata, state, *columns, **_OPTIONS, sqlite_with_rowid=False)
+
+
+_OPTIONS: Final[dict[str, Any]] = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+
+def kinds_table(*, prefix: str = "", schema: str | None = None) -> Table:
+    """`statehold_kinds`: for each kind the `Description` of its tables, as JSON."""
+    return Table(
+        prefix + "statehold_kinds",
+        MetaData(schema=schema),
+        Column("kind", Name(), primary_key=True),
+        Column("description", COLUMN_TYPES["json"](), nullable=False),
+        Column("format", Integer, nullable=False),
+        **_OPTIONS,
+    )
+
+
+def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
+    """How a field of the layout lies."""
+    name, changes = field.name, field.changes - {"drop"}
+    if "append" in changes:
+        if changes != frozenset({"append"}):
+            raise ConfigError(f"{kind}.{name}: a list takes nothing but appends", field=name)
+        holds: Holds = "bytes" if field.values is bytes else "json"
+        return _placed(prefix, kind, Stored(name, "items", holds))
+    one = field.bound == 1 and field.field in _SINGLE
+    raw = field.values is bytes
+    if changes == frozenset({"put"}) and one:
+        holds = "bytes" if raw else _native(field.values)
+        return _placed(prefix, kind, Stored(name, "value", holds))
+    if changes == frozenset({"put"}) and not raw:
+        return _placed(prefix, kind, Stored(name, "object", "json"))
+    if changes == frozenset({"add"}) and one:
+        holds = "int" if field.values is int else "float"
+        return _placed(prefix, kind, Stored(name, "number", holds))
+    holds = "bytes" if "put" in changes else "array" if "accumulate" in changes else "nothing"
+    return _placed(prefix, kind, Stored(name, "entries", holds, adds="add" in changes))
+
+
+def _placed(prefix: str, kind: str, stored: Stored) -> Stored:
+    """With the column and the table that its name gives it."""
+    name, column, table = stored.name, "", ""
+    if stored.lies in ("items", "entries"):
+        table = identifier(prefix + kind, name, reserved=_RESERVED_TABLES)
+    if stored.lies == "items":
+        column = identifier(name, "end")
+    elif stored.lies != "entries":
+        column = identifier(name, reserved=_RESERVED_COLUMNS)
+    return msgspec.structs.replace(stored, column=column, table=table)
+
+
+def _vector(stored: Stored, field: FieldLayout, found: Stored | None, *, vectors: bool) -> Stored:
+    """How a vector lies that may be bytes or a `vector`: as it is found, if it is one of these."""
+    searched = msgspec.structs.replace(stored, holds="vector", dim=field.max_bytes // 4)
+    if found in (stored, searched):
+        return found
+    return searched if field.dim and vectors else stored
+
+
+def _native(values: object) -> Holds:
+    """What a column holds that has values of a Python type: itself, or JSON."""
+    origin = typing.get_origin(values)
+    if origin is typing.Annotated:
+        return _native(typing.get_args(values)[0])
+    if origin in (typing.Union, types.UnionType):
+        rest = [one for one in typing.get_args(values) if one is not types.NoneType]
+        return _native(rest[0]) if len(rest) == 1 else "json"
+    try:
+        return _NATIVE.get(values, "json")
+    except TypeError:  # not hashable, so none of those
+        return "json"

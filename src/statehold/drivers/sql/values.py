@@ -1,0 +1,123 @@
+"""Stored bytes ↔ what the columns hold. Whatever was put comes back as the same JSON value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from statehold.changes import INT64_MAX, INT64_MIN, Entries, Scalar
+from statehold.drivers.sql.tables import Stored
+from statehold.drivers.sql.types import escaped, unescaped
+from statehold.drivers.sql.vectors import checked_text
+from statehold.errors import Invalid
+
+NATIVE: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "bool": bool}
+"""What a column holds that is no JSON; there a JSON null is NULL, noted in `nulls`."""
+
+NULL: Final = b"null"
+
+Rename: TypeAlias = Callable[[str], str]
+
+_objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_names: Final = msgspec.json.Decoder(list[str])
+_decoders: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
+    holds: msgspec.json.Decoder(kind) for holds, kind in NATIVE.items()
+}
+_raw: Final = msgspec.json.Decoder(msgspec.Raw)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Unreadable(Exception):
+    """A column holds what cannot be. Internal; the field becomes `Cells.corrupted`."""
+
+
+def to_column(stored: Stored, raw: Scalar) -> Any:
+    """What a `value` or `items` column is set to for an encoded value. Raises `Invalid`."""
+    if not isinstance(raw, bytes):
+        raise Invalid(f"{stored.name}: a number is no encoded value", field=stored.name)
+    if stored.holds == "bytes":
+        return raw
+    if stored.holds == "vector":
+        return checked_text(stored.name, stored.dim, raw)
+    if stored.holds == "json":
+        return checked_json(stored.name, raw)
+    try:
+        value = _decoders[stored.holds].decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Invalid(
+            f"{stored.name}: its column holds {stored.holds}, and this is none", field=stored.name
+        ) from error
+    if stored.holds == "int" and not INT64_MIN <= value <= INT64_MAX:
+        raise Invalid(f"{stored.name}: {value} is beyond 64 bits", field=stored.name, found=value)
+    return value
+
+
+def from_column(stored: Stored, value: Any) -> bytes:
+    """The encoded value that `to_column` was given. Raises `Unreadable`."""
+    if stored.holds in ("bytes", "vector"):
+        if isinstance(value, bytes):
+            return value
+    elif stored.holds == "json":
+        if isinstance(value, str):
+            return value.encode()
+    elif isinstance(value, NATIVE[stored.holds]):
+        return _encode(value)
+    raise Unreadable(stored.name)
+
+
+def checked_json(field: str, raw: bytes) -> str:
+    """Encoded JSON as text. Raises `Invalid` for anything else."""
+    try:
+        _raw.decode(raw)
+        return raw.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Invalid(f"{field}: what is not JSON cannot be stored here", field=field) from error
+
+
+def to_object(field: str, entries: Entries, *, escape: bool) -> str | None:
+    """A JSON object of encoded values; None for none. Raises `Invalid`."""
+    if not entries:
+        return None
+    rename: Rename = escaped if escape else str
+    made: dict[str, msgspec.Raw] = {}
+    for entry, value in entries.items():
+        if not isinstance(value, bytes):
+            raise Invalid(f"{field}: a number is no encoded value", field=field)
+        checked_json(field, value)
+        made[rename(entry)] = msgspec.Raw(value)
+    return _encode(made).decode()
+
+
+def from_object(field: str, text: Any, *, escape: bool, spaced: bool) -> Entries:
+    """The entries of a JSON object. Raises `Unreadable`.
+
+    `spaced` says that the database may have put blanks between the tokens.
+    """
+    if text is None:
+        return {}
+    try:
+        made = _objects.decode(text)
+        rename: Rename = unescaped if escape else str
+        if spaced:
+            return {rename(k): msgspec.json.format(v, indent=-1) for k, v in made.items()}
+        return {rename(k): bytes(v) for k, v in made.items()}
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise Unreadable(field) from error
+
+
+def to_nulls(names: Iterable[str]) -> str | None:
+    """The column `nulls` for these fields."""
+    listed = sorted(names)
+    return _encode(listed).decode() if listed else None
+
+
+def from_nulls(text: Any) -> frozenset[str]:
+    """The names in the column `nulls`; none if it cannot be read."""
+    if not text:
+        return frozenset()
+    try:
+        return frozenset(_names.decode(text))
+    except (msgspec.MsgspecError, TypeError):
+        return frozenset()

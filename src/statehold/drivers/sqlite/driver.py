@@ -1,0 +1,284 @@
+"""The driver over a SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import SplitResult, unquote
+
+from statehold.changes import Commit, Key, Want, deadline, moves
+from statehold.cursors import Listing, foreign
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from statehold.drivers.sqlite.erasing import erase_state
+from statehold.drivers.sqlite.errors import ERRORS, translated
+from statehold.drivers.sqlite.files import File
+from statehold.drivers.sqlite.fold import Transaction
+from statehold.drivers.sqlite.names import FieldNames
+from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
+from statehold.errors import ConfigError, ReadOnly
+from statehold.settings import Settings, choice, count
+
+SETTINGS = Settings(
+    "sqlite",
+    {
+        "synchronous": (
+            choice("NORMAL", "FULL"),
+            "NORMAL",
+            "What a commit survives: a killed process (NORMAL), or a power cut too (FULL).",
+        ),
+        "busy_timeout_ms": (
+            count,
+            5000,
+            "Milliseconds to wait for another process that is writing before `Busy`.",
+        ),
+    },
+)
+
+SWEEP_COMMITS = 64
+"""How many commits are between two looks for expired states."""
+SWEEP_STATES = 2 * SWEEP_COMMITS
+"""How many states are looked at then: the whole file twice while as many states are made."""
+SWEEP_ROWS = 1000
+"""About how many items are deleted then at most, except that a state goes at once."""
+
+
+class SqliteDriver(Driver):
+    """Keeps states in one file, shared by threads and processes. Calls never suspend.
+
+    A commit call is one transaction. A call waits for other threads, and up to `busy_timeout_ms`
+    for other processes. With `synchronous="NORMAL"` what was acknowledged survives the process;
+    with "FULL" also a power cut, at the price of one disk flush for each call.
+
+    A read that renews (`Want.renew`) writes the new deadline only if it differs from the stored one
+    by more than a thousandth of the ttl or by more than a second, so that a state read
+    over and over is not written each time; the deadline that a read reports is the stored one, to
+    which expiry is exact. Where nothing can be written, reads are served without renewing.
+
+    Raises, each time the file is used: `Busy`, `Full`, `ReadOnly`, `Corrupted`, `Closed`, and
+    `Unavailable` for other failures of the file system; when it is first used: `ConfigError` when
+    there is no such folder, and `NotAStore`, the file being left as it is.
+    """
+
+    features = frozenset(Feature)
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: str = SETTINGS.default("synchronous"),
+        busy_timeout_ms: int = SETTINGS.default("busy_timeout_ms"),
+    ) -> None:
+        if os.fspath(path) in ("", ":memory:"):
+            raise ConfigError("path: a file is needed; for memory there is memory://", field="path")
+        settings = SETTINGS.parse({"synchronous": synchronous, "busy_timeout_ms": busy_timeout_ms})
+        self.gather = "thread" if settings["synchronous"] == "FULL" else "tick"
+        self._file = File(path, settings["synchronous"], settings["busy_timeout_ms"])
+        self._names = FieldNames()
+        self._swept = 0  # the state at which the last sweep ended
+        self._unswept = 0  # commits since then
+        self._commits = self._transactions = self._expired = self._renewals_skipped = 0
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._file.path)
+
+    async def open(self, layout: Layout) -> None:  # noqa: ARG002  the file has one layout for all
+        with self._file.lock:
+            self._file.cursor()
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        found: list[Cells | None] = []
+        late: list[tuple[Row, Cells]] = []
+        damaged = False
+        cursor = self._file.reader()
+        execute = cursor.execute
+        try:
+            self._file.present()
+            execute("BEGIN")
+            for key in keys:
+                row: Row | None = execute(SELECT_STATE, key).fetchone()
+                if row is None or (row[6] is not None and row[6] <= now):
+                    found.append(None)
+                    continue
+                cells = cells_of(execute, self._names, row, want)
+                found.append(cells)
+                damaged = damaged or bool(cells.corrupted)
+                if want.renew is not None:
+                    late.append((row, cells))
+            # After an error in it SQLite commits no transaction, not even one that only reads.
+            execute("ROLLBACK" if damaged else "COMMIT")
+        except BaseException as error:
+            self._end(cursor, error)
+            raise
+        finally:
+            self._file.done(cursor)
+        if want.renew is not None and late:
+            self._renew(late, want.renew, now)
+        return found
+
+    def _renew(
+        self,
+        read: list[tuple[Row, Cells]],
+        renew: tuple[float | None, float | None],
+        now: float,
+    ) -> None:
+        moved: list[tuple[Cells, tuple[float | None, int, int, int]]] = []
+        for row, cells in read:
+            until = deadline(cells.created, now, *renew)
+            if moves(until, cells.deadline, renew[0]):
+                moved.append((cells, (until, row[0], row[1], row[2])))
+        if not moved:
+            return
+        file = self._file
+        with file.lock:
+            cursor = file.cursor()
+            if file.read_only:
+                self._renewals_skipped += len(moved)
+                return
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                for cells, row in moved:
+                    # A commit made meanwhile has renewed as it wished.
+                    cursor.execute(
+                        "UPDATE state SET deadline = ? WHERE id = ? AND incarnation = ?"
+                        " AND number = ?",
+                        row,
+                    )
+                    if cursor.rowcount:
+                        cells.deadline = row[0]
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                try:
+                    self._end(cursor, error)
+                except ReadOnly:
+                    self._renewals_skipped += len(moved)
+                    return
+                raise
+
+    # ----------------------------------------------------------------------------------- committing
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        file = self._file
+        with file.lock:
+            cursor = file.cursor()
+            file.present()
+            if file.read_only:
+                raise ReadOnly(f"{file.path}: it may be read but not written")
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                transaction = Transaction(cursor, self._names, now)
+                outcomes = [transaction.apply(commit) for commit in commits]
+                transaction.flush()
+                self._unswept += len(commits)
+                if self._unswept >= SWEEP_COMMITS:
+                    self._sweep(cursor, now)
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                self._names.taken_back()
+                self._end(cursor, error)
+                raise
+            self._names.kept()
+            self._commits += len(commits)
+            self._transactions += 1
+        return outcomes
+
+    def _sweep(self, cursor: sqlite3.Cursor, now: float) -> None:
+        """Delete the expired ones among the next few states, going round the file without end."""
+        self._unswept = 0
+        rows: list[Row] = cursor.execute(
+            "SELECT id, deadline, shape FROM state WHERE id > ? ORDER BY id LIMIT ?",
+            (self._swept, SWEEP_STATES),
+        ).fetchall()
+        deleted = 0
+        for state, until, text in rows:
+            if until is not None and until <= now:
+                shape = decode_shape(text)
+                erase_state(cursor.execute, state, shape)
+                self._expired += 1
+                deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))
+                if deleted > SWEEP_ROWS:
+                    self._swept = state
+                    return
+        self._swept = rows[-1][0] if len(rows) == SWEEP_STATES else 0
+
+    def _end(self, cursor: sqlite3.Cursor, error: BaseException) -> None:
+        """Roll back what is under way, and raise a translated error if it was one of SQLite's."""
+        if cursor.connection.in_transaction:
+            with contextlib.suppress(sqlite3.Error):
+                cursor.execute("ROLLBACK")
+            self._file.recover(cursor)
+        if isinstance(error, ERRORS):
+            raise translated(error, self._file.path) from error
+
+    # -------------------------------------------------------------------------------------- listing
+
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+    ) -> Page:
+        listing = Listing(tenant, kind, subject)
+        if subject is None:
+            where, order = "tenant = ? AND kind = ?", "key"
+            values: tuple[Any, ...] = (tenant, kind)
+        else:
+            where, order = "tenant = ? AND kind = ? AND subject = ?", "id"
+            values = (tenant, kind, subject)
+        if cursor is not None:
+            where += f" AND {order} > ?"
+            try:
+                after = listing.place(cursor).decode()
+                values += (after if subject is None else int(after),)
+            except ValueError as error:
+                raise foreign(cursor) from error
+        statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
+        rows = self._file.reader()
+        try:
+            self._file.present()
+            found: list[Row] = rows.execute(statement, (*values, limit)).fetchall()
+        except BaseException as error:
+            self._end(rows, error)
+            raise
+        finally:
+            self._file.done(rows)
+        keys = tuple(
+            (tenant, kind, name) for name, _, until in found if until is None or now < until
+        )
+        if len(found) < limit:
+            return Page(keys)
+        last = found[-1][0] if subject is None else str(found[-1][1])
+        return Page(keys, listing.cursor(last.encode()))
+
+    async def close(self) -> None:
+        self._file.close()
+
+    def stats(self) -> Mapping[str, int | float]:
+        return {
+            "commits_total": self._commits,
+            "transactions_total": self._transactions,
+            "expired_total": self._expired,
+            "renewals_skipped_total": self._renewals_skipped,
+        }
+
+
+def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqliteDriver:
+    """The driver for `sqlite:///relative.db` or `sqlite:////absolute.db`."""
+    if url.netloc or len(url.path) < 2:
+        raise ConfigError(
+            "sqlite:// takes a path: sqlite:///relative.db or sqlite:////absolute.db",
+            field="url",
+            found=url.geturl(),
+        )
+    return SqliteDriver(unquote(url.path[1:]), **SETTINGS.parse(settings))

@@ -1,0 +1,26 @@
+"""Deleting a state with everything that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from statehold.drivers.sqlite.reading import Execute, Shape
+from statehold.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS, PLACE_MASK
+
+
+def erase_lists(execute: Execute, lists: Iterable[int]) -> None:
+    """Delete every row of these lists."""
+    for number in lists:
+        execute(
+            "DELETE FROM item WHERE id BETWEEN ? AND ?",
+            (number << PLACE_BITS, number << PLACE_BITS | PLACE_MASK),
+        )
+
+
+def erase_state(execute: Execute, state: int, shape: Shape) -> None:
+    """Delete a state and every row that belongs to it."""
+    erase_lists(execute, [held[0] for held in shape.values() if isinstance(held, tuple)])
+    first = state << FIELD_BITS
+    execute("DELETE FROM cell WHERE slot BETWEEN ? AND ?", (first, first | FIELD_MASK))
+    execute("DELETE FROM op WHERE state = ?", (state,))
+    execute("DELETE FROM state WHERE id = ?", (state,))

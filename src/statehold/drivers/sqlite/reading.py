@@ -1,0 +1,174 @@
+"""The rows of a state, read as cells."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import msgspec
+
+from statehold.changes import Cell, Entries, Items, Revision, Want
+from statehold.driver import Cells
+from statehold.drivers.sqlite.errors import is_damage
+from statehold.drivers.sqlite.names import FieldNames
+from statehold.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS
+from statehold.errors import Corrupted
+
+Execute: TypeAlias = Callable[..., sqlite3.Cursor]
+Ring: TypeAlias = tuple[int, int, int, int]
+"""A list as stored: its id, the place of the next item, how many there are, how many places."""
+Shape: TypeAlias = dict[int, int | Ring]
+"""What a state's fields hold, by field number: a count of entries, or a list."""
+Row: TypeAlias = tuple[Any, ...]
+
+SELECT_STATE = (
+    "SELECT id, incarnation, number, epoch, created, updated, deadline, subject, ops, shape"
+    " FROM state WHERE tenant = ? AND kind = ? AND key = ?"
+)
+_shapes = msgspec.json.Decoder(Shape)
+
+
+def decode_shape(text: str | bytes) -> Shape:
+    """The shape from a row. Raises `Corrupted`."""
+    try:
+        return _shapes.decode(text)
+    except (msgspec.MsgspecError, TypeError, ValueError) as error:
+        raise Corrupted("the description of a stored state cannot be read") from error
+
+
+def places(ring: Ring, count: int) -> Iterator[tuple[int, int]]:
+    """First and last place of each run of rows that holds the newest `count` items, in order."""
+    _, following, stored, size = ring
+    count = min(count, stored)
+    if count <= 0:
+        return
+    first = following - count
+    if first >= 0:
+        yield first, following - 1
+        return
+    yield first + size, size - 1
+    if following:
+        yield 0, following - 1
+
+
+def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells:
+    """The state whose row is given, as far as wanted; what cannot be read is in `corrupted`."""
+    state, incarnation, number, epoch, created, updated, until, subject, _, text = row
+    shape = decode_shape(text)
+    try:
+        fields, corrupted = _fields(execute, names, state, shape, want)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        fields, corrupted = _one_by_one(execute, names, state, shape, want)
+    return Cells(
+        Revision(incarnation, number),
+        fields,
+        created,
+        updated,
+        until,
+        epoch=epoch,
+        subject=subject,
+        corrupted=tuple(corrupted),
+    )
+
+
+def _fields(
+    execute: Execute, names: FieldNames, state: int, shape: Shape, want: Want
+) -> tuple[dict[str, Cell], list[str]]:
+    """What is wanted of a state, and the names of the fields that are not as `shape` says."""
+    fields: dict[str, Cell] = {}
+    corrupted: list[str] = []
+    wanted = shape
+    if want.fields is not None:
+        numbers = [names.known(execute, name) for name in want.fields]
+        wanted = {n: shape[n] for n in numbers if n is not None and n in shape}
+    counted: list[tuple[int, str, int]] = []
+    for number, held in wanted.items():
+        name = names.name(execute, number)
+        if not isinstance(held, tuple):
+            counted.append((number, name, held))
+            continue
+        tail = None if want.tail is None else want.tail_of(name)
+        items = _items(execute, held, held[2] if tail is None else min(tail, held[2]))
+        if items is None:
+            corrupted.append(name)
+        else:
+            fields[name] = items
+    if counted:
+        base = state << FIELD_BITS
+        read = _entries_of_all if want.fields is None or len(counted) > 3 else _entries_of_each
+        entries = read(execute, base, counted)
+        for number, name, count in counted:
+            cell = entries[base | number]
+            if len(cell) == count and _SCALARS.issuperset(map(type, cell.values())):
+                fields[name] = cell
+            else:
+                corrupted.append(name)
+    return fields, corrupted
+
+
+def _entries_of_all(
+    execute: Execute, base: int, counted: list[tuple[int, str, int]]
+) -> dict[int, Entries]:
+    """By slot, in one statement that reads the entries of every field."""
+    found: dict[int, Entries] = {base | number: {} for number, _, _ in counted}
+    for slot, entry, value in execute(
+        "SELECT slot, entry, value FROM cell WHERE slot BETWEEN ? AND ?",
+        (base, base | FIELD_MASK),
+    ):
+        if slot in found:
+            found[slot][entry] = value
+    return found
+
+
+def _entries_of_each(
+    execute: Execute, base: int, counted: list[tuple[int, str, int]]
+) -> dict[int, Entries]:
+    """By slot, in one statement for each field."""
+    return {
+        base | number: dict(
+            execute("SELECT entry, value FROM cell WHERE slot = ?", (base | number,))
+        )
+        for number, _, _ in counted
+    }
+
+
+_SCALARS = frozenset((bytes, int, float))
+
+
+def _items(execute: Execute, ring: Ring, count: int) -> Items | None:
+    """The newest items; None if they are not all there as bytes."""
+    base = ring[0] << PLACE_BITS
+    values: list[bytes] = []
+    for first, last in places(ring, count):
+        rows = execute(
+            "SELECT value FROM item WHERE id BETWEEN ? AND ? ORDER BY id",
+            (base | first, base | last),
+        )
+        values += [value for (value,) in rows]
+    if len(values) != count or any(type(value) is not bytes for value in values):
+        return None
+    return Items(values)
+
+
+def _one_by_one(
+    execute: Execute, names: FieldNames, state: int, shape: Shape, want: Want
+) -> tuple[dict[str, Cell], list[str]]:
+    """The slow way round damaged pages: what can be read of each field by itself."""
+    fields: dict[str, Cell] = {}
+    corrupted: list[str] = []
+    for name in [names.name(execute, number) for number in shape]:
+        if want.fields is not None and name not in want.fields:
+            continue
+        try:
+            some, bad = _fields(execute, names, state, shape, Want((name,), want.tail))
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            bad = [name]
+        else:
+            fields.update(some)
+        corrupted += bad
+    return fields, corrupted

@@ -1,0 +1,149 @@
+"""The layout of the file, its version, and what makes it.
+
+* `state`: one row for each live (or not yet swept) state. `shape` is a JSON object from field
+  number to what the field holds: a count for entries, `[list, next, count, ring]` for items.
+* `cell`: one row for each entry; `slot` is `state << 16 | field number`.
+* `item`: one row for each item of a list; `id` is `list << 24 | place`. A list is a ring of `ring`
+  places: once full, an append overwrites the oldest row, so its cost does not depend on how many
+  items are stored, and the rows of a list lie together without an index to say so.
+* `op`: the newest op ids of a state, `seq` counting them from 1.
+* `field`: the names behind the field numbers.
+
+Values are kept without affinity, so that SQLite never converts one: INTEGER, REAL or BLOB as given.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from statehold.errors import NotAStore
+
+APPLICATION_ID: Final = 0x53544844
+"""What the file's header says of whose it is: "STHD"."""
+
+VERSION: Final = 1
+"""The newest version of the layout that this module knows, kept in `user_version`."""
+
+# Small pages: the log is written in whole pages, so that a commit of 200 bytes costs a quarter of
+# what it would with 4096, and items of 1 to 4 KB, which would leave half of a larger page empty,
+# fill theirs.
+PAGE_SIZE_BYTES: Final = 1024
+
+FIELD_BITS: Final = 16
+FIELD_MASK: Final = (1 << FIELD_BITS) - 1
+PLACE_BITS: Final = 24
+PLACE_MASK: Final = (1 << PLACE_BITS) - 1
+
+TABLES: Final = """
+CREATE TABLE state (
+  id INTEGER PRIMARY KEY,
+  tenant, kind, key,
+  incarnation, number, epoch,
+  created, updated, deadline,
+  subject, ops, shape
+);
+CREATE UNIQUE INDEX state_key ON state (tenant, kind, key);
+CREATE INDEX state_subject ON state (subject, kind, tenant) WHERE subject IS NOT NULL;
+CREATE TABLE cell (slot, entry, value, PRIMARY KEY (slot, entry)) WITHOUT ROWID;
+CREATE TABLE item (id INTEGER PRIMARY KEY, value);
+CREATE TABLE op (state, op, number, seq, PRIMARY KEY (state, op)) WITHOUT ROWID;
+CREATE TABLE field (number INTEGER PRIMARY KEY, name UNIQUE);
+"""
+
+VIEWS: Final = """
+CREATE VIEW states AS
+  SELECT tenant, kind, key AS id, printf('%x.%d', incarnation, number) AS revision,
+         datetime(created, 'unixepoch') AS created, datetime(updated, 'unixepoch') AS updated,
+         datetime(deadline, 'unixepoch') AS expires, subject
+  FROM state;
+CREATE VIEW entries AS
+  SELECT s.tenant, s.kind, s.key AS id, f.name AS field, c.entry,
+         CASE WHEN typeof(c.value) <> 'blob' THEN c.value
+              WHEN json_valid(CAST(c.value AS TEXT)) THEN CAST(c.value AS TEXT)
+              ELSE 'x' || hex(c.value) END AS value
+  FROM state s JOIN cell c ON c.slot BETWEEN s.id << 16 AND (s.id << 16) | 65535
+  JOIN field f ON f.number = c.slot & 65535;
+CREATE VIEW items AS
+  SELECT l.tenant, l.kind, l.id, f.name AS field,
+         ((i.id & 16777215) - l.next + l.count + l.ring) % l.ring AS place,
+         CASE WHEN json_valid(CAST(i.value AS TEXT)) THEN CAST(i.value AS TEXT)
+              ELSE 'x' || hex(i.value) END AS value
+  FROM (SELECT s.tenant, s.kind, s.key AS id, CAST(j.key AS INTEGER) AS field,
+               json_extract(j.value, '$[0]') AS list, json_extract(j.value, '$[1]') AS next,
+               json_extract(j.value, '$[2]') AS count, json_extract(j.value, '$[3]') AS ring
+        FROM state s, json_each(s.shape) j WHERE j.type = 'array') l
+  JOIN field f ON f.number = l.field
+  JOIN item i ON i.id BETWEEN l.list << 24 AND l.list << 24 | 16777215;
+"""
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+"""From each older version, the step to the next; run inside one transaction."""
+
+
+def check_header(head: bytes, path: str) -> bool:
+    """True if the file is a store, False if it is empty; its bytes are only looked at.
+
+    `head` is the file's first 100 bytes. A store is made in one transaction before its log exists,
+    so the header in the file itself always says whose it is.
+
+    Raises:
+        NotAStore: it is no database, another application's, or of a newer version.
+    """
+    if not head:
+        return False
+    if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
+        raise NotAStore(f"{path} is not a SQLite database; it was left as it is")
+    application = int.from_bytes(head[68:72], "big")
+    if application != APPLICATION_ID:
+        raise NotAStore(
+            f"{path} is the database of another application; it was left as it is",
+            expected=APPLICATION_ID,
+            found=application,
+        )
+    check_version(int.from_bytes(head[60:64], "big"), path)
+    return True
+
+
+def check_version(version: int, path: str) -> None:
+    """Raise `NotAStore` for a layout that is newer than this module."""
+    if version > VERSION:
+        raise NotAStore(
+            f"{path} has layout {version}, newer than {VERSION} which this version of statehold"
+            " reads; it was left as it is",
+            expected=VERSION,
+            found=version,
+        )
+
+
+def prepare(conn: sqlite3.Connection, path: str) -> None:
+    """Make or migrate the tables, so that the file has the newest layout; all of it or nothing."""
+    application, version = _identity(conn)
+    if application == APPLICATION_ID and version == VERSION:
+        return
+    conn.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
+    conn.execute("BEGIN EXCLUSIVE")
+    try:
+        application, version = _identity(conn)  # another process may have been here first
+        check_version(version, path)
+        if application != APPLICATION_ID:
+            for statement in (TABLES + VIEWS).split(";\n"):
+                conn.execute(statement)
+            conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        else:
+            for step in range(version, VERSION):
+                MIGRATIONS[step](conn)
+        conn.execute(f"PRAGMA user_version = {VERSION}")
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _identity(conn: sqlite3.Connection) -> tuple[int, int]:
+    return (
+        conn.execute("PRAGMA application_id").fetchone()[0],
+        conn.execute("PRAGMA user_version").fetchone()[0],
+    )

@@ -1,0 +1,73 @@
+"""States that their clients carry, in tokens that can be trusted.
+
+`format` is how a token is written, `keys` and `ring` what seals it, `record` what it says, `jar`
+where a request's tokens are, `driver` what opens, folds and seals. `budget` and `spill` keep tokens
+short; `marks` tells the newest one from an old one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import SplitResult
+
+from statehold.driver import Driver
+from statehold.drivers.token.driver import BUDGET, LEEWAY, MAX_BYTES, OPS, TokenDriver
+from statehold.drivers.token.jar import Jar
+from statehold.drivers.token.keys import Key
+from statehold.drivers.token.ring import REFRESH, KeyRing
+from statehold.errors import ConfigError
+from statehold.settings import Settings, choice, count, duration, size
+
+__all__ = ["SETTINGS", "Jar", "Key", "KeyRing", "TokenDriver", "from_url"]
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Names of fields: a list, or text with commas."""
+    found = value.split(",") if isinstance(value, str) else list(value)
+    if not all(isinstance(name, str) for name in found):
+        raise ValueError(f"not a list of fields: {value!r}")
+    return tuple(name.strip() for name in found if name.strip())
+
+
+def _place(value: Any) -> Driver:
+    """A driver, or that of a store, which the store goes on owning."""
+    if isinstance(value, Driver):
+        return value
+    driver = getattr(value, "driver", None)
+    if isinstance(driver, Driver):
+        return driver
+    raise ValueError(f"not a place: {type(value).__name__}")
+
+
+SETTINGS: Final = Settings(
+    "token",
+    {
+        "form": (choice("sealed", "signed"), "sealed", "Encrypted, or readable by the client."),
+        "budget": (size, BUDGET, "Most characters of a token."),
+        "trim": (_names, (), "Logs that lose their oldest turns past the budget."),
+        "spill": (_place, None, "The place to which fields move past the budget: a URL or store."),
+        "spill_fields": (_names, (), "Which fields those are; else the largest first."),
+        "marks": (_place, None, "The place where the newest revisions are kept: a URL or store."),
+        "ops": (count, OPS, "Most op ids that a token remembers."),
+        "max_bytes": (size, MAX_BYTES, "Most bytes that a token is decompressed to."),
+        "leeway": (duration, LEEWAY, "How far in the future a token may be dated."),
+        "refresh": (duration, REFRESH, "How often a file or callable is asked for its keys."),
+    },
+)
+"""What can be set beside `keys`, by name or in the query."""
+
+
+def from_url(url: SplitResult, settings: Mapping[str, object]) -> TokenDriver:
+    """The driver for `token:?keys=env:NAME`."""
+    if url.netloc or url.path not in ("", "/"):
+        raise ConfigError("token: takes no host and no path", field="url")
+    given = dict(settings)
+    keys: Any = given.pop("keys", None)  # apart, so that no error shows it
+    if keys is None:
+        raise ConfigError("token: needs keys, such as keys='env:STATEHOLD_KEYS'", field="keys")
+    parsed = SETTINGS.parse(given)
+    refresh = parsed.pop("refresh", REFRESH)
+    ring = keys if isinstance(keys, KeyRing) else KeyRing(keys, refresh=refresh)
+    owned = [place for name in ("marks", "spill") if isinstance(place := given.get(name), Driver)]
+    return TokenDriver(ring, owned=owned, **parsed)

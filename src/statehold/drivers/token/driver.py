@@ -1,0 +1,431 @@
+"""`TokenDriver`: states live in the tokens that clients carry; nothing is kept here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from statehold.changes import (
+    ABSENT,
+    PRESENT,
+    Cell,
+    Commit,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    Want,
+    deadline,
+    fold,
+    new_incarnation,
+)
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Driver,
+    Feature,
+    FencedOff,
+    Layout,
+    Outcome,
+    Page,
+    Refused,
+    Written,
+)
+from statehold.drivers.token.budget import Rules, check
+from statehold.drivers.token.format import Form
+from statehold.drivers.token.jar import Held, Jar, current
+from statehold.drivers.token.marks import Marks, Seen
+from statehold.drivers.token.marks import check as vouched
+from statehold.drivers.token.opening import Opener
+from statehold.drivers.token.record import Record, op_digest
+from statehold.drivers.token.ring import KeyRing
+from statehold.drivers.token.sealing import Sealer
+from statehold.drivers.token.spill import Spill
+from statehold.errors import Closed, ConfigError, Invalid, Unsupported
+
+BUDGET: Final = 3500
+"""Most characters of a token: with its name and attributes a cookie of 4,096 bytes."""
+
+OPS: Final = 16
+MAX_BYTES: Final = 1 << 20
+LEEWAY: Final = 60.0
+_LEAST_ACCEPTED: Final = 1 << 16
+
+
+class TokenDriver(Driver):
+    """Opens what the current `Jar` brings, folds commits into it, seals it again.
+
+    * `form`: "sealed" (encrypted) or "signed" (readable by the client); both are opened;
+    * `budget`: most characters of a token, and what happens past it: the logs named by `trim` lose
+      their oldest turns, then fields move to the driver `spill` (those of `spill_fields`, else the
+      largest first), else the commit is refused with the sizes by field;
+    * `marks`: a driver in which the newest revision of each session is kept; see `marks`;
+    * `ops`: how many op ids a token remembers at most;
+    * `max_bytes`: the most that a token is decompressed to;
+    * `leeway`: by how many seconds a token may be dated in the future;
+    * `jar`: used where none is open;
+    * `owned`: which of `spill` and `marks` are closed with this driver.
+    """
+
+    features = frozenset({Feature.EXPECT, Feature.EPOCH, Feature.RETURNING})
+
+    def __init__(
+        self,
+        keys: KeyRing,
+        *,
+        form: Form = "sealed",
+        budget: int = BUDGET,
+        trim: Sequence[str] = (),
+        spill: Driver | None = None,
+        spill_fields: Sequence[str] = (),
+        marks: Driver | None = None,
+        ops: int = OPS,
+        max_bytes: int = MAX_BYTES,
+        leeway: float = LEEWAY,
+        jar: Jar | None = None,
+        owned: Sequence[Driver] = (),
+    ) -> None:
+        if budget > max_bytes:
+            raise ConfigError("token: budget is over max_bytes", field="budget", found=budget)
+        if spill_fields and spill is None:
+            raise ConfigError("token: spill_fields without spill", field="spill_fields")
+        self.opener = Opener(
+            keys, max_chars=max(budget, _LEAST_ACCEPTED), max_bytes=max_bytes, leeway=leeway
+        )
+        self._marks = None if marks is None else Marks(marks)
+        self._rules = rules = Rules(budget, tuple(trim), tuple(spill_fields))
+        self._sealer = Sealer(keys, form, rules, Spill(spill) if spill else None, max_bytes)
+        self._within = [each for each in (marks, spill) if each is not None]
+        self.suspends = any(each.suspends for each in self._within)
+        self.ambiguous = marks is not None and marks.ambiguous
+        self._ops = ops
+        self._jar = jar
+        self._owned = owned
+        self._layouts: dict[str, Layout] = {}
+        self._closed = False
+
+    async def open(self, layout: Layout) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
+        check(self._rules, layout)
+        self._layouts[layout.kind] = layout
+        self.opener.learn(layout)
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        jar = self._current()
+        if self.suspends:
+            async with jar.turns:
+                return await self._read(jar, keys, want, now)
+        with jar.lock:
+            return await self._read(jar, keys, want, now)
+
+    async def _read(
+        self, jar: Jar, keys: Sequence[Key], want: Want, now: float
+    ) -> list[Cells | None]:
+        found: list[Cells | None] = []
+        for held in await self._held(jar, keys, now):
+            record = _live(held, now)
+            if record is not None and want.renew is not None:
+                record = await self._renew(jar, held, record, want.renew, now)
+            found.append(None if record is None else await self._cells(record, want, now))
+        return found
+
+    async def _cells(self, record: Record, want: Want, now: float) -> Cells:
+        fields = record.fields
+        corrupted: tuple[str, ...] = ()
+        if record.spilled:
+            spilled = [n for n in record.spilled if want.fields is None or n in want.fields]
+            loaded = await self._sealer.load(record, spilled, now)
+            fields = fields | loaded
+            corrupted = tuple(name for name in spilled if name not in loaded)
+        if want.fields is not None or want.tail is not None:
+            names = fields if want.fields is None else want.fields
+            fields = {name: _tail(fields[name], name, want) for name in names if name in fields}
+        else:
+            fields = fields.copy()
+        return Cells(
+            record.revision,
+            fields,
+            record.created,
+            record.updated,
+            record.deadline,
+            epoch=record.epoch,
+            corrupted=corrupted,
+        )
+
+    async def _renew(
+        self,
+        jar: Jar,
+        held: Held,
+        record: Record,
+        renew: tuple[float | None, float | None],
+        now: float,
+    ) -> Record:
+        until = deadline(record.created, now, *renew)
+        if until == record.deadline:
+            return record
+        new = msgspec.structs.replace(record, deadline=until)
+        seen = held.seen
+        if self._marks is not None and seen is not None:
+            moved = await self._marks.move(record.key, seen, record.revision, until, now)
+            if not isinstance(moved, Seen):
+                return record  # someone has gone on from here; the next commit will say so
+            seen = moved
+        jar.put(record.key, Held(new, await self._sealer.renew(new, now), seen))
+        jar.changed = True
+        return new
+
+    # ------------------------------------------------------------------------------ what is in a jar
+
+    def _current(self) -> Jar:
+        if self._closed:
+            raise Closed("the store is closed")
+        jar = current() or self._jar
+        if jar is None:
+            raise Invalid("no jar is open: `with Jar(token) as jar:` around it", field="jar")
+        return jar
+
+    async def _held(self, jar: Jar, keys: Sequence[Key], now: float) -> list[Held]:
+        """What the jar has for each key, genuine and vouched for."""
+        self.opener.ring.refresh(now)
+        new: dict[Key, Held] = {}
+        for key in keys:
+            held = jar.find(key)
+            if held is None:
+                new[key] = self._arrived(jar, key, now)
+            elif held.record is not None and _live(held, now) is None:
+                new[key] = Held(None, None, None)
+            elif held.doubt is not None:
+                new[key] = held
+        if new and self._marks is not None:
+            await self._vouch(self._marks, new, now)
+        for key, held in new.items():
+            jar.put(key, held)
+        return [jar.find(key) or new[key] for key in keys]
+
+    async def _vouch(self, marks: Marks, new: Mapping[Key, Held], now: float) -> None:
+        found = await marks.look(list(new), now)
+        for (key, held), each in zip(new.items(), found, strict=True):
+            if held.doubt is not None:
+                if each[0].mark.revision == str(held.doubt[0].revision):
+                    held.record, held.token = held.doubt
+                held.doubt = None
+            record = held.record
+            if record is not None:
+                vouched(each, key, record.revision, record.updated, marked=record.marked)
+            held.seen = each[0]
+
+    def _arrived(self, jar: Jar, key: Key, now: float) -> Held:
+        token = jar.arrived(key)
+        if token is None:
+            return Held(None, None, None)
+        record = self.opener.open(token, *key, now)
+        if record.deadline is not None and now >= record.deadline:
+            jar.expired.add(key)
+            return Held(None, None, None)
+        return Held(record, token, None)
+
+    def session_of(self, token: str, tenant: str, kind: str, now: float) -> str | None:
+        """The id of the session that a genuine token belongs to; None if its time is over.
+
+        Raises `Tampered` for any other.
+        """
+        self.opener.ring.refresh(now)
+        record = self.opener.open(token, tenant, kind, None, now)
+        return None if record.deadline is not None and now >= record.deadline else record.key[2]
+
+    # ----------------------------------------------------------------------------------- committing
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        jar = self._current()
+        if self.suspends:
+            async with jar.turns:
+                return [await self._commit(jar, commit, now) for commit in commits]
+        with jar.lock:
+            return [await self._commit(jar, commit, now) for commit in commits]
+
+    async def _commit(self, jar: Jar, commit: Commit, now: float) -> Outcome:
+        held = (await self._held(jar, (commit.key,), now))[0]
+        old = _live(held, now)
+        if old is not None and commit.op:
+            first = old.ops.get(op_digest(commit.op))
+            if first is not None:
+                revision = Revision(old.revision.incarnation, first)
+                return await self._written(commit, old, revision, now, repeated=True)
+        refusal = _unmet(commit, old)
+        if refusal is not None:
+            return refusal
+        if commit.erase:
+            return await self._erase(jar, held, old, now)
+        try:
+            new = await self._folded(commit, old, now)
+        except Refusal as why:
+            return Refused(why.field, why.reason, why.limit, why.found)
+        return await self._carried(jar, held, commit, new, now)
+
+    async def _carried(
+        self, jar: Jar, held: Held, commit: Commit, new: Record, now: float
+    ) -> Outcome:
+        fitted = await self._sealer.fit(new, self._layouts.get(new.key[1]), now)
+        if isinstance(fitted, Refused):
+            return fitted
+        new, token = fitted
+        seen = None
+        if self._marks is not None:
+            moved = await self._move(self._marks, jar, held, new, token, now)
+            if isinstance(moved, Revision):
+                return Conflicted(moved)
+            seen = moved
+        jar.put(new.key, Held(new, token, seen))
+        jar.changed = True
+        return await self._written(commit, new, new.revision, now)
+
+    async def _written(
+        self,
+        commit: Commit,
+        record: Record,
+        revision: Revision,
+        now: float,
+        *,
+        repeated: bool = False,
+    ) -> Written:
+        if commit.returning is None:
+            return Written(revision, repeated=repeated)
+        returned = await self._cells(record, commit.returning, now)
+        return Written(revision, returned, repeated)
+
+    async def _folded(self, commit: Commit, old: Record | None, now: float) -> Record:
+        if old is None:
+            old = Record(
+                key=commit.key,
+                revision=Revision(new_incarnation(), 0),
+                created=now,
+                updated=now,
+                deadline=None,
+            )
+        fields, spilled = old.fields, old.spilled
+        if spilled:
+            touched = {change.field for change in commit.changes}
+            fields = fields | await self._sealer.load(old, touched.intersection(spilled), now)
+            spilled = {name: handle for name, handle in spilled.items() if name not in touched}
+        folded = fold(fields, commit.changes)
+        ops = old.ops
+        if commit.op:
+            ops = {**ops, op_digest(commit.op): old.revision.number + 1}
+            while len(ops) > min(commit.ops, self._ops):
+                del ops[next(iter(ops))]
+        raised = self.opener.raised(old.key[1])
+        return Record(
+            key=old.key,
+            revision=Revision(old.revision.incarnation, old.revision.number + 1),
+            created=old.created,
+            updated=now,
+            deadline=deadline(old.created, now, commit.ttl, commit.max_age),
+            epoch=commit.epoch,
+            marked=self._marks is not None,
+            ops=ops,
+            versions=old.versions if raised is None else raised,
+            fields={name: cell for name, cell in folded.items() if cell},
+            spilled=spilled,
+        )
+
+    async def _erase(self, jar: Jar, held: Held, old: Record | None, now: float) -> Outcome:
+        if old is None:
+            return Written(ABSENT)
+        key = old.key
+        if self._marks is not None:
+            await self._marks.revoke(*key, now, old.deadline, now)
+            jar.put(key, Held(None, None, (await self._marks.look([key], now))[0][0]))
+        else:
+            jar.put(key, Held(None, None, held.seen))
+        await self._sealer.erase(old, now)
+        jar.changed = True
+        return Written(old.revision)
+
+    async def _move(
+        self, marks: Marks, jar: Jar, held: Held, new: Record, token: str, now: float
+    ) -> Seen | Revision:
+        assert held.seen is not None  # noqa: S101  `_held` has looked
+        try:
+            moved = await marks.move(new.key, held.seen, new.revision, new.deadline, now)
+        except BaseException:
+            held.doubt = (new, token)
+            raise
+        if isinstance(moved, Revision):
+            jar.forget(new.key)
+        return moved
+
+    # ----------------------------------------------------------------------------------- the others
+
+    async def revoke(
+        self,
+        tenant: str,
+        kind: str,
+        id: str | None,
+        *,
+        before: float,
+        life: float | None,
+        now: float,
+    ) -> None:
+        """The tokens of a session are revoked; without an id all of the kind issued up to `before`.
+
+        `life` is the longest time that a token may live. Raises `Unsupported` without marks.
+        """
+        if self._closed:
+            raise Closed("the store is closed")
+        if self._marks is None:
+            raise Unsupported("tokens can be revoked only with marks", expected="marks")
+        until = None if life is None else max(before, now) + life
+        await self._marks.revoke(tenant, kind, id or "", before, until, now)
+
+    async def scan(self, *_: object, **__: object) -> Page:
+        self._current()
+        raise Unsupported("TokenDriver does not support scan: clients have the states")
+
+    async def check(self, now: float) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
+        self.opener.ring.refresh(now)
+        for within in self._within:
+            await within.check(now)
+
+    async def close(self) -> None:
+        self._closed = True
+        for owned in self._owned:
+            await owned.close()
+
+    def stats(self) -> Mapping[str, int | float]:
+        return {
+            "keys": len(self.opener.ring),
+            "opened_total": self.opener.opened,
+            "sealed_total": self._sealer.sealed,
+            "refused_total": self.opener.refused,
+            "trimmed_items_total": self._sealer.trimmed,
+            "spilled_fields_total": self._sealer.spilled,
+        }
+
+
+def _live(held: Held, now: float) -> Record | None:
+    record = held.record
+    expired = record is not None and record.deadline is not None and now >= record.deadline
+    return None if expired else record
+
+
+def _tail(cell: Cell, name: str, want: Want) -> Cell:
+    count = want.tail_of(name)
+    return cell if count is None or not isinstance(cell, Items) else cell.tail(count)
+
+
+def _unmet(commit: Commit, old: Record | None) -> Outcome | None:
+    """Why the commit's conditions do not hold, if so."""
+    if old is not None and commit.epoch < old.epoch:
+        return FencedOff(old.epoch)
+    if commit.expect is not None:
+        stands = ABSENT if old is None else old.revision
+        if (stands == ABSENT) if commit.expect == PRESENT else (stands != commit.expect):
+            return Conflicted(stands)
+    return None

@@ -1,0 +1,148 @@
+"""The errors of statehold: one root, one leaf for each thing that a caller can decide about.
+
+Every error carries what it is about (`key`, `field`, `expected`, `found`), a stable `code` that the
+server uses too, and `retryable`: whether the same call may succeed later without being changed.
+Leaves also subclass the builtin that people expect.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class StateholdError(Exception):
+    """The root. `str(error)` is one sentence that names the field, what was found and the limit."""
+
+    code: ClassVar[str] = "error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: Any = None,
+        field: str | None = None,
+        expected: Any = None,
+        found: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.key = key
+        self.field = field
+        self.expected = expected
+        self.found = found
+
+
+class SchemaError(StateholdError, TypeError):
+    """A state class cannot be: no ttl, a bound missing, worst-case size over its limit."""
+
+    code = "schema"
+
+
+class ConfigError(StateholdError, ValueError):
+    """A setting, a URL or a configuration file is wrong; the message names it."""
+
+    code = "config"
+
+
+class Invalid(StateholdError, ValueError):
+    """A value, id, op id or argument is not acceptable; nothing was written."""
+
+    code = "invalid"
+
+
+class TooLarge(StateholdError, ValueError):
+    """A bound would be broken: bytes of a value, entries of a field, range of a number."""
+
+    code = "too_large"
+
+
+class Conflict(StateholdError, RuntimeError):
+    """The state was not at the expected revision; `found` is the one it is at."""
+
+    code = "conflict"
+
+
+class Fenced(StateholdError, RuntimeError):
+    """A newer epoch has written this state; `found` is that epoch."""
+
+    code = "fenced"
+
+
+class Corrupted(StateholdError, ValueError):
+    """What is stored cannot be read as what it should be."""
+
+    code = "corrupted"
+
+
+class Unsupported(StateholdError, NotImplementedError):
+    """The driver does not declare this feature."""
+
+    code = "unsupported"
+
+
+class Closed(StateholdError, RuntimeError):
+    """The store was closed."""
+
+    code = "closed"
+
+
+class Unavailable(StateholdError, ConnectionError):
+    """The store cannot answer. Never the same as absent."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class Timeout(Unavailable, TimeoutError):
+    """The store did not answer in time; whether it wrote is not known (retry with the op id)."""
+
+    code = "timeout"
+
+
+class Busy(Unavailable):
+    """Another writer held the store for longer than the busy timeout; nothing was written."""
+
+    code = "busy"
+
+
+class Full(Unavailable):
+    """The store has no room left; nothing was written."""
+
+    code = "full"
+
+
+class ReadOnly(Unavailable, PermissionError):
+    """The store may be read but not written."""
+
+    code = "read_only"
+    retryable = False
+
+
+class NotAStore(StateholdError, ValueError):
+    """What was opened is no statehold store, or one of a newer version; it was left untouched."""
+
+    code = "not_a_store"
+
+
+class Tampered(StateholdError, ValueError):
+    """A token is not to be trusted: altered, cut, moved here, of an unknown key, of the future."""
+
+    code = "tampered"
+
+
+class Stale(StateholdError, ValueError):
+    """A token is genuine, but newer ones were issued since, or what vouches for it is gone."""
+
+    code = "stale"
+
+
+class Revoked(StateholdError, ValueError):
+    """A token is genuine, but its session, or everything issued so early, was revoked."""
+
+    code = "revoked"
+
+
+class Newer(StateholdError, ValueError):
+    """A token was written by a newer version of the class, which this one cannot read."""
+
+    code = "newer"

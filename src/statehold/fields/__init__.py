@@ -1,0 +1,27 @@
+"""What a state can hold. Each field compiles to the five changes and reads from the cells."""
+
+from statehold.fields.base import Edit, Edits, Field
+from statehold.fields.collection import Map, SetOf, Steps, Tally
+from statehold.fields.log import Log, Turns
+from statehold.fields.scalar import Amount, Count, Counter, Register
+from statehold.fields.vector import DecayedMean, Vector
+from statehold.fields.window import Window
+
+__all__ = [
+    "Amount",
+    "Count",
+    "Counter",
+    "DecayedMean",
+    "Edit",
+    "Edits",
+    "Field",
+    "Log",
+    "Map",
+    "Register",
+    "SetOf",
+    "Steps",
+    "Tally",
+    "Turns",
+    "Vector",
+    "Window",
+]

@@ -1,0 +1,262 @@
+"""What all fields share: a descriptor, the edits it makes, how it reads, what it costs at most."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import (
+    Any,
+    ClassVar,
+    Generic,
+    Protocol,
+    Self,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
+
+import msgspec
+
+from statehold.changes import (
+    Accumulate,
+    Add,
+    Append,
+    Change,
+    Drop,
+    Entries,
+    Items,
+    Put,
+    Scalar,
+)
+from statehold.codec import Undecodable
+from statehold.driver import FieldLayout
+from statehold.errors import Invalid, SchemaError
+
+V = TypeVar("V", covariant=True)
+
+VALUE_BYTES = 64 * 1024
+"""Most bytes of one value unless the field says otherwise."""
+
+NUMBER_BYTES = 24
+"""What a number may take in a store that keeps it as text."""
+
+
+class Edits:
+    """Several changes made by one call, or changes that depend on the time of the commit."""
+
+    __slots__ = ("at",)
+    field: ClassVar = ""
+
+    def __init__(self, at: Callable[[float], Iterable[Change]]) -> None:
+        self.at = at
+        """The changes, given the time in epoch seconds."""
+
+    @classmethod
+    def of(cls, changes: Iterable[Change]) -> Edits:
+        kept = tuple(changes)
+        return cls(lambda _now: kept)
+
+
+Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Edits
+"""What a field's methods return and `apply` takes."""
+
+
+class Snapshot(Protocol):
+    """What a field needs of a state: cells to read, and where to record what is done."""
+
+    def _cell_entries(self, field: str) -> Entries: ...
+    def _cell_items(self, field: str) -> Items: ...
+    def _record(self, edit: Edit) -> None: ...
+    def _corrupt(self, field: str, entry: str | int, raw: Scalar, reason: str) -> None: ...
+    def _now(self) -> float: ...
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One thing that can be done to a field from JSON: how, and the schema of what it takes."""
+
+    make: Callable[[Any], Edit]
+    schema: dict[str, Any]
+
+
+class Field(Generic[V]):
+    """A part of a state. As a class attribute it makes edits; on an instance it reads as a view.
+
+    `stored_as` is the name under which it is kept, so that an attribute can be renamed without
+    moving data. `version` is raised, with `upcast` for each older one, when the values' type
+    changes: `upcast[1]` makes a JSON value of version 2 out of one of version 1, and so on.
+    """
+
+    field: ClassVar[str]
+    """The kind of field, as in TOML and in the layout."""
+    makes: ClassVar[frozenset[type]]
+    """The changes that it may make."""
+    first_wins: ClassVar[bool] = False
+    """Whether the first value of an entry stands; an older version's then comes before a newer's."""
+    raw: ClassVar[bool] = False
+    """Whether its values are bytes and numbers that JSON upcasters cannot read."""
+
+    name: str = ""
+    stored: str = ""
+    keep: int = 1
+    max_bytes: int = VALUE_BYTES
+
+    def __init__(
+        self,
+        *,
+        stored_as: str | None = None,
+        version: int = 1,
+        upcast: Mapping[int, Callable[[Any], Any]] | None = None,
+    ) -> None:
+        self._stored_as = stored_as
+        self.version = version
+        self.upcast = dict(upcast or {})
+        positive(version, "version")
+        if set(self.upcast) != set(range(1, version)):
+            raise SchemaError(f"version {version} needs upcast for each of 1…{version - 1}")
+        if self.upcast and self.raw:
+            raise SchemaError(f"a {self.field} holds no JSON values to upcast")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.name and self.name != name:
+            raise SchemaError(f"{name}: this field is {self.name} already", field=name)
+        self.name = name
+        base = self._stored_as or name
+        if "@" in base:
+            raise SchemaError(f"{name}: stored_as must not contain '@'", field=name, found=base)
+        self.stored = stored_name(base, self.version)
+        self.older = tuple(stored_name(base, n) for n in range(self.version - 1, 0, -1))
+        self.ready()
+
+    def ready(self) -> None:
+        """Make what depends on the name."""
+
+    # ----------------------------------------------------------------------------------- descriptor
+
+    @overload
+    def __get__(self, obj: None, owner: type[Any]) -> Self: ...
+    @overload
+    def __get__(self, obj: Snapshot, owner: type[Any]) -> V: ...
+    def __get__(self, obj: Snapshot | None, owner: type[Any]) -> Any:
+        return self if obj is None else self.view(obj)
+
+    def __set__(self, obj: Snapshot, value: Any) -> None:
+        if getattr(value, "_field", None) is self and getattr(value, "_state", None) is obj:
+            return  # the end of `state.tags |= …`: the view has recorded it
+        raise AttributeError(f"{self.name} is changed through its methods, not assigned to")
+
+    @abstractmethod
+    def view(self, state: Snapshot) -> V:
+        """How the field reads on an instance."""
+        raise NotImplementedError
+
+    # -------------------------------------------------------------------------------------- as JSON
+
+    @abstractmethod
+    def to_json(self, state: Snapshot) -> Any:
+        """What msgspec encodes as the field's JSON."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def json_schema(self) -> dict[str, Any]:
+        """The schema of `to_json`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def operations(self) -> dict[str, Operation]:
+        """What can be done to it from JSON, by name."""
+        raise NotImplementedError
+
+    def upcasted(self, value: Any, version: int) -> Any:
+        """The JSON value of an older version as one of this version."""
+        for number in range(version, self.version):
+            value = self.upcast[number](value)
+        return value
+
+    # --------------------------------------------------------------------------------- what it costs
+
+    def bytes_at_most(self) -> int:
+        """The most bytes of names and values that the field can hold, older versions included."""
+        return self.keep * self.entry_bytes() * self.version
+
+    def entry_bytes(self) -> int:
+        """The most bytes of one entry or item."""
+        return self.max_bytes
+
+    def values(self) -> object:
+        """The Python type of the values; `bytes` for raw arrays."""
+        return bytes
+
+    def layout(self) -> FieldLayout:
+        """What a driver may know."""
+        names = frozenset(make.__name__.lower() for make in self.makes)
+        return FieldLayout(self.stored, self.field, names, self.values(), self.keep, self.max_bytes)
+
+    # --------------------------------------------------------------------------------------- helpers
+
+    def drops(self, entry: str | None = None) -> Edit:
+        """Remove an entry or everything, in older versions too."""
+        if not self.older:
+            return Drop(self.stored, entry)
+        return Edits.of(Drop(name, entry) for name in (self.stored, *self.older))
+
+    def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
+        if not condition:
+            raise Invalid(f"{self.name}: {message}", field=self.name, found=found)
+
+
+def as_json(raw: Scalar) -> msgspec.Raw:
+    """A stored JSON value, to be sent as it is."""
+    if not isinstance(raw, bytes):
+        raise TypeError("a number is no stored JSON")
+    return msgspec.Raw(raw)
+
+
+def flag(field: Field[Any], make: Callable[[], Edit]) -> Operation:
+    """An operation that takes `true`."""
+
+    def checked(value: Any) -> Edit:
+        field.refuse_unless(value is True, f"takes true, not {value!r:.40}", value)
+        return make()
+
+    return Operation(checked, {"const": True})
+
+
+def stored_name(base: str, version: int) -> str:
+    """The name of the cell that holds a field's values of one version."""
+    return base if version == 1 else f"{base}@{version}"
+
+
+def positive(value: object, what: str) -> int:
+    """A bound. Raises `SchemaError` unless it is a whole number of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SchemaError(
+            f"{what} must be a whole number of at least 1, not {value!r}", found=value
+        )
+    return value
+
+
+def decoded(
+    state: Snapshot, field: Field[Any], entry: str | int, raw: Scalar, decode: Callable[[Any], Any]
+) -> tuple[Any] | None:
+    """The decoded value in a tuple, or None, noted as corrupted on the state."""
+    try:
+        return (decode(raw),)
+    except Undecodable as error:
+        state._corrupt(field.name, entry, raw, str(error))
+        return None
+
+
+__all__ = [
+    "NUMBER_BYTES",
+    "VALUE_BYTES",
+    "Edit",
+    "Edits",
+    "Field",
+    "Operation",
+    "Snapshot",
+    "as_json",
+    "decoded",
+    "flag",
+    "positive",
+    "stored_name",
+]

@@ -1,0 +1,149 @@
+"""A field that looks back over a span of time: `Window`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from struct import Struct
+from typing import Any, ClassVar
+
+from statehold.changes import Accumulate, Change, Drop
+from statehold.errors import SchemaError
+from statehold.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
+from statehold.fields.scalar import number
+from statehold.fields.vector import check_time, not_ahead, timed
+from statehold.settings import duration
+
+_PAIR = Struct("<dd")
+
+
+class Window(Field["WindowView"]):
+    """Count and sum of amounts over the last `span`, kept in `buckets` slices of time.
+
+    Reads agree with the exact sliding window to the width of one bucket (`span / buckets`): what is
+    younger than the span always counts; what is older by more than a bucket never does.
+    """
+
+    field: ClassVar = "window"
+    makes: ClassVar = frozenset({Accumulate, Drop})
+    raw: ClassVar = True
+    max_bytes = 16
+
+    def __init__(self, span: timedelta | float, *, buckets: int = 60, **options: Any) -> None:
+        super().__init__(**options)
+        try:
+            self.span = duration(span)
+        except ValueError as error:
+            raise SchemaError(f"span: {error}") from error
+        self.buckets = positive(buckets, "buckets")
+        self.width = self.span / buckets
+        if self.width < 0.001:
+            raise SchemaError(f"span / buckets must be at least 1 ms, not {self.width} s")
+        self.keep = buckets + 1
+
+    def entry_bytes(self) -> int:
+        return 16 + self.max_bytes
+
+    def view(self, state: Snapshot) -> WindowView:
+        return WindowView(self, state)
+
+    def add(self, amount: float = 1.0, *, at: float | None = None) -> Edits:
+        """The amount counts from `at` (epoch seconds; None: the time of the commit) for a span.
+
+        Raises `Invalid` when it is committed for a time more than a minute ahead of the clock.
+        """
+        amount = number(self.name, amount, float)
+        at = check_time(self, at)
+        return Edits(lambda now: [self._added(amount, not_ahead(self, at, now))])
+
+    def _added(self, amount: float, at: float) -> Change:
+        bucket = f"{int(at // self.width):016d}"
+        array = _PAIR.pack(1.0, amount)
+        return Accumulate(self.stored, bucket, array, self.keep, drop_lowest=True)
+
+    def drop(self) -> Edit:
+        """Nothing was added."""
+        return Drop(self.stored)
+
+    def totals(self, state: Snapshot, at: float) -> tuple[int, float]:
+        """(count, sum) over the span up to `at`, rounded out to whole buckets."""
+        last = int(at // self.width)
+        first = int((at - self.span) // self.width)
+        count = total = 0.0
+        for entry, raw in state._cell_entries(self.stored).items():
+            if not isinstance(raw, bytes) or len(raw) != 16 or not entry.isdecimal():
+                state._corrupt(self.name, entry, raw, "not a bucket")
+                continue
+            if first <= int(entry) <= last:
+                pair = _PAIR.unpack(raw)
+                count += pair[0]
+                total += pair[1]
+        return int(count), total
+
+    def to_json(self, state: Snapshot) -> Any:
+        count, total = self.totals(state, state._now())
+        return {"count": count, "sum": total}
+
+    def json_schema(self) -> dict[str, Any]:
+        properties = {"count": {"type": "integer"}, "sum": {"type": "number"}}
+        return {"type": "object", "properties": properties}
+
+    def operations(self) -> dict[str, Operation]:
+        amount = {"type": "number"}
+        properties = {"amount": amount, "at": {"type": "number", "minimum": 0}}
+        full = {
+            "type": "object",
+            "required": ["amount"],
+            "additionalProperties": False,
+            "properties": properties,
+        }
+        return {
+            "add": Operation(
+                lambda value: timed(self, value, "amount", self.add), {"anyOf": [amount, full]}
+            ),
+            "drop": flag(self, self.drop),
+        }
+
+
+class WindowView:
+    """A window as read, with this state's own changes, seen from now."""
+
+    __slots__ = ("_field", "_state")
+
+    def __init__(self, field: Window, state: Snapshot) -> None:
+        self._field = field
+        self._state = state
+
+    @property
+    def count(self) -> int:
+        """How many amounts were added within the span."""
+        return self.at(self._state._now())[0]
+
+    @property
+    def sum(self) -> float:
+        """What they add up to."""
+        return self.at(self._state._now())[1]
+
+    @property
+    def mean(self) -> float:
+        """Their mean; 0 if there are none."""
+        count, total = self.at(self._state._now())
+        return total / count if count else 0.0
+
+    def at(self, time: float) -> tuple[int, float]:
+        """(count, sum) as seen from another time, epoch seconds.
+
+        From a time before the newest amount, what was older may be gone already.
+        """
+        return self._field.totals(self._state, time)
+
+    def add(self, amount: float = 1.0, *, at: float | None = None) -> None:
+        """Record an amount."""
+        self._state._record(self._field.add(amount, at=at))
+
+    def drop(self) -> None:
+        """Record that nothing was added."""
+        self._state._record(self._field.drop())
+
+    def __repr__(self) -> str:
+        count, total = self.at(self._state._now())
+        return f"WindowView(count={count}, sum={total})"

@@ -1,0 +1,213 @@
+"""What a state class declares: its fields, its times, its worst case, and how older values read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+
+from statehold.changes import (
+    Cell,
+    Change,
+    Drop,
+    Entries,
+    Items,
+    Key,
+    Refusal,
+    Scalar,
+    Want,
+)
+from statehold.driver import Layout, Refused
+from statehold.errors import Corrupted, Invalid, SchemaError, StateholdError, TooLarge
+from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
+
+OPS: Final = 128
+"""How many op ids a state remembers unless its class says otherwise."""
+
+OP_BYTES: Final = 128
+"""Most bytes of an op id."""
+
+LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes that the worst case of a state may take unless its class says otherwise."""
+
+
+class Schema:
+    """What a state class declares."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: str,
+        fields: dict[str, Field[Any]],
+        ttl: float | None,
+        max_age: float | None,
+        renew_on_read: bool,
+        ops: int,
+        limit_bytes: int,
+    ) -> None:
+        if re.fullmatch(r"[a-z][a-z0-9_]{0,62}", kind) is None:
+            raise SchemaError(
+                f"{name}: kind {kind!r} must be lower-case letters, digits and _, at most 63",
+                found=kind,
+            )
+        self.name = name
+        self.kind = kind
+        self.fields = fields
+        self.ttl = ttl
+        self.max_age = max_age
+        self.limit_bytes = limit_bytes
+        self.renew = (ttl, max_age) if renew_on_read else None
+        self.ops = ops
+        self.makes: dict[str, frozenset[type]] = {f.stored: f.makes for f in fields.values()}
+        self.makes |= {old: frozenset({Drop}) for f in fields.values() for old in f.older}
+        self._operations: dict[str, dict[str, Operation]] = {}
+        self.versioned = [field for field in fields.values() if field.older]
+        self.bases = {field.stored.partition("@")[0]: field for field in fields.values()}
+        taken: set[str] = set()
+        for field in fields.values():
+            for stored in (field.stored, *field.older):
+                if stored in taken:
+                    raise SchemaError(f"{name}: two fields are stored as {stored!r}", found=stored)
+                taken.add(stored)
+        self.max_bytes = ops * OP_BYTES + sum(f.bytes_at_most() for f in fields.values())
+        if self.max_bytes > limit_bytes:
+            largest = max(fields.values(), key=lambda field: field.bytes_at_most())
+            raise SchemaError(
+                f"{name}: a state may take {self.max_bytes} bytes ({largest.name}: "
+                f"{largest.bytes_at_most()}), over the limit of {limit_bytes}; lower keep or "
+                "max_bytes, or raise limit_bytes",
+                field=largest.name,
+                expected=limit_bytes,
+                found=self.max_bytes,
+            )
+
+    def layout(self) -> Layout:
+        """What its driver is told."""
+        fields = tuple(field.layout() for field in self.fields.values())
+        return Layout(self.kind, fields, self.ops)
+
+    def changes(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
+        """The changes of the edits. Raises `Invalid` if one is not of this class's fields."""
+        makes = self.makes
+        try:
+            for edit in edits:
+                if edit.__class__ not in makes[edit.field]:
+                    raise self._foreign(edit)
+        except (AttributeError, KeyError, TypeError):
+            return self._expanded(edits, now)
+        changes: Any = edits  # a cast is a call
+        return changes  # type: ignore[no-any-return]
+
+    def _expanded(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
+        """The same where there are `Edits` among them, or what is no edit at all."""
+        changes: list[Change] = []
+        for edit in edits:
+            if isinstance(edit, Edits):
+                changes += edit.at(now)
+            else:
+                changes.append(edit)
+        for change in changes:
+            if change.__class__ not in self.makes.get(getattr(change, "field", ""), ()):
+                raise self._foreign(change)
+        return tuple(changes)
+
+    def _foreign(self, change: object) -> Invalid:
+        return Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))
+
+    def edits_from_json(self, given: Any) -> list[Edit]:
+        """Edits from `{"history": {"append": […]}, "turns": {"add": 1}}`.
+
+        Raises `Invalid` or `TooLarge` naming the field.
+        """
+        edits: list[Edit] = []
+        for name, operations in _object(given, "changes").items():
+            field = self.fields.get(name)
+            if field is None:
+                raise Invalid(
+                    f"{name!r:.80}: no such field; {self.kind} has {', '.join(self.fields)}",
+                    field=str(name)[:80],
+                )
+            known = self._operations.get(name)
+            if known is None:
+                known = self._operations[name] = field.operations()
+            for operation, payload in _object(operations, name).items():
+                if operation not in known:
+                    raise Invalid(
+                        f"{name}: a {field.field} has no {operation!r:.80}; it has "
+                        f"{', '.join(known)}",
+                        field=name,
+                        found=operation,
+                    )
+                edits.append(known[operation].make(payload))
+        return edits
+
+    def stored_names(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The cells that hold these fields. Raises `Invalid` for an unknown one."""
+        stored: list[str] = []
+        for name in names:
+            field = self.fields.get(name)
+            if field is None:
+                raise Invalid(f"{name!r:.80}: {self.name} has no such field", field=name)
+            stored += (field.stored, *field.older)
+        return tuple(stored)
+
+    def upgraded(self, cells: dict[str, Cell], want: Want) -> dict[str, Cell]:
+        """The cells with the values of older versions brought up to the newest."""
+        out = dict(cells)
+        for field in self.versioned:
+            for version in range(field.version - 1, 0, -1):
+                old = out.pop(stored_name(field.stored.partition("@")[0], version), None)
+                if old is not None:
+                    out[field.stored] = _merged(field, version, old, out.get(field.stored))
+            cell, tail = out.get(field.stored), want.tail_of(field.stored)
+            if isinstance(cell, Items) and tail is not None:
+                out[field.stored] = cell.tail(tail)
+        return out
+
+    def newer(self, cells: Mapping[str, Cell]) -> tuple[str, ...]:
+        """Fields of which a newer version has left values."""
+        found: list[str] = []
+        for stored in cells:
+            base, at, version = stored.partition("@")
+            field = self.bases.get(base)
+            if at and field is not None and version.isdecimal() and int(version) > field.version:
+                found.append(field.name)
+        return tuple(found)
+
+
+def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cell:
+    def upcast(raw: Scalar) -> bytes:
+        if not isinstance(raw, bytes):
+            return b""  # not JSON: reported when it is decoded
+        try:
+            return msgspec.json.encode(field.upcasted(msgspec.json.decode(raw), version))
+        except Exception:  # noqa: BLE001  it stays as it is and is reported when it is decoded
+            return raw
+
+    if isinstance(old, Items):
+        newer = new if isinstance(new, Items) else ()
+        return Items([*(upcast(raw) for raw in old), *newer][-field.keep :])
+    entries: Entries = {entry: upcast(raw) for entry, raw in old.items()}
+    if not isinstance(new, dict):
+        return entries
+    return new | entries if field.first_wins else entries | new
+
+
+def refused(schema: Schema, key: Key, why: Refusal | Refused) -> StateholdError:
+    """The error for a `Refusal` or an outcome `Refused`."""
+    field = schema.bases.get(why.field.partition("@")[0])
+    name = why.field if field is None else field.name
+    error, message = {
+        "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
+        "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
+        "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
+    }.get(why.reason, (Corrupted, f"{why.found} is stored where {why.limit} was expected"))
+    return error(f"{name}: {message}", key=key, field=name, expected=why.limit, found=why.found)
+
+
+def _object(given: Any, name: str) -> dict[str, Any]:
+    if not isinstance(given, dict):
+        raise Invalid(f"{name}: must be an object, not {type(given).__name__}", field=name)
+    return cast("dict[str, Any]", given)

@@ -1,0 +1,16 @@
+"""The faces: `AsyncStore` and `AsyncCollection`, `Store` and `Collection` for synchronous callers."""
+
+from statehold.store.aio import AsyncStore
+from statehold.store.collection import AsyncCollection, Committed
+from statehold.store.session import AsyncSession
+from statehold.store.sync import Collection, Session, Store
+
+__all__ = [
+    "AsyncCollection",
+    "AsyncSession",
+    "AsyncStore",
+    "Collection",
+    "Committed",
+    "Session",
+    "Store",
+]

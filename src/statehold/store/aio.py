@@ -1,0 +1,86 @@
+"""`AsyncStore`: a place, opened."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+from statehold.clock import Clock, SystemClock
+from statehold.driver import Driver, Layout
+from statehold.errors import Closed, Invalid
+from statehold.places import open_driver
+from statehold.state import S
+from statehold.store.collection import AsyncCollection
+from statehold.store.names import checked
+
+
+class AsyncStore:
+    """A place, opened. Its collections hold the states of one class each.
+
+    `async with AsyncStore.open("sqlite:///state.db") as store: …` closes it at the end.
+    """
+
+    def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
+        self.driver: Driver = driver
+        self.clock: Clock = clock or SystemClock()
+        # Weak: there may be a tenant for each customer.
+        self._collections: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
+        self._kinds: dict[str, Layout] = {}
+        self._opened: set[str] = set()
+        self._closed = False
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> AsyncStore:
+        """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
+
+        Concurrent commits are gathered where the place profits from it. Raises `ConfigError`, or
+        `Unavailable` or `NotAStore` where opening already shows it.
+        """
+        driver = open_driver(url, **settings)
+        if driver.gather != "no":
+            from statehold.middleware.coalesce import Coalesce
+
+            driver = Coalesce(driver, in_thread=driver.gather == "thread")
+        return cls(driver, clock=clock)
+
+    def collection(self, cls: type[S], *, tenant: str = "") -> AsyncCollection[S]:
+        """The states of a class, in a tenant's namespace; tenants never see each other's."""
+        tenant = checked(tenant, "tenant", empty=True)
+        found = self._collections.get((cls, tenant))
+        if found is None:
+            if not hasattr(cls, "__schema__"):
+                raise Invalid("a collection is of a subclass of State", field="cls", found=cls)
+            layout = cls.__schema__.layout()
+            known = self._kinds.setdefault(layout.kind, layout)
+            if known != layout:
+                raise Invalid(
+                    f"kind {layout.kind!r} is another class already", field="kind", found=cls
+                )
+            found = self._collections[cls, tenant] = AsyncCollection(self, cls, tenant)
+        return found
+
+    async def check(self) -> None:
+        """Raise `Unavailable` unless the store can answer now."""
+        await self._ready()
+        await self.driver.check(self.clock.now())
+
+    async def _ready(self, layout: Layout | None = None) -> None:
+        if self._closed:
+            raise Closed("the store is closed")
+        if layout is not None and layout.kind not in self._opened:
+            await self.driver.open(layout)
+            self._opened.add(layout.kind)
+
+    async def close(self) -> None:
+        """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""
+        if not self._closed:
+            self._closed = True
+            for collection in self._collections.values():
+                collection._open = False
+            await self.driver.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,524 @@
+"""`AsyncCollection`: the states of one class in one store. The one core of both faces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
+
+import msgspec
+
+from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
+from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written
+from statehold.engine import new_op
+from statehold.errors import (
+    Conflict,
+    Fenced,
+    Invalid,
+    StateholdError,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+)
+from statehold.fields.base import Edit
+from statehold.schema import OP_BYTES, Schema, refused
+from statehold.state import Home, S, snapshot
+from statehold.store.names import (
+    CURSOR_BYTES,
+    ID_BYTES,
+    Names,
+    Tail,
+    checked,
+    checked_count,
+    checked_epoch,
+    checked_names,
+    checked_revision,
+    checked_tails,
+)
+from statehold.store.session import AsyncSession
+
+if TYPE_CHECKING:
+    from statehold.store.aio import AsyncStore
+
+R = TypeVar("R")
+
+ATTEMPTS: Final = 16
+"""How often `transact` tries unless told otherwise."""
+
+_ALL_READ: Final[frozenset[str]] = frozenset()
+
+
+class Committed(msgspec.Struct, Generic[S], frozen=True):
+    """What became of a commit."""
+
+    revision: Revision
+    """Its own; of the first one where the op id is repeated."""
+    repeated: bool
+    """Whether the op id had been applied already."""
+    state: S | None = None
+    """The fields that were asked for, as they stand now."""
+
+
+class AsyncCollection(Generic[S]):
+    """The states of one class in one store.
+
+    Every method raises `Unavailable` when the store cannot answer, `Invalid` for an id that is
+    empty, over 512 bytes or no text, and `Closed` after the store was closed.
+    """
+
+    def __init__(self, store: AsyncStore, cls: type[S], tenant: str) -> None:
+        self.store = store
+        self.cls = cls
+        self.tenant = tenant
+        self.schema: Schema = cls.__schema__
+        self.home = Home(store.clock, store.driver)
+        self._driver = store.driver
+        self._ambiguous = store.driver.ambiguous
+        self._now = store.clock.now
+        self._kind = self.schema.kind
+        renew = self.schema.renew
+        self._all = EVERYTHING if renew is None else Want(renew=renew)
+        self._open = False
+
+    # ------------------------------------------------------------------------------------- reading
+
+    async def get(
+        self,
+        id: str,
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
+    ) -> S:
+        """The state as it is now; the defaults, with `meta.exists` False, if there is none.
+
+        With `fields` only those are read (reading another raises `Invalid`), with `tail` only the
+        newest items of logs. With `on_failure="default"` a store that cannot answer gives the
+        defaults too, and `meta.source` says "default", `meta.degraded` True.
+        """
+        if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
+            id = checked(id, "id")
+        key = (self.tenant, self._kind, id)
+        if fields is None and tail is None:
+            want, unread = self._all, _ALL_READ
+        else:
+            want, unread = self._want(fields, tail)
+        try:
+            if not self._open:
+                await self._ready()
+            cells = (await self._driver.read((key,), want, self._now()))[0]
+        except Unavailable as error:
+            if on_failure == "default":
+                return snapshot(self.cls, key, None, self.home, source="default")
+            error.key = key
+            raise
+        return snapshot(self.cls, key, cells, self.home, unread, "store", want)
+
+    async def get_many(
+        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+    ) -> dict[str, S]:
+        """The states of the ids, in their order, absent ones with `meta.exists` False."""
+        if isinstance(ids, str):
+            raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
+        keys = [self._key(id) for id in ids]
+        want, unread = self._want(fields, tail)
+        await self._ready()
+        found = await self._driver.read(keys, want, self._now())
+        return {
+            key[2]: snapshot(self.cls, key, cells, self.home, unread, "store", want)
+            for key, cells in zip(keys, found, strict=True)
+        }
+
+    # ------------------------------------------------------------------------------------- changing
+
+    @overload
+    async def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = ...,
+        expect: Revision | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+        returning: None = ...,
+        tail: Tail | None = ...,
+    ) -> Revision: ...
+    @overload
+    async def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = ...,
+        expect: Revision | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+        returning: Names,
+        tail: Tail | None = ...,
+    ) -> S: ...
+    async def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Revision | S:
+        """The edits stand, all together, without anything having been read first.
+
+        Returns the revision, or with `returning` a snapshot of those fields as they stand after it
+        (`tail` bounds their lists). The same `op` is applied once, however often it is sent, and
+        answers with its first revision.
+
+        Raises: `Conflict` if the state is not at `expect` (a revision, `ABSENT` or `PRESENT`),
+        `Fenced` if it has seen a newer `epoch`, `TooLarge` if a bound would break. Nothing is
+        written then.
+        """
+        if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
+            id = checked(id, "id")
+        key = (self.tenant, self._kind, id)
+        if not self._open:
+            await self._ready()  # first, since it tells the store's time
+        now = self._now()
+        schema = self.schema
+        want = None
+        unread = _ALL_READ
+        if returning is not None:
+            want, unread = self._want(returning, tail, renew=False)
+            self._needs(Feature.RETURNING)
+        commit = Commit(
+            key,
+            schema.changes(edits, now + self._driver.skew),
+            schema.ttl,
+            "" if op is None and not self._ambiguous else self._op(op),
+            expect,
+            epoch,
+            schema.max_age,
+            subject,
+            schema.ops,
+            want,
+        )
+        if expect is not None or epoch or subject is not None:
+            self._check_conditions(commit)
+        outcome = (await self._driver.commit((commit,), now))[0]
+        if not isinstance(outcome, Written):
+            raise self._error(key, outcome)
+        if returning is None:
+            return outcome.revision
+        shown = outcome.returned
+        return snapshot(self.cls, key, shown, self.home, unread, "store", want or EVERYTHING)
+
+    async def commit(
+        self,
+        id: str,
+        edits: Iterable[Edit],
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Committed[S]:
+        """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
+        want, unread = None, _ALL_READ
+        if returning is not None:
+            want, unread = self._want(returning, tail, renew=False)
+            self._needs(Feature.RETURNING)
+        await self._ready()
+        commit = self._commit(
+            id, edits, op=op, expect=expect, epoch=epoch, subject=subject, returning=want
+        )
+        written = self._written(commit.key, (await self._send([commit]))[0])
+        state = None
+        if want is not None:
+            state = snapshot(
+                self.cls, commit.key, written.returned, self.home, unread, "store", want
+            )
+        return Committed(written.revision, written.repeated, state)
+
+    async def apply_many(
+        self, edits: Iterable[tuple[str, Sequence[Edit]]]
+    ) -> list[Revision | StateholdError]:
+        """What became of each `(id, edits)`, in order: its revision, or its error.
+
+        Each is a commit of its own; one that fails leaves the others alone.
+        """
+        await self._ready()
+        commits: list[Commit] = []
+        errors: dict[int, StateholdError] = {}
+        total = 0
+        for id, its in edits:
+            try:
+                commits.append(self._commit(id, its))
+            except (Invalid, TooLarge) as error:
+                errors[total] = error
+            total += 1
+        outcomes = zip(commits, await self._send(commits), strict=True)
+
+        def result(at: int) -> Revision | StateholdError:
+            if at in errors:
+                return errors[at]
+            commit, outcome = next(outcomes)
+            if isinstance(outcome, Written):
+                return outcome.revision
+            return self._error(commit.key, outcome)
+
+        return [result(at) for at in range(total)]
+
+    async def touch(self, id: str) -> bool:
+        """The state expires as if it had just been written. False if there is none.
+
+        Its revision stays; a renewal is no commit.
+        """
+        key = self._key(id)
+        await self._ready()
+        want = Want((), None, (self.schema.ttl, self.schema.max_age))
+        return (await self._driver.read((key,), want, self._now()))[0] is not None
+
+    async def delete(self, id: str, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+        """The state is gone, with all that belongs to it. False if there was none.
+
+        Raises: `Conflict` if it is not at `expect`, `Fenced` if it has seen a newer `epoch`.
+        """
+        await self._ready()
+        commit = self._commit(id, (), expect=expect, epoch=epoch, erase=True)
+        return self._written(commit.key, (await self._send([commit]))[0]).revision != ABSENT
+
+    def session(
+        self,
+        id: str,
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        exclusive: bool = False,
+        expect: Revision | None = None,
+        op: str | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
+    ) -> AsyncSession[S]:
+        """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
+
+        Without `exclusive` what merges merges. With it, `Conflict` is raised at the end, and
+        nothing written, if anyone else has changed the state meanwhile; with `expect`, if the state
+        is not at that revision. `meta.committed` says afterwards at which revision it stands.
+
+        With `on_failure="default"` a store that cannot answer gives the defaults to read, and what
+        was done is lost without an error if it cannot answer at the end; `meta.committed` is None
+        then.
+        """
+        read = {"fields": fields, "tail": tail, "on_failure": on_failure}
+        write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
+        return AsyncSession(self, id, read, write, exclusive)
+
+    @overload
+    async def transact(
+        self,
+        id: str,
+        fn: Callable[[S], Coroutine[Any, Any, R]],
+        *,
+        fields: Names | None = ...,
+        tail: Tail | None = ...,
+        attempts: int = ...,
+        op: str | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+    ) -> R: ...
+    @overload
+    async def transact(
+        self,
+        id: str,
+        fn: Callable[[S], R],
+        *,
+        fields: Names | None = ...,
+        tail: Tail | None = ...,
+        attempts: int = ...,
+        op: str | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+    ) -> R: ...
+    async def transact(
+        self,
+        id: str,
+        fn: Callable[[S], R | Awaitable[R]],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        attempts: int = ATTEMPTS,
+        op: str | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+    ) -> R:
+        """What `fn` returned, its changes committed against exactly the state that it saw.
+
+        On a conflict the state is read again and `fn` called again, up to `attempts` times with
+        growing random pauses; then `Conflict` is raised. `fn` may be async (for a synchronous
+        collection it is not), and should have no effects of its own.
+        """
+        for attempt in range(checked_count(attempts, "attempts")):
+            try:
+                async with self.session(
+                    id,
+                    fields=fields,
+                    tail=tail,
+                    exclusive=True,
+                    op=op,
+                    epoch=epoch,
+                    subject=subject,
+                ) as state:
+                    found = fn(state)
+                    return (
+                        await cast("Awaitable[R]", found) if isinstance(found, Awaitable) else found
+                    )
+            except Conflict:
+                if attempt == attempts - 1:
+                    raise
+                await self.store.clock.sleep(_pause(attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    # -------------------------------------------------------------------------------------- listing
+
+    async def scan(self, *, page_size: int = 500) -> AsyncIterator[str]:
+        """The ids of all states, in a stable order, read page by page.
+
+        What lives throughout is listed exactly once; what comes or goes meanwhile may be.
+        """
+        async for id in self._ids(None, page_size):
+            yield id
+
+    async def find(self, subject: str, *, page_size: int = 500) -> AsyncIterator[str]:
+        """The ids of the states about a subject, without scanning the others."""
+        async for id in self._ids(checked(subject, "subject"), page_size):
+            yield id
+
+    async def scan_page(
+        self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
+    ) -> tuple[list[str], str | None]:
+        """Up to `limit` ids, and the cursor for the next page; None after the last."""
+        self._needs(Feature.SCAN if subject is None else Feature.SUBJECT)
+        checked_count(limit, "limit")
+        if subject is not None:
+            checked(subject, "subject")
+        if cursor is not None:
+            checked(cursor, "cursor", limit=CURSOR_BYTES)
+        await self._ready()
+        page = await self._driver.scan(
+            self.tenant, self._kind, subject=subject, cursor=cursor, limit=limit, now=self._now()
+        )
+        return [key[2] for key in page.keys], page.cursor
+
+    async def _ids(self, subject: str | None, page_size: int) -> AsyncIterator[str]:
+        cursor: str | None = None
+        while True:
+            ids, cursor = await self.scan_page(cursor=cursor, limit=page_size, subject=subject)
+            for id in ids:
+                yield id
+            if cursor is None:
+                return
+
+    # --------------------------------------------------------------------------------------- inside
+
+    async def _ready(self) -> None:
+        await self.store._ready(self.schema.layout() if not self._open else None)
+        self._open = True
+
+    def _key(self, id: str) -> Key:
+        return (self.tenant, self._kind, checked(id, "id"))
+
+    def _op(self, op: str | None) -> str:
+        if op is None:
+            return new_op() if self._ambiguous else ""
+        return checked(op, "op", limit=OP_BYTES)
+
+    def _want(
+        self, fields: Names | None, tail: Tail | None, *, renew: bool = True
+    ) -> tuple[Want, frozenset[str]]:
+        schema = self.schema
+        tails = checked_tails(tail)
+        if isinstance(tails, dict):
+            tails = {
+                name: size for field, size in tails.items() for name in schema.stored_names([field])
+            }
+        renewal = schema.renew if renew else None
+        if fields is None:
+            return Want(None, tails, renewal), _ALL_READ
+        names = checked_names(fields)
+        stored = schema.stored_names(names)
+        unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
+        return Want(stored, tails, renewal), unread
+
+    def _commit(
+        self,
+        id: str,
+        edits: Iterable[Edit],
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Want | None = None,
+        erase: bool = False,
+    ) -> Commit:
+        schema = self.schema
+        commit = Commit(
+            self._key(id),
+            schema.changes(tuple(edits), self.home.now()),
+            schema.ttl,
+            op=self._op(op),
+            expect=expect,
+            epoch=epoch,
+            max_age=schema.max_age,
+            subject=subject,
+            ops=schema.ops,
+            returning=returning,
+            erase=erase,
+        )
+        self._check_conditions(commit)
+        return commit
+
+    def _check_conditions(self, commit: Commit) -> None:
+        if commit.expect is not None:
+            self._needs(Feature.EXPECT)
+            checked_revision(commit.expect)
+        if commit.epoch != 0:
+            self._needs(Feature.EPOCH)
+            checked_epoch(commit.epoch)
+        if commit.subject is not None:
+            self._needs(Feature.SUBJECT)
+            checked(commit.subject, "subject")
+
+    def _needs(self, feature: Feature) -> None:
+        if feature not in self._driver.features:
+            raise Unsupported(
+                f"{type(self._driver).__name__} does not support {feature}", expected=feature
+            )
+
+    async def _send(self, commits: Sequence[Commit]) -> list[Outcome]:
+        return await self._driver.commit(commits, self._now())
+
+    def _written(self, key: Key, outcome: Outcome) -> Written:
+        if isinstance(outcome, Written):
+            return outcome
+        raise self._error(key, outcome)
+
+    def _error(self, key: Key, outcome: Outcome) -> StateholdError:
+        what = f"{key[1]} {key[2]!r:.80}"
+        if isinstance(outcome, Conflicted):
+            at = outcome.revision
+            stands = "there is none" if at == ABSENT else f"it is at {at}"
+            return Conflict(f"{what}: {stands}", key=key, found=at)
+        if isinstance(outcome, FencedOff):
+            epoch = outcome.epoch
+            return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
+        if isinstance(outcome, Written):
+            raise AssertionError(outcome)  # noqa: TRY004  a defect of ours
+        return refused(self.schema, key, outcome)
+
+
+def _pause(attempt: int) -> float:
+    """Seconds to wait before trying again: random, up to 1 ms at first, doubling to 0.25 s."""
+    import random  # slow to import, and only needed here
+
+    return random.uniform(0, min(0.25, 0.001 * 2**attempt))  # noqa: S311  no secret

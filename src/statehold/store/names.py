@@ -1,0 +1,77 @@
+"""What may name a state, a subject, a tenant or an operation, and what a caller may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
+
+from statehold.changes import Revision
+from statehold.errors import Invalid
+from statehold.fields.base import Field
+
+Names: TypeAlias = Iterable["Field[Any] | str"]
+"""Fields, as `Chat.history` or as "history"."""
+
+Tail: TypeAlias = int | Mapping[Any, int]
+"""How many of the newest items to read: of every log, or by field, as in `Names`."""
+
+ID_BYTES: Final = 512
+"""Most bytes of an id, a subject or a tenant."""
+
+CURSOR_BYTES: Final = 4096
+"""Most bytes of a cursor."""
+
+
+def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYTES) -> str:
+    """The name, if it can be one: text of 1 to `limit` bytes in UTF-8. Raises `Invalid`."""
+    if not isinstance(name, str):
+        raise Invalid(
+            f"{what} must be text, not {type(name).__name__}", field=what, found=type(name)
+        )
+    name = str.__str__(name)  # of an enum's member its value
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"{what} has characters that are not Unicode text", field=what) from None
+    if size > limit or (size == 0 and not empty):
+        raise Invalid(
+            f"{what} of {size} bytes; it must have 1 to {limit}",
+            field=what,
+            expected=limit,
+            found=size,
+        )
+    return name
+
+
+def checked_names(fields: Names) -> list[str]:
+    """The fields' names. Raises `Invalid` for anything that is no field and no name."""
+    if isinstance(fields, str | Field):
+        raise Invalid("fields must be a list of fields", field="fields", found=type(fields))
+    return [field.name if isinstance(field, Field) else checked(field, "field") for field in fields]
+
+
+def checked_tails(tail: Tail | None) -> int | dict[str, int] | None:
+    """`tail` with the fields' names for fields. Raises `Invalid`."""
+    if isinstance(tail, Mapping):
+        sizes = [checked_count(size, "tail") for size in tail.values()]
+        return dict(zip(checked_names(tail), sizes, strict=True))
+    return None if tail is None else checked_count(tail, "tail")
+
+
+def checked_count(number: object, what: str) -> int:
+    """Raises `Invalid` unless it is a whole number of at least 1."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise Invalid(f"{what} must be at least 1, not {number!r}", field=what, found=number)
+    return number
+
+
+def checked_epoch(epoch: object) -> None:
+    """Raises `Invalid` unless it is a whole number of 63 bits."""
+    if isinstance(epoch, bool) or not isinstance(epoch, int) or not 0 <= epoch < 2**63:
+        raise Invalid(f"epoch must be in 0…2^63-1, not {epoch!r}", field="epoch", found=epoch)
+
+
+def checked_revision(expect: object) -> None:
+    """Raises `Invalid` unless it is a revision."""
+    if not isinstance(expect, Revision):
+        raise Invalid("expect must be a Revision", field="expect", found=type(expect))

@@ -1,0 +1,310 @@
+"""`Store` and `Collection`: the same for synchronous callers.
+
+The core runs in place where the driver never suspends, else through a portal thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+
+from statehold.changes import Revision
+from statehold.clock import Clock
+from statehold.driver import Driver
+from statehold.engine import BlockingClock, Portal, run_now
+from statehold.errors import StateholdError
+from statehold.fields.base import Edit
+from statehold.places import open_driver
+from statehold.schema import Schema
+from statehold.state import S
+from statehold.store.aio import AsyncStore
+from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
+from statehold.store.names import Names, Tail
+from statehold.store.session import AsyncSession
+
+R = TypeVar("R")
+
+
+class Run(Protocol):
+    """Runs a coroutine to its end."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, R], /) -> R: ...
+
+
+class Store:
+    """A place, opened for synchronous callers; the same names as `AsyncStore`.
+
+    Safe for several threads. `with Store.open("sqlite:///state.db") as store: …`
+    """
+
+    def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
+        self._portal = Portal() if driver.suspends else None
+        if clock is None and self._portal is None:
+            clock = BlockingClock()
+        self._async = AsyncStore(driver, clock=clock)
+
+    @classmethod
+    def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
+        """Like `AsyncStore.open`; commits go one by one."""
+        return cls(open_driver(url, **settings), clock=clock)
+
+    @property
+    def driver(self) -> Driver:
+        """The driver that answers."""
+        return self._async.driver
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which it tells time."""
+        return self._async.clock
+
+    def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
+        """See `AsyncStore.collection`."""
+        return Collection(self._async.collection(cls, tenant=tenant), self._run())
+
+    def check(self) -> None:
+        """See `AsyncStore.check`."""
+        self._run()(self._async.check())
+
+    def close(self) -> None:
+        """See `AsyncStore.close`."""
+        if self._portal is None:
+            run_now(self._async.close())
+        elif not self._portal.closed:
+            try:
+                self._portal.run(self._async.close())
+            finally:
+                self._portal.close()
+
+    def _run(self) -> Run:
+        return run_now if self._portal is None else self._portal.run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Collection(Generic[S]):
+    """The states of one class, for synchronous callers; see `AsyncCollection` for each method."""
+
+    def __init__(self, core: AsyncCollection[S], run: Run) -> None:
+        self._core = core
+        self._run = run
+        self._apply = core.apply
+
+    @property
+    def schema(self) -> Schema:
+        """What the class declares."""
+        return self._core.schema
+
+    def get(
+        self,
+        id: str,
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
+    ) -> S:
+        """See `AsyncCollection.get`."""
+        return self._run(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
+
+    def get_many(
+        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+    ) -> dict[str, S]:
+        """See `AsyncCollection.get_many`."""
+        return self._run(self._core.get_many(ids, fields=fields, tail=tail))
+
+    @overload
+    def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = ...,
+        expect: Revision | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+        returning: None = ...,
+        tail: Tail | None = ...,
+    ) -> Revision: ...
+    @overload
+    def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = ...,
+        expect: Revision | None = ...,
+        epoch: int = ...,
+        subject: str | None = ...,
+        returning: Names,
+        tail: Tail | None = ...,
+    ) -> S: ...
+    def apply(
+        self,
+        id: str,
+        *edits: Edit,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Revision | S:
+        """See `AsyncCollection.apply`."""
+        core = self._core
+        if returning is None:
+            if op is None and expect is None and subject is None and epoch == 0:
+                return self._run(self._apply(id, *edits))  # quicker than passing each
+            return self._run(
+                core.apply(id, *edits, op=op, expect=expect, epoch=epoch, subject=subject)
+            )
+        return self._run(
+            core.apply(
+                id,
+                *edits,
+                op=op,
+                expect=expect,
+                epoch=epoch,
+                subject=subject,
+                returning=returning,
+                tail=tail,
+            )
+        )
+
+    def commit(
+        self,
+        id: str,
+        edits: Iterable[Edit],
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Names | None = None,
+        tail: Tail | None = None,
+    ) -> Committed[S]:
+        """See `AsyncCollection.commit`."""
+        core = self._core
+        return self._run(
+            core.commit(
+                id,
+                edits,
+                op=op,
+                expect=expect,
+                epoch=epoch,
+                subject=subject,
+                returning=returning,
+                tail=tail,
+            )
+        )
+
+    def apply_many(
+        self, edits: Iterable[tuple[str, Sequence[Edit]]]
+    ) -> list[Revision | StateholdError]:
+        """See `AsyncCollection.apply_many`."""
+        return self._run(self._core.apply_many(edits))
+
+    def touch(self, id: str) -> bool:
+        """See `AsyncCollection.touch`."""
+        return self._run(self._core.touch(id))
+
+    def delete(self, id: str, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+        """See `AsyncCollection.delete`."""
+        return self._run(self._core.delete(id, expect=expect, epoch=epoch))
+
+    def session(
+        self,
+        id: str,
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        exclusive: bool = False,
+        expect: Revision | None = None,
+        op: str | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        on_failure: Literal["raise", "default"] = "raise",
+    ) -> Session[S]:
+        """See `AsyncCollection.session`."""
+        core = self._core.session(
+            id,
+            fields=fields,
+            tail=tail,
+            exclusive=exclusive,
+            expect=expect,
+            op=op,
+            epoch=epoch,
+            subject=subject,
+            on_failure=on_failure,
+        )
+        return Session(core, self._run)
+
+    def transact(
+        self,
+        id: str,
+        fn: Callable[[S], R],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        attempts: int = ATTEMPTS,
+        op: str | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+    ) -> R:
+        """See `AsyncCollection.transact`."""
+        return self._run(
+            self._core.transact(
+                id,
+                fn,
+                fields=fields,
+                tail=tail,
+                attempts=attempts,
+                op=op,
+                epoch=epoch,
+                subject=subject,
+            )
+        )
+
+    def scan(self, *, page_size: int = 500) -> Iterator[str]:
+        """See `AsyncCollection.scan`."""
+        return self._each(self._core.scan(page_size=page_size))
+
+    def find(self, subject: str, *, page_size: int = 500) -> Iterator[str]:
+        """See `AsyncCollection.find`."""
+        return self._each(self._core.find(subject, page_size=page_size))
+
+    def scan_page(
+        self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
+    ) -> tuple[list[str], str | None]:
+        """See `AsyncCollection.scan_page`."""
+        return self._run(self._core.scan_page(cursor=cursor, limit=limit, subject=subject))
+
+    def _each(self, ids: AsyncIterator[str]) -> Iterator[str]:
+        async def step() -> str | None:
+            return await anext(ids, None)
+
+        while (id := self._run(step())) is not None:
+            yield id
+
+
+class Session(Generic[S]):
+    """One read and one commit around a block, for synchronous callers."""
+
+    __slots__ = ("_core", "_run")
+
+    def __init__(self, core: AsyncSession[S], run: Run) -> None:
+        self._core = core
+        self._run = run
+
+    def __enter__(self) -> S:
+        return self._run(self._core.__aenter__())
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._run(self._core.__aexit__(kind, error, trace))

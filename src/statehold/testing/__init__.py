@@ -1,0 +1,89 @@
+"""The kit that proves drivers, and the tools to test a service that uses statehold.
+
+A driver's test file is a class and one fixture, which returns the driver's `Place`:
+
+```python
+import pytest
+from statehold.testing import DriverConformance, Place
+
+class TestMyDriver(DriverConformance):
+    @pytest.fixture
+    def place(self, tmp_path):
+        path = str(tmp_path / "state.db")
+        return Place(
+            open=lambda: MyDriver(path),          # a fresh driver on the same data, each time
+            recipe="my_package:MyDriver",         # for other processes: an importable callable …
+            arguments=(path,),                    # … and what it is called with (JSON)
+        )
+```
+
+`place` is asked for once per case, so each case has data of its own (`tmp_path`, a random prefix).
+All hooks of a `Place`, and when they are needed:
+
+| hook | what it does | needed |
+|---|---|---|
+| `open()` | returns a new, open driver. Called again, it returns one on the same data if the driver is `SHARED` or `DURABLE` | always |
+| `recipe`, `arguments` | `"module:callable"` and its positional arguments, JSON values: the same as `open`, for a process that has nothing but these | `SHARED` or `DURABLE` |
+| `own_clock` | None: the driver believes the `now` that it is given. Seconds (0.25, say): it has a clock of its own, and this is the unit of time in which the kit really waits; a state lives for 2 to 10 units | stores with a clock |
+| `outage()` | a context manager; while it is open the store cannot answer | if it can be arranged |
+| `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back | if the driver itself decodes anything |
+
+A case whose feature the driver does not declare, or whose optional hook the place does not have, is
+skipped and says which. The rounds of races and crashes are modest; `STATEHOLD_ROUNDS=20` in the
+environment makes them twenty times as many (and lets Hypothesis look twenty times as long).
+
+The names here are imported on first use, so that the pytest plugin costs a session nothing.
+
+* `DriverConformance` (`statehold.testing.conformance`): every line of the contract, see
+  `docs/contract.md` for the list;
+* `Place`, `Rig`: the hooks above, and a driver in the hands of a test (synchronous, whatever the
+  driver is), for cases of a driver's own;
+* `Model`: a store in plain dicts, the oracle;
+* `FaultyDriver`: a driver that fails, hangs and answers late as a script says: for testing a
+  service with its store down;
+* the plugin's fixtures: `statehold_clock`, `statehold_driver`, `statehold_store`;
+* `Proxy` (`statehold.testing.proxy`): breaks the connections to a real server on demand;
+* `Trial` (`statehold.testing.trial`): writers at work while that happens, and what became of each
+  write;
+* real servers (`statehold.testing.servers`), as classes to start one's own, and as fixtures that
+  the tests of a session share:
+
+| class | fixture |
+|---|---|
+| `RedisServer`, `ValkeyServer` | `statehold_redis`, `statehold_valkey` |
+| `RedisSentinel`, `RedisCluster` | `statehold_redis_sentinel`, `statehold_redis_cluster` |
+| `PostgresServer`, `MariadbServer` | `statehold_postgres`, `statehold_mariadb` |
+| `Pgbouncer` | |
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from statehold.testing.conformance import DriverConformance
+    from statehold.testing.faults import FaultyDriver
+    from statehold.testing.model import Model
+    from statehold.testing.place import Place
+    from statehold.testing.proxy import Proxy
+    from statehold.testing.rig import Rig
+    from statehold.testing.trial import Trial
+
+__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Proxy", "Rig", "Trial"]
+
+_HOMES: Final = {
+    "DriverConformance": "conformance",
+    "FaultyDriver": "faults",
+    "Model": "model",
+    "Place": "place",
+    "Proxy": "proxy",
+    "Rig": "rig",
+    "Trial": "trial",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

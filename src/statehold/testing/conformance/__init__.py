@@ -1,0 +1,40 @@
+"""The contract of a driver in executable form, one module for each group of promises.
+
+`DriverConformance` has every case; a driver's test subclasses it and says where its `place` is (see
+`statehold.testing`). The groups may be subclassed one by one while a driver is being written.
+"""
+
+from __future__ import annotations
+
+from statehold.testing.conformance.base import Cases
+from statehold.testing.conformance.bounds import Bounds
+from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.face_commits import FaceCommits
+from statehold.testing.conformance.face_lives import FaceLives
+from statehold.testing.conformance.face_trouble import FaceTrouble
+from statehold.testing.conformance.failures import Failures
+from statehold.testing.conformance.lifetimes import Lifetimes
+from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.races import Races
+
+__all__ = [
+    "Bounds",
+    "Cases",
+    "Commits",
+    "DriverConformance",
+    "FaceCommits",
+    "FaceLives",
+    "FaceTrouble",
+    "Failures",
+    "Lifetimes",
+    "Listing",
+    "Races",
+]
+
+
+class DriverLevel(Commits, Lifetimes, Bounds, Listing, Failures, Races):
+    """Every case that speaks to the driver itself."""
+
+
+class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble):
+    """Every case: those that speak to the driver itself, and those through both faces."""

@@ -1,0 +1,40 @@
+"""What all groups of cases share: the place, the rig, and how a case is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from statehold.driver import Feature
+from statehold.testing.place import Place
+from statehold.testing.rig import Rig
+
+
+class Cases:
+    """A group of cases. Subclasses give the `place`."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        """Where the driver under test keeps its data; see `statehold.testing`."""
+        raise NotImplementedError("give your test class a fixture `place`, see statehold.testing")
+
+    @pytest.fixture
+    def rig(self, place: Place) -> Iterator[Rig]:
+        """A driver of the place, open, with a tenant of its own."""
+        rig = Rig(place)
+        yield rig
+        rig.close()
+
+
+def need(rig: Rig, *features: Feature) -> None:
+    """Skip the case unless the driver declares these."""
+    missing = [feature.name for feature in features if not rig.has(feature)]
+    if missing:
+        pytest.skip(f"the driver does not declare {', '.join(missing)}")
+
+
+def need_given_clock(rig: Rig) -> None:
+    """Skip the case where time cannot be moved to the instant."""
+    if not rig.exact:
+        pytest.skip("the driver has a clock of its own")

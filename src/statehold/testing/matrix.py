@@ -1,0 +1,102 @@
+"""Which place promises what, from what the drivers themselves declare.
+
+`python -m statehold.testing.matrix` prints the page `docs/places.md`. What a driver declares is proven
+by `DriverConformance`: each declared feature has its cases, and what is not declared must be refused.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from statehold.driver import Driver, Feature
+
+DRIVERS: Final[Mapping[str, str]] = {
+    "[memory](memory.md)": "statehold.drivers.memory:MemoryDriver",
+    "[SQLite](sqlite.md)": "statehold.drivers.sqlite:SqliteDriver",
+    "[Redis, Valkey](redis.md)": "statehold.drivers.redis:RedisDriver",
+    "[SQL](sql.md)": "statehold.drivers.sql:SqlDriver",
+    "[token](token.md)": "statehold.drivers.token:TokenDriver",
+}
+"""Place, as the page names it → the class of its driver."""
+
+FEATURES: Final[Mapping[Feature, str]] = {
+    Feature.SHARED: "several processes may use one store",
+    Feature.DURABLE: "what was acknowledged survives a killed process",
+    Feature.EXPECT: "commits on condition of a revision",
+    Feature.EPOCH: "fencing: an older epoch than the state has seen is refused",
+    Feature.RETURNING: "fields read in the same step as a commit",
+    Feature.SCAN: "listing the ids of a kind",
+    Feature.SUBJECT: "listing and erasing what is about a person",
+}
+
+
+def driver(path: str) -> type[Driver]:
+    """The class at `module:name`."""
+    module, _, name = path.partition(":")
+    found: type[Driver] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "no"
+
+
+def _event_loop(its: type[Driver]) -> str:
+    return _yes(not its.suspends)
+
+
+def _op_ids(its: type[Driver]) -> str:
+    return _yes(its.ambiguous)
+
+
+def _clock(its: type[Driver]) -> str:
+    return "the caller's" if its.skew is Driver.skew else "the store's"
+
+
+FACTS: Final[Mapping[str, Callable[[type[Driver]], str]]] = {
+    "runs without an event loop": _event_loop,
+    "a failed call may have taken effect, so each commit carries an op id": _op_ids,
+    "whose clock decides expiry": _clock,
+}
+
+
+def page() -> str:
+    """The matrix, in Markdown."""
+    drivers = {place: driver(path) for place, path in DRIVERS.items()}
+    rule = "|---" * (len(drivers) + 1) + "|"
+    lines = [HEAD, _row("declared feature", *drivers), rule]
+    for feature, meaning in FEATURES.items():
+        marks = ("yes" if feature in its.features else "no" for its in drivers.values())
+        lines.append(_row(f"`{feature.name}`: {meaning}", *marks))
+    lines += ["", BELOW, "", _row("how it is called", *drivers), rule]
+    for fact, of in FACTS.items():
+        lines.append(_row(fact, *(of(its) for its in drivers.values())))
+    return "\n".join(lines) + "\n"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+HEAD: Final = """\
+# Places and what they promise
+
+Every place keeps the [contract](contract.md): atomic commits, each op id applied at most once,
+exact expiry and bounds, revisions that never repeat, safe names, errors that tell a store that is
+down from a state that is absent. What a driver promises beyond that it declares, and
+`DriverConformance` holds it to it: a declared feature has cases that must pass, and what is not
+declared must be refused with `Unsupported`.
+
+This page is made from the drivers' declarations by `python -m statehold.testing.matrix`.
+"""
+
+BELOW: Final = """\
+A token is kept by the client, so listing is not for it to do, and neither is stopping an older token
+unless `marks` names a place that remembers the newest ones. The SQL place on SQLite goes by the
+caller's clock, since there is no server with another."""
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201

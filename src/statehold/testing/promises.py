@@ -1,0 +1,89 @@
+"""The sixteen promises of a driver by number, and the mark that ties a case to one of them.
+
+`python -m statehold.testing.promises` prints the page that lists all cases, `docs/contract.md`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+PROMISES: Final = {
+    1: "atomic: no reader sees half a commit, a refused one leaves nothing",
+    2: "exactly once: the same op id twice has one effect and the same answer",
+    3: "nothing is lost: racing writers leave every effect, `expect` has one winner",
+    4: "expiry is exact on read, and a late commit never resurrects",
+    5: "bounded: `keep` and bounds hold exactly, order is commit order",
+    6: "revisions never repeat: a new life is a new incarnation",
+    7: "fencing: an older epoch than the state has seen is refused",
+    8: "names are safe, and neighbours do not overlap",
+    9: "down is not absent: a store that cannot answer raises Unavailable",
+    10: "cancel-safe: applied or not, never half, and usable afterwards",
+    11: "corruption is contained: reported, and the other fields are served",
+    12: "delete deletes all of a state and nothing else",
+    13: "no aliasing: what was read or written is never what is stored",
+    14: "what is not declared is refused",
+    15: "bulk calls answer for each key; closed is closed",
+    16: "numbers, empty values and odd iterables are kept as they are",
+}
+
+Case = TypeVar("Case", bound=Callable[..., Any])
+
+
+def promise(number: int) -> Callable[[Case], Case]:
+    """Mark a case as one of a promise; when it fails, the failure names the promise."""
+
+    def mark(case: Case) -> Case:
+        about = (case.__doc__ or "").strip().partition("\n")[0]
+
+        @functools.wraps(case)
+        def told(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return case(*args, **kwargs)
+            except Exception as error:
+                error.add_note(f"Broken promise {number}, {PROMISES[number]}.\n{about}")
+                raise
+
+        vars(told)["promise"] = number
+        return cast("Case", told)
+
+    return mark
+
+
+def page() -> str:
+    """Every promise with its cases, in Markdown."""
+    from statehold.testing.conformance import DriverConformance, DriverLevel
+
+    cases: dict[int, list[str]] = {number: [] for number in PROMISES}
+    for name in dir(DriverConformance):
+        case = getattr(DriverConformance, name)
+        number: int | None = getattr(case, "promise", None)
+        if number is not None:
+            level = "driver" if hasattr(DriverLevel, name) else "both faces"
+            about = " ".join((case.__doc__ or "").split()).replace("|", "\\|")
+            cases[number].append(f"| `{name}` | {level} | {about} |")
+    lines = [HEAD]
+    for number, promised in PROMISES.items():
+        title, _, rest = promised.partition(": ")
+        lines += [f"## {number}. {title[0].upper()}{title[1:]}", ""]
+        lines += [f"{rest[0].upper()}{rest[1:]}.", ""] if rest else []
+        lines += ["| case | run at | what it protects |", "|---|---|---|"]
+        lines += [*sorted(cases[number], key=lambda row: ("faces" in row, row)), ""]
+    return "\n".join(lines)
+
+
+HEAD: Final = """\
+# The contract of a driver
+
+Every driver keeps these sixteen promises. They are the cases of
+`statehold.testing.DriverConformance`, which ships with the package: a driver of your own is proved by
+subclassing it (see `statehold.testing`). Cases run at the level of the driver, or through both faces,
+`AsyncStore` and `Store`. A case that fails says which promise is broken.
+
+This page is made from the cases by `python -m statehold.testing.promises`.
+"""
+
+
+if __name__ == "__main__":
+    print(page(), end="")  # noqa: T201

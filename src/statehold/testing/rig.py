@@ -1,0 +1,274 @@
+"""A driver in the hands of a test: plain synchronous calls, time that can be moved, short names."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+from statehold.changes import EVERYTHING, Change, Commit, Key, Want
+from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Written
+from statehold.testing.place import Place
+
+Result = TypeVar("Result")
+
+KIND: Final = "basket"
+TTL: Final = 10_000.0
+"""How long a state lives where a case is not about its end, in units of time."""
+
+
+def _field(name: str, field: str, changes: str, values: object, bound: int = 1000) -> FieldLayout:
+    return FieldLayout(name, field, frozenset(changes.split()), values, bound, 1 << 20)
+
+
+FIELDS: Final = (
+    _field("note", "register", "put drop", str, 1),
+    _field("map", "map", "put drop", str),
+    _field("raw", "vector", "put drop", bytes),
+    _field("sum", "tally", "add drop", float),
+    _field("once", "steps", "put drop", str),
+    _field("array", "posterior", "accumulate drop", bytes),
+    _field("window", "window", "add accumulate drop", float),
+    _field("log", "log", "append drop", str),
+    _field("trail", "log", "append drop", str),
+)
+"""What a state of the kit holds; every change has a field, and no value is of a class of ours."""
+
+
+def layout(kind: str = KIND) -> Layout:
+    """The layout that the kit opens a kind with."""
+    return Layout(kind, FIELDS, ops=128)
+
+
+class Runner:
+    """Runs the coroutines of one driver from ordinary code.
+
+    What does not suspend is driven by hand, and it is an error if it suspends after all.
+    """
+
+    def __init__(self, make: Callable[[], Driver]) -> None:
+        self._loop = asyncio.Runner()
+
+        async def inside() -> Driver:
+            return make()
+
+        self.driver = self._loop.run(inside())
+
+    def __call__(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """The coroutine's result."""
+        if self.driver.suspends:
+            return self._loop.run(work)
+        return drive(work)
+
+    def together(self, *works: Callable[[], Coroutine[Any, Any, Any]]) -> list[Any]:
+        """Run them at the same time: as tasks, or in threads where the driver does not suspend.
+
+        An exception is returned in the place of the result.
+        """
+        if self.driver.suspends:
+
+            async def gather() -> list[Any]:
+                return await asyncio.gather(*(work() for work in works), return_exceptions=True)
+
+            return self._loop.run(gather())
+        results: list[Any] = [None] * len(works)
+
+        def run(place: int, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+            try:
+                results[place] = drive(work())
+            except BaseException as error:  # noqa: BLE001  it is the answer
+                results[place] = error
+
+        threads = [
+            threading.Thread(target=run, args=pair, daemon=True) for pair in enumerate(works)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return results
+
+    def close(self) -> None:
+        """Close the driver, and the loop that it ran in."""
+        try:
+            self(self.driver.close())
+        finally:
+            self._loop.close()
+
+
+def drive(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine that never suspends. Raises AssertionError if it does."""
+    try:
+        work.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    work.close()
+    raise AssertionError("the driver declares `suspends = False`, and suspended")
+
+
+class Rig:
+    """A driver of a place, with a tenant of its own and a clock that `wait` moves.
+
+    `ttl` and `wait` are in units of time: a minute where the driver believes the clock that it is
+    given, `place.own_clock` seconds, really waited, where it has its own.
+    """
+
+    def __init__(self, place: Place, *, like: Rig | None = None) -> None:
+        self.place = place
+        self.tenant: str = like.tenant if like else f"t{secrets.token_hex(6)}"
+        self.unit = place.own_clock or 60.0
+        self.exact = place.own_clock is None
+        self._now = like.now if like else 1_700_000_000.0
+        self._followers: list[Rig] = []
+        self.kinds: list[str] = []
+        self.run = Runner(place.open)
+        for kind in like.kinds if like else (KIND,):
+            self.open_kind(kind)
+
+    @property
+    def driver(self) -> Driver:
+        """The driver itself, open."""
+        return self.run.driver
+
+    def has(self, *features: Feature) -> bool:
+        """Whether the driver declares all of these."""
+        return self.driver.features.issuperset(features)
+
+    # ------------------------------------------------------------------------------ time
+
+    @property
+    def now(self) -> float:
+        """Epoch seconds, as the driver should see them."""
+        return self._now if self.exact else time.time()
+
+    def wait(self, units: float) -> None:
+        """Let this much time pass, for this rig and the others on its data."""
+        if self.exact:
+            self._now += units * self.unit
+            for rig in self._followers:
+                rig.wait(units)
+        else:
+            time.sleep(units * self.unit)
+
+    # ----------------------------------------------------------------------------- calls
+
+    def open_kind(self, kind: str) -> None:
+        """Make a further kind ready."""
+        self.kinds.append(kind)
+        self.run(self.driver.open(layout(kind)))
+
+    def key(self, id: str = "a", *, kind: str = KIND, tenant: str = "") -> Key:
+        """The key of an id in this rig's tenant (or in a sibling tenant of that name)."""
+        return (self.tenant + tenant, kind, id)
+
+    def commit(
+        self, *changes: Change, id: str | Key = "a", ttl: float | None = TTL, **options: Any
+    ) -> Commit:
+        """A commit to hand over; `ttl` and `max_age` in units."""
+        seconds = None if ttl is None else ttl * self.unit
+        if options.get("max_age") is not None:
+            options["max_age"] *= self.unit
+        key = self.key(id) if isinstance(id, str) else id
+        return Commit(key, changes, seconds, **options)
+
+    def send(self, *commits: Commit) -> list[Outcome]:
+        """What became of each, handed over in one call."""
+        outcomes = self.run(self.driver.commit(commits, self.now))
+        assert len(outcomes) == len(commits), "there must be one outcome for each commit"
+        return outcomes
+
+    def try_(self, *changes: Change, **options: Any) -> Outcome:
+        """What became of one commit."""
+        return self.send(self.commit(*changes, **options))[0]
+
+    def write(self, *changes: Change, **options: Any) -> Written:
+        """Commit, and insist that it stands."""
+        outcome = self.try_(*changes, **options)
+        assert isinstance(outcome, Written), f"a good commit was not written: {outcome}"
+        return outcome
+
+    def erase(self, id: str | Key = "a", **options: Any) -> Outcome:
+        """Delete one state."""
+        return self.try_(id=id, ttl=None, erase=True, **options)
+
+    def read(self, id: str | Key = "a", want: Want = EVERYTHING) -> Cells | None:
+        """The cells of one state, None when absent."""
+        return self.read_many([id], want)[0]
+
+    def read_many(self, ids: Sequence[str | Key], want: Want = EVERYTHING) -> list[Cells | None]:
+        """The cells of each, in order."""
+        keys = [self.key(id) if isinstance(id, str) else id for id in ids]
+        found = self.run(self.driver.read(keys, want, self.now))
+        assert len(found) == len(keys), "there must be one answer for each key read"
+        return found
+
+    def stands(self, id: str | Key = "a") -> Cells:
+        """The cells of a state that must be there."""
+        cells = self.read(id)
+        assert cells is not None, f"the state {id!r} must be there, and is absent"
+        return cells
+
+    def fields(self, id: str | Key = "a") -> dict[str, Any]:
+        """What a state that must be there holds, as plain dicts and lists."""
+        return plain(self.stands(id))
+
+    def ids(
+        self, kind: str = KIND, *, subject: str | None = None, limit: int = 3, tenant: str = ""
+    ) -> list[str]:
+        """The ids that a scan finds, page by page, sorted."""
+        found: list[str] = []
+        cursor: str | None = None
+        for _ in range(10_000):
+            page = self.run(
+                self.driver.scan(
+                    self.tenant + tenant,
+                    kind,
+                    subject=subject,
+                    cursor=cursor,
+                    limit=limit,
+                    now=self.now,
+                )
+            )
+            assert len(page.keys) <= limit, f"a page of {limit} has {len(page.keys)} keys"
+            for key in page.keys:
+                assert key[:2] == (self.tenant + tenant, kind), f"a scan served a foreign key {key}"
+                found.append(key[2])
+            cursor = page.cursor
+            if cursor is None:
+                return sorted(found)
+        raise AssertionError("a scan must come to an end")
+
+    # ----------------------------------------------------------------------- more drivers
+
+    def another(self) -> Rig:
+        """A second driver on the same data; it sees time move with this one."""
+        rig = Rig(self.place, like=self)
+        self._followers.append(rig)
+        return rig
+
+    def reopen(self) -> None:
+        """Close the driver and go on with a new one on the same data."""
+        self.run.close()
+        kinds, self.kinds = self.kinds, []
+        self.run = Runner(self.place.open)
+        for kind in kinds:
+            self.open_kind(kind)
+
+    def close(self) -> None:
+        """Close the driver, and those that `another` opened."""
+        for rig in self._followers:
+            rig.close()
+        self.run.close()
+
+
+def plain(cells: Cells) -> dict[str, Any]:
+    """The fields as plain dicts and lists, empty ones left out (empty is the same as absent)."""
+    return {
+        name: dict(cell) if isinstance(cell, dict) else list(cell)
+        for name, cell in cells.fields.items()
+        if cell
+    }

@@ -1,0 +1,231 @@
+"""A Hypothesis machine that drives a driver and the model side by side, and compares.
+
+Few keys, entries and op ids, so that everything meets everything: repeats with other changes,
+expectations of lives long gone, epochs out of order, several commits of one key in one call.
+After each step what it touched equals the model; at the end everything does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from statehold.changes import (
+    ABSENT,
+    EVERYTHING,
+    PRESENT,
+    Accumulate,
+    Add,
+    Append,
+    Commit,
+    Drop,
+    Key,
+    Put,
+    Revision,
+    Want,
+)
+from statehold.driver import Feature
+from statehold.testing.model import Model, array
+from statehold.testing.place import Place, rounds
+from statehold.testing.rig import FIELDS, KIND, Rig
+
+OTHER_KIND = "basket:more"
+IDS = ("a", "a:log", "b%", "é")
+ENTRIES = ("", "k", "k:1", "z")
+SUBJECTS = ("ann", "an")
+OPS = ("", "", "", "op 1", "op 2", "op 3", "op 4")
+
+entries = st.sampled_from(ENTRIES)
+texts = st.sampled_from((b'"red"', b'"blue"', b'""', '"grün"'.encode()))
+whole = st.one_of(st.integers(-3, 3), st.sampled_from((2**53 + 1, 2**62, -(2**62), 2**63 - 1)))
+numbers = st.one_of(whole, st.sampled_from((0.5, -1.25, 1e-9, 1e300)))
+arrays = st.lists(st.sampled_from((0.0, 1.0, -2.5, 1e300)), min_size=2, max_size=2).map(
+    lambda amounts: array(*amounts)
+)
+wrong = st.sampled_from((array(1.0), array(1.0, 2.0, 3.0)))
+"""Arrays that fit nothing that is there."""
+
+
+def _log(field: str, keep: int) -> st.SearchStrategy[Append]:
+    return st.builds(Append, st.just(field), st.lists(texts, max_size=6).map(tuple), st.just(keep))
+
+
+changes = st.one_of(
+    st.builds(Put, st.just("note"), st.just(""), texts),
+    st.builds(Put, st.just("map"), entries, texts, st.booleans(), st.just(2)),
+    st.builds(Put, st.just("raw"), entries, st.binary(max_size=4)),
+    st.builds(Put, st.just("once"), entries, texts, st.just(True)),
+    st.builds(Add, st.just("sum"), entries, numbers, st.just(2)),
+    st.builds(Add, st.just("window"), entries, st.integers(-3, 3), st.just(2), st.just(True)),
+    st.builds(Accumulate, st.just("array"), entries, st.one_of(arrays, arrays, wrong), st.just(2)),
+    _log("log", 4),
+    _log("trail", 1),
+    st.builds(
+        Drop,
+        st.sampled_from([f.name for f in FIELDS if f.field != "log"]),
+        st.one_of(st.none(), entries),
+    ),
+    st.builds(Drop, st.sampled_from(("log", "trail"))),
+)
+wants = st.builds(
+    Want,
+    st.one_of(
+        st.none(),
+        st.lists(st.sampled_from([*(f.name for f in FIELDS), "unheard of"]), unique=True).map(
+            tuple
+        ),
+    ),
+    st.one_of(st.none(), st.integers(0, 5), st.dictionaries(st.just("log"), st.integers(0, 5))),
+)
+ttls = st.sampled_from((1.0, 3.0, 10.0, 10.0, None))
+
+
+class DriverMachine(RuleBasedStateMachine):
+    """One example: a tenant of its own on a driver of the place."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.rig = Rig(place)
+        self.rig.open_kind(OTHER_KIND)
+        self.model = Model(exact=self.rig.exact)
+        self.has = self.rig.driver.features.__contains__
+
+    @property
+    def keys(self) -> list[Key]:
+        """All keys of the example."""
+        return [self.rig.key(id, kind=kind) for kind in (KIND, OTHER_KIND) for id in IDS]
+
+    def commit(self, data: st.DataObject) -> Commit:
+        """Any commit to any key."""
+        draw = data.draw
+        key = draw(
+            st.sampled_from(self.keys[: draw(st.sampled_from((1, 1, 1, 2, len(self.keys))))])
+        )
+        options: dict[str, Any] = {"op": draw(st.sampled_from(OPS)), "ops": 3}
+        life = self.model.life(key, self.rig.now)
+        if self.has(Feature.EXPECT):
+            past: list[Revision] = self.model.past.get(key, [])
+            current = [life.revision] * 3 if life else []
+            options["expect"] = draw(
+                st.sampled_from([None] * 12 + [ABSENT, PRESENT, *current, *past[-2:], *past[:1]])
+            )
+        if self.has(Feature.EPOCH):
+            options["epoch"] = draw(st.sampled_from([life.epoch if life else 0] * 20 + [0, 1, 2]))
+        if draw(st.integers(0, 14)) == 0:
+            return self.rig.commit(id=key, erase=True, **options)
+        if self.has(Feature.SUBJECT):
+            options["subject"] = draw(st.sampled_from((None, None, *SUBJECTS)))
+        if self.has(Feature.RETURNING):
+            options["returning"] = draw(st.one_of(st.none(), wants))
+        options["ttl"] = draw(ttls) if self.rig.exact else None
+        options["max_age"] = draw(st.sampled_from((None, None, 4.0))) if self.rig.exact else None
+        return self.rig.commit(*draw(st.lists(changes, max_size=5)), id=key, **options)
+
+    def check(self, *keys: Key, want: Want = EVERYTHING) -> None:
+        """Read the keys and compare."""
+        for key, cells in zip(keys, self.rig.read_many(keys, want), strict=True):
+            self.model.check_read(key, want, cells, self.rig.now)
+
+    @rule(data=st.data())
+    def commits_one(self, data: st.DataObject) -> None:
+        """One commit."""
+        self.send([self.commit(data)])
+
+    @rule(data=st.data(), count=st.sampled_from((2, 2, 3, 6)))
+    def commits_many(self, data: st.DataObject, count: int) -> None:
+        """Several in one call, often of the same key."""
+        self.send([self.commit(data) for _ in range(count)])
+
+    def send(self, batch: list[Commit]) -> None:
+        """Send them, judge each outcome, and read what they touched."""
+        note(f"commits {batch}")
+        for commit, outcome in zip(batch, self.rig.send(*batch), strict=True):
+            self.model.judge(commit, outcome, self.rig.now)
+        self.check(*(commit.key for commit in batch))
+
+    @rule(data=st.data(), want=wants)
+    def reads(self, data: st.DataObject, want: Want) -> None:
+        """A read of some fields of some keys."""
+        keys = data.draw(st.lists(st.sampled_from(self.keys), max_size=4))
+        self.check(*keys, want=want)
+
+    @precondition(lambda self: self.rig.exact)
+    @rule(data=st.data(), ttl=ttls, age=st.sampled_from((None, 5.0)))
+    def reads_and_renews(self, data: st.DataObject, ttl: float | None, age: float | None) -> None:
+        """A read that moves the deadline."""
+        unit = self.rig.unit
+        renew = (ttl and ttl * unit, age and age * unit)
+        key = data.draw(st.sampled_from(self.keys))
+        self.check(key, want=Want(renew=renew))
+        self.check(key)
+
+    @precondition(lambda self: self.rig.exact)
+    @rule(units=st.sampled_from((0.25, 0.25, 1.0, 1.0, 3.0, 12.0)))
+    def time_passes(self, units: float) -> None:
+        """Later."""
+        self.rig.wait(units)
+        self.check(*self.keys)
+
+    @precondition(lambda self: self.has(Feature.SCAN))
+    @rule(
+        kind=st.sampled_from((KIND, OTHER_KIND)),
+        subject=st.sampled_from((None, *SUBJECTS)),
+        limit=st.integers(1, 5),
+    )
+    def scans(self, kind: str, subject: str | None, limit: int) -> None:
+        """A scan, page by page."""
+        if subject is not None and not self.has(Feature.SUBJECT):
+            return
+        found = self.rig.ids(kind, subject=subject, limit=limit)
+        expected = self.model.keys(self.rig.tenant, kind, self.rig.now, subject)
+        assert found == expected, f"a scan of {kind!r}, {subject!r}: {found}, not {expected}"
+
+    @precondition(lambda self: self.has(Feature.DURABLE))
+    @rule()
+    def reopens(self) -> None:
+        """Another driver on the same data."""
+        self.rig.reopen()
+        self.check(*self.keys)
+
+    def teardown(self) -> None:
+        """At the end everything is compared."""
+        try:
+            self.check(*self.keys)
+            if self.has(Feature.SCAN):
+                self.scans(KIND, None, 2)
+                self.scans(OTHER_KIND, None, 100)
+        finally:
+            self.rig.close()
+
+
+def run(place: Place, *, examples: int = 40, steps: int = 30, shrink: bool = False) -> None:
+    """Look for a difference between a place's driver and the model. Raises AssertionError.
+
+    What is printed is the first example that was found. With `shrink` the shortest one is looked
+    for, which takes minutes and would look like a hanging test.
+    """
+
+    class Machine(DriverMachine):
+        def __init__(self) -> None:
+            super().__init__(place)
+
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=rounds(examples),
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
