@@ -26,7 +26,7 @@ class Long(State, ttl=TTL, limit_bytes="1GiB"):
 
 
 class Own(Contender):
-    """statehold at any place; `start` opens the store."""
+    """statehold at any backend; `start` opens the store."""
 
     cls: Any
     store: AsyncStore
@@ -61,10 +61,10 @@ class _Own(Own):
     cls: Any = Chat
 
     async def start(self) -> None:
-        self.store = AsyncStore.open(self.place(), clock=self.clock)
+        self.store = AsyncStore.open(self.backend(), clock=self.clock)
         self.chats = self.store.collection(self.cls)
 
-    def place(self) -> str:
+    def backend(self) -> str:
         return self.url
 
     async def set3(self, id: str, name: str, step: int, score: float) -> None:
@@ -113,7 +113,7 @@ class MemorySync(Contender):
 class _Sqlite(_Own):
     synchronous = ""
 
-    def place(self) -> str:
+    def backend(self) -> str:
         return f"sqlite:///{self.folder}/statehold.db?synchronous={self.synchronous}"
 
 

@@ -80,7 +80,7 @@ def _serve(folder: str, cores: list[int]) -> tuple[subprocess.Popen[bytes], int]
         [sys.executable, "-m", "uvicorn", *arguments, "--no-access-log", "--log-level", "warning"],
         env={
             **os.environ,
-            "BENCH_PLACE": f"sqlite:///{folder}/bench.db?synchronous=NORMAL",
+            "BENCH_BACKEND": f"sqlite:///{folder}/bench.db?synchronous=NORMAL",
             "BENCH_BY_HAND": f"{folder}/by-hand.db",
         },
     )

@@ -38,7 +38,7 @@ decode = msgspec.json.Decoder(Message).decode
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with (
-        AsyncStore.open(os.environ["BENCH_PLACE"]) as store,
+        AsyncStore.open(os.environ["BENCH_BACKEND"]) as store,
         AsyncStore.open("memory://") as memory,
     ):
         app.state.chats = store.collection(Chat)

@@ -13,7 +13,7 @@ from statehold.config.keys import match
 SECRET = "0123456789abcdef-secret"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 COUNTED = '[kinds.a]\nttl = 60\n[kinds.a.fields]\nn = "counter"\n'
-MEMORY = 'place = "memory://"\n'
+MEMORY = 'backend = "memory://"\n'
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def test_a_kind_may_be_a_class_beside_the_file(load, tmp_path, monkeypatch):
 
 
 def test_the_environment_has_the_last_word(load):
-    text = f'[place]\nurl = "sqlite:///a.db"\nsynchronous = "FULL"\n[server]\nport = 1\n{COUNTED}'
+    text = f'[backend]\nurl = "sqlite:///a.db"\nsynchronous = "FULL"\n[server]\nport = 1\n{COUNTED}'
     assert load(text).settings == {"synchronous": "FULL"}
-    config = load(text, STATEHOLD_PLACE="memory://", STATEHOLD_PORT="2", STATEHOLD_HEARTBEAT="3s")
-    assert (config.place, config.settings) == ("memory://", {})
+    config = load(text, STATEHOLD_BACKEND="memory://", STATEHOLD_PORT="2", STATEHOLD_HEARTBEAT="3s")
+    assert (config.backend, config.settings) == ("memory://", {})
     assert (config.server.port, config.server.heartbeat) == (2, 3)
     assert config.server.host == "127.0.0.1"
 
@@ -115,10 +115,10 @@ def test_the_environment_has_the_last_word(load):
 def test_which_file_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "statehold.toml").write_text(MEMORY + COUNTED)
-    (tmp_path / "other.toml").write_text(f'place = "sqlite:///x.db"\n{COUNTED}')
+    (tmp_path / "other.toml").write_text(f'backend = "sqlite:///x.db"\n{COUNTED}')
     assert Config.load(env={}).source == "statehold.toml"
-    assert Config.load(env={"STATEHOLD_CONFIG": "other.toml"}).place == "sqlite:///x.db"
-    assert Config.load("other.toml", env={"STATEHOLD_CONFIG": "nope"}).place == "sqlite:///x.db"
+    assert Config.load(env={"STATEHOLD_CONFIG": "other.toml"}).backend == "sqlite:///x.db"
+    assert Config.load("other.toml", env={"STATEHOLD_CONFIG": "nope"}).backend == "sqlite:///x.db"
     with pytest.raises(ConfigError, match=r"nope\.toml: cannot be read"):
         Config.load("nope.toml", env={})
 
@@ -126,10 +126,10 @@ def test_which_file_is_read(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("place =", "no TOML"),
-        ("", "place: must be said"),
+        ("backend =", "no TOML"),
+        ("", "backend: must be said"),
         ("plaice = 1", "no setting 'plaice'"),
-        ("place = 1", "place: needs a url"),
+        ("backend = 1", "backend: needs a url"),
         (MEMORY, "kinds: none"),
         (f"{MEMORY}kinds = 1", "kinds: must be a table"),
         (f"{MEMORY}server = 1", "server: must be a table"),
@@ -227,18 +227,18 @@ def test_a_wrong_key_is_told_without_telling_it(load, tmp_path, said, why):
 
 def test_nothing_that_is_printed_holds_a_secret(load):
     config = load(
-        key("env = 'CI_KEY'"), CI_KEY=SECRET, STATEHOLD_PLACE="x://me:hunter2@h/p?password=y"
+        key("env = 'CI_KEY'"), CI_KEY=SECRET, STATEHOLD_BACKEND="x://me:hunter2@h/p?password=y"
     )
-    printed = f"{config!r} {config.server!r} {config.server.keys!r} {config.shown_place}"
+    printed = f"{config!r} {config.server!r} {config.server.keys!r} {config.shown_backend}"
     for secret in (SECRET, DIGEST, "hunter2", "password", repr(bytes.fromhex(DIGEST))):
         assert secret not in printed
-    assert config.shown_place == "x://h/p"
+    assert config.shown_backend == "x://h/p"
 
 
 def test_a_wrong_place_is_named(load):
-    for place in ("nope://", "memory", "memory://?nope=1", "sqlite://"):
-        with pytest.raises(ConfigError, match=r"statehold\.toml: place: "):
-            load(f'place = "{place}"\n{COUNTED}').open()
+    for backend in ("nope://", "memory", "memory://?nope=1", "sqlite://"):
+        with pytest.raises(ConfigError, match=r"statehold\.toml: backend: "):
+            load(f'backend = "{backend}"\n{COUNTED}').open()
 
 
 def test_every_setting_says_what_it_means():

@@ -25,7 +25,7 @@ SETTINGS = {
     "Keys": KEY.known,
     "[kinds]": KIND.known,
 }
-PLACES = {"memory": MEMORY, "sqlite": SQLITE, "redis": REDIS, "sql": SQL}
+BACKENDS = {"memory": MEMORY, "sqlite": SQLITE, "redis": REDIS, "sql": SQL}
 
 
 def rows(text, column=0):
@@ -53,13 +53,13 @@ def test_every_setting(title):
         assert told.count(name) == 1
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_every_setting_of_every_place(place):
-    """The page of a place has one table of its settings, with what each means."""
-    page = (DOCS / f"{place}.md").read_text("utf-8")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_setting_of_every_backend(backend):
+    """The page of a backend has one table of its settings, with what each means."""
+    page = (DOCS / f"{backend}.md").read_text("utf-8")
     table = page[page.index("| setting |") :].partition("\n\n")[0]
     told = rows(table)
-    assert sorted(told) == sorted(PLACES[place].known)
+    assert sorted(told) == sorted(BACKENDS[backend].known)
 
 
 def test_every_setting_of_every_type_of_field():

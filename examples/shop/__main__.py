@@ -20,10 +20,10 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     data = _data(given.data)
     with tempfile.TemporaryDirectory(prefix="statehold-shop-") as folder:
-        place = given.place or f"sqlite:///{folder}/shop.db"
-        service = Service(_port(given.port), place, data)
+        backend = given.backend or f"sqlite:///{folder}/shop.db"
+        service = Service(_port(given.port), backend, data)
         print(f"products  {'retail catalogue in ' + str(data) if data else 'its own'}")
-        print(f"state     {place}")
+        print(f"state     {backend}")
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             service.start()
@@ -50,7 +50,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--exit", action="store_true", help="end after the scripted visit")
     parser.add_argument("--port", type=int, help=f"where to serve (default: {PORT} if it is free)")
     parser.add_argument(
-        "--place", metavar="URL", help="where the state is kept, e.g. sqlite:///shop.db"
+        "--backend", metavar="URL", help="where the state is kept, e.g. sqlite:///shop.db"
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help=f"folder of {RETAIL} (default: $STATEHOLD_DATA)"

@@ -1,6 +1,6 @@
 """The service: FastAPI in front, statehold behind.
 
-    SHOP_PLACE=sqlite:///shop.db uvicorn --factory examples.shop.app:create
+    SHOP_BACKEND=sqlite:///shop.db uvicorn --factory examples.shop.app:create
 
 A request reads the visit, lets the shop work on it, and commits what the shop did as one. When the
 store cannot answer, the shop goes on without its memory and says so.
@@ -34,7 +34,7 @@ def create(store: Callable[[], AsyncStore] | None = None, data: File | None = No
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         folder = data or (File(found) if (found := os.environ.get("SHOP_DATA")) else None)
         app.state.index = index = Index(load(folder))
-        async with store() if store else AsyncStore.open(os.environ["SHOP_PLACE"]) as opened:
+        async with store() if store else AsyncStore.open(os.environ["SHOP_BACKEND"]) as opened:
             # A taste is a vector of this catalogue: with another catalogue, visits begin afresh.
             app.state.visits = opened.collection(Visit, tenant=index.catalogue.version)
             yield

@@ -20,10 +20,10 @@ _open = build_opener(ProxyHandler({})).open  # the service is on this machine
 class Service:
     """The shop, running in a process of its own."""
 
-    def __init__(self, port: int, place: str, data: Path | None) -> None:
+    def __init__(self, port: int, backend: str, data: Path | None) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self._environment = {**os.environ, "SHOP_PLACE": place, "SHOP_DATA": str(data or "")}
+        self._environment = {**os.environ, "SHOP_BACKEND": backend, "SHOP_DATA": str(data or "")}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -201,7 +201,7 @@ class NameCodec:
         try:
             if self.plain:
                 if not isinstance(value, str):
-                    raise TypeError("not text")  # noqa: TRY301  one place translates
+                    raise TypeError("not text")  # noqa: TRY301  one backend translates
                 name, size = str.__str__(value), len(value.encode())
             else:
                 data = self._dump(value)

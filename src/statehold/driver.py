@@ -52,7 +52,7 @@ class FieldLayout(msgspec.Struct, frozen=True):
     max_bytes: int
     """Most bytes of one entry's or item's value."""
     dim: int | None = None
-    """Of how many float32 each value is, little-endian, if a place that can search by likeness is
+    """Of how many float32 each value is, little-endian, if a backend that can search by likeness is
     asked to keep it as a vector of its own. Others keep the bytes."""
 
 
@@ -128,7 +128,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Driver(ABC):
-    """A place where states live.
+    """A backend where states live.
 
     Calls may come concurrently from tasks of one event loop, and from several threads when
     `suspends` is False. `now` is epoch seconds from the caller's clock; a store with a clock of its

@@ -1,4 +1,4 @@
-"""Settings with units: what a place or the server can be told, how it is parsed, what it means.
+"""Settings with units: what a backend or the server can be told, how it is parsed, what it means.
 
 Each part declares its settings once; URLs, TOML and the environment are parsed from there, and the
 documentation is tested against it.

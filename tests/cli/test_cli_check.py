@@ -9,7 +9,7 @@ import pytest
 
 from commands import inside, serving
 
-PLACE = 'place = "sqlite:///state.db"\n'
+PLACE = 'backend = "sqlite:///state.db"\n'
 KIND = '[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
 
 
@@ -29,22 +29,22 @@ def test_in_order(tmp_path):
     assert found == {
         "ok": True,
         "source": "statehold.toml",
-        "place": "sqlite:///state.db",
+        "backend": "sqlite:///state.db",
         "kinds": ["chat"],
     }
-    assert check(tmp_path, "--place", "memory://", code=0)["place"] == "memory://"
+    assert check(tmp_path, "--backend", "memory://", code=0)["backend"] == "memory://"
 
 
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("place = ", "no TOML"),
-        (KIND, "place: must be said"),
+        ("backend = ", "no TOML"),
+        (KIND, "backend: must be said"),
         (PLACE, "kinds: none"),
         (PLACE + "colour = 1\n" + KIND, "no setting 'colour'"),
-        ('place = "state.db"\n' + KIND, "not a place"),
-        ('place = "etcd://here"\n' + KIND, "no place 'etcd'"),
-        ('place = "sqlite:///state.db?speed=9"\n' + KIND, "no setting 'speed'"),
+        ('backend = "state.db"\n' + KIND, "not a backend"),
+        ('backend = "etcd://here"\n' + KIND, "no backend 'etcd'"),
+        ('backend = "sqlite:///state.db?speed=9"\n' + KIND, "no setting 'speed'"),
         (PLACE + KIND.replace("1h", "0s"), "ttl"),
         (PLACE + KIND.replace("1h", "soon"), "not a duration: 'soon'"),
         (PLACE + KIND.replace("counter", "heap"), "no type 'heap'"),
@@ -61,7 +61,7 @@ def test_a_wrong_configuration(tmp_path, toml, said):
 
 
 def test_no_configuration(tmp_path):
-    assert "place: must be said" in check(tmp_path, code=2)
+    assert "backend: must be said" in check(tmp_path, code=2)
     assert "other.toml" in check(tmp_path, "--config", "other.toml", code=2)
 
 
@@ -90,7 +90,7 @@ def test_a_server(tmp_path):
         process.wait()
         assert "unavailable" in check(tmp_path, "--server", url, code=5)
     assert "not a server" in check(tmp_path, "--server", "state.db", code=2)
-    assert "--server" in check(tmp_path, "--server", url, "--place", "memory://", code=2)
+    assert "--server" in check(tmp_path, "--server", url, "--backend", "memory://", code=2)
 
 
 def test_a_server_of_something_else(tmp_path):

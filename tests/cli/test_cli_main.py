@@ -16,7 +16,7 @@ from statehold.cli.exits import MEANINGS
 from statehold.cli.measuring import Measured
 from statehold.replay import Latencies
 
-TOML = 'place = "sqlite:///state.db"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
+TOML = 'backend = "sqlite:///state.db"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
 COMMANDS = ["serve", "get", "apply", "scan", "delete", "replay", "bench", "keys", "check"]
 
 
@@ -86,7 +86,7 @@ def test_what_nobody_expected_is_one_line_too(folder, monkeypatch, capsys):
 def test_bench(folder):
     out, _ = statehold("bench", "--seconds", "0.2", cwd=folder)
     found = json.loads(out)
-    assert found.pop("place") == "sqlite:///state.db"
+    assert found.pop("backend") == "sqlite:///state.db"
     assert set(found) == {"append", "read", "append_by_64"}
     for part in found.values():
         assert part["per_second"] > 0

@@ -8,7 +8,7 @@ import pytest
 from commands import COMMAND, environment, inside, serving, statehold
 
 TOML = """
-place = "sqlite:///state.db"
+backend = "sqlite:///state.db"
 
 [kinds.chat]
 ttl = "1h"

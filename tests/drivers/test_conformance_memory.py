@@ -4,16 +4,16 @@ import pytest
 
 from statehold.drivers.memory import MemoryDriver
 from statehold.middleware.coalesce import Coalesce
-from statehold.testing import DriverConformance, Place
+from statehold.testing import Backend, DriverConformance
 
 
 class TestMemory(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return Place(MemoryDriver)
+    def backend(self):
+        return Backend(MemoryDriver)
 
 
 class TestGroupedMemory(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return Place(lambda: Coalesce(MemoryDriver()))
+    def backend(self):
+        return Backend(lambda: Coalesce(MemoryDriver()))

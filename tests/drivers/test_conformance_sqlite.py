@@ -9,7 +9,7 @@ import pytest
 
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.middleware.coalesce import Coalesce
-from statehold.testing import DriverConformance, Place
+from statehold.testing import Backend, DriverConformance
 
 
 def grouped(path, *, in_thread=False):
@@ -45,7 +45,7 @@ def interrupted(drivers):
 
 class TestSqlite(DriverConformance):
     @pytest.fixture
-    def place(self, tmp_path):
+    def backend(self, tmp_path):
         path = str(tmp_path / "state.db")
         opened = []
 
@@ -53,7 +53,7 @@ class TestSqlite(DriverConformance):
             opened.append(SqliteDriver(path))
             return opened[-1]
 
-        return Place(
+        return Backend(
             open=opening,
             recipe="statehold.drivers.sqlite:SqliteDriver",
             arguments=(path,),
@@ -64,13 +64,13 @@ class TestSqlite(DriverConformance):
 
 class TestGrouped(DriverConformance):
     @pytest.fixture
-    def place(self, tmp_path):
+    def backend(self, tmp_path):
         path = str(tmp_path / "state.db")
-        return Place(lambda: grouped(path), f"{__name__}:grouped", (path,))
+        return Backend(lambda: grouped(path), f"{__name__}:grouped", (path,))
 
 
 class TestGroupedInThread(DriverConformance):
     @pytest.fixture
-    def place(self, tmp_path):
+    def backend(self, tmp_path):
         path = str(tmp_path / "state.db")
-        return Place(lambda: grouped(path, in_thread=True), f"{__name__}:grouped", (path,))
+        return Backend(lambda: grouped(path, in_thread=True), f"{__name__}:grouped", (path,))

@@ -414,7 +414,9 @@ def test_the_views_show_what_is_stored(driver, path):
             ("a", "n", "", 7),
             ("a", "v", "", "xFFFFFFFF00000000"),
         ]
-        assert conn.execute("SELECT field, place, value FROM items ORDER BY place").fetchall() == [
+        assert conn.execute(
+            "SELECT field, backend, value FROM items ORDER BY backend"
+        ).fetchall() == [
             ("log", 0, '"2"'),
             ("log", 1, '"3"'),
             ("log", 2, '"4"'),

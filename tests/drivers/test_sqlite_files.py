@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
 from statehold.drivers.sqlite import SqliteDriver, from_url, schema
 from statehold.engine import run_now
@@ -24,7 +25,6 @@ from statehold.errors import (
     StateholdError,
     Unavailable,
 )
-from statehold.places import open_driver
 
 KEY = ("", "chat", "a")
 NOW = 1_700_000_000.0

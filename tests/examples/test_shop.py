@@ -240,7 +240,7 @@ def test_who_hammers_is_asked_to_wait(visitor, monkeypatch):
 
 
 class Moody(MemoryDriver):
-    """A place that can be told not to answer."""
+    """A backend that can be told not to answer."""
 
     reads = commits = True
 
@@ -377,7 +377,14 @@ def test_the_retail_catalogue(data_dir):
 
 def _walk(tmp_path: Path, data: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "examples.shop", "--exit", "--place", f"sqlite:///{tmp_path}/s.db"],
+        [
+            sys.executable,
+            "-m",
+            "examples.shop",
+            "--exit",
+            "--backend",
+            f"sqlite:///{tmp_path}/s.db",
+        ],
         cwd=ROOT,
         env={**os.environ, "STATEHOLD_DATA": data},
         capture_output=True,
@@ -402,7 +409,7 @@ def test_the_walk_over_the_retail_catalogue(tmp_path, data_dir):
 
 def test_it_serves_until_ctrl_c(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "examples.shop", "--place", f"sqlite:///{tmp_path}/s.db"],
+        [sys.executable, "-u", "-m", "examples.shop", "--backend", f"sqlite:///{tmp_path}/s.db"],
         cwd=ROOT,
         env={**os.environ, "STATEHOLD_DATA": str(tmp_path)},
         stdout=subprocess.PIPE,

@@ -63,7 +63,7 @@ def mariadb():
 
 
 @pytest.fixture(params=["fast", "portable", "mariadb"])
-def place(request):
+def backend(request):
     """What opens a client, and somebody else at its database."""
     if request.param == "mariadb":
         server = request.getfixturevalue("mariadb")
@@ -78,13 +78,13 @@ def place(request):
     return opens, Foreign(server, url, POSTGRES_BEGIN, "SELECT pg_sleep({})", count)
 
 
-def test_deadlocks(place, monkeypatch):
+def test_deadlocks(backend, monkeypatch):
     """Writers lock the rows of a batch in one order, somebody else in the opposite one.
 
     A third transaction holds the writers up half-way, so that theirs is the last to wait, and the
     one that the database gives up.
     """
-    opens, foreign = place
+    opens, foreign = backend
     monkeypatch.setattr(fast, "LANES", 1)  # else the rows may be in two batches
 
     async def deadlock(trial):
@@ -106,9 +106,9 @@ def test_deadlocks(place, monkeypatch):
     assert not report.errors
 
 
-def test_a_row_locked_for_longer_than_the_timeout(place):
+def test_a_row_locked_for_longer_than_the_timeout(backend):
     """Calls are `Busy` or a `Timeout` when theirs is over; after it the row is written again."""
-    opens, foreign = place
+    opens, foreign = backend
 
     async def hold(trial):
         await asyncio.gather(

@@ -6,16 +6,16 @@ import time
 from contextvars import ContextVar, copy_context
 
 from statehold import AsyncStore
+from statehold.backends import open_driver
 from statehold.clock import SystemClock
 from statehold.middleware.coalesce import Coalesce
-from statehold.places import open_driver
 from statehold.testing.trial import Trial
 
 HOUR = 3600.0
 
 
 def at(url, *, clock=None, **settings):
-    """What opens a client of this place."""
+    """What opens a client of this backend."""
     return lambda: AsyncStore.open(url, clock=clock, **settings)
 
 

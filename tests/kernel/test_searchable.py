@@ -1,4 +1,4 @@
-"""A vector that asks to be searched: what drivers are told of it, and that no other place minds."""
+"""A vector that asks to be searched: what drivers are told of it, and that no other backend minds."""
 
 import numpy as np
 import pytest
@@ -36,9 +36,9 @@ def test_it_is_a_yes_or_no(wrong):
         Vector(3, searchable=wrong)
 
 
-@pytest.mark.parametrize("place", ["memory://", "sqlite:///{}/state.db"])
-def test_places_that_cannot_search_keep_it(place, tmp_path):
-    with Store.open(place.format(tmp_path)) as store:
+@pytest.mark.parametrize("backend", ["memory://", "sqlite:///{}/state.db"])
+def test_places_that_cannot_search_keep_it(backend, tmp_path):
+    with Store.open(backend.format(tmp_path)) as store:
         readers = store.collection(Reader)
         readers.apply("a", Reader.taste.put([0.1, -0.0, 1e-45]))
         found = readers.get("a").taste

@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from statehold import ConfigError, Store
+from statehold.backends import open_driver
 from statehold.driver import Driver
 from statehold.drivers.memory import MemoryDriver
-from statehold.places import open_driver
 from statehold.settings import (
     Settings,
     boolean,
@@ -169,7 +169,7 @@ def test_a_wrong_setting_is_named():
     assert (caught.value.field, caught.value.found) == ("wait", "soon")
 
 
-# ------------------------------------------------------------------------------ places
+# ------------------------------------------------------------------------------ backends
 
 
 def test_a_place_takes_its_settings_from_the_url_or_by_name():
@@ -188,11 +188,11 @@ def test_a_place_takes_its_settings_from_the_url_or_by_name():
         ("memory://", {"max_bytes": 0}, "max_bytes"),
         ("memory://host", {}, "no host"),
         ("memory:///path", {}, "no path"),
-        ("nowhere://", {}, "no place 'nowhere'; there are memory, sqlite"),
-        ("state.db", {}, "not a place"),
-        ("", {}, "not a place"),
-        ("memory:", {}, "not a place"),
-        ("memory://[", {}, "not a place"),
+        ("nowhere://", {}, "no backend 'nowhere'; there are memory, sqlite"),
+        ("state.db", {}, "not a backend"),
+        ("", {}, "not a backend"),
+        ("memory:", {}, "not a backend"),
+        ("memory://[", {}, "not a backend"),
     ],
 )
 def test_a_place_that_cannot_be_is_refused(url, settings, message):

@@ -1,12 +1,12 @@
-"""Places on real Redis servers."""
+"""Backends on real Redis servers."""
 
 import contextlib
 
 import pytest
 
+from statehold.backends import open_driver
 from statehold.drivers.redis.names import Names
-from statehold.places import open_driver
-from statehold.testing import Place
+from statehold.testing import Backend
 from tests.redis.linking import TICK
 
 
@@ -33,15 +33,15 @@ def redis(statehold_redis):
 
 
 @pytest.fixture
-def redis_place(redis):
-    """A place on a server of its own data."""
+def redis_backend(redis):
+    """A backend on a server of its own data."""
     from statehold.testing.proxy import Proxy
 
     with Proxy(redis.port) as proxy:
         url = proxy.through(redis.url)
-        yield Place(
+        yield Backend(
             open=lambda: open_driver(url, timeout=2.0),  # what an outage costs a case, twice or so
-            recipe="statehold.places:open_driver",
+            recipe="statehold.backends:open_driver",
             arguments=(url,),
             own_clock=TICK,
             outage=lambda: stalled(proxy),

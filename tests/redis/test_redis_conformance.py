@@ -6,18 +6,18 @@ groups that go from key to key, race or fail are run there too.
 
 import pytest
 
-from statehold.places import open_driver
-from statehold.testing import DriverConformance, Place, stateful
+from statehold.backends import open_driver
+from statehold.testing import Backend, DriverConformance, stateful
 from statehold.testing.conformance import Commits, Lifetimes, Listing, Races
 from tests.redis.linking import TICK
 
 
 def place_of(servers):
-    """A place on a group of servers with nothing in them."""
+    """A backend on a group of servers with nothing in them."""
     servers.flush()
-    return Place(
+    return Backend(
         open=lambda: open_driver(servers.url),
-        recipe="statehold.places:open_driver",
+        recipe="statehold.backends:open_driver",
         arguments=(servers.url,),
         own_clock=TICK,
     )
@@ -25,29 +25,29 @@ def place_of(servers):
 
 class TestRedis(DriverConformance):
     @pytest.fixture
-    def place(self, redis_place):
-        return redis_place
+    def backend(self, redis_backend):
+        return redis_backend
 
 
 class TestValkey(Commits, Lifetimes, Listing):
     @pytest.fixture
-    def place(self, statehold_valkey):
+    def backend(self, statehold_valkey):
         return place_of(statehold_valkey)
 
 
 class FewerExamples(Races):
-    def test_driver_and_model_agree(self, place):
+    def test_driver_and_model_agree(self, backend):
         """The machine plays its part on one server; finding servers anew each time takes long."""
-        stateful.run(place, examples=5)
+        stateful.run(backend, examples=5)
 
 
 class TestSentinel(Commits, FewerExamples):
     @pytest.fixture
-    def place(self, statehold_redis_sentinel):
+    def backend(self, statehold_redis_sentinel):
         return place_of(statehold_redis_sentinel)
 
 
 class TestCluster(Commits, Lifetimes, Listing, FewerExamples):
     @pytest.fixture
-    def place(self, statehold_redis_cluster):
+    def backend(self, statehold_redis_cluster):
         return place_of(statehold_redis_cluster)

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from statehold import AsyncStore, Counter, Log, Register, State
+from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Drop, Put, Want
 from statehold.driver import Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.committing import COMMIT
 from statehold.drivers.redis.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
-from statehold.places import open_driver
-from statehold.testing import Place, Rig
+from statehold.testing import Backend, Rig
 from statehold.testing.proxy import Proxy
 from statehold.testing.rig import plain
 from statehold.testing.servers import RedisSentinel, RedisServer
@@ -27,12 +27,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
 
 
 def place_on(server, **settings):
-    return Place(open=lambda: open_driver(server.url, **settings), own_clock=TICK)
+    return Backend(open=lambda: open_driver(server.url, **settings), own_clock=TICK)
 
 
 @pytest.fixture
-def rig(redis_place):
-    rig = Rig(redis_place)
+def rig(redis_backend):
+    rig = Rig(redis_backend)
     yield rig
     rig.close()
 
@@ -255,7 +255,7 @@ def test_a_user_with_few_rights_is_enough():
     """The commands that the page lists are enough for all that the driver does."""
     with RedisServer.start(users={"shop": f"on >secret {RULES}"}) as server:
         url = server.url.replace("redis://", "redis://shop:secret@")
-        rig = Rig(Place(open=lambda: open_driver(url), own_clock=TICK))
+        rig = Rig(Backend(open=lambda: open_driver(url), own_clock=TICK))
         try:
             rig.run(rig.driver.check(0.0))
             for ttl in (100, None, 50):
@@ -375,10 +375,8 @@ def answers(rig):
 
 
 def test_importing_statehold_loads_no_client():
-    """The client library is loaded with the driver, and the driver when its place is opened."""
-    code = (
-        "import sys, statehold, statehold.places; assert not {'hiredis', 'ssl'} & set(sys.modules)"
-    )
+    """The client library is loaded with the driver, and the driver when its backend is opened."""
+    code = "import sys, statehold, statehold.backends; assert not {'hiredis', 'ssl'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 

@@ -18,8 +18,8 @@ OPS = "0123456789abcdef01234567"
 
 
 @pytest.fixture
-def rig(redis_place):
-    rig = Rig(redis_place)
+def rig(redis_backend):
+    rig = Rig(redis_backend)
     yield rig
     rig.close()
 
@@ -221,14 +221,14 @@ def check_index(redis, key, ends):
         assert never == {s for s, some in ends.items() if some == -1 and s.startswith(bucket)}
 
 
-def test_every_key_ends_with_its_state(redis_place, redis):
+def test_every_key_ends_with_its_state(redis_backend, redis):
     """After random work each key belongs to a state and ends soon after it, or never as it does."""
 
     @given(steps)
     @settings(max_examples=60)
     def check(work):
         redis.cli("FLUSHALL")
-        rig = Rig(redis_place)
+        rig = Rig(redis_backend)
         try:
             play(rig, work)
             found = set(keys(redis))
@@ -309,9 +309,9 @@ def folded(cells, changes):
         return Refused(no.field, no.reason, no.limit, no.found), cells
 
 
-def test_sums_and_refusals_are_those_of_fold(redis_place):
+def test_sums_and_refusals_are_those_of_fold(redis_backend):
     """Whatever is added, in whatever order, the script holds and refuses what `changes.fold` does."""
-    rig = Rig(redis_place)
+    rig = Rig(redis_backend)
     entry = st.sampled_from(("", "k", "l"))
     change = st.one_of(
         st.builds(Add, st.just("sum"), entry, amounts, st.sampled_from((None, 0, 1, 2))),

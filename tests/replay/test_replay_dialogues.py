@@ -51,7 +51,7 @@ def kinds():
     return Config.load(EXAMPLE / "statehold.toml", {}).kinds
 
 
-def place(folder):
+def backend(folder):
     folder.mkdir(exist_ok=True)
     shutil.copy(EXAMPLE / "statehold.toml", folder)
     return folder
@@ -114,7 +114,7 @@ def test_every_user_turn(dialogues, kinds, tmp_path):
     """A process for each round of user turns, killed at random: no turn's state is ever wrong."""
     rng = random.Random(SEED)
     cut = Rounds(dialogues)
-    folder = place(tmp_path / "rounds")
+    folder = backend(tmp_path / "rounds")
     checked = kills = 0
     with Store.open(f"sqlite:///{folder / 'dialogues.db'}") as store:
         states = store.collection(kinds["dialogue"])
@@ -134,7 +134,7 @@ def test_every_user_turn(dialogues, kinds, tmp_path):
     assert kills >= len(cut.rounds) // 2
 
     whole = write(tmp_path / "whole.jsonl", chain(*cut.lines.values()))
-    straight = place(tmp_path / "straight")
+    straight = backend(tmp_path / "straight")
     out, _ = statehold("replay", whole, cwd=straight)
     assert json.loads(out)["applied"] == sum(len(dialogue["turns"]) for dialogue in dialogues)
     with Store.open(f"sqlite:///{straight / 'dialogues.db'}") as store:
@@ -164,7 +164,7 @@ def test_a_slot_that_is_taken_back_is_dropped(kinds, tmp_path):
             {"speaker": "USER", "utterance": str(n), "frames": f} for n, f in enumerate(turns)
         ],
     }
-    folder = place(tmp_path / "made")
+    folder = backend(tmp_path / "made")
     for number, commit in enumerate(convert.commits(dialogue), 1):
         statehold("replay", write(tmp_path / "line.jsonl", [commit]), cwd=folder)
         with Store.open(f"sqlite:///{folder / 'dialogues.db'}") as store:

@@ -10,7 +10,7 @@ from statehold import Store
 from statehold.config import Config
 
 TOML = """
-place = "sqlite:///state.db"
+backend = "sqlite:///state.db"
 
 [kinds.chat]
 ttl = "never"
@@ -245,13 +245,13 @@ def test_onto_what_is_there(folder):
 def test_contents_of_many_keys_at_once(folder):
     path = write(folder, *[add(str(n % 500)) for n in range(2000)])
     one, many = folder / "one", folder / "many"
-    for place, jobs in ((one, 1), (many, 500)):
-        place.mkdir()
-        replay(folder, path, "--place", f"sqlite:///{place / 'state.db'}", "--jobs", jobs)
+    for backend, jobs in ((one, 1), (many, 500)):
+        backend.mkdir()
+        replay(folder, path, "--backend", f"sqlite:///{backend / 'state.db'}", "--jobs", jobs)
     kinds = Config.load(folder / "statehold.toml", {}).kinds
     found = []
-    for place in (one, many):
-        with Store.open(f"sqlite:///{place / 'state.db'}") as store:
+    for backend in (one, many):
+        with Store.open(f"sqlite:///{backend / 'state.db'}") as store:
             found.append(contents(store, kinds))
     assert found[0] == found[1]
     assert len(found[0]) == 500

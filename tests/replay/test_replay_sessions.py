@@ -28,7 +28,7 @@ def lines(sessions):
     ]
 
 
-def place(folder, lines):
+def backend(folder, lines):
     folder.mkdir(exist_ok=True)
     shutil.copy(EXAMPLE / "statehold.toml", folder)
     (folder / "in.jsonl").write_text("".join(lines))
@@ -48,13 +48,13 @@ def read(url, id):
 @pytest.fixture(scope="module")
 def undisturbed(lines, tmp_path_factory):
     """What the sessions look like when nothing happens on the way."""
-    folder = place(tmp_path_factory.mktemp("undisturbed"), lines)
+    folder = backend(tmp_path_factory.mktemp("undisturbed"), lines)
     statehold("replay", "in.jsonl", cwd=folder)
     return stored(folder)
 
 
 def test_every_event(sessions, lines, undisturbed, tmp_path):
-    place(tmp_path, lines)
+    backend(tmp_path, lines)
     with serving(tmp_path) as (url, _):
         out, _ = statehold("replay", "in.jsonl", "--server", url, cwd=tmp_path)
         summary = json.loads(out)
@@ -93,7 +93,7 @@ def under_way(process, folder, sessions):
 
 def test_the_server_is_killed_and_comes_back_in_time(sessions, lines, undisturbed, tmp_path):
     """The replay goes on asking, and what was under way is applied once."""
-    place(tmp_path, lines)
+    backend(tmp_path, lines)
     with serving(tmp_path) as (url, server):
         replay = start("replay", "in.jsonl", "--server", url, "--jobs", 4, cwd=tmp_path)
         under_way(replay, tmp_path, sessions)
@@ -108,7 +108,7 @@ def test_the_server_is_killed_and_comes_back_in_time(sessions, lines, undisturbe
 
 def test_the_server_is_killed_and_stays_away(sessions, lines, undisturbed, tmp_path):
     """The replay says where it stopped; from there, or from the start, the rest is done."""
-    place(tmp_path, lines)
+    backend(tmp_path, lines)
     with serving(tmp_path) as (url, server):
         replay = start(
             "replay", "in.jsonl", "--server", url, "--jobs", 4, "--patience", 0.2, cwd=tmp_path
@@ -130,7 +130,7 @@ def test_the_server_is_killed_and_stays_away(sessions, lines, undisturbed, tmp_p
 
 def test_keys_and_tenants(lines, tmp_path):
     """A server with keys takes them from STATEHOLD_KEY and stops a replay that has none."""
-    place(tmp_path, lines[-20:])
+    backend(tmp_path, lines[-20:])
     key = "k" * 20
     with serving(tmp_path, STATEHOLD_SERVER_KEY=key) as (url, _):
         _, err = statehold("replay", "in.jsonl", "--server", url, cwd=tmp_path, code=1)

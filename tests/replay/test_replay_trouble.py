@@ -165,9 +165,7 @@ def test_killed_in_the_middle(data_dir, tmp_path):
 
 def test_two_at_once(tmp_path):
     """The same file by two processes at the same time: each line is applied by one of them."""
-    toml = (
-        'place = "sqlite:///state.db"\n[kinds.chat]\nttl = "never"\nfields = { turns = "counter" }'
-    )
+    toml = 'backend = "sqlite:///state.db"\n[kinds.chat]\nttl = "never"\nfields = { turns = "counter" }'
     (tmp_path / "statehold.toml").write_text(toml)
     lines = [json.dumps(add(str(n % 50), n)) + "\n" for n in range(3000)]
     (tmp_path / "in.jsonl").write_text("".join(lines))

@@ -36,7 +36,7 @@ tags = { type = "set", items = "string", keep = 8 }
 clicks = { type = "tally", keys = "string", keep = 8 }
 spend = { type = "window", span = "1h" }
 taste = { type = "decayed_mean", dim = 2, half_life = "1h" }
-place = { type = "vector", dim = 2 }
+backend = { type = "vector", dim = 2 }
 talk = { type = "turns", items = "string", keep = 4 }
 steps = { type = "steps", values = "object" }
 """
@@ -55,9 +55,9 @@ keys = [
 ENV = {f"KEY_{key[0]}": key for key in (READ, WRITE, BOTH, SHOP, METRICS)}
 
 
-def load(folder: Path, *, place="memory://", server="", kinds=KINDS) -> Config:
+def load(folder: Path, *, backend="memory://", server="", kinds=KINDS) -> Config:
     path = folder / "statehold.toml"
-    path.write_text(f'place = "{place}"\n{server}\n{kinds}', "utf-8")
+    path.write_text(f'backend = "{backend}"\n{server}\n{kinds}', "utf-8")
     return Config.load(path, ENV)
 
 

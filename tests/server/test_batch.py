@@ -49,7 +49,7 @@ def test_reads_see_the_commits_of_the_same_batch(client):
 
 
 def test_commits_on_sqlite_are_made_in_their_order(client_of, tmp_path):
-    client = client_of(place=f"sqlite:///{tmp_path}/state.db")
+    client = client_of(backend=f"sqlite:///{tmp_path}/state.db")
     items = [{"role": "user", "content": str(number)} for number in range(20)]
     commits = [{"id": "a", "changes": {"history": {"append": [item]}}} for item in items]
     body = ask(client, commit=commits, read={"ids": ["a"]}).json()

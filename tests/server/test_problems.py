@@ -157,7 +157,7 @@ def test_pages_and_batches_are_limited(client_of):
 
 
 def test_a_corrupted_value_is_reported_beside_the_others(client_of, tmp_path):
-    client = client_of(place=f"sqlite:///{tmp_path}/state.db")
+    client = client_of(backend=f"sqlite:///{tmp_path}/state.db")
     client.post("/v1/chat/a/commit", json={"focus": {"put": "x"}, "turns": {"add": 1}})
     with sqlite3.connect(tmp_path / "state.db") as connection:
         tables = connection.execute(

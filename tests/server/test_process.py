@@ -15,7 +15,7 @@ def add(server, id, **headers):
 
 
 def test_what_was_acknowledged_survives_kill_9(serve):
-    server = serve(place=SQLITE)
+    server = serve(backend=SQLITE)
     for number in range(20):
         assert add(server, "a", **{"Idempotency-Key": str(number)})[0] == 200
     server.kill()
@@ -27,7 +27,7 @@ def test_what_was_acknowledged_survives_kill_9(serve):
 
 
 def test_no_update_of_concurrent_clients_is_lost(serve):
-    server = serve(place=SQLITE)
+    server = serve(backend=SQLITE)
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda number: add(server, f"{number % 3}")[0], range(150)))
     assert set(answers) == {200}
@@ -36,7 +36,7 @@ def test_no_update_of_concurrent_clients_is_lost(serve):
 
 
 def test_sigterm_ends_watches_finishes_requests_and_closes_the_store(serve, tmp_path):
-    server = serve(place=SQLITE)
+    server = serve(backend=SQLITE)
     add(server, "a")
     body = b'{"turns": {"add": 1}}'
     slow = HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -68,7 +68,7 @@ def test_a_configuration_that_cannot_be_is_told_in_one_line(serve, tmp_path):
     import subprocess
     import sys
 
-    (tmp_path / "statehold.toml").write_text('place = "memory://"\nkinds.a = "no.such:Thing"')
+    (tmp_path / "statehold.toml").write_text('backend = "memory://"\nkinds.a = "no.such:Thing"')
     code = "from statehold.config import Config; Config.load()"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -243,7 +243,7 @@ def test_every_type_of_field_can_be_changed_and_read(client):
         "clicks": {"add": {"y": 2}},
         "spend": {"add": 3},
         "taste": {"add": {"vector": [1, 2]}},
-        "place": {"put": [0.5, 1]},
+        "backend": {"put": [0.5, 1]},
         "talk": {"append": ["hi", "hello"]},
         "steps": {"put": {"pay": {"ok": True}}},
     }
@@ -256,7 +256,7 @@ def test_every_type_of_field_can_be_changed_and_read(client):
         "clicks": {"y": 2},
         "spend": {"count": 1, "sum": 3},
         "taste": {"mean": [1, 2]},
-        "place": [0.5, 1],
+        "backend": [0.5, 1],
         "talk": ["hi", "hello"],
         "steps": {"pay": {"ok": True}},
     }

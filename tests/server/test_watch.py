@@ -65,7 +65,7 @@ def test_an_event_comes_each_time_the_revision_changes(serve):
 
 
 def test_what_another_process_has_changed_is_seen(serve, tmp_path):
-    server = serve(place="sqlite:///state.db", server=QUICK)
+    server = serve(backend="sqlite:///state.db", server=QUICK)
     add(server)
     with watching(server, "/v1/chat/a/watch") as response:
         stream = changes_of(events(response))
@@ -74,7 +74,7 @@ def test_what_another_process_has_changed_is_seen(serve, tmp_path):
 
         from .conftest import load
 
-        chat = load(tmp_path, place="sqlite:///state.db", server=QUICK).kinds["chat"]
+        chat = load(tmp_path, backend="sqlite:///state.db", server=QUICK).kinds["chat"]
         with Store.open(f"sqlite:///{tmp_path}/state.db") as store:
             store.collection(chat).apply("a", chat.turns.add(5))
         assert next(stream)[2]["fields"]["turns"] == 6

@@ -65,7 +65,7 @@ def database(kind, request, tmp_path):
 def migrate(monkeypatch, capsys, url, state, *options):
     """What `statehold migrate` does for a class: exit code, standard output and error."""
     monkeypatch.setenv("STATEHOLD_KINDS", f"{state.__module__}:{state.__name__}")
-    monkeypatch.setenv("STATEHOLD_PLACE", url)
+    monkeypatch.setenv("STATEHOLD_BACKEND", url)
     capsys.readouterr()
     code = main(["migrate", *options])
     return code, *capsys.readouterr()

@@ -27,7 +27,7 @@ from statehold.errors import Invalid
 from statehold.testing import Proxy
 from statehold.testing.model import Model
 from statehold.testing.rig import FIELDS, KIND, layout, plain
-from tests.sql.sqlplaces import behind, opened
+from tests.sql.sqlbackends import behind, opened
 
 # What the kit's kind lacks: native columns, a JSON one, counters, a column that may be JSON null.
 ODD = Layout(
@@ -355,7 +355,7 @@ def rows(fast, query):
     return behind(fast.url, ask)
 
 
-def test_plans_stay_good_and_rows_in_place(fast):
+def test_plans_stay_good_and_rows_in_backend(fast):
     """Statements planned for empty tables never scan a table, and main rows keep their page."""
     for n in range(0, 600, 60):
         fast.send(*(fast.commit(*ONE_OF_MANY, id=f"s{m}") for m in range(n, n + 60)))

@@ -3,9 +3,9 @@
 import pytest
 
 from statehold.middleware.coalesce import Coalesce
-from statehold.testing import DriverConformance, Place, stateful
+from statehold.testing import Backend, DriverConformance, stateful
 from statehold.testing.conformance import Commits, Races
-from tests.sql.sqlplaces import TICKS, opened, sql_place
+from tests.sql.sqlbackends import TICKS, opened, sql_backend
 
 
 def grouped(url):
@@ -15,18 +15,18 @@ def grouped(url):
 
 class TestPostgresql(DriverConformance):
     @pytest.fixture
-    def place(self, statehold_postgres):
-        return sql_place(statehold_postgres.new_database())
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database())
 
 
 class TestPostgresqlGrouped(Commits, Races):
     @pytest.fixture
-    def place(self, statehold_postgres):
+    def backend(self, statehold_postgres):
         url = statehold_postgres.new_database()
-        return Place(
+        return Backend(
             lambda: grouped(url), f"{__name__}:grouped", (url,), own_clock=TICKS["postgresql"]
         )
 
-    def test_driver_and_model_agree(self, place):
+    def test_driver_and_model_agree(self, backend):
         """The machine plays its whole part on the driver alone."""
-        stateful.run(place, examples=8)
+        stateful.run(backend, examples=8)

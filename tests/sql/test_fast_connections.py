@@ -14,7 +14,7 @@ from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Proxy
 from statehold.testing.rig import FIELDS, KIND, layout, plain
 from statehold.testing.servers import Pgbouncer
-from tests.sql.sqlplaces import opened, portable
+from tests.sql.sqlbackends import opened, portable
 
 
 def key(id="a"):

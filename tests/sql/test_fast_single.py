@@ -22,7 +22,7 @@ from statehold.drivers.sql.fast import AVOIDED
 from statehold.drivers.sql.portable import commit_all
 from statehold.errors import Busy, Timeout
 from statehold.testing.rig import KIND, layout, plain
-from tests.sql.sqlplaces import behind, opened
+from tests.sql.sqlbackends import behind, opened
 from tests.sql.test_fast_commits import ODD
 
 KEY = ("t", KIND, "a")

@@ -34,13 +34,13 @@ TABLES = {
 
 
 @pytest.fixture(params=KINDS)
-def place(request, tmp_path):
+def backend(request, tmp_path):
     return database(request.param, request, tmp_path)
 
 
 @pytest.fixture
-def run(place, monkeypatch, capsys):
-    return lambda state, *options: migrate(monkeypatch, capsys, place.url, state, *options)
+def run(backend, monkeypatch, capsys):
+    return lambda state, *options: migrate(monkeypatch, capsys, backend.url, state, *options)
 
 
 def write(url, state, *what, id="ada"):
@@ -48,19 +48,19 @@ def write(url, state, *what, id="ada"):
         store.collection(state).apply(id, *what)
 
 
-def test_a_fresh_database(place, run):
+def test_a_fresh_database(backend, run):
     code, out, _ = run(Visit, "--plan")
     assert code == 6
     assert "-- visit: table visit is made\nCREATE TABLE visit (" in out
-    assert not place.has(), "a plan changes nothing"
+    assert not backend.has(), "a plan changes nothing"
 
     code, out, _ = run(Visit, "--apply")
     assert code == 0
     assert {step.split()[1] for step in done(out) if step.startswith("table ")} == TABLES
-    assert set(place.has()) >= TABLES
+    assert set(backend.has()) >= TABLES
 
-    write(place.url, Visit, *edits(Visit))
-    with Store.open(place.url, create="never") as store:
+    write(backend.url, Visit, *edits(Visit))
+    with Store.open(backend.url, create="never") as store:
         visit = store.collection(Visit).get("ada")
     assert (visit.turns, list(visit.chat), dict(visit.clicks)) == (
         2**53 + 1,
@@ -75,44 +75,44 @@ def test_a_plan_makes_no_file(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "new.db").exists()
 
 
-def test_what_is_done_is_done(place, run):
+def test_what_is_done_is_done(backend, run):
     """Applying again does nothing, and there is nothing to plan."""
     run(Visit, "--apply")
-    before = place.has()
+    before = backend.has()
     assert run(Visit, "--plan")[:2] == (0, "")
     code, out, _ = run(Visit, "--apply")
-    assert (code, done(out), place.has()) == (0, [], before)
+    assert (code, done(out), backend.has()) == (0, [], before)
 
 
-def test_what_open_makes_is_what_migrate_wants(place, run):
-    with Store.open(place.url) as store:
+def test_what_open_makes_is_what_migrate_wants(backend, run):
+    with Store.open(backend.url) as store:
         store.collection(Visit).get("ada")
     assert run(Visit, "--plan")[:2] == (0, "")
 
 
-def test_the_plan_is_a_script_that_does_it(place, run):
+def test_the_plan_is_a_script_that_does_it(backend, run):
     """What `--plan` prints, run by hand, leaves nothing to do."""
     run(Small, "--apply")
-    write(place.url, Small, Small.turns.add(1))
+    write(backend.url, Small, Small.turns.add(1))
     code, script, _ = run(Visit, "--plan")
     assert code == 6
-    if place.kind == "postgresql":
-        place.sql(script)
+    if backend.kind == "postgresql":
+        backend.sql(script)
     else:
         for statement in script.split(";\n"):
             lines = [line for line in statement.splitlines() if not line.startswith("--")]
             if lines:
-                place.sql("\n".join(lines))
+                backend.sql("\n".join(lines))
     assert run(Visit, "--plan")[0] == 0
-    assert cells(place.url, Visit, create="never") == {"turns": {"": 1}}
+    assert cells(backend.url, Visit, create="never") == {"turns": {"": 1}}
 
 
-def test_fields_are_added(place, run):
+def test_fields_are_added(backend, run):
     """A table that lacks fields is refused at open; migrated, it has them, and its data."""
     run(Small, "--apply")
-    write(place.url, Small, Small.focus.put("x"), Small.turns.add(3), Small.history.append("a"))
+    write(backend.url, Small, Small.focus.put("x"), Small.turns.add(3), Small.history.append("a"))
     with (
-        Store.open(place.url) as store,
+        Store.open(backend.url) as store,
         pytest.raises(ConfigError, match=r"statehold migrate --.*apply"),
     ):
         store.collection(Visit).get("ada")
@@ -120,16 +120,16 @@ def test_fields_are_added(place, run):
     assert code == 6
     assert "-- visit: column visit.page is added\nALTER TABLE visit ADD COLUMN page" in out
     assert run(Visit, "--apply")[0] == 0
-    assert cells(place.url, Visit) == cells(place.url, Small)
-    write(place.url, Visit, *edits(Visit), id="bob")
-    assert len(cells(place.url, Visit, "bob")) == len(Visit.__schema__.fields)
+    assert cells(backend.url, Visit) == cells(backend.url, Small)
+    write(backend.url, Visit, *edits(Visit), id="bob")
+    assert len(cells(backend.url, Visit, "bob")) == len(Visit.__schema__.fields)
 
 
-def test_every_field_can_be_renamed(place, run):
+def test_every_field_can_be_renamed(backend, run):
     """Columns and tables follow, and every byte with them."""
     run(Visit, "--apply")
-    write(place.url, Visit, *edits(Visit))
-    before = cells(place.url, Visit)
+    write(backend.url, Visit, *edits(Visit))
+    before = cells(backend.url, Visit)
     assert len(before) == len(RENAMED)
 
     renames = [f"--rename=visit.{old}={new}" for old, new in RENAMED.items()]
@@ -139,45 +139,45 @@ def test_every_field_can_be_renamed(place, run):
     assert "CREATE TABLE" not in out
     code, out, _ = run(Renamed, "--apply", *renames)
     assert code == 0
-    assert cells(place.url, Renamed) == {RENAMED[name]: cell for name, cell in before.items()}
-    with Store.open(place.url) as store:
+    assert cells(backend.url, Renamed) == {RENAMED[name]: cell for name, cell in before.items()}
+    with Store.open(backend.url) as store:
         states = store.collection(Renamed)
         states.apply("ada", *edits(Renamed))
         assert list(states.get("ada").past) == ["hello", "again"] * 2
-        assert states.get("ada").place is None
+        assert states.get("ada").backend is None
 
     code, out, _ = run(Renamed, "--apply", *renames)  # as in a pipeline that says it each time
     assert (code, done(out)) == (0, [])
 
 
-def test_all_at_once(place, run):
+def test_all_at_once(backend, run):
     """Fields renamed, their type changed, others dropped, orphans deleted: one command."""
     run(Visit, "--apply")
-    write(place.url, Visit, *edits(Visit))
-    write(place.url, Visit, Visit.page.put(7), Visit.turns.add(-(2**53) + 1))
-    place.sql("DELETE FROM visit__clicks WHERE entry = 'sku-2'")
-    place.sql("INSERT INTO visit__clicks (state, entry, whole) VALUES (999999, 'sku-9', 1)")
-    names = {"page": "place", "turns": "rounds", "clicks": "taps"}
+    write(backend.url, Visit, *edits(Visit))
+    write(backend.url, Visit, Visit.page.put(7), Visit.turns.add(-(2**53) + 1))
+    backend.sql("DELETE FROM visit__clicks WHERE entry = 'sku-2'")
+    backend.sql("INSERT INTO visit__clicks (state, entry, whole) VALUES (999999, 'sku-9', 1)")
+    names = {"page": "backend", "turns": "rounds", "clicks": "taps"}
     options = ["--drop", *(f"--rename=visit.{old}={new}" for old, new in names.items())]
     code, out, _ = run(Both, "--plan", *options)
     assert code == 6
     assert "-- visit: rows of visit__taps that belong to no state are deleted" in out
     assert run(Both, "--apply", *options)[0] == 0
-    assert cells(place.url, Both) == {
-        "place": {"": b"7.0"},
+    assert cells(backend.url, Both) == {
+        "backend": {"": b"7.0"},
         "rounds": {"": 2.0},
         "taps": {"sku-1": 3},
     }
-    assert place.sql("SELECT count(*) FROM visit__taps") == [("1",)]
+    assert backend.sql("SELECT count(*) FROM visit__taps") == [("1",)]
 
 
-def test_several_kinds(place, monkeypatch, capsys, run):
+def test_several_kinds(backend, monkeypatch, capsys, run):
     """All of them, or those that are named."""
     both = f"{Basket.__module__}:Basket"
 
     def migrated(state, *options):
         monkeypatch.setenv("STATEHOLD_KINDS", f"{state.__module__}:{state.__name__},{both}")
-        monkeypatch.setenv("STATEHOLD_PLACE", place.url)
+        monkeypatch.setenv("STATEHOLD_BACKEND", backend.url)
         capsys.readouterr()
         code = main(["migrate", *options])
         return code, capsys.readouterr().out
@@ -194,21 +194,23 @@ def test_several_kinds(place, monkeypatch, capsys, run):
     assert migrated(Visit, "--plan")[0] == 0
 
 
-def test_a_rename_on_a_fresh_database_is_nothing(place, run):
+def test_a_rename_on_a_fresh_database_is_nothing(backend, run):
     assert run(Renamed, "--apply", "--rename=visit.focus=topic")[0] == 0
     assert run(Renamed, "--plan")[0] == 0
 
 
-def test_an_alias_needs_nothing(place, run):
+def test_an_alias_needs_nothing(backend, run):
     """A field renamed with `stored_as` stays where it is."""
     run(Visit, "--apply")
-    write(place.url, Visit, Visit.focus.put("x"), Visit.history.append("a"))
+    write(backend.url, Visit, Visit.focus.put("x"), Visit.history.append("a"))
     code, out, _ = run(Aliased, "--plan")
-    if place.kind == "postgresql":  # there is a function for each layout, which open makes as well
+    if (
+        backend.kind == "postgresql"
+    ):  # there is a function for each layout, which open makes as well
         assert "ALTER TABLE" not in out
     else:
         assert code == 0
-    with Store.open(place.url) as store:
+    with Store.open(backend.url) as store:
         visit = store.collection(Aliased).get("ada")
     assert (visit.topic, list(visit.past)) == ("x", ["a"])
 
@@ -222,70 +224,70 @@ def test_an_alias_needs_nothing(place, run):
         (Visit, "visit.focus=page", "still has a field stored as 'focus'"),
     ],
 )
-def test_a_rename_that_cannot_be(place, run, state, rename, why):
+def test_a_rename_that_cannot_be(backend, run, state, rename, why):
     run(Visit, "--apply")
-    before = place.has()
+    before = backend.has()
     code, _, error = run(state, "--apply", "--rename", rename)
     assert code == 2
     assert why in error
-    assert place.has() == before
+    assert backend.has() == before
 
 
-def test_a_rename_that_would_lose(place, run):
+def test_a_rename_that_would_lose(backend, run):
     """Where both names hold data already, one of them would be overwritten."""
     run(Visit, "--apply")
     run(Renamed, "--apply")
-    before = place.has()
+    before = backend.has()
     code, _, error = run(Renamed, "--apply", "--rename=visit.focus=topic")
     assert code == 2
     assert "'topic' is stored as well" in error
-    assert place.has() == before
+    assert backend.has() == before
 
 
-def test_a_new_version_is_an_addition(place, run):
+def test_a_new_version_is_an_addition(backend, run):
     """Both versions are kept side by side, and read as one."""
     run(Small, "--apply")
-    write(place.url, Small, Small.focus.put("x"), Small.history.append("a"))
+    write(backend.url, Small, Small.focus.put("x"), Small.history.append("a"))
     assert run(Versioned, "--apply")[0] == 0
-    columns = {column for column, _ in place.has()["visit"]}
+    columns = {column for column, _ in backend.has()["visit"]}
     assert {"focus", "focus__2", "history__end", "history__2__end"} <= columns
-    write(place.url, Versioned, Versioned.history.append({"text": "b"}))
-    with Store.open(place.url) as store:
+    write(backend.url, Versioned, Versioned.history.append({"text": "b"}))
+    with Store.open(backend.url) as store:
         visit = store.collection(Versioned).get("ada")
     assert (visit.focus, list(visit.history)) == (["x"], [{"text": "a"}, {"text": "b"}])
     run(Versioned, "--apply", "--drop")
-    assert {"focus", "history__end"} <= {column for column, _ in place.has()["visit"]}, (
+    assert {"focus", "history__end"} <= {column for column, _ in backend.has()["visit"]}, (
         "--drop leaves what the class reads as an older version"
     )
 
 
-def test_whole_numbers_become_fractions(place, run):
+def test_whole_numbers_become_fractions(backend, run):
     run(Small, "--apply")
     run(Visit, "--apply")
-    write(place.url, Visit, Visit.page.put(7), Visit.turns.add(2**50))
+    write(backend.url, Visit, Visit.page.put(7), Visit.turns.add(2**50))
     assert run(Floats, "--apply")[0] == 0
-    found = cells(place.url, Floats)
+    found = cells(backend.url, Floats)
     assert (found["page"], found["turns"]) == ({"": b"7.0"}, {"": 2.0**50})
-    write(place.url, Floats, Floats.turns.add(-(2.0**50) + 0.5))
-    assert cells(place.url, Floats)["turns"] == {"": 0.5}
+    write(backend.url, Floats, Floats.turns.add(-(2.0**50) + 0.5))
+    assert cells(backend.url, Floats)["turns"] == {"": 0.5}
 
 
-def test_whole_numbers_that_no_fraction_holds(place, run):
+def test_whole_numbers_that_no_fraction_holds(backend, run):
     run(Visit, "--apply")
-    write(place.url, Visit, Visit.turns.add(2**53 + 1))
-    before = place.has()
+    write(backend.url, Visit, Visit.turns.add(2**53 + 1))
+    before = backend.has()
     code, _, error = run(Floats, "--apply")
     assert code == 2
     assert "numbers beyond 2^53" in error
-    assert place.has() == before
-    assert cells(place.url, Visit)["turns"] == {"": 2**53 + 1}
+    assert backend.has() == before
+    assert cells(backend.url, Visit)["turns"] == {"": 2**53 + 1}
 
 
-def test_what_may_lose_values_is_refused(place, run):
+def test_what_may_lose_values_is_refused(backend, run):
     """The answer says what to do, and nothing was done, not even what could have been."""
     run(Small, "--apply")
-    write(place.url, Small, Small.focus.put("x"), Small.turns.add(1))
-    before = place.has()
+    write(backend.url, Small, Small.focus.put("x"), Small.turns.add(1))
+    before = backend.has()
     code, out, _ = run(Changed, "--plan")
     assert code == 2
     assert "-- visit: CANNOT BE DONE: visit.focus holds text and is to hold int" in out
@@ -294,105 +296,110 @@ def test_what_may_lose_values_is_refused(place, run):
     assert "visit.focus holds text and is to hold int" in error
     assert "version=2 and an upcast from 1" in error
     assert "visit.turns holds a sum of int and is to hold a list of json" in error
-    assert place.has() == before
-    assert cells(place.url, Small) == {"focus": {"": b'"x"'}, "turns": {"": 1}}
+    assert backend.has() == before
+    assert cells(backend.url, Small) == {"focus": {"": b'"x"'}, "turns": {"": 1}}
 
 
-def test_nothing_goes_unless_it_is_said(place, run):
+def test_nothing_goes_unless_it_is_said(backend, run):
     """Removed fields stay; `--drop` takes them, and the plan lists each."""
     run(Visit, "--apply")
-    write(place.url, Visit, *edits(Visit))
-    before = place.has()
-    kept = cells(place.url, Small)
+    write(backend.url, Visit, *edits(Visit))
+    before = backend.has()
+    kept = cells(backend.url, Small)
     code, out, _ = run(Small, "--plan")
     assert "-- visit: no class uses column visit.page; it is kept" in out
     assert "-- visit: no class uses table visit__clicks; it is kept" in out
     assert run(Small, "--apply")[0] == 0
-    assert place.has() == before
-    assert cells(place.url, Visit) == kept
+    assert backend.has() == before
+    assert cells(backend.url, Visit) == kept
 
     code, out, _ = run(Small, "--plan", "--drop")
     assert code == 6
     assert "-- visit: column visit.page is DROPPED with all that is in it" in out
     assert "-- visit: table visit__clicks is DROPPED with all that is in it" in out
-    assert place.has() == before
+    assert backend.has() == before
     assert run(Small, "--apply", "--drop")[0] == 0
-    assert set(place.has()) & TABLES == {"visit", "visit__ops", "visit__history", "statehold_kinds"}
+    assert set(backend.has()) & TABLES == {
+        "visit",
+        "visit__ops",
+        "visit__history",
+        "statehold_kinds",
+    }
     wanted = {name: cell for name, cell in kept.items() if name in {"focus", "turns", "history"}}
-    assert cells(place.url, Small) == wanted
+    assert cells(backend.url, Small) == wanted
     assert run(Small, "--plan")[:2] == (0, "")
 
 
-def test_orphans_go_with_drop(place, run):
+def test_orphans_go_with_drop(backend, run):
     """Rows that an old release left in tables that it did not know of."""
     run(Visit, "--apply")
-    write(place.url, Visit, *edits(Visit))
-    place.sql("INSERT INTO visit__history (state, seq, value) VALUES (999999, 1, '\"x\"')")
+    write(backend.url, Visit, *edits(Visit))
+    backend.sql("INSERT INTO visit__history (state, seq, value) VALUES (999999, 1, '\"x\"')")
     assert run(Visit, "--plan")[0] == 0
     _, out, _ = run(Visit, "--apply", "--drop")
     assert "rows of visit__history that belong to no state are deleted" in done(out)
-    assert place.sql("SELECT count(*) FROM visit__history") == [("2",)]
-    assert len(cells(place.url, Visit)) == len(RENAMED)
+    assert backend.sql("SELECT count(*) FROM visit__history") == [("2",)]
+    assert len(cells(backend.url, Visit)) == len(RENAMED)
 
 
-def test_nothing_else_is_touched(place, run):
+def test_nothing_else_is_touched(backend, run):
     """Tables, columns and indexes of the users' own, in the same database and the same table."""
-    place.sql("CREATE TABLE customers (id INTEGER PRIMARY KEY, page VARCHAR(10))")
-    place.sql("CREATE TABLE visit__notes (id INTEGER PRIMARY KEY)")
-    place.sql("INSERT INTO customers VALUES (1, 'x')")
+    backend.sql("CREATE TABLE customers (id INTEGER PRIMARY KEY, page VARCHAR(10))")
+    backend.sql("CREATE TABLE visit__notes (id INTEGER PRIMARY KEY)")
+    backend.sql("INSERT INTO customers VALUES (1, 'x')")
     run(Visit, "--apply")
-    place.sql("ALTER TABLE visit ADD COLUMN note VARCHAR(10)")
-    place.sql("CREATE INDEX by_turns ON visit (turns)")
+    backend.sql("ALTER TABLE visit ADD COLUMN note VARCHAR(10)")
+    backend.sql("CREATE INDEX by_turns ON visit (turns)")
     assert run(Visit, "--plan")[0] == 0
-    write(place.url, Visit, *edits(Visit))
-    place.sql("UPDATE visit SET note = 'mine'")
+    write(backend.url, Visit, *edits(Visit))
+    backend.sql("UPDATE visit SET note = 'mine'")
     assert run(Small, "--apply", "--drop")[0] == 0
-    found = place.has()
+    found = backend.has()
     assert "note" in {column for column, _ in found["visit"]}
-    assert place.sql("SELECT note FROM visit") == [("mine",)]
-    assert place.sql("SELECT * FROM customers") == [("1", "x")]
+    assert backend.sql("SELECT note FROM visit") == [("mine",)]
+    assert backend.sql("SELECT * FROM customers") == [("1", "x")]
     assert "visit__notes" in found
 
 
-def test_a_table_of_somebody_else(place, run):
+def test_a_table_of_somebody_else(backend, run):
     """Where a table of that name exists, it is not made to fit."""
-    place.sql("CREATE TABLE visit (id INTEGER PRIMARY KEY, name VARCHAR(10))")
-    before = place.has()
+    backend.sql("CREATE TABLE visit (id INTEGER PRIMARY KEY, name VARCHAR(10))")
+    before = backend.has()
     code, _, error = run(Visit, "--apply")
     assert code == 2
     assert "a table visit that statehold did not make" in error
-    assert place.has() == before
+    assert backend.has() == before
 
 
-def test_a_child_table_of_somebody_else(place, run):
-    place.sql("CREATE TABLE visit__clicks (id INTEGER PRIMARY KEY, name VARCHAR(10))")
-    before = place.has()
+def test_a_child_table_of_somebody_else(backend, run):
+    backend.sql("CREATE TABLE visit__clicks (id INTEGER PRIMARY KEY, name VARCHAR(10))")
+    before = backend.has()
     code, _, error = run(Visit, "--apply")
     assert code == 2
     assert "visit__clicks is of something else" in error
-    assert place.has() == before
+    assert backend.has() == before
 
 
-def test_prefixes_and_schemas(place, run, monkeypatch, capsys):
+def test_prefixes_and_schemas(backend, run, monkeypatch, capsys):
     """Services that share a database have tables of their own, each migrated by itself."""
-    other = f"{place.url}?table_prefix=other_"
-    if place.kind == "postgresql":
-        place.sql("CREATE SCHEMA elsewhere")
+    other = f"{backend.url}?table_prefix=other_"
+    if backend.kind == "postgresql":
+        backend.sql("CREATE SCHEMA elsewhere")
         other += "&schema=elsewhere"
     run(Small, "--apply")
     assert migrate(monkeypatch, capsys, other, Small, "--apply")[0] == 0
     with Store.open(other, create="never") as store:
         store.collection(Small).apply("ada", Small.turns.add(5), Small.history.append("a"))
-    ours = place.has()
+    ours = backend.has()
     assert migrate(monkeypatch, capsys, other, Visit, "--plan")[0] == 6
     assert migrate(monkeypatch, capsys, other, Visit, "--apply")[0] == 0
     assert cells(other, Visit)["turns"] == {"": 5}
     write(other, Visit, *edits(Visit))
-    found = place.has()
+    found = backend.has()
     assert {name: found[name] for name in ours if not name.startswith("other_")} == {
         name: columns for name, columns in ours.items() if not name.startswith("other_")
     }
-    if place.kind == "postgresql":
+    if backend.kind == "postgresql":
         assert found == ours, "all of it is in the other schema"
     assert run(Small, "--plan")[0] == 0
     options = ("--rename=visit.turns=rounds", "--rename=visit.history=past")
@@ -403,15 +410,15 @@ def test_prefixes_and_schemas(place, run, monkeypatch, capsys):
     assert run(Small, "--plan")[0] == 0
 
 
-def test_done_by_hand_and_mended(place, run):
+def test_done_by_hand_and_mended(backend, run):
     """A column and an index that went missing are noticed at open, and come back."""
     run(Visit, "--apply")
-    write(place.url, Visit, *edits(Visit))
-    place.sql("ALTER TABLE visit DROP COLUMN filters")
-    on = " ON visit" if place.kind == "mariadb" else ""
-    place.sql(f"DROP INDEX visit__subject{on}")
+    write(backend.url, Visit, *edits(Visit))
+    backend.sql("ALTER TABLE visit DROP COLUMN filters")
+    on = " ON visit" if backend.kind == "mariadb" else ""
+    backend.sql(f"DROP INDEX visit__subject{on}")
     with (
-        Store.open(place.url) as store,
+        Store.open(backend.url) as store,
         pytest.raises(ConfigError, match=r"column visit\.filters is missing"),
     ):
         store.collection(Visit).get("ada")
@@ -420,7 +427,7 @@ def test_done_by_hand_and_mended(place, run):
         "column visit.filters is added",
         "index visit__subject on visit is made",
     ]
-    assert len(cells(place.url, Visit)) == len(RENAMED) - 1
+    assert len(cells(backend.url, Visit)) == len(RENAMED) - 1
 
 
 def test_the_command_line(run, monkeypatch, capsys):

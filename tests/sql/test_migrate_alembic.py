@@ -13,17 +13,17 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from visits import Renamed, Small, Visit, edits
 
 from statehold import Store
-from statehold.places import open_driver
+from statehold.backends import open_driver
 
 
 @pytest.fixture(params=KINDS)
-def place(request, tmp_path):
+def backend(request, tmp_path):
     return database(request.param, request, tmp_path)
 
 
 @pytest.fixture
-def run(place, monkeypatch, capsys):
-    return lambda state, *options: migrate(monkeypatch, capsys, place.url, state, *options)
+def run(backend, monkeypatch, capsys):
+    return lambda state, *options: migrate(monkeypatch, capsys, backend.url, state, *options)
 
 
 def on(url, work):
@@ -42,7 +42,7 @@ def on(url, work):
     return asyncio.run(within())
 
 
-def test_alembic_sees_no_difference(place, run):
+def test_alembic_sees_no_difference(backend, run):
     """Its own comparison, which shares nothing with ours, agrees that a migrated table fits."""
 
     def differences(connection, driver):
@@ -50,14 +50,14 @@ def test_alembic_sees_no_difference(place, run):
         options = {
             "include_name": lambda name, kind, _: kind != "table" or name != "statehold_kinds",
             # MariaDB calls JSON and booleans otherwise.
-            "compare_type": place.kind != "mariadb",
+            "compare_type": backend.kind != "mariadb",
         }
         return compare_metadata(MigrationContext.configure(connection, opts=options), wanted)
 
     run(Small, "--apply")
-    assert on(place.url, differences)
+    assert on(backend.url, differences)
     run(Visit, "--apply")
-    assert on(place.url, differences) == []
+    assert on(backend.url, differences) == []
 
 
 ENV = """
@@ -96,39 +96,39 @@ def upgrade(url, scripts):
     on(url, to_the_head)
 
 
-def test_written_for_alembic(place, run, scripts):
+def test_written_for_alembic(backend, run, scripts):
     """Revisions that a team runs with its own come to the same as `--apply`, renaming included."""
     code, out, _ = run(Small, "--write", str(scripts))
     assert code == 0
     (first,) = set(scripts.glob("*.py")) - {scripts / "0001_theirs.py"}
     assert str(first) in out
     assert 'down_revision = "0001"' in first.read_text().replace("'", '"')
-    upgrade(place.url, scripts)
+    upgrade(backend.url, scripts)
     assert run(Small, "--plan")[:2] == (0, "")
-    with Store.open(place.url, create="never") as store:
+    with Store.open(backend.url, create="never") as store:
         store.collection(Small).apply("ada", Small.turns.add(1), Small.history.append("a"))
 
     run(Visit, "--write", str(scripts))
-    upgrade(place.url, scripts)
+    upgrade(backend.url, scripts)
     assert run(Visit, "--plan")[0] == 0
-    found = cells(place.url, Visit)
+    found = cells(backend.url, Visit)
     assert (found["turns"], list(found["history"])) == ({"": 1}, [b'"a"'])
-    with Store.open(place.url, create="never") as store:
+    with Store.open(backend.url, create="never") as store:
         store.collection(Visit).apply("ada", *edits(Visit))
 
     options = ("--rename=visit.turns=rounds", "--rename=visit.history=past")
     run(Renamed, "--write", str(scripts), *options)
-    upgrade(place.url, scripts)
+    upgrade(backend.url, scripts)
     assert run(Renamed, "--plan")[0] == 0
-    found = cells(place.url, Renamed)
+    found = cells(backend.url, Renamed)
     assert (found["rounds"], list(found["past"])) == (
         {"": 2**53 + 2},
         [b'"a"', b'"hello"', b'"again"'],
     )
-    assert "customers" in place.has()
+    assert "customers" in backend.has()
 
 
-def test_a_script_stands_by_itself(place, run, scripts):
+def test_a_script_stands_by_itself(backend, run, scripts):
     """It goes on working, whatever becomes of statehold's own column types."""
     run(Visit, "--write", str(scripts))
     (script,) = set(scripts.glob("*statehold*.py"))
@@ -137,13 +137,13 @@ def test_a_script_stands_by_itself(place, run, scripts):
     assert "statehold.drivers" not in text
 
 
-def test_nothing_to_write(place, run, scripts):
+def test_nothing_to_write(backend, run, scripts):
     run(Small, "--apply")
     assert run(Small, "--write", str(scripts))[:2] == (0, "")
     assert len(list(scripts.glob("*.py"))) == 1
 
 
-def test_where_it_cannot_be_written(place, run, scripts):
+def test_where_it_cannot_be_written(backend, run, scripts):
     code, _, error = run(Small, "--write", str(scripts / "nowhere"))
     assert (code, "there is no such folder" in error) == (2, True)
     (scripts / "0002_other.py").write_text('revision = "0002"\ndown_revision = None\n')

@@ -10,49 +10,49 @@ from databases import KINDS, cells, database, migrate
 from visits import RENAMED, Small, Visit, edits
 
 from statehold import AsyncStore, Store
+from statehold.backends import open_driver
 from statehold.drivers.sql.migrating import applying, running
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.errors import Busy, ReadOnly
-from statehold.places import open_driver
 
 
 @pytest.fixture(params=KINDS)
-def place(request, tmp_path):
+def backend(request, tmp_path):
     return database(request.param, request, tmp_path)
 
 
-def functions(place):
+def functions(backend):
     query = "SELECT proname, prosrc FROM pg_proc WHERE proname LIKE 'statehold__%' ORDER BY 1"
-    return dict(place.sql(query))
+    return dict(backend.sql(query))
 
 
-@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
-def test_functions(place, run):
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_functions(backend, run):
     """Those of an older release stay beside the newer ones until `--drop`; open makes the same."""
     run(Small, "--apply")
-    older = functions(place)
+    older = functions(backend)
     run(Visit, "--apply")
-    both = functions(place)
+    both = functions(backend)
     assert set(older) < set(both)
     run(Visit, "--apply", "--drop")
-    newer = functions(place)
+    newer = functions(backend)
     assert set(newer) == set(both) - set(older)
-    place.sql("DROP TABLE visit, visit__ops, visit__history, visit__clicks, visit__chat")
-    place.sql("DROP TABLE visit__taste, visit__spend, statehold_kinds")
-    place.sql(";".join(f"DROP FUNCTION {name}" for name in newer))
-    with Store.open(place.url) as store:
+    backend.sql("DROP TABLE visit, visit__ops, visit__history, visit__clicks, visit__chat")
+    backend.sql("DROP TABLE visit__taste, visit__spend, statehold_kinds")
+    backend.sql(";".join(f"DROP FUNCTION {name}" for name in newer))
+    with Store.open(backend.url) as store:
         store.collection(Visit).get("ada")
-    assert functions(place) == newer
+    assert functions(backend) == newer
 
 
 @pytest.fixture
-def run(place, monkeypatch, capsys):
-    return lambda state, *options: migrate(monkeypatch, capsys, place.url, state, *options)
+def run(backend, monkeypatch, capsys):
+    return lambda state, *options: migrate(monkeypatch, capsys, backend.url, state, *options)
 
 
 def asked(driver, state, **options):
     tables = [driver.tables_of(state.__schema__.layout())]
-    return running.Request(tables, driver.dialect, driver.place, **options)
+    return running.Request(tables, driver.dialect, driver.backend, **options)
 
 
 async def applied(url, state):
@@ -66,30 +66,30 @@ async def applied(url, state):
 
 
 @pytest.mark.parametrize("before", [None, Small])
-def test_two_at_once(place, run, before):
+def test_two_at_once(backend, run, before):
     """One does it all, the others find it done."""
     if before:
         run(before, "--apply")
-        with Store.open(place.url) as store:
+        with Store.open(backend.url) as store:
             store.collection(before).apply("ada", before.turns.add(1))
 
     async def all_at_once():
-        return await asyncio.gather(*(applied(place.url, Visit) for _ in range(4)))
+        return await asyncio.gather(*(applied(backend.url, Visit) for _ in range(4)))
 
     done = asyncio.run(all_at_once())
     assert sorted(map(bool, done)) == [False, False, False, True]
     assert run(Visit, "--plan")[0] == 0
-    assert cells(place.url, Visit) == ({"turns": {"": 1}} if before else None)
+    assert cells(backend.url, Visit) == ({"turns": {"": 1}} if before else None)
 
 
-def test_old_and_new_side_by_side(place, run):
+def test_old_and_new_side_by_side(backend, run):
     """An old release, running or started anew, goes on beside the new one on the newer table."""
     run(Small, "--apply")
-    with Store.open(place.url) as running_since:
+    with Store.open(backend.url) as running_since:
         old = running_since.collection(Small)
         old.apply("ada", Small.turns.add(1), Small.history.append("old"))
         assert run(Visit, "--apply")[0] == 0
-        with Store.open(place.url) as store, Store.open(place.url) as restarted:
+        with Store.open(backend.url) as store, Store.open(backend.url) as restarted:
             new, again = store.collection(Visit), restarted.collection(Small)
             new.apply("ada", *edits(Visit))
             for states in (old, again):
@@ -105,12 +105,12 @@ def test_old_and_new_side_by_side(place, run):
 
             old.delete("ada")
             again.apply("ada", Small.turns.add(1))
-            assert cells(place.url, Visit) == {"turns": {"": 1}}, "nothing of the deleted one"
+            assert cells(backend.url, Visit) == {"turns": {"": 1}}, "nothing of the deleted one"
             new.apply("ada", *edits(Visit))
-            assert len(cells(place.url, Visit)) == len(RENAMED)
+            assert len(cells(backend.url, Visit)) == len(RENAMED)
 
 
-def test_under_load(place, run):
+def test_under_load(backend, run):
     """Commits and reads of an old release go on while the tables change; each has its effect."""
     run(Small, "--apply")
     written = Counter()
@@ -125,35 +125,35 @@ def test_under_load(place, run):
                 least = written[id]
                 assert (await states.get(id)).turns >= least
 
-        async with AsyncStore.open(place.url) as store, asyncio.TaskGroup() as tasks:
+        async with AsyncStore.open(backend.url) as store, asyncio.TaskGroup() as tasks:
             states = store.collection(Small)
             for id in "abcd":
                 tasks.create_task(write(states, id))
                 tasks.create_task(write(states, id))
             await asyncio.sleep(0.2)
-            done = await applied(place.url, Visit)
+            done = await applied(backend.url, Visit)
             await asyncio.sleep(0.2)
             enough.set()
         return done
 
     assert "column visit.page is added" in asyncio.run(main())
-    found = {id: cells(place.url, Visit, id)["turns"][""] for id in written}
+    found = {id: cells(backend.url, Visit, id)["turns"][""] for id in written}
     assert found == written
     assert len(written) == 4
 
 
-def test_a_life_begun_by_the_old_release(place, run):
+def test_a_life_begun_by_the_old_release(backend, run):
     """What a new release wrote to an expired state is not in the life that an old one begins."""
     run(Small, "--apply")
-    with Store.open(place.url) as running_since:
+    with Store.open(backend.url) as running_since:
         old = running_since.collection(Small)
         old.apply("bob", Small.turns.add(1))
         run(Visit, "--apply")
-        with Store.open(place.url) as store:
+        with Store.open(backend.url) as store:
             store.collection(Visit).apply("ada", *edits(Visit))
-        place.sql(f"UPDATE visit SET expires_at = {PAST[place.kind]}")
+        backend.sql(f"UPDATE visit SET expires_at = {PAST[backend.kind]}")
         old.apply("ada", Small.turns.add(1))
-    assert cells(place.url, Visit) == {"turns": {"": 1}}
+    assert cells(backend.url, Visit) == {"turns": {"": 1}}
 
 
 PAST = {
@@ -163,10 +163,10 @@ PAST = {
 }
 
 
-def test_running_through_a_drop(place, run):
+def test_running_through_a_drop(backend, run):
     """A service that was open before `--drop` goes on: it looks again at what there is."""
     run(Visit, "--apply")
-    with Store.open(place.url) as store:
+    with Store.open(backend.url) as store:
         small = store.collection(Small)
         small.apply("ada", Small.turns.add(1))
         assert run(Small, "--apply", "--drop")[0] == 0
@@ -175,12 +175,12 @@ def test_running_through_a_drop(place, run):
         assert small.get("ada").turns == 2
 
 
-def test_cut_short(place, run, monkeypatch):
+def test_cut_short(backend, run, monkeypatch):
     """Stopped after any step, it is as if it had not begun, or goes on where it stopped."""
     run(Small, "--apply")
-    with Store.open(place.url) as store:
+    with Store.open(backend.url) as store:
         store.collection(Small).apply("ada", Small.turns.add(1), Small.history.append("a"))
-    before, data = place.has(), cells(place.url, Small)
+    before, data = backend.has(), cells(backend.url, Small)
     operations = applying.Operations.invoke
 
     class Cut(Exception):
@@ -199,19 +199,19 @@ def test_cut_short(place, run, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(applying.Operations, "invoke", invoke)
             try:
-                asyncio.run(applied(place.url, Visit))
+                asyncio.run(applied(backend.url, Visit))
                 break
             except Cut:
                 pass
-        if place.kind != "mariadb":
-            assert place.has() == before, f"after {stop} operations"
-        assert cells(place.url, Small, create="never") == data, f"after {stop} operations"
-    assert stop > (3 if place.kind == "mariadb" else 10)
+        if backend.kind != "mariadb":
+            assert backend.has() == before, f"after {stop} operations"
+        assert cells(backend.url, Small, create="never") == data, f"after {stop} operations"
+    assert stop > (3 if backend.kind == "mariadb" else 10)
     assert run(Visit, "--plan")[0] == 0
-    assert cells(place.url, Visit) == data
+    assert cells(backend.url, Visit) == data
 
 
-def test_a_fresh_one_cut_short(place, run, monkeypatch):
+def test_a_fresh_one_cut_short(backend, run, monkeypatch):
     """A half-made kind is finished the next time, not taken for somebody else's."""
     operations = applying.Operations.invoke
     calls = count()
@@ -224,19 +224,19 @@ def test_a_fresh_one_cut_short(place, run, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(applying.Operations, "invoke", invoke)
         with pytest.raises(KeyboardInterrupt):
-            asyncio.run(applied(place.url, Visit))
+            asyncio.run(applied(backend.url, Visit))
     assert run(Visit, "--apply")[0] == 0
     assert run(Visit, "--plan")[0] == 0
-    with Store.open(place.url, create="never") as store:
+    with Store.open(backend.url, create="never") as store:
         store.collection(Visit).apply("ada", *edits(Visit))
 
 
-@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
-def test_another_migration_takes_too_long(place):
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_another_migration_takes_too_long(backend):
     """Whoever waits for another migration says so after a while (SQLite has but its own lock)."""
 
     async def both():
-        driver = open_driver(place.url)
+        driver = open_driver(backend.url)
         try:
             async with driver.engine.begin() as first, driver.engine.connect() as second:
                 held = []
@@ -250,46 +250,48 @@ def test_another_migration_takes_too_long(place):
     asyncio.run(both())
 
 
-@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
-def test_a_long_transaction_in_the_way(place, run, monkeypatch):
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_a_long_transaction_in_the_way(backend, run, monkeypatch):
     """It gives up before everybody waits behind it, and can be run again."""
     run(Small, "--apply")
-    before = place.has()
+    before = backend.has()
     monkeypatch.setattr(applying, "WAIT_SECONDS", 1)
 
     async def in_the_way():
-        driver = open_driver(place.url)
+        driver = open_driver(backend.url)
         try:
             async with driver.engine.begin() as reader:
                 await reader.exec_driver_sql("SELECT * FROM visit")
                 with pytest.raises(Busy):
-                    await applied(place.url, Visit)
+                    await applied(backend.url, Visit)
         finally:
             await driver.close()
 
     asyncio.run(in_the_way())
-    if place.kind == "postgresql":
-        assert place.has() == before
+    if backend.kind == "postgresql":
+        assert backend.has() == before
     assert run(Visit, "--apply")[0] == 0
     assert run(Visit, "--plan")[0] == 0
 
 
-@pytest.mark.parametrize("place", ["postgresql", "mariadb"], indirect=True)
-def test_without_the_rights(place, run, monkeypatch, capsys):
+@pytest.mark.parametrize("backend", ["postgresql", "mariadb"], indirect=True)
+def test_without_the_rights(backend, run, monkeypatch, capsys):
     """A user who may read and write but change no table is told so."""
     run(Small, "--apply")
-    before = place.has()
-    database_name = urlsplit(place.url).path[1:]
+    before = backend.has()
+    database_name = urlsplit(backend.url).path[1:]
     name = f"service_{database_name}"[:30]
-    if place.kind == "postgresql":
-        place.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
-        place.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}")
+    if backend.kind == "postgresql":
+        backend.sql(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
+        backend.sql(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {name}"
+        )
     else:
-        place.sql(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'pw'")
-        place.sql(
+        backend.sql(f"CREATE USER {name}@'127.0.0.1' IDENTIFIED BY 'pw'")
+        backend.sql(
             f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database_name}.* TO {name}@'127.0.0.1'"
         )
-    parts = urlsplit(place.url)
+    parts = urlsplit(backend.url)
     url = parts._replace(netloc=f"{name}:pw@{parts.hostname}:{parts.port}").geturl()
     code, out, _ = migrate(monkeypatch, capsys, url, Visit, "--plan")
     assert code == 6, "looking is allowed"
@@ -301,4 +303,4 @@ def test_without_the_rights(place, run, monkeypatch, capsys):
     assert "pw@" not in error
     with pytest.raises(ReadOnly):
         asyncio.run(applied(url, Visit))
-    assert place.has() == before
+    assert backend.has() == before

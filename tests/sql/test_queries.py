@@ -14,7 +14,7 @@ from databases import KINDS, database
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from statehold import Store
-from statehold.places import open_driver
+from statehold.backends import open_driver
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "sql.md"
 
@@ -62,7 +62,7 @@ def sessions(data_dir):
 
 
 @pytest.fixture(params=KINDS)
-def place(request, tmp_path):
+def backend(request, tmp_path):
     return database(request.param, request, tmp_path)
 
 
@@ -86,12 +86,12 @@ def told(session):
 
 
 @pytest.fixture
-def known(place, page, sessions):
+def known(backend, page, sessions):
     """What is remembered of each, by id; all of it written through statehold."""
     space = names(page)
     state, feedback = space["Shopper"], space["Feedback"]
     out = {}
-    with Store.open(place.url) as store:
+    with Store.open(backend.url) as store:
         shoppers = store.collection(state)
         for session in sessions:
             id, what = str(session["session"]), told(session)
@@ -115,18 +115,18 @@ def known(place, page, sessions):
         "mariadb": "utc_timestamp(6) - interval 1 second",
         "sqlite": "1.0",
     }
-    place.sql(f"UPDATE shopper SET expires_at = {expire[place.kind]} WHERE id = 'gone'")
-    place.sql("CREATE TABLE customers (id VARCHAR(64) PRIMARY KEY, cohort VARCHAR(64))")
+    backend.sql(f"UPDATE shopper SET expires_at = {expire[backend.kind]} WHERE id = 'gone'")
+    backend.sql("CREATE TABLE customers (id VARCHAR(64) PRIMARY KEY, cohort VARCHAR(64))")
     for id, what in out.items():
-        place.sql(f"INSERT INTO customers VALUES ('{id}', '{what['cohort']}')")
+        backend.sql(f"INSERT INTO customers VALUES ('{id}', '{what['cohort']}')")
     return out
 
 
-def through_sqlalchemy(place, query):
+def through_sqlalchemy(backend, query):
     """Through an engine of one's own."""
 
     async def run():
-        driver = open_driver(place.url)
+        driver = open_driver(backend.url)
         engine = create_async_engine(driver.engine.url)
         try:
             async with engine.connect() as connection:
@@ -139,16 +139,16 @@ def through_sqlalchemy(place, query):
 
 
 @pytest.fixture
-def asks(place, page, known):
+def asks(backend, page, known):
     """The answers to a section's query: through SQLAlchemy and, on PostgreSQL, its SQL as well."""
     space = names(page)
 
     def answers(heading, name):
-        found = through_sqlalchemy(place, space[name])
+        found = through_sqlalchemy(backend, space[name])
         yield found
-        if place.kind == "postgresql":
+        if backend.kind == "postgresql":
             (statement,) = page[heading]["sql"]
-            yield place.sql(statement)
+            yield backend.sql(statement)
 
     return answers
 
@@ -195,7 +195,7 @@ def test_by_day(asks, known):
         same(found, expected)
 
 
-def test_stuck(asks, place, known):
+def test_stuck(asks, backend, known):
     """Some of them were last seen two hours ago."""
     stuck = sorted(id for id, what in known.items() if what["steps"] == ["cart"])
     before = {
@@ -203,7 +203,7 @@ def test_stuck(asks, place, known):
         "mariadb": "utc_timestamp(6) - interval 2 hour",
         "sqlite": "updated_at - 7200",
     }
-    place.sql(f"UPDATE shopper SET updated_at = {before[place.kind]} WHERE id = '{stuck[0]}'")
+    backend.sql(f"UPDATE shopper SET updated_at = {before[backend.kind]} WHERE id = '{stuck[0]}'")
     for found in asks("Active in the last hour, and stuck at a step", "stuck"):
         same(found, [(id,) for id in stuck[1:]])
 
@@ -217,11 +217,11 @@ def test_by_cohort(asks, known):
         same(found, expected)
 
 
-@pytest.mark.parametrize("place", ["postgresql"], indirect=True)
-def test_indexes_for_them(place, known, page):
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+def test_indexes_for_them(backend, known, page):
     """Those that the page speaks of can be made."""
     text = " ".join(PAGE.read_text("utf-8").split())
     made = re.findall(r"`(CREATE INDEX ON shopper [^`]+)`", text)
     assert len(made) == 2
     for statement in made:
-        place.sql(statement)
+        backend.sql(statement)

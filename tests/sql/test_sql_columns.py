@@ -26,7 +26,7 @@ from statehold import (
 from statehold.changes import Add, Commit, Put, Want
 from statehold.driver import FieldLayout, Layout, Refused, Written
 from statehold.errors import Invalid
-from tests.sql.sqlplaces import PATIENT, behind, database, opened
+from tests.sql.sqlbackends import PATIENT, behind, database, opened
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 

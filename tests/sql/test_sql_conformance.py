@@ -3,9 +3,9 @@
 import pytest
 
 from statehold.middleware.coalesce import Coalesce
-from statehold.testing import DriverConformance, Place, stateful
+from statehold.testing import Backend, DriverConformance, stateful
 from statehold.testing.conformance import Commits, Races
-from tests.sql.sqlplaces import opened, portable, sql_place
+from tests.sql.sqlbackends import opened, portable, sql_backend
 
 
 def grouped(url):
@@ -15,28 +15,28 @@ def grouped(url):
 
 class TestSqliteTables(DriverConformance):
     @pytest.fixture
-    def place(self, tmp_path):
-        return sql_place(f"sqlite+sql:///{tmp_path}/state.db")
+    def backend(self, tmp_path):
+        return sql_backend(f"sqlite+sql:///{tmp_path}/state.db")
 
 
 class TestPostgresqlPortably(DriverConformance):
     @pytest.fixture
-    def place(self, statehold_postgres):
-        return sql_place(statehold_postgres.new_database(), portable)
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database(), portable)
 
 
 class TestMariadb(DriverConformance):
     @pytest.fixture
-    def place(self, statehold_mariadb):
-        return sql_place(statehold_mariadb.new_database())
+    def backend(self, statehold_mariadb):
+        return sql_backend(statehold_mariadb.new_database())
 
 
 class TestGroupedSqliteTables(Commits, Races):
     @pytest.fixture
-    def place(self, tmp_path):
+    def backend(self, tmp_path):
         url = f"sqlite+sql:///{tmp_path}/state.db"
-        return Place(lambda: grouped(url), f"{__name__}:grouped", (url,))
+        return Backend(lambda: grouped(url), f"{__name__}:grouped", (url,))
 
-    def test_driver_and_model_agree(self, place):
+    def test_driver_and_model_agree(self, backend):
         """The machine plays its whole part on the driver alone."""
-        stateful.run(place, examples=8)
+        stateful.run(backend, examples=8)

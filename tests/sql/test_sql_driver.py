@@ -25,7 +25,7 @@ from statehold.errors import (
 )
 from statehold.testing.rig import layout
 from statehold.testing.servers import Pgbouncer
-from tests.sql.sqlplaces import (
+from tests.sql.sqlbackends import (
     NOW,
     PATIENT,
     commit,
@@ -302,10 +302,10 @@ def test_a_state_that_is_locked_is_busy(server_url):
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])
 def test_nobody_there_is_unavailable(scheme, unused_tcp_port_number):
     """Without a server every call is `Unavailable`, and no error shows the password."""
-    place = f"{scheme}://ann:sesame@127.0.0.1:{unused_tcp_port_number}/shop"
+    backend = f"{scheme}://ann:sesame@127.0.0.1:{unused_tcp_port_number}/shop"
 
     async def run():
-        driver = opened(place)
+        driver = opened(backend)
         assert "sesame" not in repr(driver)
         for call in (driver.open(layout()), driver.check(NOW)):
             with pytest.raises(Unavailable) as caught:

@@ -11,7 +11,7 @@ from statehold.driver import Written
 from statehold.drivers.sql import from_url
 from statehold.errors import ConfigError
 from statehold.testing.rig import layout
-from tests.sql.sqlplaces import NOW, behind, commit, database, key, opened, play, rows
+from tests.sql.sqlbackends import NOW, behind, commit, database, key, opened, play, rows
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

@@ -15,7 +15,7 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from databases import cells, database, done, migrate
 from sqlalchemy.ext.asyncio import create_async_engine
-from sqlplaces import opened, portable
+from sqlbackends import opened, portable
 
 from needs import require
 from statehold import AsyncStore, Register, State, Store, Vector
@@ -74,28 +74,28 @@ def some(count, dim=4):
 
 
 @pytest.fixture
-def place(request, tmp_path):
+def backend(request, tmp_path):
     """An empty database of a server that has pgvector; it is not made there yet."""
-    place = database("postgresql", request, tmp_path)
-    if not place.sql("SELECT FROM pg_available_extensions WHERE name = 'vector'"):
+    backend = database("postgresql", request, tmp_path)
+    if not backend.sql("SELECT FROM pg_available_extensions WHERE name = 'vector'"):
         require("pgvector", "this PostgreSQL has no extension vector")
-    return place
+    return backend
 
 
 @pytest.fixture
 def denied(request, tmp_path):
     """An empty database whose user may make tables, but no extension."""
-    place = database("postgresql", request, tmp_path)
-    name = place.url.rpartition("/")[2]
-    place.sql(f"CREATE ROLE user_{name} LOGIN")
-    place.sql(f"GRANT ALL ON SCHEMA public TO user_{name}")
-    place.url = place.url.replace("postgres@", f"user_{name}@")
-    return place
+    backend = database("postgresql", request, tmp_path)
+    name = backend.url.rpartition("/")[2]
+    backend.sql(f"CREATE ROLE user_{name} LOGIN")
+    backend.sql(f"GRANT ALL ON SCHEMA public TO user_{name}")
+    backend.url = backend.url.replace("postgres@", f"user_{name}@")
+    return backend
 
 
-def column(place):
+def column(backend):
     """The type of the vector's column, as the database itself tells it."""
-    ((kind,),) = place.sql(
+    ((kind,),) = backend.sql(
         "SELECT format_type(atttypid, atttypmod) FROM pg_attribute"
         " WHERE attrelid = 'taste'::regclass AND attname = 'taste'"
     )
@@ -115,9 +115,9 @@ def play(url, work, open_=opened, state=Taste):
 
 
 @asynccontextmanager
-async def engine_of(place):
+async def engine_of(backend):
     """An engine as an application would have it."""
-    driver = opened(place.url)
+    driver = opened(backend.url)
     engine = create_async_engine(driver.engine.url)
     await driver.close()
     yield engine
@@ -141,7 +141,7 @@ BOTH = pytest.mark.parametrize("open_", [opened, portable])
 
 
 @BOTH
-def test_every_bit_comes_back(place, open_):
+def test_every_bit_comes_back(backend, open_):
     """Alone, many at once, and what the other path wrote."""
     vectors = [row.tobytes() for row in np.concatenate([EDGES, some(200)])]
 
@@ -152,13 +152,13 @@ def test_every_bit_comes_back(place, open_):
         await driver.commit(rest, time.time())
         assert await read(driver, len(vectors)) == vectors
 
-    play(place.url, write, open_)
-    assert column(place) == "vector(4)"
+    play(backend.url, write, open_)
+    assert column(backend) == "vector(4)"
     for other in (opened, portable):
-        assert play(place.url, lambda driver: read(driver, len(vectors)), other) == vectors
+        assert play(backend.url, lambda driver: read(driver, len(vectors)), other) == vectors
 
 
-def test_the_fast_path_is_taken(place):
+def test_the_fast_path_is_taken(backend):
     """Or the other tests would prove nothing of it."""
 
     async def work(driver):
@@ -169,11 +169,11 @@ def test_the_fast_path_is_taken(place):
         assert (stats["fast_commits_total"], stats["fast_handed_back_total"]) == (6, 0)
         assert stats["fast_reads_total"] == 1
 
-    play(place.url, work)
+    play(backend.url, work)
 
 
 @BOTH
-def test_returned_absent_first_wins_and_dropped(place, open_):
+def test_returned_absent_first_wins_and_dropped(backend, open_):
     one, two = EDGES[0].tobytes(), EDGES[1].tobytes()
 
     async def work(driver):
@@ -191,7 +191,7 @@ def test_returned_absent_first_wins_and_dropped(place, open_):
         (found,) = await driver.read([key("a")], Want(), time.time())
         assert found.fields == {"name": {"": b'"ada"'}}
 
-    play(place.url, work, open_)
+    play(backend.url, work, open_)
 
 
 @BOTH
@@ -206,7 +206,7 @@ def test_returned_absent_first_wins_and_dropped(place, open_):
         np.array([1, 2, np.inf, 4], "<f4").tobytes(),
     ],
 )
-def test_what_is_no_such_vector_is_invalid(place, open_, raw):
+def test_what_is_no_such_vector_is_invalid(backend, open_, raw):
     """The field refuses it before; a driver that is handed it all the same writes nothing."""
 
     async def work(driver):
@@ -215,7 +215,7 @@ def test_what_is_no_such_vector_is_invalid(place, open_, raw):
                 await driver.commit(commits, time.time())
         assert await driver.read([key("a"), key("b")], Want(), time.time()) == [None, None]
 
-    play(place.url, work, open_)
+    play(backend.url, work, open_)
 
 
 def test_the_field_refuses_before():
@@ -247,28 +247,28 @@ def test_without_the_right_it_is_bytes(denied, open_):
     assert column(denied) == "bytea"
 
 
-def test_in_a_schema_of_its_own(place):
+def test_in_a_schema_of_its_own(backend):
     async def work(driver):
         await driver.commit([put(0, EDGES[0].tobytes(), op="a")], time.time())
         await driver.commit([put(n, EDGES[0].tobytes(), op="b") for n in range(3)], time.time())
         assert await read(driver, 3) == [EDGES[0].tobytes()] * 3
 
-    place.sql("CREATE SCHEMA app")
+    backend.sql("CREATE SCHEMA app")
 
     def open_(url):
         return opened(url, {"schema": "app"})
 
-    play(place.url, work, open_)
+    play(backend.url, work, open_)
 
 
 @BOTH
 @pytest.mark.parametrize("found", [True, False])
-def test_an_extension_in_another_schema(place, open_, found):
+def test_an_extension_in_another_schema(backend, open_, found):
     """As services that run databases have it: it is used if the search path finds it."""
-    name = place.url.rpartition("/")[2]
-    place.sql("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
+    name = backend.url.rpartition("/")[2]
+    backend.sql("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
     if found:
-        place.sql(f"ALTER DATABASE {name} SET search_path = public, extensions")
+        backend.sql(f"ALTER DATABASE {name} SET search_path = public, extensions")
 
     async def work(driver):
         await driver.commit([put(0, EDGES[0].tobytes(), op="a")], time.time())
@@ -277,18 +277,18 @@ def test_an_extension_in_another_schema(place, open_, found):
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        play(place.url, work, open_)
+        play(backend.url, work, open_)
     assert [AS_BYTES in str(one.message) for one in told] == ([] if found else [True])
-    assert column(place) == ("vector(4)" if found else "bytea")
+    assert column(backend) == ("vector(4)" if found else "bytea")
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
 def test_other_databases_keep_the_bytes(kind, request, tmp_path):
     """Without a word, also where the class asked for nothing when the table was made."""
-    place = database(kind, request, tmp_path)
+    backend = database(kind, request, tmp_path)
     raw = EDGES[0].tobytes()
     for state in (Unsearched, Taste):
-        with Store.open(place.url) as store:
+        with Store.open(backend.url) as store:
             collection = store.collection(state)
             collection.apply("a", state.taste.put(EDGES[0]))
             assert collection.get("a").taste.tobytes() == raw
@@ -297,65 +297,65 @@ def test_other_databases_keep_the_bytes(kind, request, tmp_path):
 # ------------------------------------------------------------------------------------- migrations
 
 
-def apply_all(state, place, vectors):
-    with Store.open(place.url) as store:
+def apply_all(state, backend, vectors):
+    with Store.open(backend.url) as store:
         collection = store.collection(state)
         for id, vector in enumerate(vectors):
             collection.apply(str(id), state.taste.put(vector))
 
 
-def test_a_field_is_added(place, monkeypatch, capsys):
-    with Store.open(place.url) as store:
+def test_a_field_is_added(backend, monkeypatch, capsys):
+    with Store.open(backend.url) as store:
         store.collection(Named).apply("ada", Named.name.put("Ada"))
-    code, out, _ = migrate(monkeypatch, capsys, place.url, Taste, "--plan")
+    code, out, _ = migrate(monkeypatch, capsys, backend.url, Taste, "--plan")
     assert code == 6
     assert "CREATE EXTENSION IF NOT EXISTS vector" in out
     assert "ADD COLUMN taste vector(4)" in out
-    assert not place.sql("SELECT FROM pg_extension WHERE extname = 'vector'")  # it was a plan
-    code, out, _ = migrate(monkeypatch, capsys, place.url, Taste, "--apply")
+    assert not backend.sql("SELECT FROM pg_extension WHERE extname = 'vector'")  # it was a plan
+    code, out, _ = migrate(monkeypatch, capsys, backend.url, Taste, "--apply")
     assert code == 0
     assert done(out)[:2] == ["extension vector is made", "column taste.taste is added"]
-    assert column(place) == "vector(4)"
-    apply_all(Taste, place, EDGES[:1])
-    assert migrate(monkeypatch, capsys, place.url, Taste, "--plan")[0] == 0  # nothing is left
+    assert column(backend) == "vector(4)"
+    apply_all(Taste, backend, EDGES[:1])
+    assert migrate(monkeypatch, capsys, backend.url, Taste, "--plan")[0] == 0  # nothing is left
 
 
-def test_bytes_become_a_vector(place, monkeypatch, capsys):
+def test_bytes_become_a_vector(backend, monkeypatch, capsys):
     """Every bit of them, only when it is said, and with a driver that was open before."""
     vectors = np.concatenate([EDGES, some(300)])
     raws = [row.tobytes() for row in vectors]
-    apply_all(Unsearched, place, vectors)
+    apply_all(Unsearched, backend, vectors)
     with pytest.warns(RuntimeWarning, match=f"{AS_BYTES}.*statehold migrate"):
-        assert cells(place.url, Taste, "3")["taste"] == {"": raws[3]}
-    code, out, _ = migrate(monkeypatch, capsys, place.url, Taste, "--apply")
+        assert cells(backend.url, Taste, "3")["taste"] == {"": raws[3]}
+    code, out, _ = migrate(monkeypatch, capsys, backend.url, Taste, "--apply")
     assert code == 0
     assert "column taste.taste becomes vector(4)" in done(out)
-    assert column(place) == "vector(4)"
-    assert play(place.url, lambda driver: read(driver, len(raws))) == raws
-    assert migrate(monkeypatch, capsys, place.url, Taste, "--plan")[0] == 0  # nothing is left
+    assert column(backend) == "vector(4)"
+    assert play(backend.url, lambda driver: read(driver, len(raws))) == raws
+    assert migrate(monkeypatch, capsys, backend.url, Taste, "--plan")[0] == 0  # nothing is left
 
 
-def test_the_plan_is_a_script_that_does_it(place, monkeypatch, capsys):
-    apply_all(Unsearched, place, EDGES)
-    _, script, _ = migrate(monkeypatch, capsys, place.url, Taste, "--plan")
-    place.sql(script)
-    assert column(place) == "vector(4)"
+def test_the_plan_is_a_script_that_does_it(backend, monkeypatch, capsys):
+    apply_all(Unsearched, backend, EDGES)
+    _, script, _ = migrate(monkeypatch, capsys, backend.url, Taste, "--plan")
+    backend.sql(script)
+    assert column(backend) == "vector(4)"
     expected = [row.tobytes() for row in EDGES]
-    assert play(place.url, lambda driver: read(driver, len(EDGES))) == expected
+    assert play(backend.url, lambda driver: read(driver, len(EDGES))) == expected
 
 
 @pytest.mark.parametrize("first", ["read", "commit"])
 @BOTH
-def test_a_driver_that_was_open_before(place, monkeypatch, capsys, open_, first):
+def test_a_driver_that_was_open_before(backend, monkeypatch, capsys, open_, first):
     """It finds the column changed under it, and goes on."""
     raw, new = EDGES[0].tobytes(), EDGES[1].tobytes()
-    apply_all(Unsearched, place, EDGES[:1])
+    apply_all(Unsearched, backend, EDGES[:1])
 
     async def work(driver):
         assert await read(driver, 1) == [raw]
         await driver.commit([put(1, raw, op="a")], time.time())
         code, *_ = await asyncio.to_thread(
-            migrate, monkeypatch, capsys, place.url, Taste, "--apply"
+            migrate, monkeypatch, capsys, backend.url, Taste, "--apply"
         )
         assert code == 0
         if first == "read":
@@ -363,36 +363,36 @@ def test_a_driver_that_was_open_before(place, monkeypatch, capsys, open_, first)
         await driver.commit([put(1, new, op="b")], time.time())
         assert await read(driver, 2) == [raw, new]
 
-    play(place.url, work, open_, state=Unsearched)
+    play(backend.url, work, open_, state=Unsearched)
 
 
-def test_an_older_release_beside_a_newer(place, monkeypatch, capsys):
+def test_an_older_release_beside_a_newer(backend, monkeypatch, capsys):
     """It asks for no vector, works on with one, and its migration does not take it back."""
-    apply_all(Taste, place, EDGES)
-    apply_all(Unsearched, place, EDGES[:2])
+    apply_all(Taste, backend, EDGES)
+    apply_all(Unsearched, backend, EDGES[:2])
     expected = [row.tobytes() for row in EDGES]
-    assert play(place.url, lambda d: read(d, len(EDGES)), state=Unsearched) == expected
-    assert migrate(monkeypatch, capsys, place.url, Unsearched, "--apply")[0] == 0
-    assert column(place) == "vector(4)"
+    assert play(backend.url, lambda d: read(d, len(EDGES)), state=Unsearched) == expected
+    assert migrate(monkeypatch, capsys, backend.url, Unsearched, "--apply")[0] == 0
+    assert column(backend) == "vector(4)"
 
 
-def test_another_number_of_numbers_is_refused(place, monkeypatch, capsys):
-    apply_all(Taste, place, EDGES)
+def test_another_number_of_numbers_is_refused(backend, monkeypatch, capsys):
+    apply_all(Taste, backend, EDGES)
     with pytest.raises(ConfigError, match=r"vector\(5\).*vector\(4\)"):
-        play(place.url, None, state=Wider)
-    code, _, err = migrate(monkeypatch, capsys, place.url, Wider, "--apply")
+        play(backend.url, None, state=Wider)
+    code, _, err = migrate(monkeypatch, capsys, backend.url, Wider, "--apply")
     assert code != 0
     assert "a field of another name" in err
 
 
-def test_bytes_that_are_no_such_vector_stay(place, monkeypatch, capsys):
+def test_bytes_that_are_no_such_vector_stay(backend, monkeypatch, capsys):
     """Nothing is lost: a column with other bytes is left as it is."""
-    apply_all(Unsearched, place, EDGES)
-    place.sql(r"UPDATE taste SET taste = '\x0102' WHERE id = '0'")
-    code, _, err = migrate(monkeypatch, capsys, place.url, Taste, "--apply")
+    apply_all(Unsearched, backend, EDGES)
+    backend.sql(r"UPDATE taste SET taste = '\x0102' WHERE id = '0'")
+    code, _, err = migrate(monkeypatch, capsys, backend.url, Taste, "--apply")
     assert code != 0
     assert "no such vector" in err
-    assert column(place) == "bytea"
+    assert column(backend) == "bytea"
 
 
 def test_migrating_without_the_right(denied, monkeypatch, capsys):
@@ -404,14 +404,14 @@ def test_migrating_without_the_right(denied, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("before", [None, Named, Unsearched])
-def test_written_for_alembic(place, monkeypatch, capsys, tmp_path, before):
+def test_written_for_alembic(backend, monkeypatch, capsys, tmp_path, before):
     """The script needs neither statehold nor a client of pgvector's, and does all of it."""
     if before is not None:
-        with Store.open(place.url) as store:
+        with Store.open(backend.url) as store:
             store.collection(before).apply("0", before.name.put("Ada"))
     folder = tmp_path / "versions"
     folder.mkdir()
-    assert migrate(monkeypatch, capsys, place.url, Taste, "--write", str(folder))[0] == 0
+    assert migrate(monkeypatch, capsys, backend.url, Taste, "--write", str(folder))[0] == 0
     (script,) = folder.glob("*.py")
     space = {}
     exec(compile(script.read_text(), script, "exec"), space)
@@ -422,13 +422,13 @@ def test_written_for_alembic(place, monkeypatch, capsys, tmp_path, before):
             space["upgrade"]()
 
     async def run():
-        async with engine_of(place) as engine, engine.begin() as connection:
+        async with engine_of(backend) as engine, engine.begin() as connection:
             await connection.run_sync(upgrade)
 
     asyncio.run(run())
-    assert column(place) == "vector(4)"
-    apply_all(Taste, place, EDGES)
-    assert migrate(monkeypatch, capsys, place.url, Taste, "--plan")[0] == 0
+    assert column(backend) == "vector(4)"
+    apply_all(Taste, backend, EDGES)
+    assert migrate(monkeypatch, capsys, backend.url, Taste, "--plan")[0] == 0
 
 
 # ---------------------------------------------------------------------------- nearest neighbours
@@ -459,7 +459,7 @@ def clusters(dim):
     return centres, (centres[:, None] + noise).astype(np.float32)
 
 
-def test_nearest_neighbours(place):
+def test_nearest_neighbours(backend):
     """As the page shows them: the same as numpy's, and those of the index are of the cluster."""
     space, plain, index = shown()
     reader, most_alike = space["Reader"], space["most_alike"]
@@ -467,7 +467,7 @@ def test_nearest_neighbours(place):
     centres, readers = clusters(dim)
 
     async def fill():
-        async with AsyncStore.open(place.url) as store:
+        async with AsyncStore.open(backend.url) as store:
             collection = store.collection(reader)
             async with asyncio.TaskGroup() as group:
                 for cluster, some_ in enumerate(readers):
@@ -477,7 +477,7 @@ def test_nearest_neighbours(place):
             await collection.apply("gone", reader.taste.put(centres[3]))
 
     asyncio.run(fill())
-    place.sql("UPDATE reader SET expires_at = now() - interval '1 s' WHERE id = 'gone'")
+    backend.sql("UPDATE reader SET expires_at = now() - interval '1 s' WHERE id = 'gone'")
     flat = readers.reshape(-1, dim).astype(float)
     names = [f"{cluster}-{n}" for cluster in range(10) for n in range(40)]
 
@@ -488,7 +488,7 @@ def test_nearest_neighbours(place):
         return [names[n] for n in nearest], distances[nearest]
 
     async def ask(*queries):
-        async with engine_of(place) as engine, engine.connect() as connection:
+        async with engine_of(backend) as engine, engine.connect() as connection:
             return [(await connection.execute(query)).all() for query in queries]
 
     for centre in centres[:4]:
@@ -499,31 +499,31 @@ def test_nearest_neighbours(place):
             assert [row.id for row in found] == ids
             assert np.allclose([row.distance for row in found], distances, atol=1e-5)
         written = f"'{query.tolist()}'"
-        assert [row[0] for row in place.sql(plain.replace(":query", written))] == ids
+        assert [row[0] for row in backend.sql(plain.replace(":query", written))] == ids
 
-    place.sql(index)
+    backend.sql(index)
     for cluster, centre in enumerate(centres):
         written = plain.replace(":query", f"'{centre.tolist()}'")
-        explained = place.sql(f"SET enable_seqscan = off; EXPLAIN {written}")
+        explained = backend.sql(f"SET enable_seqscan = off; EXPLAIN {written}")
         assert any("reader_taste_idx" in str(line) for line in explained)
-        found = place.sql(f"SET enable_seqscan = off; {written}")
+        found = backend.sql(f"SET enable_seqscan = off; {written}")
         assert len(found) == 10
         assert {row[0].partition("-")[0] for row in found} == {str(cluster)}
 
 
-def test_what_a_query_reads(place):
+def test_what_a_query_reads(backend):
     """The bytes, as everywhere; on an engine of one's own."""
-    apply_all(Taste, place, EDGES)
+    apply_all(Taste, backend, EDGES)
     main = tables_of(Taste).main
 
     async def ask():
-        async with engine_of(place) as engine, engine.connect() as connection:
+        async with engine_of(backend) as engine, engine.connect() as connection:
             return (await connection.execute(sa.select(main.c.taste).order_by(main.c.id))).all()
 
     assert [row.taste for row in asyncio.run(ask())] == [row.tobytes() for row in EDGES]
 
 
-def test_no_warning_where_it_is(place):
+def test_no_warning_where_it_is(backend):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        apply_all(Taste, place, EDGES[:1])
+        apply_all(Taste, backend, EDGES[:1])

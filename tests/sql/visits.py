@@ -46,7 +46,7 @@ class Renamed(State, ttl=HOUR, kind="visit"):
     """The same fields, each under another name; `RENAMED` says which."""
 
     topic = Register(str | None, default=None)
-    place = Register(int | None, default=None)
+    backend = Register(int | None, default=None)
     points = Register(float, default=0.0)
     known = Register(bool, default=False)
     looked = Register(dict[str, int], default={})
@@ -113,7 +113,7 @@ class Basket(State, ttl=HOUR, kind="basket"):
 class Both(State, ttl=HOUR, kind="visit"):
     """Renamed and of another type at once."""
 
-    place = Register(float | None, default=None)
+    backend = Register(float | None, default=None)
     rounds = Counter(float)
     taps = Tally(str, keep=50)
 

@@ -28,7 +28,7 @@ from statehold.changes import (
 )
 from statehold.driver import Cells, FencedOff, Outcome, Page, Written
 from statehold.errors import Closed, Unavailable
-from statehold.testing import Place
+from statehold.testing import Backend
 from statehold.testing.conformance import DriverLevel
 from tests.testing.toys import Stored, ToyDriver
 
@@ -46,9 +46,9 @@ def caught_by(case: str) -> Callable[[type[ToyDriver]], type[ToyDriver]]:
             test_driver_and_model_agree = None  # the machine catches most of them: see test_broken
 
             @pytest.fixture
-            def place(self) -> Place:
+            def backend(self) -> Backend:
                 driver = toy()  # one for all, which each case opens once
-                return Place(lambda: driver, outage=driver.outage)
+                return Backend(lambda: driver, outage=driver.outage)
 
         globals()[f"Test{toy.__name__}"] = Conformance
         return toy

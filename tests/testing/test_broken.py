@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from statehold.testing import Place
+from statehold.testing import Backend
 from statehold.testing.stateful import run
 from tests.testing.broken import BROKEN
 from tests.testing.toys import ToyDriver
@@ -61,8 +61,8 @@ def test_a_failure_names_the_promise(report):
 def test_the_machine_sees_it_too(name):
     """The stateful machine finds by itself what is broken."""
     with pytest.raises(AssertionError):
-        run(Place(BROKEN[name][0]), examples=300)
+        run(Backend(BROKEN[name][0]), examples=300)
 
 
 def test_the_correct_toy_passes_the_machine():
-    run(Place(ToyDriver))
+    run(Backend(ToyDriver))

@@ -1,17 +1,17 @@
-"""The page of places says what the drivers declare, and each of them is held to it by the kit."""
+"""The page of backends says what the drivers declare, and each of them is held to it by the kit."""
 
 import importlib
 from pathlib import Path
 
 import pytest
 
+from statehold.backends import BACKENDS
 from statehold.driver import Feature
-from statehold.places import PLACES
 from statehold.testing import DriverConformance
 from statehold.testing.conformance import Cases
 from statehold.testing.matrix import DRIVERS, FEATURES, page
 
-PAGE = Path(__file__).parents[2] / "docs" / "places.md"
+PAGE = Path(__file__).parents[2] / "docs" / "backends.md"
 
 PROOFS = {
     "statehold.drivers.memory:MemoryDriver": "tests.drivers.test_conformance_memory:TestMemory",
@@ -24,13 +24,13 @@ PROOFS = {
 
 
 def test_the_page_is_up_to_date():
-    """`python -m statehold.testing.matrix > docs/places.md` would change nothing."""
+    """`python -m statehold.testing.matrix > docs/backends.md` would change nothing."""
     assert PAGE.read_text() == page()
 
 
 def test_every_place_and_every_feature_is_there():
     homes = {path.partition(":")[0] for path in DRIVERS.values()}
-    assert homes == {target.partition(":")[0] for target in PLACES.values()}
+    assert homes == {target.partition(":")[0] for target in BACKENDS.values()}
     assert set(FEATURES) == set(Feature)
 
 
@@ -39,4 +39,4 @@ def test_the_whole_kit_runs_against_it(path):
     module, _, name = PROOFS[path].partition(":")
     proof = getattr(importlib.import_module(module), name)
     assert issubclass(proof, DriverConformance)
-    assert proof.place is not Cases.place  # it says where
+    assert proof.backend is not Cases.backend  # it says where

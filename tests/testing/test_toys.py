@@ -3,25 +3,25 @@
 import pytest
 
 from statehold.drivers.memory import MemoryDriver
-from statehold.testing import DriverConformance, FaultyDriver, Place
+from statehold.testing import Backend, DriverConformance, FaultyDriver
 from tests.testing.toys import ToyDriver
 
 
 class TestToy(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return Place(ToyDriver)
+    def backend(self):
+        return Backend(ToyDriver)
 
 
 class TestFaulty(DriverConformance):
     """A faulty driver without faults keeps every promise of the driver in it; with, it is down."""
 
     @pytest.fixture
-    def place(self):
+    def backend(self):
         opened = []
 
         def faulty():
             opened.append(FaultyDriver(MemoryDriver()))
             return opened[-1]
 
-        return Place(faulty, outage=lambda: opened[-1].outage())  # noqa: PLW0108  not opened yet
+        return Backend(faulty, outage=lambda: opened[-1].outage())  # noqa: PLW0108  not opened yet

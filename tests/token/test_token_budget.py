@@ -277,8 +277,8 @@ def test_a_place_may_be_a_url_or_a_store(tmp_path):
         n = Counter()
 
     shared = Store.open("memory://")
-    for place in (f"sqlite:///{tmp_path}/spill.db", shared):
-        with Store.open("token:", keys=[KEY], budget=600, spill=place) as store:
+    for backend in (f"sqlite:///{tmp_path}/spill.db", shared):
+        with Store.open("token:", keys=[KEY], budget=600, spill=backend) as store:
             with Jar() as jar:
                 store.collection(Big).apply("x", Big.vector.put(np.ones(384)), Big.n.add(1))
             with Jar(jar.token):

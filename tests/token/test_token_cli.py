@@ -59,7 +59,7 @@ def test_what_goes_wrong_is_one_line(tmp_path):
 )
 def test_tokens_are_no_place_for_the_command_line(tmp_path, command):
     (tmp_path / "statehold.toml").write_text(
-        'place = "token:"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
+        'backend = "token:"\n[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
     )
     _, err = statehold(*command, cwd=tmp_path, code=2)
     assert err == (

@@ -4,47 +4,47 @@ import pytest
 
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.token import Jar, Key, KeyRing, TokenDriver
-from statehold.testing import DriverConformance, FaultyDriver, Place
+from statehold.testing import Backend, DriverConformance, FaultyDriver
 
 KEYS = KeyRing([Key.new()])
 
 
-def place(**options):
+def backend(**options):
     """One client's jar, whoever opens the driver; as large as the kit's largest state."""
     jar = Jar()
     large = {"budget": 1 << 25, "max_bytes": 1 << 26, "ops": 1000}
-    return Place(lambda: TokenDriver(KEYS, jar=jar, **{**large, **options}))
+    return Backend(lambda: TokenDriver(KEYS, jar=jar, **{**large, **options}))
 
 
 class TestSealed(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return place()
+    def backend(self):
+        return backend()
 
 
 class TestSigned(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return place(form="signed")
+    def backend(self):
+        return backend(form="signed")
 
 
 class TestMarked(DriverConformance):
     @pytest.fixture
-    def place(self):
-        return place(marks=MemoryDriver())
+    def backend(self):
+        return backend(marks=MemoryDriver())
 
 
 class TestMarkedElsewhere(DriverConformance):
     """The marks are in a store that suspends, so calls may be cancelled while they wait for it."""
 
     @pytest.fixture
-    def place(self):
-        return place(marks=FaultyDriver(MemoryDriver(), suspends=True))
+    def backend(self):
+        return backend(marks=FaultyDriver(MemoryDriver(), suspends=True))
 
 
 class TestSpilled(DriverConformance):
     """Everything that does not fit into 900 characters is in the store."""
 
     @pytest.fixture
-    def place(self):
-        return place(spill=MemoryDriver(), budget=900, ops=16)
+    def backend(self):
+        return backend(spill=MemoryDriver(), budget=900, ops=16)

@@ -28,8 +28,8 @@ from tests.token.chats import KEY, Chat, Message
 @pytest.fixture(params=["memory", "sqlite"])
 def marked(open_client, request, tmp_path):
     """A client whose server keeps marks."""
-    place = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/marks.db"
-    return open_client(marks=place)
+    backend = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/marks.db"
+    return open_client(marks=backend)
 
 
 def test_an_old_token_is_stale(marked):
@@ -137,19 +137,19 @@ def test_a_mark_that_is_gone_vouches_for_nothing(open_client):
 
 
 def test_marks_outlive_their_tokens_and_then_go(open_client):
-    place = MemoryDriver()
-    client = open_client(marks=place)
+    backend = MemoryDriver()
+    client = open_client(marks=backend)
     for n in range(20):
         client.token = None
         client.say("x", id=f"id {n}")
-    assert place.stats()["states"] == 20
+    assert backend.stats()["states"] == 20
     client.clock.advance(3599)
     assert client.see(id="id 19").meta.exists
     client.clock.advance(300)
     for n in range(20):
         client.token = None
         client.say("x", id=f"new {n}")
-    assert place.stats()["states"] == 20
+    assert backend.stats()["states"] == 20
 
 
 def test_marks_that_cannot_answer_are_no_reason_to_trust(open_client):

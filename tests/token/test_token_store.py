@@ -1,4 +1,4 @@
-"""A token store as a place: its URL, its settings, threads, real conversations."""
+"""A token store as a backend: its URL, its settings, threads, real conversations."""
 
 import gzip
 import hmac

@@ -23,14 +23,14 @@ def check(given: Namespace) -> int:
                 found["server"] = str(access)
             await access.check()
             if isinstance(access, Local):
-                for kind in access.kinds:  # each has its place in the store made ready and read
+                for kind in access.kinds:  # each kind is opened and read
                     await access.get(("", kind, "statehold-check"), fields=())
                     found.setdefault("kinds", []).append(kind)
 
     if not given.server:
         settings = config(given)
         settings.server.check()
-        found |= {"source": settings.source, "place": settings.shown_place}
+        found |= {"source": settings.source, "backend": settings.shown_backend}
     asyncio.run(run())
     print(msgspec.json.encode(found).decode())
     return OK

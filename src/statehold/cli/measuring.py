@@ -1,4 +1,4 @@
-"""`bench`: what the configured place does, measured from here."""
+"""`bench`: what the configured backend does, measured from here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bench(given: Namespace) -> int:
 
     async def run() -> dict[str, Any]:
         async with found.open() as store:
-            return {"place": found.shown_place, **await _measure(store, given.seconds)}
+            return {"backend": found.shown_backend, **await _measure(store, given.seconds)}
 
     print(msgspec.json.encode(asyncio.run(run())).decode())
     return OK
@@ -72,7 +72,7 @@ async def _paced(
         while (before := clock()) < start + seconds:
             await call(id)
             latencies.add(clock() - before)
-            if len(ids) > 1:  # a place that never suspends would not let the others have a turn
+            if len(ids) > 1:  # a backend that never suspends would not let the others have a turn
                 await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:

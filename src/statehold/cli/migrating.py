@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from statehold.backends import open_driver
 from statehold.cli.exits import OK, PENDING
 from statehold.cli.reaching import config
 from statehold.errors import ConfigError
-from statehold.places import open_driver
 
 if TYPE_CHECKING:
     from statehold.drivers.sql.migrating.steps import Plan, Step
@@ -37,15 +37,15 @@ def migrate(given: Namespace) -> int:
             )
     kinds = given.kinds or list(found.kinds)
     rename = renaming.parsed(given.rename, kinds)
-    driver = open_driver(found.place, **found.settings)
+    driver = open_driver(found.backend, **found.settings)
     if not isinstance(driver, SqlDriver):
         raise ConfigError(
-            f"migrate: {found.shown_place} has no tables to be migrated", field="place"
+            f"migrate: {found.shown_backend} has no tables to be migrated", field="backend"
         )
     request = running.Request(
         tables=[driver.tables_of(found.kinds[kind].__schema__.layout()) for kind in kinds],
         dialect=driver.dialect,
-        place=driver.place,
+        shown_url=driver.shown_url,
         drop=given.drop,
         rename=rename,
     )

@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     bench = command(
         "bench",
         "measuring:bench",
-        "Measure the place in a few seconds, on states of its own that are deleted again.",
+        "Measure the backend in a few seconds, on states of its own that are deleted again.",
         parent=shared,
     )
     bench.add_argument(
@@ -165,7 +165,9 @@ def _shared() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     where = shared.add_argument_group("where")
     where.add_argument("--config", metavar="FILE", help="the configuration (statehold.toml)")
-    where.add_argument("--place", metavar="URL", help="the place, instead of the configured one")
+    where.add_argument(
+        "--backend", metavar="URL", help="the backend, instead of the configured one"
+    )
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return shared
 

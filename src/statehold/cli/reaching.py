@@ -12,18 +12,18 @@ from statehold.errors import ConfigError
 
 
 def config(given: Namespace) -> Config:
-    """The configuration, with the place that was given instead of its own."""
+    """The configuration, with the backend that was given instead of its own."""
     env = dict(os.environ)
-    if given.place:
-        env["STATEHOLD_PLACE"] = given.place
+    if given.backend:
+        env["STATEHOLD_BACKEND"] = given.backend
     return Config.load(given.config, env)
 
 
 def reach(given: Namespace) -> Access:
     """Access as the options say. Close it; local access is to be opened in its event loop."""
     if given.server:
-        if given.place or given.config:
-            raise ConfigError("--server goes with neither --place nor --config", field="server")
+        if given.backend or given.config:
+            raise ConfigError("--server goes with neither --backend nor --config", field="server")
         from statehold.client.remote import Remote  # brings http.client, slow to import
 
         return Remote(given.server, key=os.environ.get(KEY_VARIABLE))

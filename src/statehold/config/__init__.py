@@ -1,4 +1,4 @@
-"""One typed `Config` from `statehold.toml` and the environment: the place, the kinds, the server."""
+"""One typed `Config` from `statehold.toml` and the environment: the backend, the kinds, the server."""
 
 from statehold.config.keys import KEY, SCOPES, AccessKey, Scope
 from statehold.config.kinds import FIELDS, KIND, kinds_of

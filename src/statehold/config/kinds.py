@@ -163,7 +163,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "vector",
         Vector,
         dim=_DIM,
-        searchable=(boolean, False, "Whether a place that can search by likeness is asked to."),
+        searchable=(boolean, False, "Whether a backend that can search by likeness is asked to."),
     ),
     "decayed_mean": _field(
         "decayed_mean",

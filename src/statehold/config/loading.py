@@ -71,7 +71,7 @@ SERVER: Final = Settings(
 
 ENVIRONMENT: Final[dict[str, str]] = {
     "STATEHOLD_CONFIG": f"The file to read instead of {FILE}.",
-    "STATEHOLD_PLACE": "The URL of the place; what the file says of the place is ignored.",
+    "STATEHOLD_BACKEND": "The URL of the backend; what the file says of the backend is ignored.",
     "STATEHOLD_KINDS": "More kinds: module:Class, separated by commas.",
     "STATEHOLD_SERVER_KEY": "A key that may read and write, beside those of the file.",
     **{f"STATEHOLD_{name.upper()}": known[2] for name, known in SERVER.known.items()},
@@ -116,20 +116,20 @@ class ServerConfig(msgspec.Struct, frozen=True):
 
 
 class Config(msgspec.Struct, frozen=True):
-    """The place, the kinds and the server."""
+    """The backend, the kinds and the server."""
 
-    place: str
-    """The URL of the place."""
+    backend: str
+    """The URL of the backend."""
     kinds: dict[str, type[State]]
     """The classes of the kinds, by kind."""
     settings: dict[str, Any] = {}
-    """Settings of the place beside those in the URL."""
+    """Settings of the backend beside those in the URL."""
     server: ServerConfig = ServerConfig()
     source: str = "environment"
     """Where it came from: the file's name, or "environment"."""
 
     def __repr__(self) -> str:
-        return f"Config({self.shown_place!r}, kinds={list(self.kinds)}, source={self.source!r})"
+        return f"Config({self.shown_backend!r}, kinds={list(self.kinds)}, source={self.source!r})"
 
     @classmethod
     def load(
@@ -155,32 +155,32 @@ class Config(msgspec.Struct, frozen=True):
         return _config(tables, str(file), file.absolute().parent, env)
 
     @property
-    def shown_place(self) -> str:
-        """The place without its password and settings, for logs."""
-        parts = urlsplit(self.place)
+    def shown_backend(self) -> str:
+        """The backend without its password and settings, for logs."""
+        parts = urlsplit(self.backend)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     def open(self) -> AsyncStore:
-        """The store at the place. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
-        if urlsplit(self.place).scheme == "token":
+        """The store at the backend. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
+        if urlsplit(self.backend).scheme == "token":
             raise ConfigError(
                 "token: lives in the client; it cannot be served or used from the command line",
-                field="place",
+                field="backend",
             )
         try:
-            return AsyncStore.open(self.place, **self.settings)
+            return AsyncStore.open(self.backend, **self.settings)
         except ConfigError as error:
-            raise ConfigError(f"{self.source}: place: {error}", field=error.field) from error
+            raise ConfigError(f"{self.source}: backend: {error}", field=error.field) from error
 
 
 def _config(tables: dict[str, Any], source: str, folder: Path, env: Mapping[str, str]) -> Config:
     at = "" if source == "environment" else f"{source}: "
     for name in tables:
-        if name not in ("place", "server", "kinds"):
+        if name not in ("backend", "server", "kinds"):
             raise ConfigError(
-                f"{at}no setting {name!r}; there are place, server, kinds", field=name
+                f"{at}no setting {name!r}; there are backend, server, kinds", field=name
             )
-    place, settings = _place(tables.get("place"), at, env)
+    backend, settings = _backend(tables.get("backend"), at, env)
     kinds = kinds_of(_table(tables, "kinds", at), f"{at}kinds", folder)
     for target in filter(None, map(str.strip, env.get("STATEHOLD_KINDS", "").split(","))):
         found = class_at(target, "STATEHOLD_KINDS", folder.absolute())
@@ -194,21 +194,21 @@ def _config(tables: dict[str, Any], source: str, folder: Path, env: Mapping[str,
             f"{at}kinds: none; declare [kinds.chat] in {FILE}, or set STATEHOLD_KINDS=module:Class",
             field="kinds",
         )
-    return Config(place, kinds, settings, server, source)
+    return Config(backend, kinds, settings, server, source)
 
 
-def _place(given: Any, at: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-    if env.get("STATEHOLD_PLACE"):
-        return env["STATEHOLD_PLACE"], {}
+def _backend(given: Any, at: str, env: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    if env.get("STATEHOLD_BACKEND"):
+        return env["STATEHOLD_BACKEND"], {}
     if given is None:
         raise ConfigError(
-            f'{at}place: must be said: place = "sqlite:///state.db", or STATEHOLD_PLACE',
-            field="place",
+            f'{at}backend: must be said: backend = "sqlite:///state.db", or STATEHOLD_BACKEND',
+            field="backend",
         )
     settings = dict(given) if is_table(given) else {"url": given}
     url = settings.pop("url", None)
     if not isinstance(url, str) or not url:
-        raise ConfigError(f'{at}place: needs a url such as "sqlite:///state.db"', field="place")
+        raise ConfigError(f'{at}backend: needs a url such as "sqlite:///state.db"', field="backend")
     return url, settings
 
 

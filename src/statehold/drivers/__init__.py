@@ -1,1 +1,1 @@
-"""The places where states live: one module each, and none imports another."""
+"""The backends where states live: one module each, and none imports another."""

@@ -37,7 +37,7 @@ LEEWAY = 60.0
 class Vector(Field["Floats32 | None"]):
     """An array of `dim` float32, the last one written. Reads as shape (dim,), not writable, or None.
 
-    With `searchable`, a place that can search by likeness keeps it as a vector of its own (see
+    With `searchable`, a backend that can search by likeness keeps it as a vector of its own (see
     docs/sql.md); in all others that changes nothing.
     """
 

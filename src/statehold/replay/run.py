@@ -189,7 +189,7 @@ class Replay:
                 await self._send(line)
                 del self._pending[line.number]
                 self._window.release()
-                # A place that never suspends would let no other have a turn, and get no groups.
+                # A backend that never suspends would let no other have a turn, and get no groups.
                 await asyncio.sleep(0)
             del self._queues[key]
         self._idle += 1

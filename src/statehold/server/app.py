@@ -35,7 +35,7 @@ def create_app(
     *,
     server: ServerConfig | None = None,
 ) -> FastAPI:
-    """The application that serves a configured place, or the given kinds of an open store.
+    """The application that serves a configured backend, or the given kinds of an open store.
 
     A store that it opens itself it closes at shutdown; one that is given stays open. `server` is
     what the configuration says unless it is given. Raises `ConfigError`.

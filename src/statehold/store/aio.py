@@ -1,21 +1,21 @@
-"""`AsyncStore`: a place, opened."""
+"""`AsyncStore`: a backend, opened."""
 
 from __future__ import annotations
 
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
+from statehold.backends import open_driver
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
-from statehold.places import open_driver
 from statehold.state import S
 from statehold.store.collection import AsyncCollection
 from statehold.store.names import checked
 
 
 class AsyncStore:
-    """A place, opened. Its collections hold the states of one class each.
+    """A backend, opened. Its collections hold the states of one class each.
 
     `async with AsyncStore.open("sqlite:///state.db") as store: …` closes it at the end.
     """
@@ -33,7 +33,7 @@ class AsyncStore:
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> AsyncStore:
         """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
 
-        Concurrent commits are gathered where the place profits from it. Raises `ConfigError`, or
+        Concurrent commits are gathered where the backend profits from it. Raises `ConfigError`, or
         `Unavailable` or `NotAStore` where opening already shows it.
         """
         driver = open_driver(url, **settings)

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
+from statehold.backends import open_driver
 from statehold.changes import Revision
 from statehold.clock import Clock
 from statehold.driver import Driver
 from statehold.engine import BlockingClock, Portal, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
-from statehold.places import open_driver
 from statehold.schema import Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
@@ -33,7 +33,7 @@ class Run(Protocol):
 
 
 class Store:
-    """A place, opened for synchronous callers; the same names as `AsyncStore`.
+    """A backend, opened for synchronous callers; the same names as `AsyncStore`.
 
     Safe for several threads. `with Store.open("sqlite:///state.db") as store: …`
     """

@@ -1,24 +1,24 @@
 """The kit that proves drivers, and the tools to test a service that uses statehold.
 
-A driver's test file is a class and one fixture, which returns the driver's `Place`:
+A driver's test file is a class and one fixture, which returns the driver's `Backend`:
 
 ```python
 import pytest
-from statehold.testing import DriverConformance, Place
+from statehold.testing import DriverConformance, Backend
 
 class TestMyDriver(DriverConformance):
     @pytest.fixture
-    def place(self, tmp_path):
+    def backend(self, tmp_path):
         path = str(tmp_path / "state.db")
-        return Place(
+        return Backend(
             open=lambda: MyDriver(path),          # a fresh driver on the same data, each time
             recipe="my_package:MyDriver",         # for other processes: an importable callable …
             arguments=(path,),                    # … and what it is called with (JSON)
         )
 ```
 
-`place` is asked for once per case, so each case has data of its own (`tmp_path`, a random prefix).
-All hooks of a `Place`, and when they are needed:
+`backend` is asked for once per case, so each case has data of its own (`tmp_path`, a random prefix).
+All hooks of a `Backend`, and when they are needed:
 
 | hook | what it does | needed |
 |---|---|---|
@@ -28,7 +28,7 @@ All hooks of a `Place`, and when they are needed:
 | `outage()` | a context manager; while it is open the store cannot answer | if it can be arranged |
 | `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back | if the driver itself decodes anything |
 
-A case whose feature the driver does not declare, or whose optional hook the place does not have, is
+A case whose feature the driver does not declare, or whose optional hook the backend does not have, is
 skipped and says which. The rounds of races and crashes are modest; `STATEHOLD_ROUNDS=20` in the
 environment makes them twenty times as many (and lets Hypothesis look twenty times as long).
 
@@ -36,7 +36,7 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 
 * `DriverConformance` (`statehold.testing.conformance`): every line of the contract, see
   `docs/contract.md` for the list;
-* `Place`, `Rig`: the hooks above, and a driver in the hands of a test (synchronous, whatever the
+* `Backend`, `Rig`: the hooks above, and a driver in the hands of a test (synchronous, whatever the
   driver is), for cases of a driver's own;
 * `Model`: a store in plain dicts, the oracle;
 * `FaultyDriver`: a driver that fails, hangs and answers late as a script says: for testing a
@@ -62,21 +62,21 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from statehold.testing.backend import Backend
     from statehold.testing.conformance import DriverConformance
     from statehold.testing.faults import FaultyDriver
     from statehold.testing.model import Model
-    from statehold.testing.place import Place
     from statehold.testing.proxy import Proxy
     from statehold.testing.rig import Rig
     from statehold.testing.trial import Trial
 
-__all__ = ["DriverConformance", "FaultyDriver", "Model", "Place", "Proxy", "Rig", "Trial"]
+__all__ = ["Backend", "DriverConformance", "FaultyDriver", "Model", "Proxy", "Rig", "Trial"]
 
 _HOMES: Final = {
     "DriverConformance": "conformance",
     "FaultyDriver": "faults",
     "Model": "model",
-    "Place": "place",
+    "Backend": "backend",
     "Proxy": "proxy",
     "Rig": "rig",
     "Trial": "trial",

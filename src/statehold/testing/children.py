@@ -1,4 +1,4 @@
-"""Other processes with a driver of their own, made from a place's recipe."""
+"""Other processes with a driver of their own, made from a backend's recipe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from statehold.changes import Key
-from statehold.testing.place import Place, cook
+from statehold.testing.backend import Backend, cook
 from statehold.testing.rig import Runner, layout
 
 
@@ -23,14 +23,16 @@ class Job(Protocol):
 SomeJob = TypeVar("SomeJob", bound=Job)
 
 
-def spawn(module: str, place: Place, job: Job) -> subprocess.Popen[bytes]:
+def spawn(module: str, backend: Backend, job: Job) -> subprocess.Popen[bytes]:
     """Start `module` as a program in a process of its own, with pipes to it and from it.
 
-    Raises ValueError when the place has no recipe.
+    Raises ValueError when the backend has no recipe.
     """
-    if place.recipe is None:
-        raise ValueError("a driver that is SHARED or DURABLE needs `Place.recipe`")
-    told = json.dumps({"recipe": place.recipe, "arguments": place.arguments, "job": asdict(job)})
+    if backend.recipe is None:
+        raise ValueError("a driver that is SHARED or DURABLE needs `Backend.recipe`")
+    told = json.dumps(
+        {"recipe": backend.recipe, "arguments": backend.arguments, "job": asdict(job)}
+    )
     return subprocess.Popen(
         [sys.executable, "-m", module, told],
         stdin=subprocess.PIPE,

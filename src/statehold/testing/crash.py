@@ -85,7 +85,7 @@ def crash_and_check(rig: Rig, *, rounds: int, seed: int | None = None) -> int:
 
 def _crash(rig: Rig, doomed: Doomed, chance: random.Random) -> int:
     """Start a writer, kill it at a random moment; the last number that it acknowledged."""
-    child = spawn(__name__, rig.place, doomed)
+    child = spawn(__name__, rig.backend, doomed)
     assert child.stdout is not None
     try:
         await_ready(child)

@@ -16,8 +16,8 @@ from statehold.driver import Driver, Feature
 from statehold.fields import Counter, DecayedMean, Log, Map, Register, Steps, Tally, Vector
 from statehold.state import State
 from statehold.store import AsyncStore, Store
+from statehold.testing.backend import Backend
 from statehold.testing.faults import FaultyDriver
-from statehold.testing.place import Place
 from statehold.testing.rig import TTL
 
 FACES: Final = ("async", "sync")
@@ -46,7 +46,7 @@ def visit(seconds: float, *, renew_on_read: bool = False) -> Any:
 
 
 class Face:
-    """A store over a place's driver, through one of the faces.
+    """A store over a backend's driver, through one of the faces.
 
     The methods of `visits`, of `short` (the same states, written to live for 4 units of time) and of
     `collection(…)` are those of the collection, called alike whichever face it is: what would be
@@ -55,24 +55,24 @@ class Face:
 
     def __init__(
         self,
-        place: Place,
+        backend: Backend,
         name: Literal["async", "sync"],
         wrap: Callable[[Driver], Driver] | None = None,
     ) -> None:
-        self.place = place
+        self.backend = backend
         self.name = name
-        self.unit = place.own_clock or 60.0
-        self.clock: Any = ManualClock() if place.own_clock is None else None
+        self.unit = backend.own_clock or 60.0
+        self.clock: Any = ManualClock() if backend.own_clock is None else None
         self._runner: asyncio.Runner | None = None
         store: Any
         if name == "sync":
-            self.driver = wrap(place.open()) if wrap else place.open()
+            self.driver = wrap(backend.open()) if wrap else backend.open()
             store = Store(self.driver, clock=self.clock)
         else:
             self._runner = asyncio.Runner()
 
             async def make() -> Driver:
-                return wrap(place.open()) if wrap else place.open()
+                return wrap(backend.open()) if wrap else backend.open()
 
             self.driver = self._runner.run(make())
             store = AsyncStore(self.driver, clock=self.clock)

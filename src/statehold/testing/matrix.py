@@ -1,6 +1,6 @@
-"""Which place promises what, from what the drivers themselves declare.
+"""Which backend promises what, from what the drivers themselves declare.
 
-`python -m statehold.testing.matrix` prints the page `docs/places.md`. What a driver declares is proven
+`python -m statehold.testing.matrix` prints the page `docs/backends.md`. What a driver declares is proven
 by `DriverConformance`: each declared feature has its cases, and what is not declared must be refused.
 """
 
@@ -19,7 +19,7 @@ DRIVERS: Final[Mapping[str, str]] = {
     "[SQL](sql.md)": "statehold.drivers.sql:SqlDriver",
     "[token](token.md)": "statehold.drivers.token:TokenDriver",
 }
-"""Place, as the page names it → the class of its driver."""
+"""Backend, as the page names it → the class of its driver."""
 
 FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SHARED: "several processes may use one store",
@@ -64,7 +64,7 @@ FACTS: Final[Mapping[str, Callable[[type[Driver]], str]]] = {
 
 def page() -> str:
     """The matrix, in Markdown."""
-    drivers = {place: driver(path) for place, path in DRIVERS.items()}
+    drivers = {name: driver(path) for name, path in DRIVERS.items()}
     rule = "|---" * (len(drivers) + 1) + "|"
     lines = [HEAD, _row("declared feature", *drivers), rule]
     for feature, meaning in FEATURES.items():
@@ -81,9 +81,9 @@ def _row(*cells: str) -> str:
 
 
 HEAD: Final = """\
-# Places and what they promise
+# Backends and what they promise
 
-Every place keeps the [contract](contract.md): atomic commits, each op id applied at most once,
+Every backend keeps the [contract](contract.md): atomic commits, each op id applied at most once,
 exact expiry and bounds, revisions that never repeat, safe names, errors that tell a store that is
 down from a state that is absent. What a driver promises beyond that it declares, and
 `DriverConformance` holds it to it: a declared feature has cases that must pass, and what is not
@@ -94,7 +94,7 @@ This page is made from the drivers' declarations by `python -m statehold.testing
 
 BELOW: Final = """\
 A token is kept by the client, so listing is not for it to do, and neither is stopping an older token
-unless `marks` names a place that remembers the newest ones. The SQL place on SQLite goes by the
+unless `marks` names a backend that remembers the newest ones. The SQL backend on SQLite goes by the
 caller's clock, since there is no server with another."""
 
 

@@ -20,9 +20,9 @@ from typing import Any
 from statehold.changes import ABSENT, Accumulate, Add, Append, Commit, Revision, Want
 from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
+from statehold.testing.backend import Backend
 from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
 from statehold.testing.model import array, floats
-from statehold.testing.place import Place
 from statehold.testing.rig import KIND, Rig
 
 RETRIES = 20
@@ -103,7 +103,7 @@ def race(
     key = rig.key("raced")
     plans = [Writer(key, n, commits, rig.now if still else None, expect) for n in range(writers)]
     if processes:
-        check(rig, plans, _in_processes(rig.place, plans))
+        check(rig, plans, _in_processes(rig.backend, plans))
         return
     answers = rig.run.together(*(partial(write, rig.driver, plan) for plan in plans))
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -111,8 +111,8 @@ def race(
     check(rig, plans, answers)
 
 
-def _in_processes(place: Place, plans: list[Writer]) -> list[list[str]]:
-    children = [spawn(__name__, place, plan) for plan in plans]
+def _in_processes(backend: Backend, plans: list[Writer]) -> list[list[str]]:
+    children = [spawn(__name__, backend, plan) for plan in plans]
     try:
         for child in children:
             await_ready(child)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from statehold.changes import EVERYTHING, Change, Commit, Key, Want
 from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Written
-from statehold.testing.place import Place
+from statehold.testing.backend import Backend
 
 Result = TypeVar("Result")
 
@@ -111,21 +111,21 @@ def drive(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 class Rig:
-    """A driver of a place, with a tenant of its own and a clock that `wait` moves.
+    """A driver of a backend, with a tenant of its own and a clock that `wait` moves.
 
     `ttl` and `wait` are in units of time: a minute where the driver believes the clock that it is
-    given, `place.own_clock` seconds, really waited, where it has its own.
+    given, `backend.own_clock` seconds, really waited, where it has its own.
     """
 
-    def __init__(self, place: Place, *, like: Rig | None = None) -> None:
-        self.place = place
+    def __init__(self, backend: Backend, *, like: Rig | None = None) -> None:
+        self.backend = backend
         self.tenant: str = like.tenant if like else f"t{secrets.token_hex(6)}"
-        self.unit = place.own_clock or 60.0
-        self.exact = place.own_clock is None
+        self.unit = backend.own_clock or 60.0
+        self.exact = backend.own_clock is None
         self._now = like.now if like else 1_700_000_000.0
         self._followers: list[Rig] = []
         self.kinds: list[str] = []
-        self.run = Runner(place.open)
+        self.run = Runner(backend.open)
         for kind in like.kinds if like else (KIND,):
             self.open_kind(kind)
 
@@ -246,7 +246,7 @@ class Rig:
 
     def another(self) -> Rig:
         """A second driver on the same data; it sees time move with this one."""
-        rig = Rig(self.place, like=self)
+        rig = Rig(self.backend, like=self)
         self._followers.append(rig)
         return rig
 
@@ -254,7 +254,7 @@ class Rig:
         """Close the driver and go on with a new one on the same data."""
         self.run.close()
         kinds, self.kinds = self.kinds, []
-        self.run = Runner(self.place.open)
+        self.run = Runner(self.backend.open)
         for kind in kinds:
             self.open_kind(kind)
 

@@ -33,8 +33,8 @@ from statehold.changes import (
     Want,
 )
 from statehold.driver import Feature
+from statehold.testing.backend import Backend, rounds
 from statehold.testing.model import Model, array
-from statehold.testing.place import Place, rounds
 from statehold.testing.rig import FIELDS, KIND, Rig
 
 OTHER_KIND = "basket:more"
@@ -89,11 +89,11 @@ ttls = st.sampled_from((1.0, 3.0, 10.0, 10.0, None))
 
 
 class DriverMachine(RuleBasedStateMachine):
-    """One example: a tenant of its own on a driver of the place."""
+    """One example: a tenant of its own on a driver of the backend."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, backend: Backend) -> None:
         super().__init__()
-        self.rig = Rig(place)
+        self.rig = Rig(backend)
         self.rig.open_kind(OTHER_KIND)
         self.model = Model(exact=self.rig.exact)
         self.has = self.rig.driver.features.__contains__
@@ -206,8 +206,8 @@ class DriverMachine(RuleBasedStateMachine):
             self.rig.close()
 
 
-def run(place: Place, *, examples: int = 40, steps: int = 30, shrink: bool = False) -> None:
-    """Look for a difference between a place's driver and the model. Raises AssertionError.
+def run(backend: Backend, *, examples: int = 40, steps: int = 30, shrink: bool = False) -> None:
+    """Look for a difference between a backend's driver and the model. Raises AssertionError.
 
     What is printed is the first example that was found. With `shrink` the shortest one is looked
     for, which takes minutes and would look like a hanging test.
@@ -215,7 +215,7 @@ def run(place: Place, *, examples: int = 40, steps: int = 30, shrink: bool = Fal
 
     class Machine(DriverMachine):
         def __init__(self) -> None:
-            super().__init__(place)
+            super().__init__(backend)
 
     run_state_machine_as_test(
         Machine,

@@ -87,7 +87,7 @@ class SqlDriver(Driver):
         self._renewals_skipped = 0
 
     def __repr__(self) -> str:
-        return f"SqlDriver({self.place!r})"
+        return f"SqlDriver({self.shown_url!r})"
 
     @property
     def skew(self) -> float:
@@ -95,7 +95,7 @@ class SqlDriver(Driver):
         return self._skew.seconds
 
     @property
-    def place(self) -> str:
+    def shown_url(self) -> str:
         """The database's URL without password."""
         return self._url.render_as_string(hide_password=True)
 
@@ -185,7 +185,7 @@ class SqlDriver(Driver):
         except StateholdError:
             raise
         except ERRORS as error:
-            raise translated(error, self.place) from error
+            raise translated(error, self.shown_url) from error
 
     async def _to_its_end(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """The result. Where statements cannot be cancelled, the work goes on without its caller."""
@@ -258,7 +258,7 @@ class SqlDriver(Driver):
             async with self._engines.writing() as connection:
                 await renew_all(connection, tables, moved)
         except ERRORS as error:
-            if not isinstance(translated(error, self.place), ReadOnly):
+            if not isinstance(translated(error, self.shown_url), ReadOnly):
                 raise
             self._renewals_skipped += sum(map(len, moved.values()))
 

@@ -132,16 +132,16 @@ def lost(error: BaseException) -> bool:
     return isinstance(error, OSError) or getattr(error, "connection_invalidated", False)
 
 
-def translated(error: BaseException, place: str) -> StateholdError:
-    """The error to raise, `from error`. `place` names the database, without its password."""
+def translated(error: BaseException, url: str) -> StateholdError:
+    """The error to raise, `from error`. `url` names the database, without its password."""
     if isinstance(error, StateholdError):
         return error
     if isinstance(error, exc.TimeoutError):
-        return Busy(f"{place}: no connection of the pool came free within the timeout")
+        return Busy(f"{url}: no connection of the pool came free within the timeout")
     if isinstance(error, asyncio.TimeoutError):
-        return Timeout(f"{place}: it did not answer in time; whether it wrote is not known")
+        return Timeout(f"{url}: it did not answer in time; whether it wrote is not known")
     kind, about = _leaf(error)
-    return kind(f"{place}: {about} ({_words(error)})")
+    return kind(f"{url}: {about} ({_words(error)})")
 
 
 def _leaf(error: BaseException) -> _Leaf:

@@ -97,7 +97,7 @@ class Fast:
 
     def __init__(self, url: URL, settings: dict[str, Any]) -> None:
         self._pools = Pools(url, settings)
-        self._place = url.render_as_string(hide_password=True)
+        self._shown_url = url.render_as_string(hide_password=True)
         self._timeout: float = settings["timeout"]
         self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
         self._may_create = settings["create"] == "missing"
@@ -432,7 +432,7 @@ class Fast:
             else:
                 return True
         warnings.warn(
-            f"{self._place}: the functions of {tables.kind!r} are missing, so its commits take"
+            f"{self._shown_url}: the functions of {tables.kind!r} are missing, so its commits take"
             " several round trips each; run: statehold migrate --apply",
             RuntimeWarning,
             stacklevel=2,
@@ -440,9 +440,11 @@ class Fast:
         return False
 
     def _late(self) -> Timeout:
-        return Timeout(f"{self._place}: it did not answer in time; whether it wrote is not known")
+        return Timeout(
+            f"{self._shown_url}: it did not answer in time; whether it wrote is not known"
+        )
 
     def _translated(self, error: BaseException) -> StateholdError:
         if not isinstance(error, OSError):  # it is asyncpg's
             error = exc.DBAPIError("", None, error)
-        return translated(error, self._place)
+        return translated(error, self._shown_url)

@@ -19,7 +19,7 @@ def tables_of(
 
     `main` has a row for each state, `children` by stored field name the tables of lists and
     tallies, whose column `state` is that of their row in `main`. `prefix` and `schema` are the
-    place's settings `table_prefix` and `schema`. With `metadata` the tables join those of the
+    backend's settings `table_prefix` and `schema`. With `metadata` the tables join those of the
     application. They are for reading: what is written past statehold has no revision.
     """
     layout = state.__schema__.layout()

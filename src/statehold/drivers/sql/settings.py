@@ -1,4 +1,4 @@
-"""What a SQL place can be told."""
+"""What a SQL backend can be told."""
 
 from __future__ import annotations
 

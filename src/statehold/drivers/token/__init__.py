@@ -30,14 +30,14 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in found if name.strip())
 
 
-def _place(value: Any) -> Driver:
+def _backend(value: Any) -> Driver:
     """A driver, or that of a store, which the store goes on owning."""
     if isinstance(value, Driver):
         return value
     driver = getattr(value, "driver", None)
     if isinstance(driver, Driver):
         return driver
-    raise ValueError(f"not a place: {type(value).__name__}")
+    raise ValueError(f"not a backend: {type(value).__name__}")
 
 
 SETTINGS: Final = Settings(
@@ -46,9 +46,17 @@ SETTINGS: Final = Settings(
         "form": (choice("sealed", "signed"), "sealed", "Encrypted, or readable by the client."),
         "budget": (size, BUDGET, "Most characters of a token."),
         "trim": (_names, (), "Logs that lose their oldest turns past the budget."),
-        "spill": (_place, None, "The place to which fields move past the budget: a URL or store."),
+        "spill": (
+            _backend,
+            None,
+            "The backend to which fields move past the budget: a URL or store.",
+        ),
         "spill_fields": (_names, (), "Which fields those are; else the largest first."),
-        "marks": (_place, None, "The place where the newest revisions are kept: a URL or store."),
+        "marks": (
+            _backend,
+            None,
+            "The backend where the newest revisions are kept: a URL or store.",
+        ),
         "ops": (count, OPS, "Most op ids that a token remembers."),
         "max_bytes": (size, MAX_BYTES, "Most bytes that a token is decompressed to."),
         "leeway": (duration, LEEWAY, "How far in the future a token may be dated."),
@@ -69,5 +77,7 @@ def from_url(url: SplitResult, settings: Mapping[str, object]) -> TokenDriver:
     parsed = SETTINGS.parse(given)
     refresh = parsed.pop("refresh", REFRESH)
     ring = keys if isinstance(keys, KeyRing) else KeyRing(keys, refresh=refresh)
-    owned = [place for name in ("marks", "spill") if isinstance(place := given.get(name), Driver)]
+    owned = [
+        backend for name in ("marks", "spill") if isinstance(backend := given.get(name), Driver)
+    ]
     return TokenDriver(ring, owned=owned, **parsed)

@@ -60,7 +60,7 @@ class Marks:
 
     def __init__(self, driver: Driver) -> None:
         if Feature.EXPECT not in driver.features:
-            raise ConfigError("marks: the place must support conditions (expect)", field="marks")
+            raise ConfigError("marks: the backend must support conditions (expect)", field="marks")
         self.driver = driver
         self._opened = False
 

@@ -1,6 +1,6 @@
 """The contract of a driver in executable form, one module for each group of promises.
 
-`DriverConformance` has every case; a driver's test subclasses it and says where its `place` is (see
+`DriverConformance` has every case; a driver's test subclasses it and says where its `backend` is (see
 `statehold.testing`). The groups may be subclassed one by one while a driver is being written.
 """
 

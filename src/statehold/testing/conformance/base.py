@@ -1,4 +1,4 @@
-"""What all groups of cases share: the place, the rig, and how a case is skipped."""
+"""What all groups of cases share: the backend, the rig, and how a case is skipped."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 import pytest
 
 from statehold.driver import Feature
-from statehold.testing.place import Place
+from statehold.testing.backend import Backend
 from statehold.testing.rig import Rig
 
 
 class Cases:
-    """A group of cases. Subclasses give the `place`."""
+    """A group of cases. Subclasses give the `backend`."""
 
     @pytest.fixture
-    def place(self) -> Place:
+    def backend(self) -> Backend:
         """Where the driver under test keeps its data; see `statehold.testing`."""
-        raise NotImplementedError("give your test class a fixture `place`, see statehold.testing")
+        raise NotImplementedError("give your test class a fixture `backend`, see statehold.testing")
 
     @pytest.fixture
-    def rig(self, place: Place) -> Iterator[Rig]:
-        """A driver of the place, open, with a tenant of its own."""
-        rig = Rig(place)
+    def rig(self, backend: Backend) -> Iterator[Rig]:
+        """A driver of the backend, open, with a tenant of its own."""
+        rig = Rig(backend)
         yield rig
         rig.close()
 

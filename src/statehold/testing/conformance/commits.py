@@ -22,9 +22,9 @@ from statehold.changes import (
     Want,
 )
 from statehold.driver import Conflicted, Feature, Refused, Written
+from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.model import array
-from statehold.testing.place import rounds
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig, plain
 

@@ -8,9 +8,9 @@ from typing import TypeAlias
 import pytest
 
 from statehold.driver import Driver, Feature
+from statehold.testing.backend import Backend
 from statehold.testing.conformance.base import Cases
 from statehold.testing.face import FACES, Face
-from statehold.testing.place import Place
 
 OpenFace: TypeAlias = Callable[..., Face]
 
@@ -19,12 +19,12 @@ class FaceCases(Cases):
     """Cases that are run through both faces."""
 
     @pytest.fixture(params=FACES)
-    def open_face(self, place: Place, request: pytest.FixtureRequest) -> Iterator[OpenFace]:
-        """Opens a store over the place, with the driver wrapped in something if need be."""
+    def open_face(self, backend: Backend, request: pytest.FixtureRequest) -> Iterator[OpenFace]:
+        """Opens a store over the backend, with the driver wrapped in something if need be."""
         opened: list[Face] = []
 
         def open_(wrap: Callable[[Driver], Driver] | None = None) -> Face:
-            opened.append(Face(place, request.param, wrap))
+            opened.append(Face(backend, request.param, wrap))
             return opened[-1]
 
         yield open_
@@ -33,7 +33,7 @@ class FaceCases(Cases):
 
     @pytest.fixture
     def face(self, open_face: OpenFace) -> Face:
-        """A store over the place, asynchronous or synchronous."""
+        """A store over the backend, asynchronous or synchronous."""
         return open_face()
 
 

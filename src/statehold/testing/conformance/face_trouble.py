@@ -18,10 +18,10 @@ from statehold.errors import (
     Unavailable,
     Unsupported,
 )
+from statehold.testing.backend import Backend
 from statehold.testing.conformance.face_cases import FaceCases, OpenFace
 from statehold.testing.face import Face, Without
 from statehold.testing.faults import FaultyDriver
-from statehold.testing.place import Place
 from statehold.testing.promises import promise
 
 
@@ -82,9 +82,11 @@ class FaceTrouble(FaceCases):
 
     @promise(10)
     @pytest.mark.parametrize("after", [False, True])
-    def test_face_a_cancelled_apply_is_whole_or_nothing(self, place: Place, after: bool) -> None:
+    def test_face_a_cancelled_apply_is_whole_or_nothing(
+        self, backend: Backend, after: bool
+    ) -> None:
         """An apply that is cancelled while the store hangs is there or not, and the store goes on."""
-        face = Face(place, "async", lambda driver: FaultyDriver(driver, suspends=True))
+        face = Face(backend, "async", lambda driver: FaultyDriver(driver, suspends=True))
         assert isinstance(face.driver, FaultyDriver)
         driver, fields = face.driver, face.cls
 

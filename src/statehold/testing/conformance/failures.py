@@ -11,9 +11,9 @@ import pytest
 from statehold.changes import ABSENT, EVERYTHING, PRESENT, Add, Append, Put, Want
 from statehold.driver import Conflicted, Feature, FencedOff, Refused, Written
 from statehold.errors import Closed, Unavailable
+from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.conformance.commits import ONE_OF_EACH
-from statehold.testing.place import rounds
 from statehold.testing.promises import promise
 from statehold.testing.rig import KIND, Rig, plain
 
@@ -94,11 +94,11 @@ class Failures(Cases):
     @promise(9)
     def test_a_store_that_is_down_is_not_empty(self, rig: Rig) -> None:
         """While the store cannot answer every call raises `Unavailable`; then all is as before."""
-        if rig.place.outage is None:
-            pytest.skip("the place has no hook `outage`")
+        if rig.backend.outage is None:
+            pytest.skip("the backend has no hook `outage`")
         rig.write(*ONE_OF_EACH)
         before = rig.fields()
-        with rig.place.outage():
+        with rig.backend.outage():
             for name, call in calls(rig).items():
                 try:
                     answer = rig.run(call())
@@ -160,12 +160,12 @@ class Failures(Cases):
     @promise(11)
     def test_a_broken_cell_leaves_the_others(self, rig: Rig) -> None:
         """A field that the driver cannot read is named in `corrupted`; the others are served."""
-        if rig.place.corrupt is None:
-            pytest.skip("the place has no hook `corrupt`")
+        if rig.backend.corrupt is None:
+            pytest.skip("the backend has no hook `corrupt`")
         rig.write(*ONE_OF_EACH)
         expected = rig.fields()
         del expected["log"]
-        rig.place.corrupt(rig.key(), "log")
+        rig.backend.corrupt(rig.key(), "log")
         cells = rig.stands()
         assert "log" in cells.corrupted, "a broken field was not reported"
         assert "log" not in cells.fields, "a broken field was served"

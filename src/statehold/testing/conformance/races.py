@@ -8,9 +8,9 @@ import pytest
 
 from statehold.changes import ABSENT, PRESENT, Add, Append, Revision
 from statehold.driver import Conflicted, Driver, Feature
+from statehold.testing.backend import Backend, cook, rounds
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.crash import crash_and_check
-from statehold.testing.place import Place, cook, rounds
 from statehold.testing.promises import promise
 from statehold.testing.racing import race
 from statehold.testing.rig import Rig
@@ -111,11 +111,11 @@ class Races(Cases):
         crash_and_check(rig, rounds=rounds(6))
 
     @promise(2)
-    def test_driver_and_model_agree(self, place: Place) -> None:
+    def test_driver_and_model_agree(self, backend: Backend) -> None:
         """Whatever is done to it in whatever order, the driver answers as a plain model does."""
         from statehold.testing import stateful
 
-        stateful.run(place)
+        stateful.run(backend)
 
     @promise(14)
     def test_the_place_can_prove_what_is_declared(self, rig: Rig) -> None:
@@ -123,17 +123,17 @@ class Races(Cases):
         assert rig.driver.features <= set(Feature), "features are those of `Feature`"
         if not (rig.has(Feature.SHARED) or rig.has(Feature.DURABLE)):
             pytest.skip("the driver declares neither SHARED nor DURABLE")
-        assert rig.place.recipe, "a driver that is SHARED or DURABLE needs `Place.recipe`"
+        assert rig.backend.recipe, "a driver that is SHARED or DURABLE needs `Backend.recipe`"
         rig.write(Add("sum", "k", 1))
-        place, rest = rig.place, rig
+        backend, rest = rig.backend, rig
         if not rig.has(Feature.SHARED):
             rig.run.close()
 
         def make() -> Driver:
-            assert place.recipe
-            return cook(place.recipe, place.arguments)
+            assert backend.recipe
+            return cook(backend.recipe, backend.arguments)
 
-        cooked = Rig(Place(make), like=rest)
+        cooked = Rig(Backend(make), like=rest)
         try:
             assert cooked.fields() == {"sum": {"k": 1}}, "the recipe opens other data"
         finally:

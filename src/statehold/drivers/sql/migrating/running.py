@@ -27,7 +27,7 @@ class Request(msgspec.Struct, frozen=True):
     tables: Sequence[Tables]
     """Of each kind, without `extra`."""
     dialect: Dialect
-    place: str
+    shown_url: str
     """What the database is called in errors, without its password."""
     drop: bool = False
     rename: Mapping[str, Mapping[str, str]] = {}
@@ -124,4 +124,4 @@ async def _within(engine: AsyncEngine, request: Request, work: Work, begin: str)
             async with connection.begin():
                 return await connection.run_sync(work)
     except ERRORS as error:
-        raise translated(error, request.place) from error
+        raise translated(error, request.shown_url) from error

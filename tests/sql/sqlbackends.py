@@ -1,4 +1,4 @@
-"""SQL places for the tests of the driver, importable by the processes that the kit starts."""
+"""SQL backends for the tests of the driver, importable by the processes that the kit starts."""
 
 import asyncio
 import functools
@@ -11,7 +11,7 @@ from sqlalchemy import delete, func, select, text
 from statehold.changes import Commit
 from statehold.drivers.sql import from_url
 from statehold.drivers.sql.tables import Tables
-from statehold.testing import Place
+from statehold.testing import Backend
 from statehold.testing.rig import layout
 
 TICKS = {"postgresql": 0.4, "mariadb": 0.5}
@@ -35,15 +35,15 @@ def portable(url, settings=None):
     return driver
 
 
-def sql_place(url, open_=opened, settings=None):
-    """The place of a database; a gap in a list's rows is what cannot be read."""
+def sql_backend(url, open_=opened, settings=None):
+    """The backend of a database; a gap in a list's rows is what cannot be read."""
     drivers = []
 
     def opening():
         drivers.append(open_(url, settings))
         return drivers[-1]
 
-    return Place(
+    return Backend(
         open=opening,
         recipe=f"{__name__}:{open_.__name__}",
         arguments=(url, settings),

@@ -1,4 +1,4 @@
-"""From a URL to a driver. Only the module of the place that is named gets imported."""
+"""From a URL to a driver. Only the module of the backend that is named gets imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from statehold.driver import Driver
 from statehold.errors import ConfigError
 
-PLACES: dict[str, str] = {
+BACKENDS: dict[str, str] = {
     "memory": "statehold.drivers.memory:from_url",
     "sqlite": "statehold.drivers.sqlite:from_url",
     "postgresql": "statehold.drivers.sql:from_url",
@@ -27,7 +27,7 @@ PLACES: dict[str, str] = {
 the group `statehold.drivers`."""
 
 WITHIN: dict[str, tuple[str, ...]] = {"token": ("marks", "spill")}
-"""Scheme → settings that are places themselves: a URL there is opened to a driver."""
+"""Scheme → settings that are backends themselves: a URL there is opened to a driver."""
 
 
 def open_driver(url: str, **settings: object) -> Driver:
@@ -40,11 +40,11 @@ def open_driver(url: str, **settings: object) -> Driver:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"not a place: {error}", field="url", found=_shown(url)) from error
+        raise ConfigError(f"not a backend: {error}", field="url", found=_shown(url)) from error
     if not parts.scheme or ("://" not in url and parts.scheme not in WITHIN):
         shown = _shown(url)
         raise ConfigError(
-            f"not a place: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
+            f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
         )
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
@@ -67,7 +67,7 @@ def _shown(url: str) -> str:
 
 
 def _factory(scheme: str) -> Callable[..., Driver]:
-    target = PLACES.get(scheme)
+    target = BACKENDS.get(scheme)
     if target is None:
         from importlib.metadata import entry_points  # likewise
 
@@ -75,7 +75,7 @@ def _factory(scheme: str) -> Callable[..., Driver]:
             found: Any = point.load()
             return found  # type: ignore[no-any-return]
         raise ConfigError(
-            f"no place {scheme!r}; there are {', '.join(PLACES)}", field="url", found=scheme
+            f"no backend {scheme!r}; there are {', '.join(BACKENDS)}", field="url", found=scheme
         )
     module, _, name = target.partition(":")
 

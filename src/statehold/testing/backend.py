@@ -14,7 +14,7 @@ from statehold.driver import Driver
 
 
 @dataclass(frozen=True)
-class Place:
+class Backend:
     """One driver's data and the hooks of its tests; see `statehold.testing` for each of them."""
 
     open: Callable[[], Driver]
