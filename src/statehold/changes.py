@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, overload
 
@@ -408,12 +409,19 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 
 EVERYTHING: Final = Want()
 
+HOLD_SECONDS: Final = 60.0
+"""How long a state that was erased leaves behind what recognises the erasure's repetition."""
+
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic step of one state, the record that everything passes along.
 
-    * `op`: applied at most once per state among its newest `ops` ids; "" where no one could
-      repeat the call (see `Driver.ambiguous`).
+    * `op`: the idempotency key, applied at most once; a life remembers its newest `ops` keys, or
+      more. "" where no one could repeat the call (see `Driver.ambiguous`).
+    * `intent`: a fingerprint of what the key stands for, 1 to 2^32 - 1; 0 says nothing.
+    * `since`: it may have been applied already, and this is when it was first sent, at the latest,
+      in epoch seconds by the clock that decides expiry. None: this is the first time.
+    * `until`: it is not applied after this instant, by the same clock. None: whenever it comes.
     * `expect`: the revision that must stand, `ABSENT`, `PRESENT`, or None for whatever is there.
     * `epoch`: the writer's fencing epoch; lower than the state has seen is refused. 0: unfenced,
       which any state that has seen an epoch refuses too.
@@ -434,6 +442,27 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     ops: int = 128
     returning: Want | None = None
     erase: bool = False
+    intent: int = 0
+    since: float | None = None
+    until: float | None = None
+
+
+def said_of(change: Change) -> tuple[object, ...]:
+    """What a change asks for. Without its bound, which belongs to a release and not to the caller."""
+    if isinstance(change, Append):
+        return ("append", change.field, change.items)
+    if isinstance(change, Add):
+        return ("add", change.field, change.entry, change.amount)
+    if isinstance(change, Accumulate):
+        return ("accumulate", change.field, change.entry, change.array)
+    if isinstance(change, Put):
+        return ("put", change.field, change.entry, change.value, change.if_absent)
+    return ("drop", change.field, change.entry)
+
+
+def fingerprint(said: object) -> int:
+    """What was said in 32 bits, never 0: `Commit.intent`."""
+    return zlib.crc32(msgspec.msgpack.encode(said)) or 1
 
 
 def deadline(created: float, now: float, ttl: float | None, max_age: float | None) -> float | None:

@@ -34,6 +34,8 @@ class Feature(enum.StrEnum):
     """Several processes may use the same store."""
     DURABLE = "durable"
     """What was acknowledged survives a killed process."""
+    ERASE_ONCE = "erase_once"
+    """An erasure's op id is remembered after it: repeated, it erases no later life."""
 
 
 class FieldLayout(msgspec.Struct, frozen=True):
@@ -117,7 +119,27 @@ class Refused(msgspec.Struct, frozen=True):
     found: str | int
 
 
-Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused
+class Reused(msgspec.Struct, frozen=True):
+    """The op id stands for something else, which made this revision. Nothing was written."""
+
+    revision: Revision
+
+
+class Doubtful(msgspec.Struct, frozen=True):
+    """It may have been applied before, and the state cannot tell any more. Nothing was written now."""
+
+
+class Late(msgspec.Struct, frozen=True):
+    """It came after `Commit.until`. Nothing was written."""
+
+
+Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused | Reused | Doubtful | Late
+
+
+def recalled(commit: Commit, first: Revision, intent: int, *, erased: bool) -> Written | Reused:
+    """What a commit gets whose op id is remembered, with what it stood for."""
+    same = erased == commit.erase and (0 in (intent, commit.intent) or intent == commit.intent)
+    return Written(first, None, True) if same else Reused(first)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -178,11 +200,25 @@ class Driver(ABC):
         key are applied one after the other. For each, in this order:
 
         1. an expired state is absent: a new life begins, with nothing of the old one;
-        2. an op id already applied in this life: `Written` again, with the first one's revision;
-        3. `epoch` lower than the state's: `FencedOff`;
-        4. `expect` that does not hold: `Conflicted`;
-        5. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
+        2. an op id that is remembered: `Written` again, with the first one's revision; `Reused` if
+           it stands for something else (one erases and the other does not, or both say an `intent`
+           and it is not the same);
+        3. `since`, and an op id that was applied at that instant or later may have been forgotten,
+           because newer ones took its place or its life has ended: `Doubtful`;
+        4. `until` has passed: `Late`;
+        5. `epoch` lower than the state's: `FencedOff`;
+        6. `expect` that does not hold: `Conflicted`;
+        7. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
            an absent state makes it exist unless `expect` says otherwise.
+
+        A life remembers the op ids of its newest commits: as many as the newest commit with an op
+        id says in `ops`, at least. They may be forgotten when it ends. Of erasures with an op id,
+        that one is remembered for `HOLD_SECONDS` at least, whatever becomes of the state
+        (`Feature.ERASE_ONCE`).
+
+        A driver that sends a commit again by itself sets `since`, so that what was forgotten is told
+        from what was never seen; and where the store has a clock, `until` on every sending, so that
+        nothing takes effect after its caller was told that it is not known.
 
         If the call raises instead, each commit is applied whole or not at all, and no one knows
         which unless `ambiguous` is False: then none is.

@@ -68,6 +68,12 @@ class Fenced(StateholdError, RuntimeError):
     code = "fenced"
 
 
+class Reused(StateholdError, ValueError):
+    """The idempotency key (`op`) stands for something else already; nothing was written."""
+
+    code = "reused"
+
+
 class Corrupted(StateholdError, ValueError):
     """What is stored cannot be read as what it should be."""
 
@@ -97,6 +103,16 @@ class Timeout(Unavailable, TimeoutError):
     """The store did not answer in time; whether it wrote is not known (retry with the op id)."""
 
     code = "timeout"
+
+
+class InDoubt(Timeout):
+    """It was sent before, and the state has forgotten too much to say whether it was written.
+
+    Nothing was written now, and repeating it will not tell: read the state to decide.
+    """
+
+    code = "in_doubt"
+    retryable = False
 
 
 class Busy(Unavailable):

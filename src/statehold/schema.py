@@ -18,6 +18,8 @@ from statehold.changes import (
     Refusal,
     Scalar,
     Want,
+    fingerprint,
+    said_of,
 )
 from statehold.driver import Layout, Refused
 from statehold.errors import Corrupted, Invalid, SchemaError, StateholdError, TooLarge
@@ -112,6 +114,16 @@ class Schema:
             if change.__class__ not in self.makes.get(getattr(change, "field", ""), ()):
                 raise self._foreign(change)
         return tuple(changes)
+
+    def intent(self, edits: tuple[Edit, ...]) -> int:
+        """The fingerprint of what is asked for, whenever it is asked; 0 if that cannot be said."""
+        said: list[object] = []
+        for edit in edits:
+            what = edit.said if isinstance(edit, Edits) else said_of(edit)
+            if what is None:
+                return 0
+            said.append(what)
+        return fingerprint(said)
 
     def _foreign(self, change: object) -> Invalid:
         return Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))

@@ -27,6 +27,7 @@ from statehold.changes import (
     Items,
     Put,
     Scalar,
+    said_of,
 )
 from statehold.codec import Undecodable
 from statehold.driver import FieldLayout
@@ -44,17 +45,21 @@ NUMBER_BYTES = 24
 class Edits:
     """Several changes made by one call, or changes that depend on the time of the commit."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "said")
     field: ClassVar = ""
 
-    def __init__(self, at: Callable[[float], Iterable[Change]]) -> None:
+    def __init__(
+        self, at: Callable[[float], Iterable[Change]], said: tuple[object, ...] | None = None
+    ) -> None:
         self.at = at
         """The changes, given the time in epoch seconds."""
+        self.said = said
+        """What was asked for, without that time, as JSON has it; None if that cannot be said."""
 
     @classmethod
     def of(cls, changes: Iterable[Change]) -> Edits:
         kept = tuple(changes)
-        return cls(lambda _now: kept)
+        return cls(lambda _now: kept, ("edits", [said_of(change) for change in kept]))
 
 
 Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Edits

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 
-from statehold.changes import Add, Drop, Put, Scalar
+from statehold.changes import Add, Drop, Put, Scalar, said_of
 from statehold.codec import MAX_ENTRY_BYTES, Codec, NameCodec, Undecodable
 from statehold.errors import SchemaError
 from statehold.fields.base import (
@@ -458,4 +458,5 @@ def _together(edits: Iterable[Edit]) -> Edits:
             else:
                 yield edit
 
-    return Edits(at)
+    said = [edit.said if isinstance(edit, Edits) else said_of(edit) for edit in kept]
+    return Edits(at, None if None in said else ("together", said))

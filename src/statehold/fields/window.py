@@ -53,7 +53,8 @@ class Window(Field["WindowView"]):
         """
         amount = number(self.name, amount, float)
         at = check_time(self, at)
-        return Edits(lambda now: [self._added(amount, not_ahead(self, at, now))])
+        said = ("window", self.stored, amount, at)
+        return Edits(lambda now: [self._added(amount, not_ahead(self, at, now))], said)
 
     def _added(self, amount: float, at: float) -> Change:
         bucket = f"{int(at // self.width):016d}"

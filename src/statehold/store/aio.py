@@ -11,6 +11,7 @@ from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
 from statehold.state import S
 from statehold.store.collection import AsyncCollection
+from statehold.store.doubts import Doubts
 from statehold.store.names import checked
 
 
@@ -27,6 +28,7 @@ class AsyncStore:
         self._collections: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
         self._kinds: dict[str, Layout] = {}
         self._opened: set[str] = set()
+        self._doubts = Doubts()
         self._closed = False
 
     @classmethod

@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
 
 import msgspec
 
-from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written
+from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want, fingerprint
+from statehold.driver import (
+    Conflicted,
+    Doubtful,
+    Feature,
+    FencedOff,
+    Late,
+    Outcome,
+    Written,
+)
+from statehold.driver import Reused as OpReused
 from statehold.engine import new_op
 from statehold.errors import (
     Conflict,
     Fenced,
+    InDoubt,
     Invalid,
+    Reused,
     StateholdError,
+    Timeout,
     TooLarge,
     Unavailable,
     Unsupported,
@@ -22,6 +42,7 @@ from statehold.errors import (
 from statehold.fields.base import Edit
 from statehold.schema import OP_BYTES, Schema, refused
 from statehold.state import Home, S, snapshot
+from statehold.store.doubts import MARGIN, NOT_SENT
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
@@ -33,6 +54,7 @@ from statehold.store.names import (
     checked_names,
     checked_revision,
     checked_tails,
+    checked_time,
 )
 from statehold.store.session import AsyncSession
 
@@ -136,6 +158,7 @@ class AsyncCollection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = ...,
+        since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
@@ -148,6 +171,7 @@ class AsyncCollection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = ...,
+        since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
@@ -159,6 +183,7 @@ class AsyncCollection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = None,
+        since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
@@ -168,13 +193,31 @@ class AsyncCollection(Generic[S]):
         """The edits stand, all together, without anything having been read first.
 
         Returns the revision, or with `returning` a snapshot of those fields as they stand after it
-        (`tail` bounds their lists). The same `op` is applied once, however often it is sent, and
-        answers with its first revision.
+        (`tail` bounds their lists).
+
+        `op` is an idempotency key: what is sent again with it is applied once, and answers with its
+        first revision. A state remembers the newest ones (`ops` of its class, 128 by default). Who
+        repeats a call that another process made says with `since` when that was (epoch seconds), so
+        that what the state has forgotten is told from what it has never seen.
 
         Raises: `Conflict` if the state is not at `expect` (a revision, `ABSENT` or `PRESENT`),
-        `Fenced` if it has seen a newer `epoch`, `TooLarge` if a bound would break. Nothing is
-        written then.
+        `Fenced` if it has seen a newer `epoch` (a fencing token), `TooLarge` if a bound would
+        break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
+        cannot tell whether the first one was applied. Nothing is written then.
         """
+        if op is not None or since is not None:
+            done = await self.commit(
+                id,
+                edits,
+                op=op,
+                since=since,
+                expect=expect,
+                epoch=epoch,
+                subject=subject,
+                returning=returning,
+                tail=tail,
+            )
+            return done.revision if done.state is None else done.state
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
@@ -191,7 +234,7 @@ class AsyncCollection(Generic[S]):
             key,
             schema.changes(edits, now + self._driver.skew),
             schema.ttl,
-            "" if op is None and not self._ambiguous else self._op(op),
+            new_op() if self._ambiguous else "",
             expect,
             epoch,
             schema.max_age,
@@ -215,6 +258,7 @@ class AsyncCollection(Generic[S]):
         edits: Iterable[Edit],
         *,
         op: str | None = None,
+        since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
@@ -228,9 +272,18 @@ class AsyncCollection(Generic[S]):
             self._needs(Feature.RETURNING)
         await self._ready()
         commit = self._commit(
-            id, edits, op=op, expect=expect, epoch=epoch, subject=subject, returning=want
+            id,
+            edits,
+            op=op,
+            since=since,
+            expect=expect,
+            epoch=epoch,
+            subject=subject,
+            returning=want,
         )
-        written = self._written(commit.key, (await self._send([commit]))[0])
+        written = self._written(
+            commit.key, (await self._send([commit], repeatable=op is not None))[0]
+        )
         state = None
         if want is not None:
             state = snapshot(
@@ -239,23 +292,29 @@ class AsyncCollection(Generic[S]):
         return Committed(written.revision, written.repeated, state)
 
     async def apply_many(
-        self, edits: Iterable[tuple[str, Sequence[Edit]]]
+        self,
+        edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
     ) -> list[Revision | StateholdError]:
-        """What became of each `(id, edits)`, in order: its revision, or its error.
+        """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
-        Each is a commit of its own; one that fails leaves the others alone.
+        Each is a commit of its own; one that fails leaves the others alone. With an idempotency key
+        (`op`) what was left in doubt can be sent again. Where the store fails for all of them,
+        that error is raised.
         """
         await self._ready()
         commits: list[Commit] = []
         errors: dict[int, StateholdError] = {}
         total = 0
-        for id, its in edits:
+        repeatable = False
+        for id, its, *rest in edits:
+            op = rest[0] if rest else None
+            repeatable = repeatable or op is not None
             try:
-                commits.append(self._commit(id, its))
+                commits.append(self._commit(id, its, op=op))
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1
-        outcomes = zip(commits, await self._send(commits), strict=True)
+        outcomes = zip(commits, await self._send(commits, repeatable=repeatable), strict=True)
 
         def result(at: int) -> Revision | StateholdError:
             if at in errors:
@@ -277,14 +336,29 @@ class AsyncCollection(Generic[S]):
         want = Want((), None, (self.schema.ttl, self.schema.max_age))
         return (await self._driver.read((key,), want, self._now()))[0] is not None
 
-    async def delete(self, id: str, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+    async def delete(
+        self,
+        id: str,
+        *,
+        op: str | None = None,
+        since: float | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+    ) -> bool:
         """The state is gone, with all that belongs to it. False if there was none.
 
-        Raises: `Conflict` if it is not at `expect`, `Fenced` if it has seen a newer `epoch`.
+        With an idempotency key (`op`; see `apply`) a repetition answers as the first one did, and
+        leaves alone what was made since. It is remembered for a minute.
+
+        Raises: `Conflict` if it is not at `expect`, `Fenced` if it has seen a newer `epoch`,
+        `Reused` if `op` stands for something else, `InDoubt` as `apply` does.
         """
+        if op is not None:
+            self._needs(Feature.ERASE_ONCE)
         await self._ready()
-        commit = self._commit(id, (), expect=expect, epoch=epoch, erase=True)
-        return self._written(commit.key, (await self._send([commit]))[0]).revision != ABSENT
+        commit = self._commit(id, (), op=op, since=since, expect=expect, epoch=epoch, erase=True)
+        sent = await self._send([commit], repeatable=op is not None)
+        return self._written(commit.key, sent[0]).revision != ABSENT
 
     def session(
         self,
@@ -455,16 +529,27 @@ class AsyncCollection(Generic[S]):
         edits: Iterable[Edit],
         *,
         op: str | None = None,
+        since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
         returning: Want | None = None,
         erase: bool = False,
+        computed: bool = False,
     ) -> Commit:
+        """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self.schema
+        key, asked = self._key(id), tuple(edits)
+        intent = 0
+        if op is not None:
+            since = self._since(key, checked(op, "op", limit=OP_BYTES), since)
+            if not computed:
+                intent = fingerprint("erase") if erase else schema.intent(asked)
+        elif since is not None:
+            raise Invalid("since goes with op", field="since", found=since)
         commit = Commit(
-            self._key(id),
-            schema.changes(tuple(edits), self.home.now()),
+            key,
+            schema.changes(asked, self.home.now()),
             schema.ttl,
             op=self._op(op),
             expect=expect,
@@ -474,9 +559,20 @@ class AsyncCollection(Generic[S]):
             ops=schema.ops,
             returning=returning,
             erase=erase,
+            intent=intent,
+            since=since,
         )
         self._check_conditions(commit)
         return commit
+
+    def _since(self, key: Key, op: str, given: float | None) -> float | None:
+        """When this op id was first sent, if it was, by the clock that decides expiry."""
+        found = self.store._doubts.since(key, op)
+        if given is not None:
+            given = checked_time(given, "since") + self._driver.skew - MARGIN
+        if found is None or given is None:
+            return given if found is None else found
+        return min(found, given)
 
     def _check_conditions(self, commit: Commit) -> None:
         if commit.expect is not None:
@@ -495,8 +591,31 @@ class AsyncCollection(Generic[S]):
                 f"{type(self._driver).__name__} does not support {feature}", expected=feature
             )
 
-    async def _send(self, commits: Sequence[Commit]) -> list[Outcome]:
-        return await self._driver.commit(commits, self._now())
+    async def _computed(
+        self, id: str, edits: tuple[Edit, ...], write: Mapping[str, Any]
+    ) -> Revision:
+        """Commit what follows from a state that was read. Returns the revision."""
+        if write["op"] is None:
+            return cast("Revision", await self.apply(id, *edits, **write))
+        await self._ready()
+        commit = self._commit(id, edits, **write, computed=True)
+        return self._written(commit.key, (await self._send([commit], repeatable=True))[0]).revision
+
+    async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
+        """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""
+        if not (repeatable and self._ambiguous):
+            return await self._driver.commit(commits, self._now())
+        doubts, began = self.store._doubts, self._now() + self._driver.skew - MARGIN
+        try:
+            outcomes = await self._driver.commit(commits, self._now())
+        except BaseException as error:  # also when cancelled
+            if not isinstance(error, NOT_SENT):
+                doubts.note(commits, began)
+            raise
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            if isinstance(outcome, Written):
+                doubts.settle(commit)
+        return outcomes
 
     def _written(self, key: Key, outcome: Outcome) -> Written:
         if isinstance(outcome, Written):
@@ -512,6 +631,19 @@ class AsyncCollection(Generic[S]):
         if isinstance(outcome, FencedOff):
             epoch = outcome.epoch
             return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
+        if isinstance(outcome, OpReused):
+            at = outcome.revision
+            text = f"{what}: the op id stands for something else, which made {at}"
+            return Reused(text, key=key, field="op", found=at)
+        if isinstance(outcome, Doubtful):
+            return InDoubt(
+                f"{what}: it was sent before, and the state has forgotten too much to say whether"
+                " it was applied; nothing was written now",
+                key=key,
+                field="op",
+            )
+        if isinstance(outcome, Late):
+            return Timeout(f"{what}: it reached the store too late, and was not written", key=key)
         if isinstance(outcome, Written):
             raise AssertionError(outcome)  # noqa: TRY004  a defect of ours
         return refused(self.schema, key, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -63,6 +64,13 @@ def checked_count(number: object, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise Invalid(f"{what} must be at least 1, not {number!r}", field=what, found=number)
     return number
+
+
+def checked_time(time: object, what: str) -> float:
+    """The time in epoch seconds. Raises `Invalid` unless it is a finite number."""
+    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+        raise Invalid(f"{what} must be epoch seconds, not {time!r:.40}", field=what, found=time)
+    return float(time)
 
 
 def checked_epoch(epoch: object) -> None:

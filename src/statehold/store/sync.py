@@ -123,6 +123,7 @@ class Collection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = ...,
+        since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
@@ -135,6 +136,7 @@ class Collection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = ...,
+        since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
@@ -146,6 +148,7 @@ class Collection(Generic[S]):
         id: str,
         *edits: Edit,
         op: str | None = None,
+        since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
@@ -155,16 +158,19 @@ class Collection(Generic[S]):
         """See `AsyncCollection.apply`."""
         core = self._core
         if returning is None:
-            if op is None and expect is None and subject is None and epoch == 0:
+            if op is None and expect is None and subject is None and epoch == 0 and since is None:
                 return self._run(self._apply(id, *edits))  # quicker than passing each
             return self._run(
-                core.apply(id, *edits, op=op, expect=expect, epoch=epoch, subject=subject)
+                core.apply(
+                    id, *edits, op=op, since=since, expect=expect, epoch=epoch, subject=subject
+                )
             )
         return self._run(
             core.apply(
                 id,
                 *edits,
                 op=op,
+                since=since,
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
@@ -179,6 +185,7 @@ class Collection(Generic[S]):
         edits: Iterable[Edit],
         *,
         op: str | None = None,
+        since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
@@ -192,6 +199,7 @@ class Collection(Generic[S]):
                 id,
                 edits,
                 op=op,
+                since=since,
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
@@ -201,7 +209,8 @@ class Collection(Generic[S]):
         )
 
     def apply_many(
-        self, edits: Iterable[tuple[str, Sequence[Edit]]]
+        self,
+        edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
     ) -> list[Revision | StateholdError]:
         """See `AsyncCollection.apply_many`."""
         return self._run(self._core.apply_many(edits))
@@ -210,9 +219,17 @@ class Collection(Generic[S]):
         """See `AsyncCollection.touch`."""
         return self._run(self._core.touch(id))
 
-    def delete(self, id: str, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+    def delete(
+        self,
+        id: str,
+        *,
+        op: str | None = None,
+        since: float | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+    ) -> bool:
         """See `AsyncCollection.delete`."""
-        return self._run(self._core.delete(id, expect=expect, epoch=epoch))
+        return self._run(self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch))
 
     def session(
         self,

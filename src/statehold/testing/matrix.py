@@ -29,6 +29,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.RETURNING: "fields read in the same step as a commit",
     Feature.SCAN: "listing the ids of a kind",
     Feature.SUBJECT: "listing and erasing what is about a person",
+    Feature.ERASE_ONCE: "an erasure's op id is remembered for a minute after it",
 }
 
 
@@ -93,7 +94,8 @@ This page is made from the drivers' declarations by `python -m statehold.testing
 """
 
 BELOW: Final = """\
-A token is kept by the client, so listing is not for it to do, and neither is stopping an older token
+A token is kept by the client, so listing and remembering erasures is not for it to do, and neither is
+stopping an older token
 unless `marks` names a backend that remembers the newest ones. The SQL backend on SQLite goes by the
 caller's clock, since there is no server with another."""
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from statehold.changes import (
     ABSENT,
+    HOLD_SECONDS,
     PRESENT,
     Accumulate,
     Add,
@@ -27,9 +28,29 @@ from statehold.changes import (
     Revision,
     Want,
 )
-from statehold.driver import Cells, Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Doubtful,
+    FencedOff,
+    Late,
+    Outcome,
+    Refused,
+    Reused,
+    Written,
+)
 
 Fields: TypeAlias = dict[str, Any]
+
+
+@dataclass
+class Applied:
+    """What became of an op id: the revision that it made or erased, what it stood for, when."""
+
+    revision: Revision
+    intent: int
+    erased: bool
+    time: float
 
 
 @dataclass
@@ -44,7 +65,10 @@ class Life:
     epoch: int = 0
     subject: str | None = None
     fields: Fields = field(default_factory=dict[str, Any])
-    applied: dict[str, int] = field(default_factory=dict[str, int])
+    applied: dict[str, Applied] = field(default_factory=dict[str, "Applied"])
+    """Every op id of this life, in order."""
+    remembered: list[str] = field(default_factory=list[str])
+    """Those that must be remembered: each commit kept as many of the newest as it said."""
 
     @property
     def revision(self) -> Revision:
@@ -57,12 +81,20 @@ class No(Exception):
 
 
 class Model:
-    """All states of a store. `exact` says whether its times can be compared to the last bit."""
+    """All states of a store.
 
-    def __init__(self, *, exact: bool = True) -> None:
+    `exact` says whether its times can be compared to the last bit, `erase_once` whether it must
+    remember erasures.
+    """
+
+    def __init__(self, *, exact: bool = True, erase_once: bool = True) -> None:
         self.exact = exact
+        self.erase_once = erase_once
         self.lives: dict[Key, Life] = {}
         self.past: dict[Key, list[Revision]] = {}
+        self.erased: dict[tuple[Key, str], Applied] = {}
+        self.over: dict[tuple[Key, str], Applied] = {}
+        """Op ids of lives that have ended, which may be remembered and need not be."""
         self.incarnations: set[int] = set()
 
     # -------------------------------------------------------------------------------- reading
@@ -71,9 +103,14 @@ class Model:
         """The state's present life; None when absent or expired."""
         life = self.lives.get(key)
         if life is not None and life.deadline is not None and now >= life.deadline:
-            del self.lives[key]
+            self._end(key)
             return None
         return life
+
+    def _end(self, key: Key) -> None:
+        life = self.lives.pop(key, None)
+        if life is not None:
+            self.over |= {(key, op): applied for op, applied in life.applied.items()}
 
     def keys(self, tenant: str, kind: str, now: float, subject: str | None = None) -> list[str]:
         """The ids that a scan must find, sorted."""
@@ -124,8 +161,23 @@ class Model:
     def judge(self, commit: Commit, outcome: Outcome, now: float) -> None:
         """Raise AssertionError unless `outcome` is right for `commit`; then take it over."""
         life = self.life(commit.key, now)
-        if life is not None and commit.op in life.applied:
-            self._judge_repeat(life, commit, outcome, now)
+        must, may = self._remembered(life, commit, now)
+        if must is None and (
+            isinstance(outcome, Reused) or (isinstance(outcome, Written) and outcome.repeated)
+        ):  # more is remembered than need be, and that is well
+            must = next((one for one in may if one.revision == outcome.revision), None)
+        if must is not None:
+            self._judge_repeat(life, commit, must, outcome, now)
+            return
+        if commit.since is not None:
+            known = self._all_known(life, commit, now)
+            if isinstance(outcome, Doubtful):
+                assert not known, "a commit that nobody can have forgotten was called doubtful"
+                return
+            before = [one for one in may if one.time >= commit.since]
+            assert not before, f"a commit that was applied before, and forgotten: {outcome}"
+        if commit.until is not None and now > commit.until:
+            assert isinstance(outcome, Late), f"after its time: {outcome}"
             return
         barred = _barred(life, commit)
         if barred is not None:
@@ -133,7 +185,10 @@ class Model:
         elif commit.erase:
             stood = ABSENT if life is None else life.revision
             assert outcome == Written(stood), f"an erase of {stood}: {outcome}"
-            self.lives.pop(commit.key, None)
+            self._end(commit.key)
+            if commit.op:
+                applied = Applied(stood, commit.intent, erased=True, time=now)
+                self.erased[commit.key, commit.op] = applied
         else:
             fields = {} if life is None else copy.deepcopy(life.fields)
             no = apply_all(fields, commit.changes)
@@ -144,12 +199,45 @@ class Model:
                 found = (outcome.field, outcome.reason)
                 assert found == no, f"refused for {found}, not {no}"
 
-    def _judge_repeat(self, life: Life, commit: Commit, outcome: Outcome, now: float) -> None:
-        first = Revision(life.incarnation, life.applied[commit.op])
+    def _remembered(
+        self, life: Life | None, commit: Commit, now: float
+    ) -> tuple[Applied | None, list[Applied]]:
+        """What the op id did before: what must be known of it, and all that may be."""
+        at = (commit.key, commit.op)
+        if not commit.op:
+            return None, []
+        erased, own = self.erased.get(at), None if life is None else life.applied.get(commit.op)
+        may = [one for one in (erased, own, self.over.get(at)) if one is not None]
+        if erased is not None and self.erase_once and now < erased.time + HOLD_SECONDS:
+            return erased, may
+        if life is not None and commit.op in life.remembered:
+            return own, may
+        return None, may
+
+    def _all_known(self, life: Life | None, commit: Commit, now: float) -> bool:
+        """Whether all that was applied at `since` or later must be remembered."""
+        since = -math.inf if commit.since is None else commit.since
+        if life is None or life.created >= since:
+            return False  # of lives that have ended nothing need be known
+        if commit.erase and (since <= now - HOLD_SECONDS or not self.erase_once):
+            return False
+        return all(
+            applied.time < since or op in life.remembered for op, applied in life.applied.items()
+        )
+
+    def _judge_repeat(
+        self, life: Life | None, commit: Commit, before: Applied, outcome: Outcome, now: float
+    ) -> None:
+        first = before.revision
+        differ = 0 not in (before.intent, commit.intent) and before.intent != commit.intent
+        if before.erased != commit.erase or differ:
+            assert outcome == Reused(first), f"an op id that stands for {first}: {outcome}"
+            return
         assert isinstance(outcome, Written), f"a repeated op id: {outcome}"
         assert outcome.revision == first, f"a repeat answers {outcome.revision}, not {first}"
         assert outcome.repeated, "a repeat must say that it is one"
-        self._check_returned(life, commit, outcome, now)
+        if life is not None and life.incarnation == first.incarnation:
+            self._check_returned(life, commit, outcome, now)
 
     def _take_over(
         self, life: Life | None, commit: Commit, fields: Fields, outcome: Outcome, now: float
@@ -170,9 +258,8 @@ class Model:
         if commit.subject is not None:
             life.subject = commit.subject
         if commit.op:
-            life.applied[commit.op] = life.number
-            while len(life.applied) > commit.ops:
-                del life.applied[next(iter(life.applied))]
+            life.applied[commit.op] = Applied(life.revision, commit.intent, erased=False, time=now)
+            life.remembered = [*life.remembered, commit.op][-commit.ops :]
         self._check_returned(life, commit, outcome, now)
 
     def _check_returned(self, life: Life, commit: Commit, outcome: Written, now: float) -> None:

@@ -95,8 +95,8 @@ class DriverMachine(RuleBasedStateMachine):
         super().__init__()
         self.rig = Rig(backend)
         self.rig.open_kind(OTHER_KIND)
-        self.model = Model(exact=self.rig.exact)
         self.has = self.rig.driver.features.__contains__
+        self.model = Model(exact=self.rig.exact, erase_once=self.has(Feature.ERASE_ONCE))
 
     @property
     def keys(self) -> list[Key]:
@@ -111,6 +111,11 @@ class DriverMachine(RuleBasedStateMachine):
         )
         options: dict[str, Any] = {"op": draw(st.sampled_from(OPS)), "ops": 3}
         life = self.model.life(key, self.rig.now)
+        options["intent"] = draw(st.sampled_from((0, 0, 0, 1, 2)))
+        if self.rig.exact and options["op"] and draw(st.integers(0, 5)) == 0:
+            unit = self.rig.unit
+            options["since"] = self.rig.now - unit * draw(st.sampled_from((-1.0, 0.1, 1.0, 9.0)))
+            options["until"] = self.rig.now + unit * draw(st.sampled_from((-0.1, 0.0, 1.0)))
         if self.has(Feature.EXPECT):
             past: list[Revision] = self.model.past.get(key, [])
             current = [life.revision] * 3 if life else []

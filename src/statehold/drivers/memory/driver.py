@@ -13,6 +13,7 @@ soonest, which among states of one ttl is what was written longest ago.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import threading
 from bisect import bisect_right
@@ -26,6 +27,7 @@ import msgspec
 from statehold.changes import (
     ABSENT,
     EVERYTHING,
+    HOLD_SECONDS,
     PRESENT,
     Cell,
     Commit,
@@ -40,13 +42,16 @@ from statehold.changes import (
 from statehold.driver import (
     Cells,
     Conflicted,
+    Doubtful,
     Driver,
     Feature,
     FencedOff,
+    Late,
     Outcome,
     Page,
     Refused,
     Written,
+    recalled,
 )
 from statehold.drivers.memory.listing import Listing
 from statehold.drivers.memory.slots import NEVER, Private, Slot, is_expired
@@ -55,6 +60,9 @@ from statehold.settings import Settings, size
 
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values."""
+
+ERASURE_BYTES = 500
+"""Roughly what it takes to remember an erasure."""
 
 LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
@@ -73,7 +81,14 @@ class MemoryDriver(Driver):
     """Keeps states in dictionaries. Safe for threads; gone when the process is."""
 
     features = frozenset(
-        {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
+        {
+            Feature.EXPECT,
+            Feature.EPOCH,
+            Feature.SCAN,
+            Feature.SUBJECT,
+            Feature.RETURNING,
+            Feature.ERASE_ONCE,
+        }
     )
 
     def __init__(self, *, max_bytes: int = SETTINGS.default("max_bytes")) -> None:
@@ -89,6 +104,9 @@ class MemoryDriver(Driver):
         self._due = NEVER
         self._listings: dict[tuple[str, str], Listing] = {}
         self._nbytes = 0
+        # Erasures by key and op id, in their order: revision, intent, until when they are kept.
+        self._erased: dict[tuple[Key, str], tuple[Revision, int, float]] = {}
+        self._ended = -math.inf  # the newest commit of any life that has ended
         self._expired = self._evicted = 0
         self._closed = False
 
@@ -163,10 +181,12 @@ class MemoryDriver(Driver):
                 self._expired += 1
                 slot = None
                 cells = _ABSENT
-            elif commit.op and slot.ops is not None and commit.op in slot.ops:
-                first = Revision(cells.revision.incarnation, slot.ops[commit.op])
-                want = commit.returning
-                return Written(first, None if want is None else self._shared(slot, want), True)
+        if commit.op:
+            known = self._recalled(commit, slot, now)
+            if known is not None:
+                return known
+        if commit.until is not None and now > commit.until:
+            return Late()
         if commit.epoch < cells.epoch:
             return FencedOff(cells.epoch)
         revision = cells.revision
@@ -176,6 +196,8 @@ class MemoryDriver(Driver):
         if commit.erase:
             if slot is not None:
                 self._remove(key, slot)
+            if commit.op:
+                self._keep_erasure(commit, revision, now)
             return Written(revision)
 
         fields = cells.fields.copy()
@@ -256,12 +278,48 @@ class MemoryDriver(Driver):
                     fields[name] = Private(cell)
         slot.private = tuple(private)
 
+    # ------------------------------------------------------------------------------------- op ids
+
+    def _recalled(  # noqa: PLR0911  the contract's steps
+        self, commit: Commit, slot: Slot | None, now: float
+    ) -> Outcome | None:
+        """What a commit gets for its op id; None if nothing speaks against it."""
+        erased = self._erased.get((commit.key, commit.op))
+        if erased is not None:
+            return recalled(commit, erased[0], erased[1], erased=True)
+        if slot is not None and slot.ops is not None and commit.op in slot.ops:
+            number, intent, _ = slot.ops[commit.op]
+            first = Revision(slot.cells.revision.incarnation, number)
+            outcome = recalled(commit, first, intent, erased=False)
+            if isinstance(outcome, Written) and commit.returning is not None:
+                return Written(first, self._shared(slot, commit.returning), True)
+            return outcome
+        if commit.since is not None:
+            earlier = slot is None or slot.cells.created >= commit.since
+            if earlier and self._ended >= commit.since:
+                return Doubtful()
+            if slot is not None and slot.forgot >= commit.since:
+                return Doubtful()
+            if commit.erase and commit.since <= now - HOLD_SECONDS:
+                return Doubtful()
+        return None
+
     def _remember(self, slot: Slot, commit: Commit) -> None:
         if slot.ops is None:
             slot.ops = {}
-        slot.ops[commit.op] = slot.cells.revision.number
+        slot.ops[commit.op] = slot.cells.revision.number, commit.intent, slot.cells.updated
         while len(slot.ops) > commit.ops:
-            del slot.ops[next(iter(slot.ops))]
+            slot.forgot = max(slot.forgot, slot.ops.pop(next(iter(slot.ops)))[2])
+
+    def _keep_erasure(self, commit: Commit, revision: Revision, now: float) -> None:
+        erased = self._erased
+        for at in list(itertools.islice(erased, 2)):  # whoever adds one takes out two that are over
+            if erased[at][2] > now:
+                break
+            del erased[at]
+            self._nbytes -= ERASURE_BYTES
+        erased[commit.key, commit.op] = revision, commit.intent, now + HOLD_SECONDS
+        self._nbytes += ERASURE_BYTES
 
     def _remove(self, key: Key, slot: Slot) -> None:
         self._leave_bucket(key, slot)
@@ -271,6 +329,7 @@ class MemoryDriver(Driver):
         """Remove a state that is in no bucket any more."""
         del self._slots[key]
         self._nbytes -= slot.nbytes
+        self._ended = max(self._ended, slot.cells.updated)
         self._unindex(key, slot.cells.subject)
         listing = self._listings.get(key[:2])
         if listing is not None:

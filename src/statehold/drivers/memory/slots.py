@@ -42,14 +42,17 @@ class Private(dict[str, Scalar]):
 class Slot:
     """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
 
-    __slots__ = ("bucket", "cells", "nbytes", "ops", "private")
+    __slots__ = ("bucket", "cells", "forgot", "nbytes", "ops", "private")
 
     cells: Cells
 
     def __init__(self) -> None:
         self.bucket = NEVER
         self.nbytes = 0
-        self.ops: dict[str, int] | None = None
+        self.ops: dict[str, tuple[int, int, float]] | None = None
+        """The op ids that are remembered: number of the commit, its intent, its time."""
+        self.forgot = -math.inf
+        """The time of the newest commit of this life whose op id was forgotten."""
         self.private: tuple[str, ...] = ()
         """Fields whose entries are `Private`."""
 

@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote
 from statehold.changes import Commit, Key, Want, deadline, moves
 from statehold.cursors import Listing, foreign
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
-from statehold.drivers.sqlite.erasing import erase_state
+from statehold.drivers.sqlite.erasing import FORGET_ERASURES, erase_state
 from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
@@ -192,6 +192,7 @@ class SqliteDriver(Driver):
     def _sweep(self, cursor: sqlite3.Cursor, now: float) -> None:
         """Delete the expired ones among the next few states, going round the file without end."""
         self._unswept = 0
+        cursor.execute(FORGET_ERASURES, (now, SWEEP_STATES))
         rows: list[Row] = cursor.execute(
             "SELECT id, deadline, shape FROM state WHERE id > ? ORDER BY id LIMIT ?",
             (self._swept, SWEEP_STATES),

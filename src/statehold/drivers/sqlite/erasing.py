@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from statehold.drivers.sqlite.reading import Execute, Shape
 from statehold.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS, PLACE_MASK
+
+FORGET_ERASURES: Final = (
+    "DELETE FROM erased WHERE id IN"
+    " (SELECT id FROM (SELECT id, until FROM erased ORDER BY id LIMIT ?2) WHERE until <= ?1)"
+)
+"""Of the oldest erasures, so many, those that need not be remembered any longer."""
 
 
 def erase_lists(execute: Execute, lists: Iterable[int]) -> None:

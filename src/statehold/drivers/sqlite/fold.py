@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from statehold.changes import (
     ABSENT,
+    HOLD_SECONDS,
     PRESENT,
     Accumulate,
     Add,
@@ -31,7 +32,17 @@ from statehold.changes import (
     deadline,
     new_incarnation,
 )
-from statehold.driver import Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.driver import (
+    Conflicted,
+    Doubtful,
+    FencedOff,
+    Late,
+    Outcome,
+    Refused,
+    Reused,
+    Written,
+    recalled,
+)
 from statehold.drivers.sqlite.erasing import erase_lists, erase_state
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
@@ -63,20 +74,20 @@ class Transaction:
     def apply(self, commit: Commit) -> Outcome:
         """Fold one commit, in the order of checks that `Driver.commit` gives."""
         life = self._life(commit.key)
-        op = commit.op
-        if life.number:
-            if op and life.ops:
-                first = self._applied(life, op, commit.ops)
-                if first:
-                    return self._written(life, commit, first, repeated=True)
-            if commit.epoch < life.epoch:
-                return FencedOff(life.epoch)
+        if commit.op or commit.until is not None:
+            known = self._recalled(life, commit)
+            if known is not None:
+                return known
+        if commit.epoch < life.epoch:
+            return FencedOff(life.epoch)
         if commit.expect is not None or commit.erase:
             stands = Revision(life.incarnation, life.number) if life.number else ABSENT
             if not _holds(commit.expect, stands):
                 return Conflicted(stands)
             if commit.erase:
                 self._erase(life)
+                if commit.op:
+                    self._keep_erasure(commit, stands)
                 return Written(stands)
         life.undo.clear()
         try:
@@ -103,7 +114,7 @@ class Transaction:
         if commit.op:
             life.ops += 1
             life.ops_kept = commit.ops
-            life.new_ops[commit.op] = (life.number, life.ops)
+            life.new_ops[commit.op] = (life.number, life.ops, commit.intent, now)
         life.changed = True
 
     def _written(self, life: Life, commit: Commit, number: int, *, repeated: bool) -> Written:
@@ -139,14 +150,66 @@ class Transaction:
             erase_state(self._execute, life.id, life.shape)
         life.begin_absent()
 
-    def _applied(self, life: Life, op: str, kept: int) -> int:
-        """The number of the commit that applied this op id, or 0 if none of the newest did."""
-        found = life.new_ops.get(op)
-        if found is None and life.stored:
-            found = self._execute(
-                "SELECT number, seq FROM op WHERE state = ? AND op = ?", (life.id, op)
-            ).fetchone()
-        return found[0] if found is not None and found[1] > life.ops - kept else 0
+    # ------------------------------------------------------------------------------------- op ids
+
+    def _recalled(self, life: Life, commit: Commit) -> Outcome | None:
+        """What a commit gets for its op id or its time; None if nothing speaks against it."""
+        known = self._remembered(life, commit) if commit.op else None
+        if known is not None:
+            return known
+        if commit.since is not None:
+            forgotten = commit.erase and commit.since <= self.now - HOLD_SECONDS
+            if forgotten or self._may_have_forgotten(life, commit.since):
+                return Doubtful()
+        return Late() if commit.until is not None and self.now > commit.until else None
+
+    def _remembered(self, life: Life, commit: Commit) -> Outcome | None:
+        erased = self._execute(
+            "SELECT incarnation, number, intent FROM erased"
+            " WHERE tenant = ? AND kind = ? AND key = ? AND op = ?",
+            (*commit.key, commit.op),
+        ).fetchone()
+        if erased is not None:
+            return recalled(commit, Revision(*erased[:2]), erased[2], erased=True)
+        if life.ops:
+            first = life.new_ops.get(commit.op)
+            if first is None and life.stored:
+                first = self._execute(
+                    "SELECT number, seq, intent, at FROM op WHERE state = ? AND op = ?",
+                    (life.id, commit.op),
+                ).fetchone()
+            if first is not None:
+                outcome = recalled(
+                    commit, Revision(life.incarnation, first[0]), first[2], erased=False
+                )
+                if isinstance(outcome, Reused):
+                    return outcome
+                return self._written(life, commit, first[0], repeated=True)
+        return None
+
+    def _may_have_forgotten(self, life: Life, since: float) -> bool:
+        """Whether an op id that was applied at `since` or later may not be known any more."""
+        if not life.number or life.created >= since:
+            return True  # an earlier life, of which nothing is left, may have ended since
+        self.flush((life,))
+        held, oldest = self._execute(
+            "SELECT count(*), min(at) FROM op WHERE state = ?", (life.id,)
+        ).fetchone()
+        return bool(life.ops > held and (oldest is None or oldest >= since))
+
+    def _keep_erasure(self, commit: Commit, stood: Revision) -> None:
+        self._execute(
+            "INSERT INTO erased (tenant, kind, key, op, intent, incarnation, number, until)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *commit.key,
+                commit.op,
+                commit.intent,
+                stood.incarnation,
+                stood.number,
+                self.now + HOLD_SECONDS,
+            ),
+        )
 
     # -------------------------------------------------------------------------------- the changes
 
@@ -290,7 +353,7 @@ class Transaction:
         dropped: list[tuple[int, str]] = []
         entries: list[tuple[int, str, Scalar]] = []
         items: list[tuple[int, bytes]] = []
-        ops: list[tuple[int, str, int, int]] = []
+        ops: list[tuple[int, str, int, int, int, float]] = []
         made: list[tuple[Any, ...]] = []
         changed: list[tuple[Any, ...]] = []
         for life in self._lives.values() if lives is None else lives:
@@ -329,7 +392,7 @@ class Transaction:
             entries,
         )
         self._each("REPLACE INTO item VALUES (?, ?)", items)
-        self._each("REPLACE INTO op VALUES (?, ?, ?, ?)", ops)
+        self._each("REPLACE INTO op VALUES (?, ?, ?, ?, ?, ?)", ops)
         self._each(
             "INSERT INTO state (tenant, kind, key, id, incarnation, number, epoch, created,"
             " updated, deadline, subject, ops, shape) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -414,7 +477,7 @@ class Transaction:
 
     def _forget_ops(self, life: Life) -> None:
         """Delete the ids that no longer count, a few commits' worth at a time."""
-        seqs = [seq for _, seq in life.new_ops.values()]
+        seqs = [which[1] for which in life.new_ops.values()]
         each = max(1, life.ops_kept // 4)
         if max(seqs) // each != (min(seqs) - 1) // each:
             self._execute(

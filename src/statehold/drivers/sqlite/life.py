@@ -63,7 +63,8 @@ class Life:
         self.gone: dict[int, bool] = {}  # lists whose rows are void
         self.pending: dict[int, tuple[tuple[bytes, ...], int, int]] = {}
         # ^ by field: items to be written, how many there are then in all, the last `keep`
-        self.new_ops: dict[str, tuple[int, int]] = {}  # op id: (number, seq)
+        self.new_ops: dict[str, tuple[int, int, int, float]] = {}
+        # ^ by op id: as in the table, number, seq, intent, at
 
     def begin_stored(self, row: Row) -> None:
         (

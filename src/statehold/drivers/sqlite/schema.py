@@ -6,7 +6,9 @@
 * `item`: one row for each item of a list; `id` is `list << 24 | place`. A list is a ring of `ring`
   places: once full, an append overwrites the oldest row, so its cost does not depend on how many
   items are stored, and the rows of a list lie together without an index to say so.
-* `op`: the newest op ids of a state, `seq` counting them from 1.
+* `op`: the newest op ids of a state, `seq` counting them from 1, each with its commit's number,
+  intent and time.
+* `erased`: the op ids of erasures, what was erased, and until when that is remembered.
 * `field`: the names behind the field numbers.
 
 Values are kept without affinity, so that SQLite never converts one: INTEGER, REAL or BLOB as given.
@@ -48,7 +50,11 @@ CREATE UNIQUE INDEX state_key ON state (tenant, kind, key);
 CREATE INDEX state_subject ON state (subject, kind, tenant) WHERE subject IS NOT NULL;
 CREATE TABLE cell (slot, entry, value, PRIMARY KEY (slot, entry)) WITHOUT ROWID;
 CREATE TABLE item (id INTEGER PRIMARY KEY, value);
-CREATE TABLE op (state, op, number, seq, PRIMARY KEY (state, op)) WITHOUT ROWID;
+CREATE TABLE op (state, op, number, seq, intent, at, PRIMARY KEY (state, op)) WITHOUT ROWID;
+CREATE TABLE erased (
+  id INTEGER PRIMARY KEY, tenant, kind, key, op, intent, incarnation, number, until
+);
+CREATE UNIQUE INDEX erased_op ON erased (tenant, kind, key, op);
 CREATE TABLE field (number INTEGER PRIMARY KEY, name UNIQUE);
 """
 
@@ -67,7 +73,7 @@ CREATE VIEW entries AS
   JOIN field f ON f.number = c.slot & 65535;
 CREATE VIEW items AS
   SELECT l.tenant, l.kind, l.id, f.name AS field,
-         ((i.id & 16777215) - l.next + l.count + l.ring) % l.ring AS place,
+         ((i.id & 16777215) - l.next + l.count + l.ring) % l.ring AS position,
          CASE WHEN json_valid(CAST(i.value AS TEXT)) THEN CAST(i.value AS TEXT)
               ELSE 'x' || hex(i.value) END AS value
   FROM (SELECT s.tenant, s.kind, s.key AS id, CAST(j.key AS INTEGER) AS field,

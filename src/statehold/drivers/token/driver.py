@@ -24,14 +24,18 @@ from statehold.changes import (
 from statehold.driver import (
     Cells,
     Conflicted,
+    Doubtful,
     Driver,
     Feature,
     FencedOff,
+    Late,
     Layout,
     Outcome,
     Page,
     Refused,
+    Reused,
     Written,
+    recalled,
 )
 from statehold.drivers.token.budget import Rules, check
 from statehold.drivers.token.format import Form
@@ -251,11 +255,9 @@ class TokenDriver(Driver):
     async def _commit(self, jar: Jar, commit: Commit, now: float) -> Outcome:
         held = (await self._held(jar, (commit.key,), now))[0]
         old = _live(held, now)
-        if old is not None and commit.op:
-            first = old.ops.get(op_digest(commit.op))
-            if first is not None:
-                revision = Revision(old.revision.incarnation, first)
-                return await self._written(commit, old, revision, now, repeated=True)
+        known = await self._recalled(commit, old, now)
+        if known is not None:
+            return known
         refusal = _unmet(commit, old)
         if refusal is not None:
             return refusal
@@ -266,6 +268,25 @@ class TokenDriver(Driver):
         except Refusal as why:
             return Refused(why.field, why.reason, why.limit, why.found)
         return await self._carried(jar, held, commit, new, now)
+
+    async def _recalled(self, commit: Commit, old: Record | None, now: float) -> Outcome | None:
+        """What a commit gets for its op id or its time; None if nothing speaks against it."""
+        first = None if old is None or not commit.op else old.ops.get(op_digest(commit.op))
+        if old is not None and first is not None:
+            revision = Revision(old.revision.incarnation, first[0])
+            outcome = recalled(commit, revision, first[1], erased=False)
+            if isinstance(outcome, Reused):
+                return outcome
+            return await self._written(commit, old, revision, now, repeated=True)
+        if commit.since is not None and (commit.erase or self._may_have_forgotten(old, commit)):
+            return Doubtful()
+        return Late() if commit.until is not None and now > commit.until else None
+
+    def _may_have_forgotten(self, old: Record | None, commit: Commit) -> bool:
+        """A token keeps no times of its op ids, so one that keeps all that it may is in doubt."""
+        if old is None or commit.since is None or old.created >= commit.since:
+            return True
+        return len(old.ops) >= min(commit.ops, self._ops)
 
     async def _carried(
         self, jar: Jar, held: Held, commit: Commit, new: Record, now: float
@@ -315,7 +336,7 @@ class TokenDriver(Driver):
         folded = fold(fields, commit.changes)
         ops = old.ops
         if commit.op:
-            ops = {**ops, op_digest(commit.op): old.revision.number + 1}
+            ops = {**ops, op_digest(commit.op): (old.revision.number + 1, commit.intent)}
             while len(ops) > min(commit.ops, self._ops):
                 del ops[next(iter(ops))]
         raised = self.opener.raised(old.key[1])

@@ -33,8 +33,8 @@ class Record(msgspec.Struct, kw_only=True):
     epoch: int = 0
     marked: bool = False
     """Whether a stored mark must vouch for it."""
-    ops: dict[bytes, int] = {}
-    """Digests of the newest op ids → the number of the revision that each made."""
+    ops: dict[bytes, tuple[int, int]] = {}
+    """Digests of the newest op ids → the number of the revision that each made, and its intent."""
     versions: dict[str, int] = {}
     """Fields of the class that wrote it → their version, where that is not 1."""
     fields: dict[str, Cell] = {}
@@ -60,7 +60,7 @@ class _Body(msgspec.Struct, array_like=True):
     age: _Number
     life: _Number | None
     fields: dict[str, dict[str, bytes | int | float] | list[bytes]]
-    ops: list[tuple[bytes, int]] = []
+    ops: list[tuple[bytes, int, int]] = []
     epoch: int = 0
     marked: bool = False
     versions: dict[str, int] = {}
@@ -88,7 +88,7 @@ def pack(record: Record) -> bytes:
     ]
     if record.ops or record.epoch or record.marked or record.versions or record.spilled:
         body += [
-            list(record.ops.items()),
+            [(digest, *which) for digest, which in record.ops.items()],
             record.epoch,
             record.marked,
             record.versions,
@@ -111,7 +111,7 @@ def unpack(data: bytes, tenant: str, kind: str) -> Record:
         deadline=None if body.life is None else body.updated + body.life,
         epoch=body.epoch,
         marked=body.marked,
-        ops=dict(body.ops),
+        ops={digest: (number, intent) for digest, number, intent in body.ops},
         versions=body.versions,
         fields=_cells(body.fields),
         spilled=body.spilled,
@@ -160,7 +160,7 @@ class _Page(msgspec.Struct, omit_defaults=True):
     fields: dict[str, dict[str, msgspec.Raw] | list[msgspec.Raw]]
     numbers: dict[str, dict[str, int | float]] = {}
     bytes: dict[str, dict[str, str] | list[str]] = {}
-    ops: dict[str, int] = {}
+    ops: dict[str, tuple[int, int]] = {}
     epoch: int = 0
     marked: bool = False
     versions: dict[str, int] = {}
@@ -183,7 +183,7 @@ def write(record: Record) -> bytes:
         issued=record.updated,
         expires=record.deadline,
         fields={},
-        ops={digest.hex(): number for digest, number in record.ops.items()},
+        ops={digest.hex(): which for digest, which in record.ops.items()},
         epoch=record.epoch,
         marked=record.marked,
         versions=record.versions,
@@ -232,7 +232,7 @@ def read(data: bytes) -> Record:
             deadline=page.expires,
             epoch=page.epoch,
             marked=page.marked,
-            ops={bytes.fromhex(digest): number for digest, number in page.ops.items()},
+            ops={bytes.fromhex(digest): which for digest, which in page.ops.items()},
             versions=page.versions,
             fields=fields,
             spilled=page.spilled,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from statehold.testing.conformance.base import Cases
 from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
@@ -22,6 +23,7 @@ __all__ = [
     "Cases",
     "Commits",
     "DriverConformance",
+    "ExactlyOnce",
     "FaceCommits",
     "FaceLives",
     "FaceTrouble",
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 
-class DriverLevel(Commits, Lifetimes, Bounds, Listing, Failures, Races):
+class DriverLevel(Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Failures, Races):
     """Every case that speaks to the driver itself."""
 
 

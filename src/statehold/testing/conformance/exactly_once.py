@@ -1,0 +1,220 @@
+"""Promise 2 where something was sent before: repetitions that come late, erasures, other intents."""
+
+from __future__ import annotations
+
+from statehold.changes import ABSENT, HOLD_SECONDS, Add, Append, Revision
+from statehold.driver import Doubtful, Feature, Late, Reused, Written
+from statehold.testing.conformance.base import Cases, need
+from statehold.testing.promises import promise
+from statehold.testing.rig import Rig
+
+COUNT = Add("sum", "k", 1)
+
+
+class ExactlyOnce(Cases):
+    """What is sent again is applied at most once, and never to another life."""
+
+    # ------------------------------------------------------------------- another intent
+
+    @promise(2)
+    def test_an_op_id_stands_for_one_intent(self, rig: Rig) -> None:
+        """An op id that is used for something else is refused, and names the revision it made."""
+        first = rig.write(COUNT, op="op 1", intent=7)
+        assert rig.try_(Add("sum", "k", 5), op="op 1", intent=8) == Reused(first.revision)
+        assert rig.fields() == {"sum": {"k": 1}}
+        assert rig.write(COUNT, op="op 1", intent=7).repeated
+
+    @promise(2)
+    def test_an_intent_that_is_not_said_fits_any(self, rig: Rig) -> None:
+        """Who says no intent is answered by the op id alone, whichever of the two it is."""
+        rig.write(COUNT, op="op 1", intent=7)
+        rig.write(COUNT, op="op 2")
+        assert rig.write(COUNT, op="op 1").repeated
+        assert rig.write(COUNT, op="op 2", intent=2**32 - 1).repeated
+        assert rig.fields() == {"sum": {"k": 2}}
+
+    @promise(2)
+    def test_an_erasure_is_no_repeat_of_a_commit(self, rig: Rig) -> None:
+        """A commit's op id erases nothing: nobody may believe that he has erased."""
+        first = rig.write(COUNT, op="op 1")
+        assert rig.erase(op="op 1") == Reused(first.revision)
+        assert rig.fields() == {"sum": {"k": 1}}
+
+    @promise(2)
+    def test_a_commit_is_no_repeat_of_an_erasure(self, rig: Rig) -> None:
+        """An erasure's op id writes nothing: nobody may believe that he has written."""
+        need(rig, Feature.ERASE_ONCE)
+        stood = rig.write(COUNT).revision
+        assert rig.erase(op="op 1") == Written(stood)
+        assert rig.try_(COUNT, op="op 1") == Reused(stood)
+        assert rig.read() is None
+
+    # ------------------------------------------------------------------------- erasures
+
+    @promise(2)
+    def test_a_repeated_erasure_answers_as_the_first(self, rig: Rig) -> None:
+        """An erasure whose answer was lost is told again what it erased, and that it is a repeat."""
+        need(rig, Feature.ERASE_ONCE)
+        stood = rig.write(COUNT).revision
+        assert rig.erase(op="op 1") == Written(stood)
+        assert rig.erase(op="op 1") == Written(stood, None, True)
+        assert rig.erase(op="op 2") == Written(ABSENT)
+
+    @promise(2)
+    def test_a_repeated_erasure_leaves_a_later_life_alone(self, rig: Rig) -> None:
+        """An erasure that is sent again erases nothing that was made since."""
+        need(rig, Feature.ERASE_ONCE)
+        stood = rig.write(COUNT).revision
+        rig.erase(op="op 1")
+        again = rig.write(Add("sum", "k", 10))
+        assert rig.erase(op="op 1") == Written(stood, None, True)
+        assert rig.stands().revision == again.revision
+        assert rig.fields() == {"sum": {"k": 10}}
+
+    @promise(2)
+    def test_an_erasure_of_nothing_is_remembered_too(self, rig: Rig) -> None:
+        """An erasure that found nothing erases nothing later either."""
+        need(rig, Feature.ERASE_ONCE)
+        assert rig.erase(op="op 1") == Written(ABSENT)
+        rig.write(COUNT)
+        assert rig.erase(op="op 1") == Written(ABSENT, None, True)
+        assert rig.fields() == {"sum": {"k": 1}}
+
+    @promise(2)
+    def test_erasures_are_remembered_beside_many_commits(self, rig: Rig) -> None:
+        """An erasure is remembered however many commits a later life has seen."""
+        need(rig, Feature.ERASE_ONCE)
+        stood = rig.write(COUNT).revision
+        rig.erase(op="gone")
+        for n in range(40):
+            rig.write(COUNT, op=f"op {n}", ops=16)
+        assert rig.erase(op="gone", ops=16) == Written(stood, None, True)
+        assert rig.fields() == {"sum": {"k": 40}}
+
+    @promise(2)
+    def test_another_process_remembers_an_erasure(self, rig: Rig) -> None:
+        """An erasure is known to every process that shares the store, and after a restart."""
+        need(rig, Feature.ERASE_ONCE, Feature.SHARED)
+        stood = rig.write(COUNT).revision
+        rig.erase(op="op 1")
+        rig.write(COUNT)
+        assert rig.another().erase(op="op 1") == Written(stood, None, True)
+        assert rig.fields() == {"sum": {"k": 1}}
+
+    # ------------------------------------------------------ forgotten is not never seen
+
+    @promise(2)
+    def test_a_late_repetition_that_was_never_seen_is_applied(self, rig: Rig) -> None:
+        """A commit that is sent again and never arrived before is applied, as nothing is forgotten."""
+        rig.write(COUNT, op="op 0")
+        rig.wait(0.5)
+        sent = rig.now
+        rig.wait(0.5)
+        rig.write(COUNT, op="op 1", ops=16)
+        outcome = rig.try_(Add("sum", "k", 10), op="late", since=sent, ops=16)
+        assert isinstance(outcome, Written)
+        assert not outcome.repeated
+        assert rig.fields() == {"sum": {"k": 12}}
+        assert rig.write(Add("sum", "k", 10), op="late", since=sent, ops=16).repeated
+
+    @promise(2)
+    def test_what_was_forgotten_is_not_applied_again(self, rig: Rig) -> None:
+        """A commit that is sent again after its op id was forgotten is in doubt, never applied twice.
+
+        However many others have come: a driver may remember it, and then it is a repeat.
+        """
+        rig.write(COUNT, op="first", ops=16)
+        rig.wait(0.5)
+        sent = rig.now
+        rig.wait(0.5)
+        rig.write(Add("sum", "k", 1000), op="late", ops=16)
+        for n in range(60):
+            rig.write(COUNT, op=f"op {n}", ops=16)
+        outcome = rig.try_(Add("sum", "k", 1000), op="late", since=sent, ops=16)
+        assert isinstance(outcome, Doubtful) or (
+            isinstance(outcome, Written) and outcome.repeated
+        ), f"a commit that was applied already: {outcome}"
+        assert rig.fields() == {"sum": {"k": 1061}}
+
+    @promise(2)
+    def test_what_was_forgotten_in_one_batch_is_not_applied_again(self, rig: Rig) -> None:
+        """Repetitions that come together do not push each other out of the memory."""
+        rig.write(COUNT, op="first", ops=16)
+        rig.wait(0.5)
+        sent = rig.now
+        rig.wait(0.5)
+        batch = [rig.commit(COUNT, op=f"op {n}", ops=16) for n in range(60)]
+        rig.send(*batch)
+        again = [rig.commit(COUNT, op=f"op {n}", ops=16, since=sent) for n in range(60)]
+        for outcome in rig.send(*again):
+            assert isinstance(outcome, Doubtful) or (
+                isinstance(outcome, Written) and outcome.repeated
+            ), f"a commit that was applied already: {outcome}"
+        assert rig.fields() == {"sum": {"k": 61}}
+
+    @promise(4)
+    def test_a_repetition_brings_no_erased_state_back(self, rig: Rig) -> None:
+        """A commit that was applied and is sent again after an erasure begins no new life."""
+        rig.write(COUNT)
+        rig.wait(0.5)
+        sent = rig.now
+        rig.wait(0.5)
+        rig.write(Append("log", (b'"private"',), 5), op="op 1")
+        rig.erase()
+        outcome = rig.try_(Append("log", (b'"private"',), 5), op="op 1", since=sent)
+        assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
+        assert rig.read() is None
+
+    @promise(4)
+    def test_a_repetition_brings_no_expired_state_back(self, rig: Rig) -> None:
+        """Likewise for a state that has expired since."""
+        sent = rig.now
+        rig.wait(0.5)
+        rig.write(COUNT, op="op 1", ttl=1)
+        rig.wait(1.5)
+        assert rig.read() is None
+        outcome = rig.try_(COUNT, op="op 1", ttl=1, since=sent)
+        assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
+        assert rig.read() is None
+
+    @promise(4)
+    def test_a_repetition_does_not_reach_the_next_life(self, rig: Rig) -> None:
+        """A commit that was applied in a life that has ended is not applied to the next one."""
+        sent = rig.now
+        rig.wait(0.5)
+        rig.write(COUNT, op="op 1")
+        rig.erase()
+        rig.write(Add("sum", "k", 100), op="op 2")
+        outcome = rig.try_(COUNT, op="op 1", since=sent)
+        assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
+        assert rig.fields() == {"sum": {"k": 100}}
+
+    @promise(12)
+    def test_a_very_late_erasure_does_not_reach_the_next_life(self, rig: Rig) -> None:
+        """An erasure is in doubt that was sent so long ago that nobody need remember it."""
+        stood = rig.write(COUNT).revision
+        long_ago = rig.now - 2 * HOLD_SECONDS
+        assert rig.erase(op="op 2", since=long_ago) == Doubtful()
+        assert rig.stands().revision == stood
+
+    # -------------------------------------------------------------------- after its time
+
+    @promise(4)
+    def test_nothing_is_applied_after_its_time(self, rig: Rig) -> None:
+        """A commit that arrives after `until` is not applied, and neither is an erasure."""
+        rig.write(COUNT)
+        over = rig.now - 1
+        assert rig.try_(COUNT, op="op 1", until=over) == Late()
+        assert rig.try_(COUNT, op="op 2", until=over, id="b") == Late()
+        assert rig.erase(op="op 3", until=over) == Late()
+        assert rig.fields() == {"sum": {"k": 1}}
+        assert rig.read("b") is None
+
+    @promise(4)
+    def test_what_comes_in_time_is_applied(self, rig: Rig) -> None:
+        """A commit that arrives before `until` is applied; a repeat is answered even after it."""
+        first = rig.write(COUNT, op="op 1", until=rig.now + 60)
+        again = rig.write(COUNT, op="op 1", until=rig.now - 1)
+        assert (again.revision, again.repeated) == (first.revision, True)
+        assert first.revision != Revision(0, 0)
+        assert rig.fields() == {"sum": {"k": 1}}
