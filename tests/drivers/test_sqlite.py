@@ -415,7 +415,7 @@ def test_the_views_show_what_is_stored(driver, path):
             ("a", "v", "", "xFFFFFFFF00000000"),
         ]
         assert conn.execute(
-            "SELECT field, position, value FROM items ORDER BY backend"
+            "SELECT field, position, value FROM items ORDER BY position"
         ).fetchall() == [
             ("log", 0, '"2"'),
             ("log", 1, '"3"'),

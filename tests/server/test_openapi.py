@@ -73,6 +73,8 @@ def test_schemathesis_finds_nothing(case, server):
         case.body = without_fractions(case.body)
     if case.meta.generation.mode.is_positive and case.query:
         case.query.pop("cursor", None)  # no schema tells the cursors of this listing from others
+    if case.meta.generation.mode.is_positive and case.headers:
+        case.headers.pop("Idempotency-Key", None)  # nor keys that stand for something else already
     case.call_and_validate(base_url=base_url, headers=AUTHORIZED)
 
 

@@ -87,9 +87,7 @@ def parser() -> argparse.ArgumentParser:
 
     delete = command("delete", "states:delete", "Delete a state.")
     key(delete)
-    delete.add_argument(
-        "--expect", metavar="REVISION", help="refuse unless at this revision, or present"
-    )
+    _deletion(delete)
 
     replay = command("replay", "replaying:replay", "Feed a file of commits to the store, once.")
     replay.add_argument("file", metavar="FILE", help="JSON lines, .gz too; - is standard input")
@@ -158,6 +156,13 @@ def _migrate(of: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="the field was renamed: its column or table follows, with its data",
+    )
+
+
+def _deletion(of: argparse.ArgumentParser) -> None:
+    of.add_argument("--op", help="the idempotency key: the same one deletes once")
+    of.add_argument(
+        "--expect", metavar="REVISION", help="refuse unless at this revision, or present"
     )
 
 

@@ -89,7 +89,8 @@ def delete(given: Namespace) -> int:
         if expect == NO_STATE:
             raise Invalid("expect: what is absent cannot be deleted", field="expect")
         async with reach(given) as access:
-            gone = await access.delete((given.tenant, given.kind, given.id), expect=expect)
+            key = (given.tenant, given.kind, given.id)
+            gone = await access.delete(key, op=given.op, expect=expect)
         return _print({"deleted": True}) if gone else _absent(given)
 
     return asyncio.run(run())

@@ -43,8 +43,15 @@ class Access(ABC):
         """The changes, by field and operation, stand all together."""
 
     @abstractmethod
-    async def delete(self, key: Key, *, expect: Revision | None = None, epoch: int = 0) -> bool:
-        """The state is gone. False if there was none."""
+    async def delete(
+        self,
+        key: Key,
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+    ) -> bool:
+        """The state is gone. False if it was not found."""
 
     @abstractmethod
     async def scan(

@@ -44,9 +44,17 @@ class Local(Access):
         )
         return Applied(done.revision, done.repeated)
 
-    async def delete(self, key: Key, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+    async def delete(
+        self,
+        key: Key,
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+    ) -> bool:
         """See `Access.delete`."""
-        return await self._collection(key[0], key[1]).delete(key[2], expect=expect, epoch=epoch)
+        collection = self._collection(key[0], key[1])
+        return await collection.delete(key[2], op=op, expect=expect, epoch=epoch)
 
     async def scan(
         self,

@@ -110,11 +110,7 @@ class Remote(Access):
         subject: str | None = None,
     ) -> Applied:
         """See `Access.commit`."""
-        headers: dict[str, str | bytes] = {**_tenant(key[0]), **_conditions(expect, epoch)}
-        if op is not None:
-            if op != op.strip() or not op.isprintable():
-                raise Invalid(f"op: {op!r:.80} cannot be sent in a header", field="op", found=op)
-            headers["Idempotency-Key"] = op.encode()
+        headers = _tenant(key[0]) | _conditions(expect, epoch) | _key(op)
         if subject is not None:
             headers["Statehold-Subject"] = quote(subject)
         answer = await self._ask(
@@ -123,9 +119,16 @@ class Remote(Access):
         found = msgspec.json.decode(answer.body)
         return Applied(Revision.parse(found["revision"]), found["repeated"])
 
-    async def delete(self, key: Key, *, expect: Revision | None = None, epoch: int = 0) -> bool:
+    async def delete(
+        self,
+        key: Key,
+        *,
+        op: str | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+    ) -> bool:
         """See `Access.delete`."""
-        headers = _tenant(key[0]) | _conditions(expect, epoch)
+        headers = _tenant(key[0]) | _conditions(expect, epoch) | _key(op)
         answer = await self._ask("DELETE", _path(key), headers=headers)
         return answer.status != http.client.NOT_FOUND
 
@@ -257,6 +260,14 @@ def _path(key: Key) -> str:
 
 def _tenant(tenant: str) -> dict[str, str]:
     return {"Statehold-Tenant": quote(tenant)} if tenant else {}
+
+
+def _key(op: str | None) -> dict[str, str | bytes]:
+    if op is None:
+        return {}
+    if op != op.strip() or not op.isprintable():
+        raise Invalid(f"op: {op!r:.80} cannot be sent in a header", field="op", found=op)
+    return {"Idempotency-Key": op.encode()}
 
 
 def _conditions(expect: Revision | None, epoch: int) -> dict[str, str]:

@@ -14,7 +14,19 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Conflicted, Driver, FencedOff, Layout, Outcome, Page, Written
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Doubtful,
+    Driver,
+    FencedOff,
+    Late,
+    Layout,
+    Outcome,
+    Page,
+    Reused,
+    Written,
+)
 from statehold.errors import StateholdError
 
 BOUNDS: Final = (
@@ -48,8 +60,16 @@ class Sample(msgspec.Struct, frozen=True):
     values: Mapping[tuple[tuple[str, str], ...], int | float | Histogram]
 
 
-Outcomes: TypeAlias = Literal["written", "repeated", "conflicted", "fenced", "refused"]
-_OUTCOMES: Final[dict[type, Outcomes]] = {Conflicted: "conflicted", FencedOff: "fenced"}
+Outcomes: TypeAlias = Literal[
+    "written", "repeated", "conflicted", "fenced", "refused", "reused", "in_doubt", "late"
+]
+_OUTCOMES: Final[dict[type, Outcomes]] = {
+    Conflicted: "conflicted",
+    FencedOff: "fenced",
+    Reused: "reused",
+    Doubtful: "in_doubt",
+    Late: "late",
+}
 
 CALLS: Final = ("read", "commit", "scan", "check")
 

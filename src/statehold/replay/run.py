@@ -211,7 +211,7 @@ class Replay:
 
     async def _commit(self, line: Line) -> Applied:
         if line.delete:
-            await self.access.delete(line.key, expect=line.expect, epoch=line.epoch)
+            await self.access.delete(line.key, op=line.op, expect=line.expect, epoch=line.epoch)
             return Applied(ABSENT)
         return await self.access.commit(
             line.key,

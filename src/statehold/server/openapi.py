@@ -164,10 +164,15 @@ class _Kind:
         op = _header(
             "Idempotency-Key", key, "The op id: a commit is made once, however often sent."
         )
+        since = _header(
+            "Statehold-Since",
+            {"type": "number", "minimum": 0},
+            "With Idempotency-Key: when it was first sent, epoch seconds.",
+        )
         etag = {"ETag": {"schema": _TEXT, "description": "The revision."}}
         state = _answers(self._ref("state"), 404, headers=etag)
         state["304"] = {"description": "It is still at that revision."}
-        gone = _answers(None, 404, 409, 412)
+        gone = _answers(None, 404, 409, 412, 422)
         stream = _answers(None, 404)
         del stream["204"]
         stream["200"] = {
@@ -200,14 +205,17 @@ class _Kind:
             f"/v1/{self.kind}/{{id}}": {
                 "get": self._does("get", "Read a state", [ids, tenant, fields, tail, newer], state),
                 "delete": self._does(
-                    "delete", "Delete a state", [ids, tenant, match, fresh, epoch], gone
+                    "delete",
+                    "Delete a state",
+                    [ids, tenant, op, since, match, fresh, epoch],
+                    gone,
                 ),
             },
             f"/v1/{self.kind}/{{id}}/commit": {
                 "post": self._does(
                     "commit",
                     "Change a state, all at once or not at all",
-                    [ids, tenant, returning, tail, op, match, fresh, epoch, subject],
+                    [ids, tenant, returning, tail, op, since, match, fresh, epoch, subject],
                     commit,
                     self._ref("changes"),
                 )

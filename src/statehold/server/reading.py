@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote_to_bytes
@@ -132,6 +133,20 @@ def op_of(headers: Headers) -> str | None:
     except UnicodeDecodeError:
         raise malformed("Idempotency-Key: not UTF-8", "Idempotency-Key") from None
     return at_fault(checked, op, "Idempotency-Key", limit=OP_BYTES)
+
+
+def since_of(headers: Headers) -> float | None:
+    """When the request was first sent, epoch seconds: `Statehold-Since`. None without a key."""
+    given = headers.get("statehold-since")
+    if given is None:
+        return None
+    try:
+        since = float(given)
+    except ValueError:
+        since = math.nan
+    if not 0 <= since < math.inf:
+        raise malformed("Statehold-Since: not epoch seconds", "Statehold-Since")
+    return since if "idempotency-key" in headers else None
 
 
 async def body_of(request: Request, limit: int) -> Any:

@@ -25,6 +25,7 @@ from statehold.server.reading import (
     number_of,
     op_of,
     query_of,
+    since_of,
     unchanged,
 )
 from statehold.server.service import Service
@@ -98,6 +99,7 @@ class States:
         subject = headers.get("statehold-subject")
         conditions: dict[str, Any] = {
             "op": op_of(headers),
+            "since": since_of(headers),
             "epoch": number_of(
                 headers.get("statehold-epoch"), "Statehold-Epoch", least=0, most=EPOCH
             )
@@ -136,7 +138,9 @@ class States:
         )
         expect = condition_of(headers)
         try:
-            gone = await asked.collection.delete(id, expect=expect, epoch=epoch)
+            gone = await asked.collection.delete(
+                id, op=op_of(headers), since=since_of(headers), expect=expect, epoch=epoch
+            )
         except (Conflict, Fenced) as error:
             raise refused(error, conditional=expect is not None) from error
         if not gone:
