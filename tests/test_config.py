@@ -245,3 +245,11 @@ def test_every_setting_says_what_it_means():
     for settings in (SERVER, KEY, KIND, *FIELDS.values()):
         for _, _, meaning in settings.known.values():
             assert meaning.endswith(".")
+
+
+def test_a_service_of_kubernetes_is_no_port(load):
+    """A Service called statehold puts STATEHOLD_PORT=tcp://… into every pod."""
+    text = f"{MEMORY}{COUNTED}"
+    assert load(text, STATEHOLD_PORT="tcp://10.96.12.3:8100").server.port == 8100
+    with pytest.raises(ConfigError, match="STATEHOLD_PORT"):
+        load(text, STATEHOLD_PORT="udp://10.96.12.3:8100")

@@ -220,7 +220,8 @@ def _server(tables: dict[str, Any], at: str, folder: Path, env: Mapping[str, str
     options = parsed(SERVER, given, f"{at}server")
     for name in SERVER.known:
         variable = f"STATEHOLD_{name.upper()}"
-        if env.get(variable):
+        # Kubernetes sets NAME_PORT=tcp://… in every pod for each Service, one of this name too.
+        if env.get(variable) and not (name == "port" and env[variable].startswith("tcp://")):
             try:
                 options[name] = SERVER.known[name][0](env[variable])
             except ValueError as error:
