@@ -84,7 +84,7 @@ class Memory(_Own):
 
 
 class MemorySync(Contender):
-    name = "statehold, memory, sync face"
+    name = "statehold, memory, sync API"
 
     async def start(self) -> None:
         self.store = Store.open(_Own.url)

@@ -1,4 +1,4 @@
-"""statehold against itself: the two faces, the import, the example service."""
+"""statehold against itself: the sync and the async API, the import, the example service."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SRC = Path(__file__).parents[1] / "src"
 
 
 async def faces(effort: Effort) -> Part:
-    """What the synchronous face costs over the asynchronous one, in memory."""
+    """What the sync API costs over the async one, in memory."""
     table = Table(["µs", "async", "sync", "sync over async"])
     extra: dict[str, float] = {}
     async with AsyncExitStack() as stack:
@@ -40,12 +40,12 @@ async def faces(effort: Effort) -> Part:
             table.rows.append([operation, spread(one), spread(two), f"{extra[operation]:+.2f}"])
     worst = max(extra.values())
     return Part(
-        "The synchronous face over memory",
+        "The sync API over memory",
         "Batches in turns; the differences are taken within a round.",
         [table],
         [
             Verdict(
-                "sync face over memory: at most 0.5 µs more than the async one",
+                "sync API over memory: at most 0.5 µs more than the async one",
                 f"{extra['get']:+.2f} µs get, {extra['append']:+.2f} µs append",
                 worst <= 0.5,
             )

@@ -142,7 +142,7 @@ class ByStarlette(ByItsdangerous):
 
 
 class ByStatehold:
-    """A token store: the record alone, and a whole visit through the synchronous face."""
+    """A token store: the record alone, and a whole visit through the sync API."""
 
     def __init__(self, form: str) -> None:
         self.name = f"statehold, {form}"

@@ -127,7 +127,7 @@ def test_which_file_is_read(tmp_path, monkeypatch):
     ("text", "said"),
     [
         ("backend =", "no TOML"),
-        ("", "backend: must be said"),
+        ("", "backend: required"),
         ("plaice = 1", "no setting 'plaice'"),
         ("backend = 1", "backend: needs a url"),
         (MEMORY, "kinds: none"),
@@ -138,12 +138,12 @@ def test_which_file_is_read(tmp_path, monkeypatch):
         (f"{MEMORY}[server]\nheartbeat = 0", "server.heartbeat: not a duration over 0"),
         (f"{MEMORY}[server]\nkeys = 1", "server.keys: must be"),
         (f"{MEMORY}[kinds.a]\nttl = 1", "kinds.a.fields: a kind needs"),
-        (f"{MEMORY}[kinds.a.fields]\nx = 'counter'", "kinds.a.ttl: must be said"),
+        (f"{MEMORY}[kinds.a.fields]\nx = 'counter'", "kinds.a.ttl: required"),
         (f"{MEMORY}{COUNTED}".replace("60", "0"), "kinds.a.ttl: not a duration over 0"),
         (f"{MEMORY}{COUNTED}".replace("kinds.a", "kinds.A"), "kind 'A' must be lower-case"),
         (field('"nope"'), "kinds.a.fields.x.type: no type 'nope'"),
         (field("1"), "kinds.a.fields.x: needs a type"),
-        (field("{ type = 'log' }"), "kinds.a.fields.x.items: must be said"),
+        (field("{ type = 'log' }"), "kinds.a.fields.x.items: required"),
         (
             field("{ type = 'log', items = 'str', keep = 1 }"),
             "kinds.a.fields.x.items: no type 'str'",

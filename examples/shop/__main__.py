@@ -50,7 +50,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--exit", action="store_true", help="end after the scripted visit")
     parser.add_argument("--port", type=int, help=f"where to serve (default: {PORT} if it is free)")
     parser.add_argument(
-        "--backend", metavar="URL", help="where the state is kept, e.g. sqlite:///shop.db"
+        "--backend",
+        metavar="URL",
+        help="the backend (default: sqlite:///shop.db in a temporary folder)",
     )
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help=f"folder of {RETAIL} (default: $STATEHOLD_DATA)"

@@ -26,7 +26,7 @@ BACKENDS: dict[str, str] = {
 """Scheme → `module:function(SplitResult, settings) -> Driver`. Others add theirs as entry points of
 the group `statehold.drivers`."""
 
-WITHIN: dict[str, tuple[str, ...]] = {"token": ("marks", "spill")}
+WITHIN: dict[str, tuple[str, ...]] = {"token": ("registry", "spill")}
 """Scheme → settings that are backends themselves: a URL there is opened to a driver."""
 
 

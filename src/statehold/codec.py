@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_ENTRY_BYTES: Final = 512
-"""Most bytes of an entry's name: the key of a map, the member of a set."""
+"""Maximum size of an entry's name, in bytes: the key of a map, the member of a set."""
 
 
 def _plain(value: object) -> object:

@@ -50,9 +50,9 @@ class FieldLayout(msgspec.Struct, frozen=True):
     """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
     and a driver may refuse what is none, or not of that type, as `Invalid`."""
     bound: int
-    """Most entries or items."""
+    """Maximum number of entries or items."""
     max_bytes: int
-    """Most bytes of one entry's or item's value."""
+    """Maximum size of one entry's or item's value, in bytes."""
     dim: int | None = None
     """Of how many float32 each value is, little-endian, if a backend that can search by likeness is
     asked to keep it as a vector of its own. Others keep the bytes."""

@@ -1,4 +1,4 @@
-"""Running the one core, written as `async def`, for both faces."""
+"""Running the one core, written as `async def`, for the sync and the async API."""
 
 from __future__ import annotations
 

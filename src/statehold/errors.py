@@ -63,7 +63,7 @@ class Conflict(StateholdError, RuntimeError):
 
 
 class Fenced(StateholdError, RuntimeError):
-    """A newer epoch has written this state; `found` is that epoch."""
+    """A newer epoch (fencing token) has written this state; `found` is that epoch."""
 
     code = "fenced"
 
@@ -135,7 +135,7 @@ class ReadOnly(Unavailable, PermissionError):
 
 
 class NotAStore(StateholdError, ValueError):
-    """What was opened is no statehold store, or one of a newer version; it was left untouched."""
+    """What was opened is not a statehold store, or one of a newer version; it was left untouched."""
 
     code = "not_a_store"
 

@@ -29,10 +29,10 @@ OPS: Final = 128
 """How many op ids a state remembers unless its class says otherwise."""
 
 OP_BYTES: Final = 128
-"""Most bytes of an op id."""
+"""Maximum size of an op id, in bytes."""
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes that the worst case of a state may take unless its class says otherwise."""
+"""Maximum size of the worst case of a state, in bytes, by default."""
 
 
 class Schema:

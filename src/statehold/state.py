@@ -122,7 +122,7 @@ class _StateType(type):
 
     @property
     def max_bytes(cls) -> int:
-        """The most bytes of names and values that a state of this class can take."""
+        """The maximum of bytes of names and values that a state of this class can take."""
         return cls.__schema__.max_bytes
 
 
@@ -132,12 +132,12 @@ class State(metaclass=_StateType):
     Class arguments:
 
     * `ttl`: timedelta or seconds from the last write until the state is gone; None for never.
-      It must be said.
-    * `max_age`: the longest life of a state, however often it is renewed (default: no limit).
+      Required.
+    * `max_age`: the maximum age of a state, however often it is renewed (default: no limit).
     * `renew_on_read`: whether reading renews it too (default: only writing does).
     * `kind`: the name under which it is stored (default: the class's name in snake_case).
-    * `ops`: how many op ids a state remembers (default 128).
-    * `limit_bytes`: the most that `max_bytes`, the worst case by its bounds, may be (64 MiB).
+    * `ops`: how many op ids (idempotency keys) a state remembers (default 128).
+    * `limit_bytes`: the maximum of `max_bytes`, the worst case by its bounds (default 64 MiB).
 
     A subclass of a subclass inherits them, the kind aside, as it does the fields. Raises
     `SchemaError` when the class is defined if any of that cannot be.
@@ -203,7 +203,7 @@ class State(metaclass=_StateType):
                 raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
         if ttl is _UNSAID:
             raise SchemaError(
-                f"{cls.__name__}: say ttl=timedelta(…), or ttl=None to keep it for ever"
+                f"{cls.__name__}: ttl is required: ttl=timedelta(…), or ttl=None to keep it for ever"
             )
         try:
             seconds = forever_or_duration(ttl)

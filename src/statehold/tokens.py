@@ -46,7 +46,7 @@ def revoke(
     """The tokens of a session, or all that were issued up to a time, are `Revoked` from now on.
 
     `before` is a datetime with a zone, or epoch seconds. A session that was revoked can begin anew.
-    Raises `Unsupported` for a store without `marks`, `Invalid` unless one of the two is given.
+    Raises `Unsupported` for a store without a `registry`, `Invalid` unless one of the two is given.
     """
     if (id is None) == (before is None):
         raise Invalid("revoke takes an id or a time", field="before")
@@ -66,7 +66,7 @@ def revoke(
         life=min(lives, default=None),
         now=now,
     )
-    return states._run(work) if isinstance(states, Collection) else work  # noqa: SLF001  a face too
+    return states._run(work) if isinstance(states, Collection) else work  # noqa: SLF001  the same API
 
 
 def _core(states: AsyncCollection[Any] | Collection[Any]) -> AsyncCollection[Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from commands import inside, serving
 
-PLACE = 'backend = "sqlite:///state.db"\n'
+BACKEND = 'backend = "sqlite:///state.db"\n'
 KIND = '[kinds.chat]\nttl = "1h"\nfields = { turns = "counter" }\n'
 
 
@@ -25,7 +25,7 @@ def check(folder, *arguments, code, toml=None, **env):
 
 
 def test_in_order(tmp_path):
-    found = check(tmp_path, code=0, toml=PLACE + KIND)
+    found = check(tmp_path, code=0, toml=BACKEND + KIND)
     assert found == {
         "ok": True,
         "source": "statehold.toml",
@@ -39,19 +39,19 @@ def test_in_order(tmp_path):
     ("toml", "said"),
     [
         ("backend = ", "no TOML"),
-        (KIND, "backend: must be said"),
-        (PLACE, "kinds: none"),
-        (PLACE + "colour = 1\n" + KIND, "no setting 'colour'"),
+        (KIND, "backend: required"),
+        (BACKEND, "kinds: none"),
+        (BACKEND + "colour = 1\n" + KIND, "no setting 'colour'"),
         ('backend = "state.db"\n' + KIND, "not a backend"),
         ('backend = "etcd://here"\n' + KIND, "no backend 'etcd'"),
         ('backend = "sqlite:///state.db?speed=9"\n' + KIND, "no setting 'speed'"),
-        (PLACE + KIND.replace("1h", "0s"), "ttl"),
-        (PLACE + KIND.replace("1h", "soon"), "not a duration: 'soon'"),
-        (PLACE + KIND.replace("counter", "heap"), "no type 'heap'"),
-        (PLACE + KIND.replace('"counter"', '{ type = "log", items = "string" }'), "keep"),
-        (PLACE + '[kinds]\nchat = "nowhere:Chat"', "nowhere:Chat cannot be imported"),
-        (PLACE + KIND + '[server]\nhost = "0.0.0.0"', "there are no keys"),
-        (PLACE + KIND + '[server]\nport = "high"', "not a port"),
+        (BACKEND + KIND.replace("1h", "0s"), "ttl"),
+        (BACKEND + KIND.replace("1h", "soon"), "not a duration: 'soon'"),
+        (BACKEND + KIND.replace("counter", "heap"), "no type 'heap'"),
+        (BACKEND + KIND.replace('"counter"', '{ type = "log", items = "string" }'), "keep"),
+        (BACKEND + '[kinds]\nchat = "nowhere:Chat"', "nowhere:Chat cannot be imported"),
+        (BACKEND + KIND + '[server]\nhost = "0.0.0.0"', "there are no keys"),
+        (BACKEND + KIND + '[server]\nport = "high"', "not a port"),
     ],
 )
 def test_a_wrong_configuration(tmp_path, toml, said):
@@ -61,13 +61,13 @@ def test_a_wrong_configuration(tmp_path, toml, said):
 
 
 def test_no_configuration(tmp_path):
-    assert "backend: must be said" in check(tmp_path, code=2)
+    assert "backend: required" in check(tmp_path, code=2)
     assert "other.toml" in check(tmp_path, "--config", "other.toml", code=2)
 
 
 def test_not_a_store(tmp_path):
     (tmp_path / "state.db").write_bytes(b"these are not the bytes of a database" * 100)
-    assert "not_a_store" in check(tmp_path, code=5, toml=PLACE + KIND)
+    assert "not_a_store" in check(tmp_path, code=5, toml=BACKEND + KIND)
     (tmp_path / "state.db").unlink()
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute("CREATE TABLE customers (name)")
@@ -76,12 +76,12 @@ def test_not_a_store(tmp_path):
 
 
 def test_no_such_folder(tmp_path):
-    err = check(tmp_path, code=2, toml=PLACE.replace("state.db", "no/where/state.db") + KIND)
+    err = check(tmp_path, code=2, toml=BACKEND.replace("state.db", "no/where/state.db") + KIND)
     assert "no/where" in err
 
 
 def test_a_server(tmp_path):
-    (tmp_path / "statehold.toml").write_text(PLACE + KIND)
+    (tmp_path / "statehold.toml").write_text(BACKEND + KIND)
     with serving(tmp_path, STATEHOLD_SERVER_KEY="k" * 20) as (url, process):
         assert check(tmp_path, "--server", url, code=0, STATEHOLD_KEY="k" * 20)["server"] == url
         assert "denied" in check(tmp_path, "--server", url, code=1)

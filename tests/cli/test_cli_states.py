@@ -44,7 +44,7 @@ def run(request, folder):
 
 def test_a_state_from_its_first_change_to_its_last(run):
     _, err = run("get", "chat", "ü/1", code=3)
-    assert err == "statehold: absent: chat 'ü/1': there is none\n"
+    assert err == "statehold: absent: chat 'ü/1': not found\n"
 
     changes = json.dumps({"history": {"append": ["one", "two", "three"]}, "turns": {"add": 2}})
     out, err = run("apply", "chat", "ü/1", changes, "--op", "ö 1", "--subject", "ada")

@@ -20,8 +20,8 @@ from statehold import (
 )
 
 
-def test_ttl_must_be_said():
-    with pytest.raises(SchemaError, match=r"Chat: say ttl="):
+def test_ttl_is_required():
+    with pytest.raises(SchemaError, match=r"Chat: ttl is required: ttl="):
 
         class Chat(State):
             turns = Counter()

@@ -145,7 +145,7 @@ def test_nothing_to_write(backend, run, scripts):
 
 def test_where_it_cannot_be_written(backend, run, scripts):
     code, _, error = run(Small, "--write", str(scripts / "nowhere"))
-    assert (code, "there is no such folder" in error) == (2, True)
+    assert (code, "folder not found" in error) == (2, True)
     (scripts / "0002_other.py").write_text('revision = "0002"\ndown_revision = None\n')
     code, _, error = run(Small, "--write", str(scripts))
     assert (code, "several heads" in error) == (2, True)

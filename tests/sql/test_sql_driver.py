@@ -330,7 +330,7 @@ def test_a_missing_database_is_a_wrong_setting(server_url):
 
     async def run():
         driver = opened(server_url.rpartition("/")[0] + "/nowhere")
-        with pytest.raises(ConfigError, match="no such database"):
+        with pytest.raises(ConfigError, match="database not found"):
             await driver.open(layout())
         await driver.close()
 

@@ -1,4 +1,4 @@
-"""The token driver keeps the contract in what it declares: sealed, signed, with marks and spill."""
+"""The token driver keeps the contract in what it declares: sealed, signed, with a registry and spill."""
 
 import pytest
 
@@ -28,18 +28,18 @@ class TestSigned(DriverConformance):
         return backend(form="signed")
 
 
-class TestMarked(DriverConformance):
+class TestRegistered(DriverConformance):
     @pytest.fixture
     def backend(self):
-        return backend(marks=MemoryDriver())
+        return backend(registry=MemoryDriver())
 
 
-class TestMarkedElsewhere(DriverConformance):
-    """The marks are in a store that suspends, so calls may be cancelled while they wait for it."""
+class TestRegisteredElsewhere(DriverConformance):
+    """The registry is in a store that suspends, so calls may be cancelled while they wait for it."""
 
     @pytest.fixture
     def backend(self):
-        return backend(marks=FaultyDriver(MemoryDriver(), suspends=True))
+        return backend(registry=FaultyDriver(MemoryDriver(), suspends=True))
 
 
 class TestSpilled(DriverConformance):

@@ -352,7 +352,7 @@ def test_expired_is_a_new_beginning(client):
 
 
 def test_old_and_revoked_tokens(opened):
-    client = opened(marks="memory://")
+    client = opened(registry="memory://")
     client.post("/cookie", json=SAID)
     old = client.cookies[NAME]
     client.post("/cookie", json=SAID)
@@ -372,7 +372,7 @@ def test_parallel_requests_of_one_client_lose_nothing_in_silence():
     """Of updates from the same token one is accepted, the others are told (409)."""
 
     async def main():
-        app, _ = application(marks="memory://")
+        app, _ = application(registry="memory://")
         transport = httpx2.ASGITransport(app)
         lifespan = app.router.lifespan_context
         async with (

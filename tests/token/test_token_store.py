@@ -17,7 +17,7 @@ from tests.token.chats import KEY, Chat, Client, Message
 
 def test_by_url_alone(tmp_path, monkeypatch):
     monkeypatch.setenv("SHOP_KEYS", KEY.text())
-    url = f"token:?keys=env:SHOP_KEYS&budget=1KB&form=signed&marks=sqlite:///{tmp_path}/m.db"
+    url = f"token:?keys=env:SHOP_KEYS&budget=1KB&form=signed&registry=sqlite:///{tmp_path}/m.db"
     with Store.open(url) as store, Jar() as jar:
         store.collection(Chat).apply("x", Chat.turns.add(1))
         store.check()
@@ -35,7 +35,7 @@ def test_by_url_alone(tmp_path, monkeypatch):
         ({"budget": 2 << 20}, "budget"),
         ({"trim": [5]}, "trim"),
         ({"spill": 5}, "spill"),
-        ({"marks": "nowhere://"}, "nowhere"),
+        ({"registry": "nowhere://"}, "nowhere"),
         ({"spill_fields": "history"}, "spill_fields"),
         ({"size": 5}, "size"),
     ],

@@ -369,7 +369,7 @@ def test_every_record_comes_back_as_it_was(fields, id, created, life, ops, versi
         updated=created + 1.5,
         deadline=None if life is None else created + 1.5 + life,
         epoch=3,
-        marked=True,
+        registered=True,
         ops=ops,
         versions=versions,
         fields=fields,

@@ -19,9 +19,9 @@ MEANINGS: Final[dict[int, str]] = {
     OK: "done",
     FAILED: "refused or failed; of a replay: lines were rejected",
     USAGE: "the command line or the configuration is wrong",
-    ABSENT: "there is no such state",
+    ABSENT: "state not found",
     CONFLICT: "the state is not as expected, or a newer epoch has written it",
-    UNAVAILABLE: "the store or the server cannot answer, or is none",
+    UNAVAILABLE: "the store or the server cannot answer, or it is not a statehold store",
     PENDING: "of migrate --plan: there is something to do",
     INTERRUPTED: "interrupted",
 }

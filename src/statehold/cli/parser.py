@@ -73,17 +73,23 @@ def parser() -> argparse.ArgumentParser:
         metavar="JSON",
         help='changes by field, such as {"turns": {"add": 1}}; - reads them from standard input',
     )
-    apply.add_argument("--op", help="the op id: the same one is applied once")
     apply.add_argument(
-        "--expect", metavar="REVISION", help="refuse unless at this revision, absent or present"
+        "--op", help="the op id, an idempotency key: commits with the same one are applied once"
     )
-    apply.add_argument("--epoch", type=_positive, default=0, help="the writer's fencing epoch")
+    apply.add_argument(
+        "--expect",
+        metavar="REVISION",
+        help="refuse unless the state is at this revision, absent or present",
+    )
+    apply.add_argument(
+        "--epoch", type=_positive, default=0, help="the writer's epoch, a fencing token"
+    )
     apply.add_argument("--subject", help="whom the state is about")
 
     scan = command("scan", "states:scan", "Print the ids of a kind, one JSON text on each line.")
     scan.add_argument("kind", metavar="KIND", help="the kind of state")
     scan.add_argument("--subject", help="only the states about this subject")
-    scan.add_argument("--limit", metavar="N", type=_positive, help="at most N ids")
+    scan.add_argument("--limit", metavar="N", type=_positive, help="maximum number of ids")
 
     delete = command("delete", "states:delete", "Delete a state.")
     key(delete)
@@ -92,17 +98,19 @@ def parser() -> argparse.ArgumentParser:
     replay = command("replay", "replaying:replay", "Feed a file of commits to the store, once.")
     replay.add_argument("file", metavar="FILE", help="JSON lines, .gz too; - is standard input")
     replay.add_argument(
-        "--rejects", metavar="PATH", help="where to keep bad lines (FILE.rejects.jsonl)"
+        "--rejects", metavar="PATH", help="where to keep bad lines (default: FILE.rejects.jsonl)"
     )
     replay.add_argument(
         "--from", dest="first", metavar="LINE", type=_positive, default=1, help="begin at this line"
     )
-    replay.add_argument("--jobs", metavar="N", type=_positive, help="commits under way at once")
+    replay.add_argument(
+        "--jobs", metavar="N", type=_positive, help="maximum number of commits under way at once"
+    )
     replay.add_argument(
         "--patience",
         metavar="SECONDS",
         type=_seconds,
-        help="how long to go on asking a store that cannot answer (15)",
+        help="how long to retry a store that cannot answer (default: 15)",
     )
     replay.add_argument("--quiet", action="store_true", help="no progress bar")
 
@@ -113,7 +121,11 @@ def parser() -> argparse.ArgumentParser:
         parent=shared,
     )
     bench.add_argument(
-        "--seconds", metavar="S", type=_seconds, default=1.0, help="how long each part takes (1)"
+        "--seconds",
+        metavar="S",
+        type=_seconds,
+        default=1.0,
+        help="how long each part takes (default: 1)",
     )
 
     keys = command("keys", "keying:keys", "Make, rotate or list the keys of tokens.", parent=shared)
@@ -123,19 +135,22 @@ def parser() -> argparse.ArgumentParser:
         "--prepare", action="store_true", help="rotate: the new key opens now and seals next time"
     )
     keys.add_argument(
-        "--keep", metavar="N", type=_positive, help="rotate: drop all but N old keys (none is)"
+        "--keep",
+        metavar="N",
+        type=_positive,
+        help="rotate: drop all but the newest N old keys (default: drop none)",
     )
 
     _migrate(
         command(
             "migrate",
             "migrating:migrate",
-            "Make the tables of a SQL database fit the classes; nothing is dropped unless said.",
+            "Make the tables of a SQL database fit the classes; nothing is dropped without --drop.",
             parent=shared,
         )
     )
 
-    command("check", "checking:check", "Say whether the configuration and the store are in order.")
+    command("check", "checking:check", "Check the configuration, and whether the store answers.")
     return root
 
 
@@ -160,19 +175,19 @@ def _migrate(of: argparse.ArgumentParser) -> None:
 
 
 def _deletion(of: argparse.ArgumentParser) -> None:
-    of.add_argument("--op", help="the idempotency key: the same one deletes once")
+    of.add_argument("--op", help="the op id, an idempotency key: deletions with the same one are made once")
     of.add_argument(
-        "--expect", metavar="REVISION", help="refuse unless at this revision, or present"
+        "--expect", metavar="REVISION", help="refuse unless the state is at this revision, or present"
     )
 
 
 def _shared() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     where = shared.add_argument_group("where")
-    where.add_argument("--config", metavar="FILE", help="the configuration (statehold.toml)")
     where.add_argument(
-        "--backend", metavar="URL", help="the backend, instead of the configured one"
+        "--config", metavar="FILE", help="the configuration file (default: statehold.toml)"
     )
+    where.add_argument("--backend", metavar="URL", help="the backend (default: the configured one)")
     shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return shared
 

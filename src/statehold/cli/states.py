@@ -102,5 +102,5 @@ def _print(result: Any) -> int:
 
 
 def _absent(given: Namespace) -> int:
-    print(f"statehold: absent: {given.kind} {given.id!r:.80}: there is none", file=sys.stderr)
+    print(f"statehold: absent: {given.kind} {given.id!r:.80}: not found", file=sys.stderr)
     return ABSENT

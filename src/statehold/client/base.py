@@ -27,7 +27,7 @@ class Access(ABC):
     async def get(
         self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
     ) -> dict[str, Any] | None:
-        """The state as JSON data, its fields under "fields"; None if there is none."""
+        """The state as JSON data, its fields under "fields"; None if it is not found."""
 
     @abstractmethod
     async def commit(

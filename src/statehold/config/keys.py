@@ -47,7 +47,7 @@ KEY: Final = Settings(
         "env": (text, None, "The environment variable that holds the key."),
         "file": (text, None, "The file that holds the key; only its owner may read it."),
         "scopes": (_scopes, frozenset({"read", "write"}), "What it may do: read, write, metrics."),
-        "tenant": (text, None, "The only tenant that it may name, and need not name."),
+        "tenant": (text, None, "The only tenant it may use, and its default."),
     },
 )
 

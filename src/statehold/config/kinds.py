@@ -41,7 +41,7 @@ from statehold.settings import (
 )
 from statehold.state import State
 
-_UNSAID: Final = object()
+_REQUIRED: Final = object()
 
 TYPES: Final[dict[str, Any]] = {
     "string": str,
@@ -97,10 +97,10 @@ def _anything(value: Any) -> Any:
     return value
 
 
-_KEEP = (count, _UNSAID, "Most entries or items that are kept.")
-_BYTES = (size, VALUE_BYTES, "Most bytes of one value.")
-_DIM = (count, _UNSAID, "How many numbers the vector has.")
-_KEYS = (value_type, _UNSAID, "The type of the keys.")
+_KEEP = (count, _REQUIRED, "Maximum number of entries or items.")
+_BYTES = (size, VALUE_BYTES, "Maximum size of one value.")
+_DIM = (count, _REQUIRED, "How many numbers the vector has.")
+_KEYS = (value_type, _REQUIRED, "The type of the keys.")
 _NUMBER = (_number, int, "What is added up: integer (exact to 64 bits) or number.")
 _STORED = (text, None, "The name under which it is kept (default: its own).")
 
@@ -126,7 +126,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
     "register": _field(
         "register",
         _register,
-        value=(value_type, _UNSAID, "The type of the value."),
+        value=(value_type, _REQUIRED, "The type of the value."),
         default=(_anything, None, "What it reads as until it is written (default: null)."),
         max_bytes=_BYTES,
     ),
@@ -135,54 +135,58 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "map",
         Map,
         keys=(value_type, str, "The type of the keys."),
-        values=(value_type, _UNSAID, "The type of the values."),
+        values=(value_type, _REQUIRED, "The type of the values."),
         keep=_KEEP,
         max_bytes=_BYTES,
     ),
     "set": _field(
         "set",
         _taking("items", SetOf),
-        items=(value_type, _UNSAID, "The type of the members."),
+        items=(value_type, _REQUIRED, "The type of the members."),
         keep=_KEEP,
     ),
     "log": _field(
         "log",
         _taking("items", Log),
-        items=(value_type, _UNSAID, "The type of the items."),
+        items=(value_type, _REQUIRED, "The type of the items."),
         keep=_KEEP,
         max_bytes=_BYTES,
     ),
     "turns": _field(
         "turns",
         _taking("items", Turns),
-        items=(value_type, _UNSAID, "The type of the messages that make up a turn."),
-        keep=(count, _UNSAID, "Most turns that are kept."),
-        max_bytes=(size, VALUE_BYTES, "Most bytes of one turn."),
+        items=(value_type, _REQUIRED, "The type of the messages that make up a turn."),
+        keep=(count, _REQUIRED, "Maximum number of turns; the newest are kept."),
+        max_bytes=(size, VALUE_BYTES, "Maximum size of one turn."),
     ),
     "vector": _field(
         "vector",
         Vector,
         dim=_DIM,
-        searchable=(boolean, False, "Whether a backend that can search by likeness is asked to."),
+        searchable=(
+            boolean,
+            False,
+            "Whether to index it for nearest-neighbour search, where the backend can.",
+        ),
     ),
     "decayed_mean": _field(
         "decayed_mean",
         DecayedMean,
         dim=_DIM,
-        half_life=(duration, _UNSAID, "The age at which a vector counts half."),
+        half_life=(duration, _REQUIRED, "The age at which a vector counts half."),
     ),
     "tally": _field("tally", Tally, keys=_KEYS, number=_NUMBER, keep=_KEEP),
     "window": _field(
         "window",
         Window,
-        span=(duration, _UNSAID, "How far it looks back."),
+        span=(duration, _REQUIRED, "How far it looks back."),
         buckets=(count, 60, "In how many slices of time it is kept."),
     ),
     "steps": _field(
         "steps",
         _taking("values", Steps),
-        values=(value_type, _UNSAID, "The type of the results."),
-        keep=(count, 64, "Most steps that are kept."),
+        values=(value_type, _REQUIRED, "The type of the results."),
+        keep=(count, 64, "Maximum number of steps."),
         max_bytes=_BYTES,
     ),
 }
@@ -195,17 +199,21 @@ KIND: Final = Settings(
     {
         "ttl": (
             forever_or_duration,
-            _UNSAID,
-            'From the last write until a state is gone; "never" for ever.',
+            _REQUIRED,
+            'Time to live after the last write; "never": does not expire.',
         ),
         "max_age": (
             forever_or_duration,
             None,
-            "The longest life of a state, however often it is renewed.",
+            "Maximum age of a state, however often it is renewed.",
         ),
-        "renew_on_read": (boolean, False, "Whether reading renews it too."),
-        "ops": (count, OPS, "How many op ids a state remembers."),
-        "limit_bytes": (size, LIMIT_BYTES, "Most bytes that a state may take by its bounds."),
+        "renew_on_read": (boolean, False, "Whether reading renews the time to live too."),
+        "ops": (count, OPS, "How many op ids (idempotency keys) a state remembers."),
+        "limit_bytes": (
+            size,
+            LIMIT_BYTES,
+            "Maximum size of a state by its bounds; a kind over it is refused.",
+        ),
     },
 )
 """The settings of a kind beside its fields."""
@@ -296,8 +304,8 @@ def _made(name: str, table: Any, at: str) -> Field[Any]:
 def parsed(settings: Settings, given: Mapping[str, Any], at: str) -> dict[str, Any]:
     """The given settings, parsed, none missing that has no default; errors name `at`."""
     for name, (_, default, meaning) in settings.known.items():
-        if default is _UNSAID and name not in given:
-            raise ConfigError(f"{at}.{name}: must be said. {meaning}", field=name)
+        if default is _REQUIRED and name not in given:
+            raise ConfigError(f"{at}.{name}: required. {meaning}", field=name)
     try:
         return settings.parse(given)
     except ConfigError as error:

@@ -41,24 +41,36 @@ def _names(value: Any) -> tuple[str, ...]:
 SERVER: Final = Settings(
     "server",
     {
-        "host": (text, "127.0.0.1", "The address to listen on; other than loopback needs keys."),
-        "port": (_port, 8100, "The port to listen on; 0 for any that is free."),
-        "max_body_bytes": (size, 1 << 20, "Most bytes of a request's body."),
-        "max_page": (count, 1000, "Most ids of one page of a listing."),
-        "max_batch": (count, 1000, "Most commits, and most ids to read, of one batch."),
-        "max_watchers": (count, 100, "Most watches at one time."),
+        "host": (
+            text,
+            "127.0.0.1",
+            "The address to listen on; keys are required unless it is loopback.",
+        ),
+        "port": (_port, 8100, "The port to listen on; 0: any free one."),
+        "max_body_bytes": (size, 1 << 20, "Maximum size of a request body."),
+        "max_page": (count, 1000, "Maximum number of ids in one page of a listing."),
+        "max_batch": (count, 1000, "Maximum number of commits, and of ids to read, in one batch."),
+        "max_watchers": (count, 100, "Maximum number of concurrent watches."),
         "watch_interval": (
             duration,
             1.0,
-            "How often a watch looks for what others than this server have changed.",
+            "How often a watch polls for changes not made through this server.",
         ),
-        "heartbeat": (duration, 15.0, "How often a watch says something when nothing changes."),
-        "retry_after": (duration, 1.0, "What Retry-After says when the store cannot answer."),
-        "shutdown_timeout": (duration, 10.0, "How long running requests may take at the end."),
+        "heartbeat": (
+            duration,
+            15.0,
+            "How often an idle watch sends a comment to keep the connection open.",
+        ),
+        "retry_after": (duration, 1.0, "The Retry-After sent when the store cannot answer."),
+        "shutdown_timeout": (
+            duration,
+            10.0,
+            "Maximum time for running requests to finish at shutdown.",
+        ),
         "allowed_hosts": (
             _names,
             ("127.0.0.1", "::1", "localhost"),
-            "Host names that requests may be addressed to where there are no keys.",
+            "Host names accepted in requests when there are no keys.",
         ),
         "log_level": (
             choice("critical", "error", "warning", "info", "debug"),
@@ -71,9 +83,9 @@ SERVER: Final = Settings(
 
 ENVIRONMENT: Final[dict[str, str]] = {
     "STATEHOLD_CONFIG": f"The file to read instead of {FILE}.",
-    "STATEHOLD_BACKEND": "The URL of the backend; what the file says of the backend is ignored.",
+    "STATEHOLD_BACKEND": "The URL of the backend; overrides the file's `backend`.",
     "STATEHOLD_KINDS": "More kinds: module:Class, separated by commas.",
-    "STATEHOLD_SERVER_KEY": "A key that may read and write, beside those of the file.",
+    "STATEHOLD_SERVER_KEY": "An API key that may read and write, in addition to those of the file.",
     **{f"STATEHOLD_{name.upper()}": known[2] for name, known in SERVER.known.items()},
 }
 """The environment variables that are read, and what they say."""
@@ -202,7 +214,7 @@ def _backend(given: Any, at: str, env: Mapping[str, str]) -> tuple[str, dict[str
         return env["STATEHOLD_BACKEND"], {}
     if given is None:
         raise ConfigError(
-            f'{at}backend: must be said: backend = "sqlite:///state.db", or STATEHOLD_BACKEND',
+            f'{at}backend: required: backend = "sqlite:///state.db", or STATEHOLD_BACKEND',
             field="backend",
         )
     settings = dict(given) if is_table(given) else {"url": given}

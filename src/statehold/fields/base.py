@@ -36,7 +36,7 @@ from statehold.errors import Invalid, SchemaError
 V = TypeVar("V", covariant=True)
 
 VALUE_BYTES = 64 * 1024
-"""Most bytes of one value unless the field says otherwise."""
+"""Maximum size of one value, in bytes, by default."""
 
 NUMBER_BYTES = 24
 """What a number may take in a store that keeps it as text."""
@@ -180,11 +180,11 @@ class Field(Generic[V]):
     # --------------------------------------------------------------------------------- what it costs
 
     def bytes_at_most(self) -> int:
-        """The most bytes of names and values that the field can hold, older versions included."""
+        """The maximum of bytes of names and values that the field can hold, older versions included."""
         return self.keep * self.entry_bytes() * self.version
 
     def entry_bytes(self) -> int:
-        """The most bytes of one entry or item."""
+        """The maximum size of one entry or item, in bytes."""
         return self.max_bytes
 
     def values(self) -> object:

@@ -20,7 +20,7 @@ from statehold.client.base import expectation
 from statehold.errors import Invalid, StateholdError, TooLarge
 
 LINE_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of a line."""
+"""Maximum size of a line, in bytes."""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -51,11 +51,13 @@ class Access:
         method, _, presented = headers.get("authorization", "").partition(" ")
         if method.lower() != "bearer":
             raise Problem(
-                "unauthorized", "say Authorization: Bearer and a key", headers=dict(CHALLENGE)
+                "unauthorized",
+                "missing API key; send Authorization: Bearer <key>",
+                headers=dict(CHALLENGE),
             )
         key = match(self._keys, presented.strip().encode("latin-1"))
         if key is None:
-            raise Problem("unauthorized", "not one of the keys", headers=dict(CHALLENGE))
+            raise Problem("unauthorized", "unknown API key", headers=dict(CHALLENGE))
         if scope is not None:
             demand(key, scope)
         return key
@@ -64,7 +66,7 @@ class Access:
 def demand(key: AccessKey, scope: Scope) -> None:
     """Raise `Problem` unless the key has the scope."""
     if scope not in key.scopes:
-        raise Problem("forbidden", f"the key has not the scope {scope!r}", expected=scope)
+        raise Problem("forbidden", f"the API key lacks the scope {scope!r}", expected=scope)
 
 
 def tenant_of(headers: Headers, key: AccessKey) -> str:
@@ -74,7 +76,7 @@ def tenant_of(headers: Headers, key: AccessKey) -> str:
         return key.tenant or ""
     tenant = from_header(given, "tenant")
     if key.tenant is not None and tenant != key.tenant:
-        raise Problem("forbidden", "the key is bound to another tenant", field="tenant")
+        raise Problem("forbidden", "the API key is bound to another tenant", field="tenant")
     return tenant
 
 

@@ -148,7 +148,7 @@ class _Kind:
         """What can be done."""
         names = {"type": "array", "items": {"enum": list(self.fields)}}
         tail = _query("tail", {"type": "integer", "minimum": 1, "maximum": TAIL})
-        tail["description"] = "Only so many of the newest items of lists."
+        tail["description"] = "Maximum number of items of each list, the newest ones."
         fields = _query("fields", names, explode=False) | {"description": "Only these fields."}
         returning = _query("returning", names, explode=False)
         returning["description"] = "Answer with these fields as they stand after the commit."
@@ -156,13 +156,17 @@ class _Kind:
         tenant = _header("Statehold-Tenant", _NAME, "The tenant, percent-encoded.")
         whom = {**_NAME, "minLength": 1}
         subject = _header("Statehold-Subject", whom, "Whom the state is about, percent-encoded.")
-        epoch = _header("Statehold-Epoch", _EPOCH, "The writer's fencing epoch.")
-        match = _header("If-Match", _TEXT, "The entity tag that must stand, or *: any.")
+        epoch = _header("Statehold-Epoch", _EPOCH, "The writer's epoch: a fencing token.")
+        match = _header(
+            "If-Match", _TEXT, "The revision the state must be at, or *: it must exist."
+        )
         fresh = _header("If-None-Match", {"const": "*"}, "*: the state must not exist.")
-        newer = _header("If-None-Match", _TEXT, "304 if the state is still at this entity tag.")
+        newer = _header("If-None-Match", _TEXT, "304 if the state is still at this revision.")
         key = {"type": "string", "pattern": "^[!-~]([ -~]{0,126}[!-~])?$"}
         op = _header(
-            "Idempotency-Key", key, "The op id: a commit is made once, however often sent."
+            "Idempotency-Key",
+            key,
+            "The op id: the commit is applied once, however often it is sent.",
         )
         since = _header(
             "Statehold-Since",

@@ -30,7 +30,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "full": (503, "The store has no room left; nothing was written"),
     "read_only": (503, "The store may be read but not written"),
     "closed": (503, "The store was closed"),
-    "not_a_store": (503, "The backend is no statehold store"),
+    "not_a_store": (503, "What was opened is not a statehold store"),
     "tampered": (400, "The token cannot be trusted"),
     "stale": (409, "Newer tokens were issued since"),
     "revoked": (403, "The token was revoked"),
@@ -43,12 +43,12 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
 
 SERVER_STATUS: Final[dict[str, tuple[int, str]]] = {
     "malformed": (400, "The request cannot be read"),
-    "unauthorized": (401, "A key is needed"),
-    "forbidden": (403, "The key may not do this"),
-    "absent": (404, "There is no such state"),
-    "unknown_kind": (404, "There is no such kind"),
-    "not_found": (404, "There is nothing here"),
-    "method_not_allowed": (405, "This cannot be done here"),
+    "unauthorized": (401, "Missing or unknown API key"),
+    "forbidden": (403, "The API key does not allow this"),
+    "absent": (404, "State not found"),
+    "unknown_kind": (404, "Kind not found"),
+    "not_found": (404, "Path not found"),
+    "method_not_allowed": (405, "Method not allowed"),
     "unsupported_media_type": (415, "The body must be JSON"),
     "misdirected": (421, "The request is addressed to another host"),
     "too_many_watchers": (503, "No more watches are possible at this time"),
@@ -120,8 +120,8 @@ class Problem(Exception):
 
 
 def absent(kind: str, id: str) -> Problem:
-    """There is no such state."""
-    return Problem("absent", f"{kind} {id!r:.120}: there is none")
+    """The state was not found."""
+    return Problem("absent", f"{kind} {id!r:.120}: not found")
 
 
 def malformed(detail: str, field: str | None = None) -> Problem:
@@ -137,7 +137,7 @@ def of_http(request: Request, error: HTTPException, kinds: Iterable[str]) -> Pro
         detail = f"{request.method} is not for {path:.120}"
         return Problem("method_not_allowed", detail, headers=headers)
     if error.status_code == 404:
-        return Problem("not_found", f"nothing at {path:.120}; kinds are {', '.join(kinds)}")
+        return Problem("not_found", f"{path:.120}: not found; kinds are {', '.join(kinds)}")
     return Problem("malformed", str(error.detail), status=error.status_code)
 
 

@@ -21,13 +21,13 @@ from statehold.store.names import checked
 R = TypeVar("R")
 
 _DIGITS: Final = 18
-"""Most digits of a number in a request."""
+"""Maximum digits of a number in a request."""
 
 EPOCH: Final = 2**63 - 1
 """The largest epoch."""
 
 TAIL: Final = 10**9
-"""Most items of a list that can be asked for."""
+"""Maximum items of a list that can be asked for."""
 
 
 def at_fault(read: Callable[..., R], *given: Any, **named: Any) -> R:

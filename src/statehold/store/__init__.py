@@ -1,4 +1,4 @@
-"""The faces: `AsyncStore` and `AsyncCollection`, `Store` and `Collection` for synchronous callers."""
+"""The sync and async API: `AsyncStore` and `AsyncCollection`, `Store` and `Collection` for synchronous callers."""
 
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import AsyncCollection, Committed

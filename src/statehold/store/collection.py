@@ -1,4 +1,4 @@
-"""`AsyncCollection`: the states of one class in one store. The one core of both faces."""
+"""`AsyncCollection`: the states of one class in one store. The one core of the sync and the async API."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class AsyncCollection(Generic[S]):
         tail: Tail | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
-        """The state as it is now; the defaults, with `meta.exists` False, if there is none.
+        """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
 
         With `fields` only those are read (reading another raises `Invalid`), with `tail` only the
         newest items of logs. With `on_failure="default"` a store that cannot answer gives the
@@ -327,7 +327,7 @@ class AsyncCollection(Generic[S]):
         return [result(at) for at in range(total)]
 
     async def touch(self, id: str) -> bool:
-        """The state expires as if it had just been written. False if there is none.
+        """The state expires as if it had just been written. False if it is not found.
 
         Its revision stays; a renewal is no commit.
         """
@@ -345,7 +345,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
     ) -> bool:
-        """The state is gone, with all that belongs to it. False if there was none.
+        """The state is gone, with all that belongs to it. False if it was not found.
 
         With an idempotency key (`op`; see `apply`) a repetition answers as the first one did, and
         leaves alone what was made since. It is remembered for a minute.
@@ -626,7 +626,7 @@ class AsyncCollection(Generic[S]):
         what = f"{key[1]} {key[2]!r:.80}"
         if isinstance(outcome, Conflicted):
             at = outcome.revision
-            stands = "there is none" if at == ABSENT else f"it is at {at}"
+            stands = "not found" if at == ABSENT else f"it is at {at}"
             return Conflict(f"{what}: {stands}", key=key, found=at)
         if isinstance(outcome, FencedOff):
             epoch = outcome.epoch

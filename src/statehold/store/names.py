@@ -17,10 +17,10 @@ Tail: TypeAlias = int | Mapping[Any, int]
 """How many of the newest items to read: of every log, or by field, as in `Names`."""
 
 ID_BYTES: Final = 512
-"""Most bytes of an id, a subject or a tenant."""
+"""Maximum size of an id, a subject or a tenant, in bytes."""
 
 CURSOR_BYTES: Final = 4096
-"""Most bytes of a cursor."""
+"""Maximum size of a cursor, in bytes."""
 
 
 def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYTES) -> str:

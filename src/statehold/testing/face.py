@@ -1,4 +1,4 @@
-"""A store in the hands of a test: either face, as plain synchronous calls."""
+"""A store in the hands of a test: the async or the sync API, as plain synchronous calls."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def visit(seconds: float, *, renew_on_read: bool = False) -> Any:
 
 
 class Face:
-    """A store over a backend's driver, through one of the faces.
+    """A store over a backend's driver, through the async or the sync API.
 
     The methods of `visits`, of `short` (the same states, written to live for 4 units of time) and of
-    `collection(…)` are those of the collection, called alike whichever face it is: what would be
+    `collection(…)` are those of the collection, called alike whichever API it is: what would be
     awaited is awaited, listings are lists.
     """
 
@@ -86,7 +86,7 @@ class Face:
         return thing if self._runner is None else _Plain(thing, self._runner)
 
     def collection(self, cls: Any, *, tenant: str = "") -> Any:
-        """The store's collection of a class, to be called alike for both faces."""
+        """The store's collection of a class, to be called alike for both APIs."""
         return self._plain(self._store.collection(cls, tenant=tenant))
 
     def has(self, *features: Feature) -> bool:

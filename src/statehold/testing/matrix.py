@@ -1,4 +1,4 @@
-"""Which backend promises what, from what the drivers themselves declare.
+"""What each backend promises, as the drivers themselves declare it.
 
 `python -m statehold.testing.matrix` prints the page `docs/backends.md`. What a driver declares is proven
 by `DriverConformance`: each declared feature has its cases, and what is not declared must be refused.
@@ -25,7 +25,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SHARED: "several processes may use one store",
     Feature.DURABLE: "what was acknowledged survives a killed process",
     Feature.EXPECT: "commits on condition of a revision",
-    Feature.EPOCH: "fencing: an older epoch than the state has seen is refused",
+    Feature.EPOCH: "fencing: an older epoch (fencing token) than the state has seen is refused",
     Feature.RETURNING: "fields read in the same step as a commit",
     Feature.SCAN: "listing the ids of a kind",
     Feature.SUBJECT: "listing and erasing what is about a person",
@@ -69,8 +69,8 @@ def page() -> str:
     rule = "|---" * (len(drivers) + 1) + "|"
     lines = [HEAD, _row("declared feature", *drivers), rule]
     for feature, meaning in FEATURES.items():
-        marks = ("yes" if feature in its.features else "no" for its in drivers.values())
-        lines.append(_row(f"`{feature.name}`: {meaning}", *marks))
+        answers = ("yes" if feature in its.features else "no" for its in drivers.values())
+        lines.append(_row(f"`{feature.name}`: {meaning}", *answers))
     lines += ["", BELOW, "", _row("how it is called", *drivers), rule]
     for fact, of in FACTS.items():
         lines.append(_row(fact, *(of(its) for its in drivers.values())))
@@ -84,20 +84,19 @@ def _row(*cells: str) -> str:
 HEAD: Final = """\
 # Backends and what they promise
 
-Every backend keeps the [contract](contract.md): atomic commits, each op id applied at most once,
-exact expiry and bounds, revisions that never repeat, safe names, errors that tell a store that is
-down from a state that is absent. What a driver promises beyond that it declares, and
-`DriverConformance` holds it to it: a declared feature has cases that must pass, and what is not
-declared must be refused with `Unsupported`.
+Every backend keeps the [contract](contract.md): atomic commits, each op id (idempotency key)
+applied at most once, exact expiry and bounds, revisions that never repeat, safe names, errors that
+tell a store that is down from a state that is absent. What a driver promises beyond that it
+declares, and `DriverConformance` holds it to it: a declared feature has cases that must pass, and
+what is not declared must be refused with `Unsupported`.
 
 This page is made from the drivers' declarations by `python -m statehold.testing.matrix`.
 """
 
 BELOW: Final = """\
-A token is kept by the client, so listing and remembering erasures is not for it to do, and neither is
-stopping an older token
-unless `marks` names a backend that remembers the newest ones. The SQL backend on SQLite goes by the
-caller's clock, since there is no server with another."""
+A token is kept by the client, so it cannot be listed and no erasure is remembered; an older token is
+refused only if `registry` names a backend that records the newest ones. The SQL backend on SQLite
+goes by the caller's clock, since there is no server with another."""
 
 
 if __name__ == "__main__":

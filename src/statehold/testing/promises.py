@@ -11,12 +11,12 @@ from typing import Any, Final, TypeVar, cast
 
 PROMISES: Final = {
     1: "atomic: no reader sees half a commit, a refused one leaves nothing",
-    2: "exactly once: the same op id twice has one effect and the same answer",
+    2: "exactly once: the same op id (idempotency key) twice has one effect and the same answer",
     3: "nothing is lost: racing writers leave every effect, `expect` has one winner",
     4: "expiry is exact on read, and a late commit never resurrects",
     5: "bounded: `keep` and bounds hold exactly, order is commit order",
     6: "revisions never repeat: a new life is a new incarnation",
-    7: "fencing: an older epoch than the state has seen is refused",
+    7: "fencing: an older epoch (fencing token) than the state has seen is refused",
     8: "names are safe, and neighbours do not overlap",
     9: "down is not absent: a store that cannot answer raises Unavailable",
     10: "cancel-safe: applied or not, never half, and usable afterwards",
@@ -60,7 +60,7 @@ def page() -> str:
         case = getattr(DriverConformance, name)
         number: int | None = getattr(case, "promise", None)
         if number is not None:
-            level = "driver" if hasattr(DriverLevel, name) else "both faces"
+            level = "driver" if hasattr(DriverLevel, name) else "both APIs"
             about = " ".join((case.__doc__ or "").split()).replace("|", "\\|")
             cases[number].append(f"| `{name}` | {level} | {about} |")
     lines = [HEAD]
@@ -69,7 +69,7 @@ def page() -> str:
         lines += [f"## {number}. {title[0].upper()}{title[1:]}", ""]
         lines += [f"{rest[0].upper()}{rest[1:]}.", ""] if rest else []
         lines += ["| case | run at | what it protects |", "|---|---|---|"]
-        lines += [*sorted(cases[number], key=lambda row: ("faces" in row, row)), ""]
+        lines += [*sorted(cases[number], key=lambda row: ("both APIs" in row, row)), ""]
     return "\n".join(lines)
 
 
@@ -78,8 +78,8 @@ HEAD: Final = """\
 
 Every driver keeps these sixteen promises. They are the cases of
 `statehold.testing.DriverConformance`, which ships with the package: a driver of your own is proved by
-subclassing it (see `statehold.testing`). Cases run at the level of the driver, or through both faces,
-`AsyncStore` and `Store`. A case that fails says which promise is broken.
+subclassing it (see `statehold.testing`). Cases run at the level of the driver, or through the async and
+the sync API, `AsyncStore` and `Store`. A case that fails says which promise is broken.
 
 This page is made from the cases by `python -m statehold.testing.promises`.
 """

@@ -70,7 +70,13 @@ LARGE_ENTRIES = 64
 SWEPT_PER_CALL = 64
 SETTINGS = Settings(
     "memory",
-    {"max_bytes": (size, 1 << 30, "Byte budget; past it the states next to expire are evicted.")},
+    {
+        "max_bytes": (
+            size,
+            1 << 30,
+            "Maximum size of all states; past it the next to expire are evicted.",
+        )
+    },
 )
 
 

@@ -43,13 +43,13 @@ CONNECTION: dict[str, tuple[Parser, Any, str]] = {
     "timeout": (
         duration,
         2.0,
-        "Seconds that a call may take, waiting for a connection and retries included.",
+        "Maximum seconds of a call, waiting for a connection and retries included.",
     ),
-    "connect_timeout": (duration, 1.0, "Seconds that one attempt to connect may take."),
+    "connect_timeout": (duration, 1.0, "Maximum seconds of one attempt to connect."),
     "max_pending": (
         count,
         10_000,
-        "Commands that may wait at one connection; a call beyond that is `Busy`.",
+        "Maximum commands waiting at one connection; a call beyond that is `Busy`.",
     ),
     "db": (natural, 0, "Number of the database; a cluster has only 0."),
     "client_name": (text, "statehold", "What `CLIENT LIST` calls the connections; empty for none."),
@@ -72,7 +72,7 @@ CONNECTION: dict[str, tuple[Parser, Any, str]] = {
     "wait_timeout": (
         duration,
         0.5,
-        "Seconds that they may take; a write with fewer confirmations is a `Timeout`.",
+        "Maximum seconds to wait for them; a write with fewer confirmations is a `Timeout`.",
     ),
 }
 """The settings of a connection: name → (parser, default, what it means)."""

@@ -48,7 +48,7 @@ _REMEDIES = {
     "ASK": Remedy.ASK,
 }
 
-_LOGIN = "the name or the password is not accepted"
+_LOGIN = "wrong user name or password"
 _NOT_ALLOWED = "its access list does not allow this"
 _LEAVES: dict[str, tuple[type[StateholdError], str]] = {
     "OOM": (Full, "no memory is left (maxmemory); nothing was written"),
@@ -80,7 +80,7 @@ _IN_WORDS: tuple[tuple[str, type[StateholdError], str], ...] = (
     ("ACL failure", ConfigError, _NOT_ALLOWED),  # of a command within a script
     ("AUTH", ConfigError, _LOGIN),
     ("invalid password", ConfigError, _LOGIN),
-    ("DB index", ConfigError, "it has no such database"),
+    ("DB index", ConfigError, "database not found"),
     ("cluster support disabled", ConfigError, "it is no node of a cluster"),
     ("unknown command", ConfigError, "it does not know a command that is needed"),
     ("max number of clients", Unavailable, "it takes no more connections"),
@@ -96,7 +96,7 @@ def translated(reply: ErrorReply, where: object, user: str | None = None) -> Sta
             if words in reply.text:
                 kind, meaning = its, means
                 break
-    who = f" to user {user or 'default'!r}" if meaning in (_LOGIN, _NOT_ALLOWED) else ""
+    who = f" for user {user or 'default'!r}" if meaning in (_LOGIN, _NOT_ALLOWED) else ""
     error = kind(f"redis at {where}: {meaning}{who} ({_quotable(reply.text)})")
     error.__cause__ = reply
     return error

@@ -111,7 +111,7 @@ class Engines:
         if self._dialect.name != "sqlite":
             options["isolation_level"] = "READ COMMITTED"
         elif not Path(self._url.database or "").parent.is_dir():
-            raise ConfigError(f"{self._url.database}: there is no such folder", field="url")
+            raise ConfigError(f"{self._url.database}: folder not found", field="url")
         engine = create_async_engine(
             self._url,
             poolclass=AsyncAdaptedQueuePool,

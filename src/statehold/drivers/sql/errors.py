@@ -35,8 +35,8 @@ _STATES: Final[dict[str, _Leaf]] = {
     "25006": (ReadOnly, "it may be read but not written"),
     "25P03": (Timeout, "a transaction was idle for too long"),
     "28": (ConfigError, "the login was refused"),
-    "3D000": (ConfigError, "there is no such database"),
-    "3F000": (ConfigError, f"there is no such schema; {MEND}"),
+    "3D000": (ConfigError, "database not found"),
+    "3F000": (ConfigError, f"schema not found; {MEND}"),
     "40": (Busy, "other writers were in the way"),
     "42501": (ReadOnly, "the user may not do this"),
     "42": (ConfigError, f"the tables are not as they should be; {MEND}"),
@@ -54,7 +54,7 @@ _STATES: Final[dict[str, _Leaf]] = {
 _NUMBERS: Final[dict[int, _Leaf]] = {
     1044: (ConfigError, "the user may not use this database"),
     1045: (ConfigError, "the login was refused"),
-    1049: (ConfigError, "there is no such database"),
+    1049: (ConfigError, "database not found"),
     1054: (ConfigError, f"the tables are not as they should be; {MEND}"),
     1146: (ConfigError, f"a table is missing; {MEND}"),
     1142: (ReadOnly, "the user may not do this"),
@@ -85,7 +85,7 @@ _NAMES: Final[dict[str, _Leaf]] = {
     "SQLITE_PERM": (ReadOnly, "its permissions do not allow this"),
     "SQLITE_CORRUPT": (Corrupted, "a part of it is damaged"),
     "SQLITE_NOTADB": (NotAStore, "it is not a database"),
-    "SQLITE_CANTOPEN": (ConfigError, "there is no such folder, or the file cannot be opened"),
+    "SQLITE_CANTOPEN": (ConfigError, "folder not found, or the file cannot be opened"),
     "SQLITE_ERROR": (ConfigError, f"the tables are not as they should be; {MEND}"),
 }
 

@@ -24,7 +24,7 @@ from statehold.drivers.sql.values import (
 )
 
 CHUNK: Final = 500
-"""Most keys, or pairs, in one statement."""
+"""Maximum keys, or pairs, in one statement."""
 
 Loaded: TypeAlias = Row[Any]
 

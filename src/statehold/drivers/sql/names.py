@@ -12,7 +12,7 @@ import re
 from typing import Final
 
 LONGEST: Final = 56
-"""Most characters; PostgreSQL takes 63, and a suffix must still fit."""
+"""Maximum characters; PostgreSQL takes 63, and a suffix must still fit."""
 
 _PLAIN = re.compile(r"[a-z](?:_?[a-z0-9])*")
 _VERSION = re.compile(r"(.+)@(\d+)")

@@ -21,18 +21,18 @@ SETTINGS: Final = Settings(
         "pool_size": (
             count,
             10,
-            "Most connections of one process to the database, for each event loop; on PostgreSQL no fewer than two.",
+            "Maximum connections of one process to the database, for each event loop; on PostgreSQL at least two.",
         ),
         "timeout": (
             duration,
             5.0,
-            "How long a call may take, retries and the wait for a connection included.",
+            "Maximum time of a call, retries and the wait for a connection included.",
         ),
-        "connect_timeout": (duration, 5.0, "How long making a connection may take."),
+        "connect_timeout": (duration, 5.0, "Maximum time to make a connection."),
         "table_prefix": (
             _identifier,
             "",
-            "What the names of all tables begin with, so that several services share a database.",
+            "Prefix of all table names, so that several services can share a database.",
         ),
         "schema": (
             _identifier,
@@ -47,7 +47,7 @@ SETTINGS: Final = Settings(
         "pooler": (
             choice("none", "transaction"),
             "none",
-            'What stands before PostgreSQL: "transaction" for PgBouncer and the like in that mode.',
+            'The pooler in front of PostgreSQL: "transaction" for PgBouncer and the like in that mode.',
         ),
         "tls": (
             choice("off", "require", "verify"),
@@ -57,7 +57,7 @@ SETTINGS: Final = Settings(
         "socket": (
             text,
             None,
-            "A Unix socket in place of host and port: its folder (PostgreSQL), its path (MariaDB).",
+            "A Unix socket instead of host and port: its folder (PostgreSQL), its path (MariaDB).",
         ),
         "sweep": (boolean, True, "Whether commits delete expired states in passing."),
     },

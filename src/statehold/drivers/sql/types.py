@@ -19,10 +19,10 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 NAME_BYTES: Final = 512
-"""Most bytes of an id, a tenant, a subject or an entry's name."""
+"""Maximum size of an id, a tenant, a subject or an entry's name, in bytes."""
 
 OP_BYTES: Final = 1024
-"""Most bytes of an op id."""
+"""Maximum size of an op id, in bytes."""
 
 LAST_MOMENT: Final = 253_402_300_799.0
 """The last second of the year 9999, which is as late as all databases and Python count."""

@@ -33,7 +33,7 @@ SETTINGS = Settings(
         "busy_timeout_ms": (
             count,
             5000,
-            "Milliseconds to wait for another process that is writing before `Busy`.",
+            "Maximum milliseconds to wait for another process that is writing; then `Busy`.",
         ),
     },
 )

@@ -2,7 +2,7 @@
 
 `format` is how a token is written, `keys` and `ring` what seals it, `record` what it says, `jar`
 where a request's tokens are, `driver` what opens, folds and seals. `budget` and `spill` keep tokens
-short; `marks` tells the newest one from an old one.
+short; `registry` tells the newest one from an old one.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ SETTINGS: Final = Settings(
     "token",
     {
         "form": (choice("sealed", "signed"), "sealed", "Encrypted, or readable by the client."),
-        "budget": (size, BUDGET, "Most characters of a token."),
+        "budget": (size, BUDGET, "Maximum length of a token, in characters."),
         "trim": (_names, (), "Logs that lose their oldest turns past the budget."),
         "spill": (
             _backend,
             None,
             "The backend to which fields move past the budget: a URL or store.",
         ),
-        "spill_fields": (_names, (), "Which fields those are; else the largest first."),
-        "marks": (
+        "spill_fields": (_names, (), "Which fields those are; default: the largest first."),
+        "registry": (
             _backend,
             None,
-            "The backend where the newest revisions are kept: a URL or store.",
+            "The backend that records newest versions and revocations: a URL or store.",
         ),
-        "ops": (count, OPS, "Most op ids that a token remembers."),
-        "max_bytes": (size, MAX_BYTES, "Most bytes that a token is decompressed to."),
-        "leeway": (duration, LEEWAY, "How far in the future a token may be dated."),
+        "ops": (count, OPS, "Maximum number of op ids (idempotency keys) that a token remembers."),
+        "max_bytes": (size, MAX_BYTES, "Maximum size of a token once decompressed."),
+        "leeway": (duration, LEEWAY, "Maximum time that a token may be dated in the future."),
         "refresh": (duration, REFRESH, "How often a file or callable is asked for its keys."),
     },
 )
@@ -78,6 +78,6 @@ def from_url(url: SplitResult, settings: Mapping[str, object]) -> TokenDriver:
     refresh = parsed.pop("refresh", REFRESH)
     ring = keys if isinstance(keys, KeyRing) else KeyRing(keys, refresh=refresh)
     owned = [
-        backend for name in ("marks", "spill") if isinstance(backend := given.get(name), Driver)
+        backend for name in ("registry", "spill") if isinstance(backend := given.get(name), Driver)
     ]
     return TokenDriver(ring, owned=owned, **parsed)

@@ -19,7 +19,7 @@ class Rules(msgspec.Struct, frozen=True):
     """What the configuration says of tokens that are too long."""
 
     budget: int
-    """Most characters of a token."""
+    """Maximum characters of a token."""
     trim: tuple[str, ...] = ()
     """Logs that lose their oldest turns, in this order: "history" or "chat.history"."""
     spill: tuple[str, ...] = ()

@@ -40,17 +40,17 @@ from statehold.driver import (
 from statehold.drivers.token.budget import Rules, check
 from statehold.drivers.token.format import Form
 from statehold.drivers.token.jar import Held, Jar, current
-from statehold.drivers.token.marks import Marks, Seen
-from statehold.drivers.token.marks import check as vouched
 from statehold.drivers.token.opening import Opener
 from statehold.drivers.token.record import Record, op_digest
+from statehold.drivers.token.registry import Registry, Seen
+from statehold.drivers.token.registry import check as vouched
 from statehold.drivers.token.ring import KeyRing
 from statehold.drivers.token.sealing import Sealer
 from statehold.drivers.token.spill import Spill
 from statehold.errors import Closed, ConfigError, Invalid, Unsupported
 
 BUDGET: Final = 3500
-"""Most characters of a token: with its name and attributes a cookie of 4,096 bytes."""
+"""Maximum characters of a token: with its name and attributes a cookie of 4,096 bytes."""
 
 OPS: Final = 16
 MAX_BYTES: Final = 1 << 20
@@ -62,15 +62,16 @@ class TokenDriver(Driver):
     """Opens what the current `Jar` brings, folds commits into it, seals it again.
 
     * `form`: "sealed" (encrypted) or "signed" (readable by the client); both are opened;
-    * `budget`: most characters of a token, and what happens past it: the logs named by `trim` lose
+    * `budget`: the maximum of characters of a token, and what happens past it: the logs named by `trim` lose
       their oldest turns, then fields move to the driver `spill` (those of `spill_fields`, else the
       largest first), else the commit is refused with the sizes by field;
-    * `marks`: a driver in which the newest revision of each session is kept; see `marks`;
+    * `registry`: a driver in which the newest revision of each session and what was revoked are
+      kept;
     * `ops`: how many op ids a token remembers at most;
-    * `max_bytes`: the most that a token is decompressed to;
+    * `max_bytes`: the maximum of bytes that a token is decompressed to;
     * `leeway`: by how many seconds a token may be dated in the future;
     * `jar`: used where none is open;
-    * `owned`: which of `spill` and `marks` are closed with this driver.
+    * `owned`: which of `spill` and `registry` are closed with this driver.
     """
 
     features = frozenset({Feature.EXPECT, Feature.EPOCH, Feature.RETURNING})
@@ -84,7 +85,7 @@ class TokenDriver(Driver):
         trim: Sequence[str] = (),
         spill: Driver | None = None,
         spill_fields: Sequence[str] = (),
-        marks: Driver | None = None,
+        registry: Driver | None = None,
         ops: int = OPS,
         max_bytes: int = MAX_BYTES,
         leeway: float = LEEWAY,
@@ -98,12 +99,12 @@ class TokenDriver(Driver):
         self.opener = Opener(
             keys, max_chars=max(budget, _LEAST_ACCEPTED), max_bytes=max_bytes, leeway=leeway
         )
-        self._marks = None if marks is None else Marks(marks)
+        self._registry = None if registry is None else Registry(registry)
         self._rules = rules = Rules(budget, tuple(trim), tuple(spill_fields))
         self._sealer = Sealer(keys, form, rules, Spill(spill) if spill else None, max_bytes)
-        self._within = [each for each in (marks, spill) if each is not None]
+        self._within = [each for each in (registry, spill) if each is not None]
         self.suspends = any(each.suspends for each in self._within)
-        self.ambiguous = marks is not None and marks.ambiguous
+        self.ambiguous = registry is not None and registry.ambiguous
         self._ops = ops
         self._jar = jar
         self._owned = owned
@@ -174,8 +175,8 @@ class TokenDriver(Driver):
             return record
         new = msgspec.structs.replace(record, deadline=until)
         seen = held.seen
-        if self._marks is not None and seen is not None:
-            moved = await self._marks.move(record.key, seen, record.revision, until, now)
+        if self._registry is not None and seen is not None:
+            moved = await self._registry.move(record.key, seen, record.revision, until, now)
             if not isinstance(moved, Seen):
                 return record  # someone has gone on from here; the next commit will say so
             seen = moved
@@ -205,22 +206,22 @@ class TokenDriver(Driver):
                 new[key] = Held(None, None, None)
             elif held.doubt is not None:
                 new[key] = held
-        if new and self._marks is not None:
-            await self._vouch(self._marks, new, now)
+        if new and self._registry is not None:
+            await self._vouch(self._registry, new, now)
         for key, held in new.items():
             jar.put(key, held)
         return [jar.find(key) or new[key] for key in keys]
 
-    async def _vouch(self, marks: Marks, new: Mapping[Key, Held], now: float) -> None:
-        found = await marks.look(list(new), now)
+    async def _vouch(self, registry: Registry, new: Mapping[Key, Held], now: float) -> None:
+        found = await registry.look(list(new), now)
         for (key, held), each in zip(new.items(), found, strict=True):
             if held.doubt is not None:
-                if each[0].mark.revision == str(held.doubt[0].revision):
+                if each[0].entry.revision == str(held.doubt[0].revision):
                     held.record, held.token = held.doubt
                 held.doubt = None
             record = held.record
             if record is not None:
-                vouched(each, key, record.revision, record.updated, marked=record.marked)
+                vouched(each, key, record.revision, record.updated, registered=record.registered)
             held.seen = each[0]
 
     def _arrived(self, jar: Jar, key: Key, now: float) -> Held:
@@ -296,8 +297,8 @@ class TokenDriver(Driver):
             return fitted
         new, token = fitted
         seen = None
-        if self._marks is not None:
-            moved = await self._move(self._marks, jar, held, new, token, now)
+        if self._registry is not None:
+            moved = await self._move(self._registry, jar, held, new, token, now)
             if isinstance(moved, Revision):
                 return Conflicted(moved)
             seen = moved
@@ -347,7 +348,7 @@ class TokenDriver(Driver):
             updated=now,
             deadline=deadline(old.created, now, commit.ttl, commit.max_age),
             epoch=commit.epoch,
-            marked=self._marks is not None,
+            registered=self._registry is not None,
             ops=ops,
             versions=old.versions if raised is None else raised,
             fields={name: cell for name, cell in folded.items() if cell},
@@ -358,9 +359,9 @@ class TokenDriver(Driver):
         if old is None:
             return Written(ABSENT)
         key = old.key
-        if self._marks is not None:
-            await self._marks.revoke(*key, now, old.deadline, now)
-            jar.put(key, Held(None, None, (await self._marks.look([key], now))[0][0]))
+        if self._registry is not None:
+            await self._registry.revoke(*key, now, old.deadline, now)
+            jar.put(key, Held(None, None, (await self._registry.look([key], now))[0][0]))
         else:
             jar.put(key, Held(None, None, held.seen))
         await self._sealer.erase(old, now)
@@ -368,11 +369,11 @@ class TokenDriver(Driver):
         return Written(old.revision)
 
     async def _move(
-        self, marks: Marks, jar: Jar, held: Held, new: Record, token: str, now: float
+        self, registry: Registry, jar: Jar, held: Held, new: Record, token: str, now: float
     ) -> Seen | Revision:
         assert held.seen is not None  # noqa: S101  `_held` has looked
         try:
-            moved = await marks.move(new.key, held.seen, new.revision, new.deadline, now)
+            moved = await registry.move(new.key, held.seen, new.revision, new.deadline, now)
         except BaseException:
             held.doubt = (new, token)
             raise
@@ -394,14 +395,14 @@ class TokenDriver(Driver):
     ) -> None:
         """The tokens of a session are revoked; without an id all of the kind issued up to `before`.
 
-        `life` is the longest time that a token may live. Raises `Unsupported` without marks.
+        `life` is the longest time that a token may live. Raises `Unsupported` without a registry.
         """
         if self._closed:
             raise Closed("the store is closed")
-        if self._marks is None:
-            raise Unsupported("tokens can be revoked only with marks", expected="marks")
+        if self._registry is None:
+            raise Unsupported("tokens can be revoked only with a registry", expected="registry")
         until = None if life is None else max(before, now) + life
-        await self._marks.revoke(tenant, kind, id or "", before, until, now)
+        await self._registry.revoke(tenant, kind, id or "", before, until, now)
 
     async def scan(self, *_: object, **__: object) -> Page:
         self._current()

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
 from statehold.changes import Key
-from statehold.drivers.token.marks import Seen
 from statehold.drivers.token.record import Record
+from statehold.drivers.token.registry import Seen
 from statehold.errors import Invalid
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Held:
         self.token = token
         self.seen = seen
         self.doubt: tuple[Record, str] | None = None
-        """What stands instead if the mark, which did not answer, was moved after all."""
+        """What stands instead if the registry, which did not answer, was written after all."""
 
 
 class Jar:

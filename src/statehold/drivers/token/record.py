@@ -31,8 +31,8 @@ class Record(msgspec.Struct, kw_only=True):
     """When it was issued by its last commit, epoch seconds."""
     deadline: float | None
     epoch: int = 0
-    marked: bool = False
-    """Whether a stored mark must vouch for it."""
+    registered: bool = False
+    """Whether an entry of the registry must vouch for it."""
     ops: dict[bytes, tuple[int, int]] = {}
     """Digests of the newest op ids → the number of the revision that each made, and its intent."""
     versions: dict[str, int] = {}
@@ -62,7 +62,7 @@ class _Body(msgspec.Struct, array_like=True):
     fields: dict[str, dict[str, bytes | int | float] | list[bytes]]
     ops: list[tuple[bytes, int, int]] = []
     epoch: int = 0
-    marked: bool = False
+    registered: bool = False
     versions: dict[str, int] = {}
     spilled: dict[str, str] = {}
 
@@ -86,11 +86,11 @@ def pack(record: Record) -> bytes:
             for name, cell in record.fields.items()
         },
     ]
-    if record.ops or record.epoch or record.marked or record.versions or record.spilled:
+    if record.ops or record.epoch or record.registered or record.versions or record.spilled:
         body += [
             [(digest, *which) for digest, which in record.ops.items()],
             record.epoch,
-            record.marked,
+            record.registered,
             record.versions,
             record.spilled,
         ]
@@ -110,7 +110,7 @@ def unpack(data: bytes, tenant: str, kind: str) -> Record:
         updated=body.updated,
         deadline=None if body.life is None else body.updated + body.life,
         epoch=body.epoch,
-        marked=body.marked,
+        registered=body.registered,
         ops={digest: (number, intent) for digest, number, intent in body.ops},
         versions=body.versions,
         fields=_cells(body.fields),
@@ -162,7 +162,7 @@ class _Page(msgspec.Struct, omit_defaults=True):
     bytes: dict[str, dict[str, str] | list[str]] = {}
     ops: dict[str, tuple[int, int]] = {}
     epoch: int = 0
-    marked: bool = False
+    registered: bool = False
     versions: dict[str, int] = {}
     spilled: dict[str, str] = {}
 
@@ -185,7 +185,7 @@ def write(record: Record) -> bytes:
         fields={},
         ops={digest.hex(): which for digest, which in record.ops.items()},
         epoch=record.epoch,
-        marked=record.marked,
+        registered=record.registered,
         versions=record.versions,
         spilled=record.spilled,
     )
@@ -231,7 +231,7 @@ def read(data: bytes) -> Record:
             updated=page.issued,
             deadline=page.expires,
             epoch=page.epoch,
-            marked=page.marked,
+            registered=page.registered,
             ops={bytes.fromhex(digest): which for digest, which in page.ops.items()},
             versions=page.versions,
             fields=fields,

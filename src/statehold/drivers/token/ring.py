@@ -48,7 +48,7 @@ class KeyRing:
     def _read(self) -> None:
         keys = self._load()
         if not keys:
-            raise ConfigError("keys: there is none", field="keys")
+            raise ConfigError("keys: none given", field="keys")
         by_id: dict[bytes, Key] = {}
         for key in keys:
             if by_id.setdefault(key.id, key) != key:

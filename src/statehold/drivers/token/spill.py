@@ -14,8 +14,8 @@ from typing import Final
 
 from statehold.changes import PRESENT, Cell, Commit, Key, Put, Want
 from statehold.driver import Conflicted, Driver, FieldLayout, Layout, Written
-from statehold.drivers.token.marks import LEEWAY
 from statehold.drivers.token.record import Malformed, Record, pack_cell, unpack_cell
+from statehold.drivers.token.registry import LEEWAY
 from statehold.errors import Corrupted
 
 KIND: Final = "token_spill"

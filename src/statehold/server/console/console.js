@@ -34,7 +34,7 @@ async function ask(path, options = {}) {
 function askForKey(refused) {
   asking ??= new Promise((resolve) => {
     byId("key-note").textContent = refused
-      ? "That was not one of the keys."
+      ? "Unknown API key."
       : "It is kept in this page's memory only.";
     const dialog = byId("key-dialog");
     dialog.addEventListener("close", () => {
@@ -198,7 +198,7 @@ function showEvent({ kind }, { name, data }) {
   const note = byId("live-note");
   note.hidden = name === "state";
   if (name === "state") return showState(kind, data);
-  note.textContent = name === "absent" ? "There is no such state (yet, or any more)." : data.detail;
+  note.textContent = name === "absent" ? "State not found: not made yet, or gone." : data.detail;
   if (name === "absent") {
     shown = {};
     byId("fields").replaceChildren();

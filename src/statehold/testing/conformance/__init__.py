@@ -39,4 +39,4 @@ class DriverLevel(Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Failures, Ra
 
 
 class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble):
-    """Every case: those that speak to the driver itself, and those through both faces."""
+    """Every case: those that speak to the driver itself, and those through the async and the sync API."""

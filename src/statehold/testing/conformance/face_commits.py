@@ -39,7 +39,7 @@ class Rivalled(FaultyDriver):
 
 
 class FaceCommits(FaceCases):
-    """What is written and read, through both faces."""
+    """What is written and read, through both APIs."""
 
     # -------------------------------------------------------------------------- 1: atomic
 

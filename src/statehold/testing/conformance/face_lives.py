@@ -93,7 +93,7 @@ class FaceLives(FaceCases):
 
     @promise(4)
     def test_face_no_time_is_not_for_ever(self) -> None:
-        """A class must say its ttl; 0 and less are refused, None is for ever."""
+        """The ttl of a class is required; 0 and less are refused, None is for ever."""
         from statehold.state import State
 
         make: Any = type(State)

@@ -74,10 +74,10 @@ def write(folder: Path, plans: Iterable[Plan], dialect: Dialect) -> Path:
     """Write the steps as the next revision of the scripts in `folder`, and return its path.
 
     Raises:
-        ConfigError: there is no such folder, or its revisions have several heads.
+        ConfigError: the folder is not found, or its revisions have several heads.
     """
     if not folder.is_dir():
-        raise ConfigError(f"--write {folder}: there is no such folder", field="write")
+        raise ConfigError(f"--write {folder}: folder not found", field="write")
     heads = ScriptDirectory(str(folder), version_locations=[str(folder)]).get_heads()
     if len(heads) > 1:
         raise ConfigError(
