@@ -15,5 +15,6 @@ autoclass_content = "both"
 html_theme = "pydata_sphinx_theme"  # carries its own fonts and icons
 html_theme_options = {"footer_start": ["copyright"], "footer_end": []}
 html_title = "statehold"
+html_sidebars = {"**": []}  # the pages have no sections to list there
 html_copy_source = False
 html_show_sourcelink = False
