@@ -108,7 +108,7 @@ def test_a_password_file_is_read_for_each_connection(tmp_path):
             assert await waiting == 1
         async with opened(url, password_file=str(file), timeout=1.0) as servers:
             file.write_text("wrong-pass\n")
-            with pytest.raises(ConfigError, match="not accepted"):
+            with pytest.raises(ConfigError, match="wrong user name or password"):
                 await servers.call(*once("d"), repeatable=True)
             file.unlink()
             with pytest.raises(ConfigError, match="password file cannot be read"):

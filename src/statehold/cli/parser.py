@@ -175,9 +175,13 @@ def _migrate(of: argparse.ArgumentParser) -> None:
 
 
 def _deletion(of: argparse.ArgumentParser) -> None:
-    of.add_argument("--op", help="the op id, an idempotency key: deletions with the same one are made once")
     of.add_argument(
-        "--expect", metavar="REVISION", help="refuse unless the state is at this revision, or present"
+        "--op", help="the op id, an idempotency key: deletions with the same one are made once"
+    )
+    of.add_argument(
+        "--expect",
+        metavar="REVISION",
+        help="refuse unless the state is at this revision, or present",
     )
 
 
