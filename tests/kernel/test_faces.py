@@ -15,8 +15,10 @@ from statehold import (
     Conflict,
     Counter,
     Fenced,
+    InDoubt,
     Invalid,
     ManualClock,
+    Reused,
     Revision,
     State,
     Store,
@@ -382,16 +384,89 @@ def test_transact_takes_async_functions():
 
 def test_an_op_id_is_applied_once(collection):
     first = collection.commit("a", [E.turns.add(1)], op="x")
-    again = collection.commit("a", [E.turns.add(50)], op="x")
+    again = collection.commit("a", [E.turns.add(1)], op="x")
     assert (first.repeated, again.repeated) == (False, True)
     assert again.revision == first.revision
-    assert collection.apply("a", E.turns.add(50), op="x", returning=["turns"]).turns == 1
+    assert collection.apply("a", E.turns.add(1), op="x", returning=["turns"]).turns == 1
     with collection.session("a", op="x") as state:
         state.turns += 1
     assert collection.get("a").turns == 1
     collection.delete("a")
     collection.apply("a", E.turns.add(1), op="x")
     assert collection.get("a").turns == 1
+
+
+def test_an_op_id_stands_for_one_thing(collection):
+    first = collection.apply("a", E.turns.add(1), op="x")
+    with pytest.raises(Reused) as caught:
+        collection.apply("a", E.turns.add(50), op="x")
+    assert (caught.value.found, caught.value.field) == (first, "op")
+    with pytest.raises(Reused):
+        collection.delete("a", op="x")
+    assert collection.get("a").turns == 1
+    with collection.session("a", op="y") as state:  # what follows from a read may differ
+        state.turns += 1
+    with collection.session("a", op="y") as state:
+        state.turns += 7
+    assert collection.get("a").turns == 2
+
+
+def test_an_op_id_of_what_depends_on_the_time_may_be_repeated():
+    """The same call a minute later is the same call."""
+    with opened() as (collection, clock):
+        for _ in range(2):
+            edits = E.spend.add(2.5), E.taste.add([1, 2]), E.turns.add(1)
+            collection.apply("a", *edits, op="x")
+            clock.advance(60)
+        assert collection.get("a").turns == 1
+        with pytest.raises(Reused):
+            collection.apply("a", E.spend.add(7.5), E.taste.add([1, 2]), E.turns.add(1), op="x")
+
+
+def test_a_deletion_takes_an_op_id(collection):
+    collection.apply("a", E.turns.add(1))
+    assert collection.delete("a", op="d")
+    collection.apply("a", E.turns.add(5))
+    assert collection.delete("a", op="d")
+    assert collection.get("a").turns == 5
+    assert not collection.delete("b", op="d")
+    collection.apply("b", E.turns.add(1))
+    assert not collection.delete("b", op="d")
+    assert collection.get("b").meta.exists
+
+
+def test_commits_of_many_take_op_ids(collection):
+    some = [("a", [E.turns.add(1)], "x"), ("b", [E.turns.add(1)], "x"), ("a", [E.turns.add(1)])]
+    first = collection.apply_many(some)
+    again = collection.apply_many(some[:2])
+    assert again == first[:2]
+    assert (collection.get("a").turns, collection.get("b").turns) == (2, 1)
+    wrong = collection.apply_many([("a", [E.turns.add(9)], "x"), ("b", [E.turns.add(1)], "")])
+    assert [type(error) for error in wrong] == [Reused, Invalid]
+
+
+def test_since_when_a_call_is_a_repetition():
+    with opened() as (collection, clock):
+        collection.apply("a", E.turns.add(1), op="first")
+        clock.advance(60)
+        sent = clock.now()
+        clock.advance(60)
+        for n in range(200):
+            collection.apply("a", E.turns.add(1), op=f"other {n}")
+        with pytest.raises(InDoubt) as caught:
+            collection.apply("a", E.turns.add(1), op="late", since=sent)
+        assert not caught.value.retryable
+        assert collection.get("a").turns == 201
+        clock.advance(60)
+        recent = clock.now()
+        clock.advance(60)
+        collection.apply("a", E.turns.add(1), op="late", since=recent)
+        assert collection.get("a").turns == 202
+        for wrong in (True, "now", float("nan")):
+            with pytest.raises(Invalid):
+                collection.apply("a", E.turns.add(1), op="x", since=wrong)
+        with pytest.raises(Invalid, match="since goes with op"):
+            collection.apply("a", E.turns.add(1), since=sent)
 
 
 def test_epochs_only_grow(collection):

@@ -207,8 +207,9 @@ def test_float_counters_add_up(numbers, writers):
 def test_an_op_id_applied_twice_is_applied_once(sent):
     """Through every way of sending it, and with the first one's revision as the answer."""
     with opened() as (collection, _):
-        first = {}
-        for n, (op, amount) in enumerate(sent):
+        first, amounts = {}, {}
+        for n, (op, any_amount) in enumerate(sent):
+            amount = amounts.setdefault(op, any_amount)
             if n % 3 == 0:
                 written = collection.commit("k", [Everything.turns.add(amount)], op=op)
                 assert written.repeated == (op in first)

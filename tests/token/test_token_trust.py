@@ -357,7 +357,10 @@ FIELDS = st.dictionaries(
     id=st.text(min_size=1).filter(lambda text: text.isprintable()),
     created=st.floats(0, 2e9),
     life=st.none() | st.floats(0, 1e9),
-    ops=st.dictionaries(st.binary(min_size=8, max_size=8), st.integers(0, 2**40)),
+    ops=st.dictionaries(
+        st.binary(min_size=8, max_size=8),
+        st.tuples(st.integers(0, 2**40), st.integers(0, 2**32 - 1)),
+    ),
     versions=st.dictionaries(NAMES, st.integers(2, 9)),
     form=st.sampled_from([wire.sealed, wire.signed]),
 )

@@ -221,6 +221,8 @@ class Model:
             return False  # of lives that have ended nothing need be known
         if commit.erase and (since <= now - HOLD_SECONDS or not self.erase_once):
             return False
+        if not self.erase_once and len(life.applied) >= commit.ops:
+            return False  # it keeps no times, and cannot tell what is full from what overflowed
         return all(
             applied.time < since or op in life.remembered for op, applied in life.applied.items()
         )

@@ -145,6 +145,8 @@ class Transaction:
         return life
 
     def _erase(self, life: Life) -> None:
+        if life.changed:  # in this transaction, of which the file does not know
+            self._execute("UPDATE ended SET at = max(at, ?)", (self.now,))
         if life.stored:
             erase_lists(self._execute, life.gone)  # in the file, but no more in the shape
             erase_state(self._execute, life.id, life.shape)
@@ -190,7 +192,11 @@ class Transaction:
     def _may_have_forgotten(self, life: Life, since: float) -> bool:
         """Whether an op id that was applied at `since` or later may not be known any more."""
         if not life.number or life.created >= since:
-            return True  # an earlier life, of which nothing is left, may have ended since
+            (ended,) = self._execute("SELECT at FROM ended").fetchone()
+            if ended >= since:
+                return True  # and it may have been an earlier life of this state
+        if not life.number:
+            return False
         self.flush((life,))
         held, oldest = self._execute(
             "SELECT count(*), min(at) FROM op WHERE state = ?", (life.id,)

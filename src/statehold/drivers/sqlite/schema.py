@@ -9,6 +9,7 @@
 * `op`: the newest op ids of a state, `seq` counting them from 1, each with its commit's number,
   intent and time.
 * `erased`: the op ids of erasures, what was erased, and until when that is remembered.
+* `ended`: one row, the time of the newest commit of any life that has ended.
 * `field`: the names behind the field numbers.
 
 Values are kept without affinity, so that SQLite never converts one: INTEGER, REAL or BLOB as given.
@@ -55,6 +56,8 @@ CREATE TABLE erased (
   id INTEGER PRIMARY KEY, tenant, kind, key, op, intent, incarnation, number, until
 );
 CREATE UNIQUE INDEX erased_op ON erased (tenant, kind, key, op);
+CREATE TABLE ended (at);
+INSERT INTO ended VALUES (0.0);
 CREATE TABLE field (number INTEGER PRIMARY KEY, name UNIQUE);
 """
 

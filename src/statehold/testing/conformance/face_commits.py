@@ -115,6 +115,7 @@ class FaceCommits(FaceCases):
         assert isinstance(face.driver, FaultyDriver)
         fields, visits = face.cls, face.visits
         visits.apply("a", fields.clicks.add(1))
+        face.wait(1)  # a state that is younger than the doubt may have had an earlier life
         for after in (True, False):
             face.driver.fail(on="commit", after=after)
             with pytest.raises(Unavailable):

@@ -91,6 +91,8 @@ class FaceTrouble(FaceCases):
         driver, fields = face.driver, face.cls
 
         async def play(visits: Any) -> None:
+            await visits.apply("a", fields.clicks.add(0))
+            face.wait(1)  # a state that is younger than the doubt may have had an earlier life
             driver.hang(on="commit", after=after)
             edits = (fields.clicks.add(1), fields.pages.append("x"))
             task = asyncio.ensure_future(visits.apply("a", *edits, op="op 1"))
