@@ -60,6 +60,13 @@ def statehold_postgres(statehold_postgres: DatabaseServer) -> DatabaseServer:
 
 
 @pytest.fixture(scope="session")
+def statehold_pgvector(statehold_pgvector: DatabaseServer) -> DatabaseServer:
+    """The kit's, whose databases end with the test that made them."""
+    _databases.append(statehold_pgvector)
+    return statehold_pgvector
+
+
+@pytest.fixture(scope="session")
 def statehold_mariadb(statehold_mariadb: DatabaseServer) -> DatabaseServer:
     """The kit's, whose databases end with the test that made them."""
     _databases.append(statehold_mariadb)

@@ -25,6 +25,13 @@ def stalled(proxy):
     proxy.accept()
 
 
+def emptied(request):
+    """The server that a fixture's parameter names, with nothing in it."""
+    server = request.getfixturevalue(request.param)
+    server.flush()
+    return server
+
+
 @pytest.fixture
 def redis(statehold_redis):
     """A server with nothing in it."""

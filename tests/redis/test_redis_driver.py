@@ -21,6 +21,7 @@ from statehold.testing.proxy import Proxy
 from statehold.testing.rig import plain
 from statehold.testing.servers import RedisSentinel, RedisServer
 from statehold.testing.servers.processes import wait_for
+from tests.redis.conftest import emptied
 from tests.redis.linking import TICK, received
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
@@ -28,6 +29,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
 
 def place_on(server, **settings):
     return Backend(open=lambda: open_driver(server.url, **settings), own_clock=TICK)
+
+
+@pytest.fixture(params=["statehold_redis", "statehold_valkey"])
+def redis(request):
+    """A server with nothing in it, of either kind."""
+    return emptied(request)
 
 
 @pytest.fixture

@@ -13,8 +13,15 @@ from statehold.drivers.redis.names import Names, escaped, field_of, stored_field
 from statehold.errors import Corrupted
 from statehold.testing import Rig, stateful
 from statehold.testing.rig import plain
+from tests.redis.conftest import emptied
 
 OPS = "0123456789abcdef01234567"
+
+
+@pytest.fixture(params=["statehold_redis", "statehold_valkey"])
+def redis(request):
+    """A server with nothing in it, of either kind."""
+    return emptied(request)
 
 
 @pytest.fixture

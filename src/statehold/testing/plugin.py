@@ -1,6 +1,6 @@
 """The pytest plugin: fixtures for tests of a service that keeps its state with statehold.
 
-Nothing is imported until a fixture is asked for.
+It imports `statehold`, and nothing else of it until a fixture is asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from statehold.testing.faults import FaultyDriver
     from statehold.testing.servers.cluster import RedisCluster
     from statehold.testing.servers.mariadb import MariadbServer
-    from statehold.testing.servers.postgres import PostgresServer
+    from statehold.testing.servers.postgres import PgvectorServer, PostgresServer
     from statehold.testing.servers.redis import RedisServer, ValkeyServer
     from statehold.testing.servers.sentinel import RedisSentinel
 
@@ -106,6 +106,15 @@ def statehold_postgres() -> Iterator[PostgresServer]:
     from statehold.testing.servers.postgres import PostgresServer
 
     with PostgresServer.start(fsync=False) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def statehold_pgvector() -> Iterator[PgvectorServer]:
+    """A PostgreSQL with pgvector that the tests of this session share, like `statehold_postgres`."""
+    from statehold.testing.servers.postgres import PgvectorServer
+
+    with PgvectorServer.start(fsync=False) as server:
         yield server
 
 

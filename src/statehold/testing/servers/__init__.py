@@ -5,7 +5,7 @@ from statehold.testing.servers.database import SqlError
 from statehold.testing.servers.finding import Missing, Required, require
 from statehold.testing.servers.mariadb import MariadbServer
 from statehold.testing.servers.pgbouncer import Pgbouncer
-from statehold.testing.servers.postgres import PostgresServer
+from statehold.testing.servers.postgres import PgvectorServer, PostgresServer
 from statehold.testing.servers.redis import RedisServer, ValkeyServer
 from statehold.testing.servers.resp import ErrorReply
 from statehold.testing.servers.sentinel import RedisSentinel
@@ -17,6 +17,7 @@ __all__ = [
     "MariadbServer",
     "Missing",
     "Pgbouncer",
+    "PgvectorServer",
     "PostgresServer",
     "RedisCluster",
     "RedisSentinel",

@@ -91,7 +91,7 @@ class DatabaseServer(Server):
             Missing, Required: no such server is to be had, see `finding.require`.
             DidNotStart: it did not.
         """
-        path = find(cls.program, cls.source, docker=disk_bytes is None)
+        path = find(cls.program, cls.source, docker=disk_bytes is None, suits=cls._suits)
         user = None if path is None else unprivileged(cls.account)
         with new_folder(cls.source.name, user=user, disk_bytes=disk_bytes) as folder:
             port = free_port() if port is None else port
@@ -143,6 +143,11 @@ class DatabaseServer(Server):
 
     def _answers(self) -> bool:
         return self.sql("SELECT 1") == [("1",)]
+
+    @classmethod
+    def _suits(cls, path: str) -> bool:
+        """Whether the program at `path` is one that will do."""
+        return True
 
     @classmethod
     @abstractmethod

@@ -93,7 +93,7 @@ def arguments(settings: Mapping[str, str | int]) -> list[str]:
 def template() -> Path:
     """A folder of data as the installation makes it: to be copied for every server."""
     user = unprivileged(USER)
-    install = on_this_machine("mariadb-install-db") or require(
+    install = next(on_this_machine("mariadb-install-db"), None) or require(
         SOURCE.name, "no mariadb-install-db beside mariadbd"
     )
     with new_folder("mariadb-template", user=user) as folder:

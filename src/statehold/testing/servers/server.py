@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Protocol, Self
 
 from statehold.testing.servers.finding import require
-from statehold.testing.servers.processes import run
+from statehold.testing.servers.processes import group_of, run
 
 HOST: Final = "127.0.0.1"
 # Below the range that systems take the ports of outgoing connections from: the port of a server
@@ -225,9 +226,17 @@ def close_all() -> None:
 atexit.register(close_all)
 
 
+def own_ports() -> range:
+    """The ports of this process: with pytest-xdist, a part of them that no other worker has."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return PORTS[int(worker) % workers :: workers] if worker.isdecimal() else PORTS
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody listens at and that was not handed out before."""
-    for port in random.SystemRandom().sample(PORTS, 1_000):
+    ports = own_ports()
+    for port in random.SystemRandom().sample(ports, min(len(ports), 1_000)):
         if port in _taken:
             continue
         with socket.socket() as trying:
@@ -257,7 +266,7 @@ def new_folder(
         if disk_bytes is not None:
             mount_memory(folder, disk_bytes)
         if user is not None:
-            shutil.chown(folder, user, user)
+            shutil.chown(folder, user, group_of(user))
         yield folder
     except BaseException:
         discard(folder)
@@ -281,5 +290,7 @@ def discard(folder: Path) -> None:
 
 
 def unprivileged(user: str) -> str | None:
-    """`user` if this is root, as whom some servers refuse to run, and otherwise None."""
-    return user if os.geteuid() == 0 else None
+    """If this is root, as whom some servers refuse to run: `user`, or nobody. None: as who this is."""
+    if os.geteuid() != 0:
+        return None
+    return user if any(known.pw_name == user for known in pwd.getpwall()) else "nobody"
