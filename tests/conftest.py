@@ -1,6 +1,7 @@
 """What every test may rely on: a Hypothesis profile, real data or a clear skip, no leaks."""
 
 import asyncio
+import inspect
 import itertools
 import os
 import shutil
@@ -8,13 +9,15 @@ import signal
 import sqlite3
 import sys
 import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from statehold.testing.servers.database import DatabaseServer
 from tests.needs import require
@@ -81,11 +84,71 @@ def dropped_databases() -> Iterator[None]:
         server.drop_databases()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The kit's machine plays a thousand steps, which takes a database half a minute or more."""
+ROUNDS = float(os.environ.get("STATEHOLD_ROUNDS", "1"))
+IS_DEEP = ROUNDS > 1
+
+# The folders whose tests take longest, those first: what is left for the end is short, so that no
+# worker of pytest-xdist still has a long one when the others have nothing left.
+LONGEST = ("faults", "sql", "redis", "testing", "examples", "replay", "server", "drivers")
+SAMPLE = 6  # one of so many
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose what is run, mark what grows with STATEHOLD_ROUNDS, and begin with what takes long."""
+    left_out = [item for item in items if not IS_DEEP and (is_deep(item) or is_spared(item))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
-        if item.name == "test_driver_and_model_agree":
-            item.add_marker(pytest.mark.timeout(500))
+        if not grows(item):
+            continue
+        item.add_marker("rounds")
+        # The kit's machine plays a thousand steps, which takes a database half a minute or more.
+        seconds = 500 if item.name == "test_driver_and_model_agree" else 120
+        if IS_DEEP or seconds > 120:
+            item.add_marker(pytest.mark.timeout(seconds * max(1, ROUNDS)), append=False)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=place_in_line)
+
+
+def is_deep(item: pytest.Item) -> bool:
+    """Whether it is for `make test-deep` only."""
+    return item.get_closest_marker("deep") is not None
+
+
+def is_spared(item: pytest.Item) -> bool:
+    """Whether it is a case of the API that the backend's first way has, and not in the sample."""
+    is_variant = getattr(getattr(item, "cls", None), "is_variant", False)
+    return (
+        is_variant
+        and item.name.startswith("test_face_")
+        and zlib.crc32(item.nodeid.encode()) % SAMPLE != 0
+    )
+
+
+def grows(item: pytest.Item) -> bool:
+    """Whether it does more the more rounds there are: by the kit's `rounds`, or by Hypothesis."""
+    function = getattr(item, "function", None)
+    if function is None:
+        return False
+    asked = set(names_in(inspect.unwrap(function).__code__))
+    return bool(asked & {"rounds", "stateful"}) or is_hypothesis_test(function)
+
+
+def names_in(code: CodeType) -> Iterator[str]:
+    """What a function asks its module for, in the functions inside it too."""
+    yield from code.co_names
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from names_in(const)
+
+
+def place_in_line(item: pytest.Item) -> tuple[int, bool]:
+    """Smaller is earlier."""
+    folder = item.path.parent.name
+    place = LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+    return place, item.get_closest_marker("rounds") is None
 
 
 # An audit hook sees every SQLite connection, also those that a driver opens in a thread. Holding

@@ -5,6 +5,7 @@ import pytest
 from statehold.drivers.memory import MemoryDriver
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance
+from tests.variants import Variant
 
 
 class TestMemory(DriverConformance):
@@ -13,7 +14,7 @@ class TestMemory(DriverConformance):
         return Backend(MemoryDriver)
 
 
-class TestGroupedMemory(DriverConformance):
+class TestGroupedMemory(Variant):
     @pytest.fixture
     def backend(self):
         return Backend(lambda: Coalesce(MemoryDriver()))

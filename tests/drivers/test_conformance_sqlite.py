@@ -10,6 +10,7 @@ import pytest
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance
+from tests.variants import Variant
 
 
 def grouped(path, *, in_thread=False):
@@ -62,14 +63,14 @@ class TestSqlite(DriverConformance):
         )
 
 
-class TestGrouped(DriverConformance):
+class TestGrouped(Variant):
     @pytest.fixture
     def backend(self, tmp_path):
         path = str(tmp_path / "state.db")
         return Backend(lambda: grouped(path), f"{__name__}:grouped", (path,))
 
 
-class TestGroupedInThread(DriverConformance):
+class TestGroupedInThread(Variant):
     @pytest.fixture
     def backend(self, tmp_path):
         path = str(tmp_path / "state.db")

@@ -19,6 +19,14 @@ class TestPostgresql(DriverConformance):
         return sql_backend(statehold_postgres.new_database())
 
 
+class TestPostgresql18(Commits):
+    """The newest version beside Debian's, with pgvector."""
+
+    @pytest.fixture
+    def backend(self, statehold_pgvector):
+        return sql_backend(statehold_pgvector.new_database())
+
+
 class TestPostgresqlGrouped(Commits, Races):
     @pytest.fixture
     def backend(self, statehold_postgres):

@@ -6,6 +6,7 @@ from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance, stateful
 from statehold.testing.conformance import Commits, Races
 from tests.sql.sqlbackends import opened, portable, sql_backend
+from tests.variants import Variant
 
 
 def grouped(url):
@@ -19,7 +20,7 @@ class TestSqliteTables(DriverConformance):
         return sql_backend(f"sqlite+sql:///{tmp_path}/state.db")
 
 
-class TestPostgresqlPortably(DriverConformance):
+class TestPostgresqlPortably(Variant):
     @pytest.fixture
     def backend(self, statehold_postgres):
         return sql_backend(statehold_postgres.new_database(), portable)

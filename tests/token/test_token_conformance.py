@@ -5,6 +5,7 @@ import pytest
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.token import Jar, Key, KeyRing, TokenDriver
 from statehold.testing import Backend, DriverConformance, FaultyDriver
+from tests.variants import Variant
 
 KEYS = KeyRing([Key.new()])
 
@@ -22,19 +23,19 @@ class TestSealed(DriverConformance):
         return backend()
 
 
-class TestSigned(DriverConformance):
+class TestSigned(Variant):
     @pytest.fixture
     def backend(self):
         return backend(form="signed")
 
 
-class TestRegistered(DriverConformance):
+class TestRegistered(Variant):
     @pytest.fixture
     def backend(self):
         return backend(registry=MemoryDriver())
 
 
-class TestRegisteredElsewhere(DriverConformance):
+class TestRegisteredElsewhere(Variant):
     """The registry is in a store that suspends, so calls may be cancelled while they wait for it."""
 
     @pytest.fixture
@@ -42,7 +43,7 @@ class TestRegisteredElsewhere(DriverConformance):
         return backend(registry=FaultyDriver(MemoryDriver(), suspends=True))
 
 
-class TestSpilled(DriverConformance):
+class TestSpilled(Variant):
     """Everything that does not fit into 900 characters is in the store."""
 
     @pytest.fixture
