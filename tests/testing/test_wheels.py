@@ -10,6 +10,7 @@ import pytest
 from statehold.testing.servers import Missing, PgvectorServer, PostgresServer, finding
 from statehold.testing.servers import server as servers
 from statehold.testing.servers.finding import Source, Wheel, find, in_wheel, on_this_machine
+from statehold.testing.servers.postgres import has_vector
 
 
 @pytest.fixture
@@ -62,13 +63,13 @@ def test_pgvector_is_there(statehold_pgvector):
 def test_a_postgres_without_the_extension_does_not_suit(tmp_path):
     """However new it is; without pg_config nobody knows."""
     (tmp_path / "postgres").touch()
-    assert not PgvectorServer._suits(str(tmp_path / "postgres"))
+    assert not has_vector(str(tmp_path / "postgres"))
     (tmp_path / "pg_config").write_text(f"#!/bin/sh\necho {tmp_path}\n")
     (tmp_path / "pg_config").chmod(0o700)
-    assert not PgvectorServer._suits(str(tmp_path / "postgres"))
+    assert not has_vector(str(tmp_path / "postgres"))
     (tmp_path / "extension").mkdir()
     (tmp_path / "extension" / "vector.control").touch()
-    assert PgvectorServer._suits(str(tmp_path / "postgres"))
+    assert has_vector(str(tmp_path / "postgres"))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, whom only root can become")
@@ -89,7 +90,7 @@ def test_a_wheel_that_is_closed_to_others(account, tmp_path, monkeypatch):
         monkeypatch.setattr(servers.pwd, "getpwall", lambda: known)
     with PgvectorServer.start(fsync=False) as server:
         assert Path(f"/proc/{server.pid}").owner() == account
-        assert not Path(os.readlink(f"/proc/{server.pid}/exe")).is_relative_to(tmp_path)
+        assert not Path(f"/proc/{server.pid}/exe").readlink().is_relative_to(tmp_path)
         assert server.sql("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'") == [
             ("1",)
         ]

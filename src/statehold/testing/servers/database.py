@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, TypeAlias
 
@@ -59,6 +59,8 @@ class DatabaseServer(Server):
     connections: ClassVar[int]
     """How many sessions there may be, unless `start` is told."""
     query: ClassVar[Query]
+    suits: ClassVar[Callable[[str], bool] | None] = None
+    """Whether the program at a path will do; None: any does."""
 
     def __init__(self, runs: Runs, *, port: int, folder: Path) -> None:
         """Use `start`."""
@@ -91,7 +93,7 @@ class DatabaseServer(Server):
             Missing, Required: no such server is to be had, see `finding.require`.
             DidNotStart: it did not.
         """
-        path = find(cls.program, cls.source, docker=disk_bytes is None, suits=cls._suits)
+        path = find(cls.program, cls.source, docker=disk_bytes is None, suits=cls.suits)
         user = None if path is None else unprivileged(cls.account)
         with new_folder(cls.source.name, user=user, disk_bytes=disk_bytes) as folder:
             port = free_port() if port is None else port
@@ -143,11 +145,6 @@ class DatabaseServer(Server):
 
     def _answers(self) -> bool:
         return self.sql("SELECT 1") == [("1",)]
-
-    @classmethod
-    def _suits(cls, path: str) -> bool:
-        """Whether the program at `path` is one that will do."""
-        return True
 
     @classmethod
     @abstractmethod

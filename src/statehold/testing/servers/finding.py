@@ -69,7 +69,7 @@ def find(
     source: Source,
     *,
     docker: bool = True,
-    suits: Callable[[str], bool] = lambda path: True,
+    suits: Callable[[str], bool] | None = None,
 ) -> str | None:
     """The path of `program`, installed first if that is allowed; None: only Docker has it.
 
@@ -81,7 +81,7 @@ def find(
         program: Its name.
         source: Where else to look.
         docker: Whether a container would do.
-        suits: Whether the program at a path will do; the first that does is taken.
+        suits: Whether the program at a path will do, the first that does is taken; None: any does.
 
     Raises:
         Missing, Required: it is nowhere, see `require`.

