@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, Self, TypeAlias
 
-from statehold.testing.servers.finding import Source, find
+from statehold.testing.servers.finding import Source, Suits, find
 from statehold.testing.servers.server import (
     Runs,
     Server,
@@ -59,7 +59,7 @@ class DatabaseServer(Server):
     connections: ClassVar[int]
     """How many sessions there may be, unless `start` is told."""
     query: ClassVar[Query]
-    suits: ClassVar[Callable[[str], bool] | None] = None
+    suits: ClassVar[Suits | None] = None
     """Whether the program at a path will do; None: any does."""
 
     def __init__(self, runs: Runs, *, port: int, folder: Path) -> None:

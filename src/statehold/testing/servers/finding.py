@@ -8,9 +8,9 @@ import os
 import shutil
 import subprocess
 import unittest
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -50,6 +50,14 @@ class Source(msgspec.Struct, frozen=True):
         return "; ".join(ways)
 
 
+class Suits(Protocol):
+    """Whether a program will do."""
+
+    def __call__(self, path: str, /) -> bool:
+        """Whether that at `path` will."""
+        ...
+
+
 def require(name: str, reason: str) -> NoReturn:
     """Skip the test that is running, or fail it where STATEHOLD_REQUIRE names what is missing.
 
@@ -69,7 +77,7 @@ def find(
     source: Source,
     *,
     docker: bool = True,
-    suits: Callable[[str], bool] | None = None,
+    suits: Suits | None = None,
 ) -> str | None:
     """The path of `program`, installed first if that is allowed; None: only Docker has it.
 
