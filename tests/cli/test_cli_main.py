@@ -146,6 +146,17 @@ def test_a_progress_bar_on_a_terminal(folder, rich):
     assert (b"200/200" if rich else b"200 of 200 lines") in shown
 
 
+def test_the_module_is_the_command():
+    """`python -m statehold`, where the command is not on PATH."""
+    told = [
+        subprocess.run(
+            [*command, "--version"], capture_output=True, check=True, env=environment()
+        ).stdout
+        for command in ([COMMAND], [sys.executable, "-m", "statehold"])
+    ]
+    assert told[0] == told[1] != b""
+
+
 def test_latencies():
     latencies = Latencies()
     assert latencies.quantile(0.5) == 0

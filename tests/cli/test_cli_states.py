@@ -1,6 +1,7 @@
 """get, apply, scan and delete as a shell sees them: JSON out, diagnostics aside, an exit code."""
 
 import json
+import shlex
 import subprocess
 
 import pytest
@@ -148,7 +149,7 @@ def test_scan_into_a_pipe_that_closes(folder):
     (folder / "in.jsonl").write_text(lines)
     statehold("replay", "in.jsonl", cwd=folder)
     done = subprocess.run(
-        f"{COMMAND} scan chat | head -n 1",
+        f"{shlex.quote(COMMAND)} scan chat | head -n 1",
         shell=True,
         cwd=folder,
         capture_output=True,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from needs import require
 from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
 from statehold.drivers.sqlite import SqliteDriver, from_url, schema
@@ -56,11 +57,13 @@ def sql(path, *statements):
 def mounted(folder, *options):
     """A file system of its own on `folder`, or a skip where mounting is not allowed."""
     folder.mkdir(exist_ok=True)
+    if shutil.which("mount") is None:
+        require("disk", "cannot mount: there is no program for it")
     made = subprocess.run(
         ["mount", *options, str(folder)], capture_output=True, check=False, text=True
     )
     if made.returncode:
-        pytest.skip(f"cannot mount: {made.stderr.strip()}")
+        require("disk", f"cannot mount: {made.stderr.strip()}")
     try:
         yield folder
     finally:
