@@ -1,5 +1,7 @@
 """The kit that proves drivers, and the tools to test a service that uses statehold.
 
+It needs pytest and Hypothesis: `pip install 'statehold[testing]'`.
+
 A driver's test file is a class and one fixture, which returns the driver's `Backend`:
 
 ```python
