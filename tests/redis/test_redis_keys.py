@@ -193,18 +193,35 @@ def replace_ttl(commit, ttl):
     return replace(commit, ttl=ttl)
 
 
-def check_state(rig, redis, found, id):
+# All of it at one instant, so that nothing ends between two looks.
+SNAPSHOT = """
+local seen = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+    local kind, names = redis.call('TYPE', key).ok, {}
+    if kind == 'hash' then names = redis.call('HKEYS', key) end
+    if kind == 'zset' then names = redis.call('ZRANGE', key, 0, -1) end
+    seen[#seen + 1] = {key, redis.call('PEXPIRETIME', key), names}
+end
+return seen
+"""
+
+
+def snapshot(redis):
+    """Of each key the millisecond of its end, -1 for none, and the names in it."""
+    return {key: (until, names) for key, until, names in redis.cli("EVAL", SNAPSHOT, 0)}
+
+
+def check_state(rig, found, id):
     """Every part of a state ends when it does, soon after its deadline; its keys and that time."""
     state = state_key(rig, id)
     if state not in found:
         return set(), None
-    held = redis.cli("HGETALL", state)
-    lists = {f"{state}{name}" for name in held[::2] if name.startswith(":")}
-    assert lists <= found, "a list that the state tells of is gone"
-    until = redis.cli("PEXPIRETIME", state)
+    until, names = found[state]
+    lists = {f"{state}{name}" for name in names if name.startswith(":")}
+    assert lists <= found.keys(), "a list that the state tells of is gone"
     parts = {state, *lists, f"{state}:.ops"}
-    for key in parts & found:
-        assert redis.cli("PEXPIRETIME", key) == until, "a part ends at another time"
+    for key in parts & found.keys():
+        assert found[key][0] == until, "a part ends at another time"
     cells = rig.read(id)
     if cells is not None and cells.deadline is None:
         assert until == -1
@@ -214,16 +231,15 @@ def check_state(rig, redis, found, id):
     return parts, until
 
 
-def check_index(redis, key, ends):
+def check_index(found, key, ends):
     """An index of states that end ends after them; that of the others has those that never do."""
     bucket = key.rpartition(".")[0]
-    until = redis.cli("PEXPIRETIME", key)
+    until, members = found[key]
     if key.endswith(".index"):
         assert until > 0, "an index of states that end has no end"
         assert until >= max(some for state, some in ends.items() if state.startswith(bucket))
     else:
         assert until == -1
-        members = redis.cli("ZRANGE", key, 0, -1)
         never = {f"{bucket}:{member[1:]}" for member in members if member[0] == "i"}
         assert never == {s for s, some in ends.items() if some == -1 and s.startswith(bucket)}
 
@@ -238,21 +254,21 @@ def test_every_key_ends_with_its_state(redis_backend, redis):
         rig = Rig(redis_backend)
         try:
             play(rig, work)
-            found = set(keys(redis))
+            found = snapshot(redis)
             known, ends = set(), {}
             for id in "abc":
-                parts, until = check_state(rig, redis, found, id)
+                parts, until = check_state(rig, found, id)
                 known |= parts
                 if until is not None:
                     ends[state_key(rig, id)] = until
-            for key in found - known:
+            for key in found.keys() - known:
                 assert key.endswith(("}.index", "}.kept")), "a key belongs to no state"
                 # one that only lists what has ended meanwhile is about to end too
                 if any(state.startswith(key.rpartition(".")[0]) for state in ends):
-                    check_index(redis, key, ends)
+                    check_index(found, key, ends)
                 else:
                     assert key.endswith("}.index")
-                    assert redis.cli("PTTL", key) != -1
+                    assert found[key][0] != -1
         finally:
             rig.close()
 
