@@ -40,7 +40,7 @@ demo: .venv/made ## run the example shop (ARGS=--exit ends after the scripted vi
 test: .venv/made ## run the tests (ARGS goes to pytest)
 	@$(BIN)/python -m pytest $(SHARED) $(ARGS)
 
-test-deep: .venv/made ## play what grows with rounds ROUNDS times as long (about an hour)
+test-deep: .venv/made ## play what grows with rounds ROUNDS times as often (long)
 	@STATEHOLD_ROUNDS=$(ROUNDS) HYPOTHESIS_PROFILE=thorough \
 		$(BIN)/python -m pytest $(SHARED) -m "deep or rounds" $(ARGS)
 
