@@ -52,14 +52,14 @@ class Portal:
         """
         call = _Call(coroutine)
         try:
-            thread = self._begin(call)
-        except BaseException:
-            coroutine.close()
+            self._begin(call)
+            found: R = call.result()
+        except BaseException:  # also KeyboardInterrupt, at any point
+            call.abandon()
             raise
-        found: R = call.result(thread)
         return found
 
-    def _begin(self, call: _Call) -> LoopThread:
+    def _begin(self, call: _Call) -> None:
         with self._lock:
             if self.closed or sys.is_finalizing():  # when the thread stands still
                 raise Closed("the store is closed")
@@ -69,7 +69,6 @@ class Portal:
                     "a function run by `transact` cannot call its own store synchronously"
                 )
             thread.begin(call)
-            return thread
 
     def close(self) -> None:
         """No call is under way, `last` was run, and the thread has ended. Closing twice is fine.
@@ -82,10 +81,10 @@ class Portal:
             if thread is None and not self.closed:
                 thread = self._running()  # for `last`, which wants an event loop
             self.closed = True
-        if thread is not None:
-            thread.stop()
-            if not thread.is_here():
-                thread.join()
+            if thread is not None:
+                thread.stop()
+        if thread is not None and not thread.is_here():
+            thread.join()
 
     def _running(self) -> LoopThread:
         thread = self._thread
@@ -112,7 +111,7 @@ class LoopThread:
     def __init__(self, last: Callable[[], Awaitable[None]] | None = None) -> None:
         self._last = last
         self._calls: set[_Call] = set()
-        self._stopping = False
+        self._stopping = self._over = False
         self._trouble: BaseException | None = None
         self.loop = _Loop()
         self._thread = threading.Thread(target=self._serve, name="statehold-portal", daemon=True)
@@ -134,9 +133,11 @@ class LoopThread:
     def begin(self, call: _Call) -> None:
         """The call will be answered. Raises `Closed` if the loop has ended."""
         self._calls.add(call)  # first: from now on the end of the loop answers it, if nothing else
+        call.thread = self
         try:
-            self.loop.call_soon_threadsafe(call.begin, self)
+            self.loop.call_soon_threadsafe(call.begin)
         except RuntimeError as error:
+            call.thread = None
             self._calls.discard(call)
             raise Closed("the store is closed") from error
 
@@ -150,10 +151,10 @@ class LoopThread:
             self.loop.call_soon_threadsafe(do)
 
     def stop(self) -> None:
-        """The loop ends as soon as it can."""
-        self._stopping = True
-        if not self.loop.left_behind:
-            self.soon(self.loop.stop)
+        """The loop ends as soon as it can. Stopping twice is fine."""
+        if not (self._stopping or self.loop.left_behind):
+            self._stopping = True
+            self.soon(self._end)
 
     def join(self) -> None:
         """Wait for the end. Raises, once, what went wrong in it."""
@@ -175,10 +176,9 @@ class LoopThread:
         loop = self.loop
         why: BaseException | None = None
         try:
-            while not self._stopping:
+            while not self._over:
                 with suppress(KeyboardInterrupt, SystemExit):  # a caller's own, who is given it
                     loop.run_forever()
-            loop.run_until_complete(self._wind_up())
         except BaseException as error:  # noqa: BLE001  whoever waits is told
             self._trouble = why = error
         finally:
@@ -189,6 +189,14 @@ class LoopThread:
                     failure = Unavailable(f"the store's event loop has failed: {why!r}")
                     failure.__cause__ = why
                 call.fail(failure)
+
+    def _end(self) -> None:
+        def stop(task: asyncio.Task[None]) -> None:
+            self._over = True
+            self._trouble = self._trouble or task.exception()
+            self.loop.stop()
+
+        self.loop.create_task(self._wind_up()).add_done_callback(stop)
 
     async def _wind_up(self) -> None:
         """Nothing is under way any more."""
@@ -220,24 +228,31 @@ async def _ended(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
 class _Call:
     """A coroutine, and the thread that waits for it."""
 
-    __slots__ = ("_answered", "_closing", "_coroutine", "_error", "_value", "task")
+    __slots__ = (
+        "_answered",
+        "_closing",
+        "_coroutine",
+        "_error",
+        "_over",
+        "_value",
+        "task",
+        "thread",
+    )
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.thread: LoopThread | None = None
+        """The one that runs it, from when it is asked to."""
         self.task: asyncio.Task[Any] | None = None
         self._coroutine = coroutine
         self._answered = threading.Lock()
         self._answered.acquire()
-        self._closing = False
+        self._over = self._closing = False
         self._value: Any = None
         self._error: BaseException | None = None
 
-    def result(self, thread: LoopThread) -> Any:
+    def result(self) -> Any:
         """Wait for the result."""
-        try:
-            self._answered.acquire()
-        except BaseException:  # KeyboardInterrupt, or what else a signal handler raises
-            thread.soon(self._cancel)
-            raise
+        self._answered.acquire()
         error, self._error = self._error, None
         if error is None:
             return self._value
@@ -246,44 +261,56 @@ class _Call:
         finally:
             del error  # which holds on to this frame
 
-    def begin(self, thread: LoopThread) -> None:
-        """In the loop: the coroutine runs."""
-        self.task = task = thread.loop.create_task(self._coroutine)
+    def abandon(self) -> None:
+        """Nobody waits any more: the coroutine ends."""
+        if self.thread is None:
+            self._coroutine.close()
+        elif not self._over:
+            self.thread.soon(self._cancel)
 
-        def ended(task: asyncio.Task[Any]) -> None:
-            thread.ended(self)
-            self._take(task)
+    # ------------------------------------------------------------------------------- in the loop
 
-        task.add_done_callback(ended)
+    def begin(self) -> None:
+        """The coroutine runs."""
+        if self.thread is not None:
+            self.task = self.thread.loop.create_task(self._coroutine)
+            self.task.add_done_callback(self._end)
 
     def close(self) -> None:
-        """In the loop: the call is to end, since the portal does."""
+        """It is to end, since the portal does."""
         self._closing = True
-        if self.task is None:
-            self._coroutine.close()
-        else:
-            self.task.cancel()
+        self._cancel()
 
     def fail(self, error: BaseException) -> None:
         """The caller gets this error, unless there is an answer."""
-        if self._error is None and self._answered.locked():
-            self._error = error
-            self._answered.release()
+        self._answer(None, error)
 
     def _cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()
+        elif self.thread is not None:  # it was not begun, and will not be
+            self._coroutine.close()
+            self.thread.ended(self)
+            self.thread = None
+            self.fail(Closed("the store was closed during the call"))
 
-    def _take(self, task: asyncio.Task[Any]) -> None:
+    def _end(self, task: asyncio.Task[Any]) -> None:
+        if self.thread is not None:
+            self.thread.ended(self)
         error = CancelledError() if task.cancelled() else task.exception()
-        if error is not None:
-            if self._closing and isinstance(error, CancelledError | Unavailable):
-                closed = Closed("the store was closed during the call")
-                closed.__cause__ = None if task.cancelled() else error
-                error = closed
+        if error is None:
+            self._answer(task.result(), None)
+        elif self._closing and isinstance(error, CancelledError | Unavailable):
+            closed = Closed("the store was closed during the call")
+            closed.__cause__ = None if task.cancelled() else error
+            self.fail(closed)
+        else:
             self.fail(error)
-        elif self._answered.locked():
-            self._value = task.result()
+
+    def _answer(self, value: Any, error: BaseException | None) -> None:
+        if not self._over:
+            self._over = True
+            self._value, self._error = value, error
             self._answered.release()
 
 
