@@ -247,6 +247,8 @@ class Remote(Access):
         while True:
             try:
                 connection.request(method, target, body, headers)
+                if self._closed:  # which did not see this connection, perhaps
+                    raise ConnectionAbortedError
                 response = connection.getresponse()
                 return _Answer(response.status, response.read())
             except TimeoutError as error:
