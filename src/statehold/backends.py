@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from statehold.driver import Driver
 from statehold.errors import ConfigError
@@ -30,13 +30,29 @@ WITHIN: dict[str, tuple[str, ...]] = {"token": ("registry", "spill")}
 """Scheme → settings that are backends themselves: a URL there is opened to a driver."""
 
 
+LABEL_CHARS: Final = 63
+"""Of a host's name between two dots."""
+
+NAME_BYTES: Final = 255
+"""Of a file's name; a database's is shorter still."""
+
+PATH_BYTES: Final = 4095
+"""Of a file's path."""
+
+
 def open_driver(url: str, **settings: object) -> Driver:
     """The driver for a URL such as `sqlite:///state.db?synchronous=FULL`.
 
     Settings may stand in the URL's query or be given by name, not both. Raises `ConfigError`.
     """
-    from urllib.parse import parse_qsl, urlsplit  # slow to import, and only needed here
+    from urllib.parse import parse_qsl, unquote, urlsplit  # slow to import, and only needed here
 
+    if "#" in url:
+        raise ConfigError(
+            f"{url.partition(':')[0][:40]}: a # would end the URL; write %23 for one in a name or"
+            " a password",
+            field="url",
+        )
     try:
         parts = urlsplit(url)
     except ValueError as error:
@@ -46,13 +62,24 @@ def open_driver(url: str, **settings: object) -> Driver:
         raise ConfigError(
             f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
         )
+    _check_names(parts.scheme, unquote(parts.netloc.rpartition("@")[2]), unquote(parts.path))
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
+    if ("?" in url and not query) or not all(name.isidentifier() for name in query):
+        # It is not shown, since it may be half of a password.
+        raise ConfigError(
+            f"{parts.scheme}: a ? begins the settings (name=value&…), and what follows it is none;"
+            " write %3F for one in a name or a password",
+            field="url",
+        )
     twice = [name for name in query if name in settings or sum(n == name for n, _ in found) > 1]
     if twice:
         raise ConfigError(f"{parts.scheme}: {twice[0]} is given twice", field=twice[0])
     factory = _factory(parts.scheme)
     given = query | settings
+    for name, value in given.items():
+        if isinstance(value, str) and "\0" in value:
+            raise ConfigError(f"{parts.scheme}.{name}: has a NUL character in it", field=name)
     for name in WITHIN.get(parts.scheme, ()):
         within = given.get(name)
         if isinstance(within, str):
@@ -66,28 +93,72 @@ def _shown(url: str) -> str:
     return f"{before.partition(':')[0]}:…{at}{after}" if at else url
 
 
+def _check_names(scheme: str, hosts: str, path: str) -> None:
+    """Raise `ConfigError` for a host or a path that nothing can have, whatever the backend."""
+    if "\0" in hosts + path:
+        raise ConfigError(f"{scheme}: the URL has a NUL character in it", field="url")
+    for host in hosts.split(","):
+        name = host if ":" not in host else host.rpartition(":")[0]
+        if name.startswith(("[", "/")) or not name:
+            continue
+        if not all(0 < len(label) <= LABEL_CHARS for label in name.rstrip(".").split(".")):
+            raise ConfigError(
+                f"{scheme}: {name[:80]!r} is no host: a part of its name is empty or longer than"
+                f" {LABEL_CHARS} characters",
+                field="url",
+                expected=LABEL_CHARS,
+                found=name[:80],
+            )
+    for name, most in (*((name, NAME_BYTES) for name in path.split("/")), (path, PATH_BYTES)):
+        length = len(name.encode("utf-8", "surrogateescape"))
+        if length > most:
+            raise ConfigError(
+                f"{scheme}: the name {name[:40]!r}… is {length} bytes long, and {most} is the"
+                " most that a file's or a database's may be",
+                field="url",
+                expected=most,
+                found=length,
+            )
+
+
 def _factory(scheme: str) -> Callable[..., Driver]:
     target = BACKENDS.get(scheme)
-    if target is None:
-        from importlib.metadata import entry_points  # likewise
+    if target is not None:
+        module, _, name = target.partition(":")
 
-        for point in entry_points(group="statehold.drivers", name=scheme):
-            found: Any = point.load()
-            return found  # type: ignore[no-any-return]
-        raise ConfigError(
-            f"no backend {scheme!r}; there are {', '.join(BACKENDS)}", field="url", found=scheme
-        )
-    module, _, name = target.partition(":")
+        def ours() -> Callable[..., Driver]:
+            return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+        return _loading(scheme, ours, f"'statehold[{module.rpartition('.')[2]}]'")
+    from importlib.metadata import entry_points  # likewise
+
+    installed = entry_points(group="statehold.drivers")
+    for point in installed.select(name=scheme):
+        package = point.dist.name if point.dist is not None else "what it needs"
+        return _loading(scheme, point.load, package)
+    known = dict.fromkeys([*BACKENDS, *sorted(installed.names)])
+    raise ConfigError(
+        f"no backend {scheme!r}; there are {', '.join(known)}", field="url", found=scheme
+    )
+
+
+def _loading(
+    scheme: str, load: Callable[[], Callable[..., Driver]], needs: str
+) -> Callable[..., Driver]:
+    """The factory, loaded when it is called."""
 
     def open_it(*given: Any) -> Driver:
         try:
-            found: Driver = getattr(importlib.import_module(module), name)(*given)
+            return load()(*given)
         except ModuleNotFoundError as error:
             raise ConfigError(
-                f"{scheme}: needs {error.name}; pip install "
-                f"'statehold[{module.rpartition('.')[2]}]'",
-                field="url",
+                f"{scheme}: needs {error.name}; pip install {needs}", field="url", found=error.name
             ) from error
-        return found
+        except (ImportError, AttributeError) as error:
+            if scheme in BACKENDS:
+                raise
+            raise ConfigError(
+                f"{scheme}: its entry point cannot be loaded ({error})", field="url"
+            ) from error
 
     return open_it

@@ -7,7 +7,9 @@ Leaves also subclass the builtin that people expect.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+E = TypeVar("E", bound=BaseException)
 
 
 class StateholdError(Exception):
@@ -30,6 +32,27 @@ class StateholdError(Exception):
         self.field = field
         self.expected = expected
         self.found = found
+
+
+def own(error: E) -> E:
+    """The same error as an object of its own, for one of several callers whom it concerns.
+
+    Each adds to the object that it gets: a traceback, a note, the key it asked for. An error of
+    third parties that cannot be copied stays the same object.
+    """
+    import copy
+
+    try:
+        made = copy.copy(error)
+    except Exception:  # noqa: BLE001  its class needs to be told more, which only it knows
+        return error
+    if type(made) is not type(error):
+        return error
+    if hasattr(error, "__notes__"):
+        made.__notes__ = list(error.__notes__)
+    made.__cause__, made.__context__ = error.__cause__, error.__context__
+    made.__suppress_context__ = error.__suppress_context__
+    return made.with_traceback(error.__traceback__)
 
 
 class SchemaError(StateholdError, TypeError):

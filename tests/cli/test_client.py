@@ -8,8 +8,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from statehold import ABSENT, ConfigError, Conflict, Invalid, StateholdError, Timeout, Unavailable
+from statehold import (
+    ABSENT,
+    Closed,
+    ConfigError,
+    Conflict,
+    Invalid,
+    StateholdError,
+    Timeout,
+    Unavailable,
+)
 from statehold.client.remote import Denied, Remote
+from statehold.testing.children import in_fork
 
 KEY = ("", "chat", "a")
 STATUS = {200: "OK", 204: "No Content"}
@@ -107,6 +117,51 @@ def test_no_answer_in_time():
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         (error,) = ask(url, commit(op="1"), timeout=0.1)
     assert type(error) is Timeout
+
+
+def test_a_client_that_was_closed_says_so():
+    async def main():
+        remote = Remote("http://127.0.0.1:9")
+        await remote.close()
+        await remote.close()
+        with pytest.raises(Closed):
+            await remote.commit(KEY, {}, op="1")
+
+    asyncio.run(main())
+
+
+def test_a_close_ends_calls_under_way():
+    async def main(url):
+        remote = Remote(url)
+        calls = [asyncio.create_task(remote.commit(KEY, {}, op="1")) for _ in range(20)]
+        one, _ = await asyncio.to_thread(listening.accept)  # on its way; some wait for a thread
+        with one:
+            await remote.close()
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        found = asyncio.run(main(f"http://127.0.0.1:{listening.getsockname()[1]}"))
+    assert {type(error) for error in found} == {Closed}
+
+
+def test_a_forked_process_has_connections_of_its_own():
+    """Neither the parent's threads nor its connections are used, or ended, in the child."""
+    with server([WRITTEN, WRITTEN], [WRITTEN]) as (url, requests):
+        remote = Remote(url)
+
+        def child():
+            async def main():
+                done = await remote.commit(KEY, {}, op="2")
+                await remote.close()
+                return str(done.revision)
+
+            return asyncio.run(main())
+
+        asyncio.run(remote.commit(KEY, {}, op="1"))
+        asyncio.run(remote.commit(KEY, {}, op="3"))
+        assert in_fork(child) == "1.2"
+        asyncio.run(remote.close())
+    assert len(requests) == 3
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from sample import Everything, Message
 
 from statehold import AsyncStore, Closed, Conflict, Store, Unavailable
 from statehold.drivers.memory import MemoryDriver
-from statehold.engine import BlockingClock, Portal, run_now
+from statehold.engine import BlockingClock, run_now
+from statehold.portal import Portal
 
 E = Everything
 

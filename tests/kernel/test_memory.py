@@ -1,12 +1,16 @@
 """The memory driver's own promises: expiry without scanning, a budget, nothing that grows."""
 
+import gc
 import random
+import threading
 
 import pytest
 
 from statehold import (
+    Closed,
     ConfigError,
     Counter,
+    Invalid,
     Log,
     ManualClock,
     Map,
@@ -14,7 +18,8 @@ from statehold import (
     State,
     Store,
 )
-from statehold.drivers.memory import MemoryDriver
+from statehold.drivers.memory import MemoryDriver, forking
+from statehold.testing.children import REFUSED, in_fork
 
 
 class Visit(State, ttl=60):
@@ -268,3 +273,80 @@ def test_a_budget_is_over_zero(size):
         MemoryDriver(max_bytes=size)
     with pytest.raises(ConfigError):
         Store.open("memory://", max_bytes=size)
+
+
+def test_a_cursor_is_of_one_listing(store):
+    """Another tenant's, kind's or subject's would skip states without a word."""
+    listings = [
+        (store.collection(Visit, tenant="one"), None),
+        (store.collection(Visit, tenant="two"), None),
+        (store.collection(Kept, tenant="one"), None),
+        (store.collection(Visit, tenant="one"), "ann"),
+        (store.collection(Visit, tenant="one"), "bob"),
+    ]
+    for states, subject in listings:
+        for n in range(4):
+            states.apply(f"{subject} {n}", type_of(states).turns.add(1), subject=subject)
+    for states, subject in listings:
+        _, cursor = states.scan_page(limit=2, subject=subject)
+        assert len(states.scan_page(limit=100, cursor=cursor, subject=subject)[0]) >= 2
+        for others, about in listings:
+            if (others.schema.kind, others._core.tenant, about) != (
+                states.schema.kind,
+                states._core.tenant,
+                subject,
+            ):
+                with pytest.raises(Invalid, match="cursor"):
+                    others.scan_page(cursor=cursor, subject=about)
+    for none in ("+a", cursor[:8] + "/w==", cursor[:8] + "gICA"):
+        with pytest.raises(Invalid, match="cursor"):
+            others.scan_page(cursor=none, subject=about)
+
+
+def type_of(states):
+    return states._core.cls
+
+
+def test_a_fork_waits_for_the_commit_under_way(store):
+    """The child of a process whose other threads commit has whole states, and no shut lock."""
+    visits = store.collection(Kept)
+    stop = threading.Event()
+
+    def work():
+        while not stop.is_set():
+            visits.apply("busy", Kept.turns.add(1))
+
+    def child():
+        before = visits.get("busy")
+        visits.apply("busy", Kept.turns.add(1))
+        after = visits.get("busy")
+        gc.collect()
+        assert after.meta.revision.number == before.meta.revision.number + 1 == after.turns
+        return after.turns
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        found = [in_fork(child) for _ in range(15)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert found == sorted(found)
+    assert visits.get("busy").turns >= found[-1] - 1
+
+
+def test_a_fork_in_the_midst_of_a_commit_of_its_own_is_refused_in_the_child(store, monkeypatch):
+    """As a signal handler may do it: nobody waits for ever, and the parent goes on."""
+    monkeypatch.setattr(forking, "PATIENCE", 0.01)
+    visits = store.collection(Kept)
+    visits.apply("a", Kept.turns.add(1))
+    with store.driver.lock:
+        found = [in_fork(lambda: visits.get("a").turns), in_fork(lambda: list(visits.scan()))]
+    assert found == [REFUSED, REFUSED]
+    visits.apply("a", Kept.turns.add(1))
+    assert visits.get("a").turns == 2
+    store.close()
+    with pytest.raises(Closed):
+        visits.get("a")

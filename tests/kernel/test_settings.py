@@ -1,15 +1,18 @@
 """Settings mean what they say, whoever writes them, and a wrong one is named."""
 
+import re
 import string
 import sys
 from datetime import timedelta
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from sample import Everything
 
 from statehold import ConfigError, Store
-from statehold.backends import open_driver
+from statehold.backends import BACKENDS, open_driver
 from statehold.driver import Driver
 from statehold.drivers.memory import MemoryDriver
 from statehold.settings import (
@@ -200,19 +203,117 @@ def test_a_place_that_cannot_be_is_refused(url, settings, message):
         Store.open(url, **settings)
 
 
-def test_others_add_places_as_entry_points(monkeypatch):
-    class Point:
-        @staticmethod
-        def load():
-            return lambda url, settings: MemoryDriver(
-                max_bytes=int(settings["room"]) + len(url.netloc)
-            )
+def mine(url, settings):
+    return MemoryDriver(max_bytes=int(settings["room"]) + len(url.netloc))
 
+
+@pytest.fixture
+def others(monkeypatch):
+    """Backends of others, as if they were installed."""
+    points = [
+        EntryPoint(name, value, "statehold.drivers")
+        for name, value in {
+            "mine": f"{__name__}:mine",
+            "lacking": "statehold.no_such_module:from_url",
+            "misspelt": f"{__name__}:mime",
+        }.items()
+    ]
     monkeypatch.setattr(
         "importlib.metadata.entry_points",
-        lambda *, group, name: [Point] if (group, name) == ("statehold.drivers", "mine") else [],
+        lambda **which: EntryPoints(points).select(**which),
     )
+
+
+@pytest.mark.usefixtures("others")
+def test_others_add_places_as_entry_points():
     assert open_driver("mine://host?room=100").stats()["budget_bytes"] == 104
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("lacking://x", r"lacking: needs statehold.no_such_module; pip install what it needs"),
+        ("misspelt://x", r"misspelt: its entry point cannot be loaded \(.*mime"),
+        ("nowhere://x", r"no backend 'nowhere'; there are memory,.*, lacking, mine, misspelt$"),
+    ],
+)
+def test_others_backends_are_named_when_something_is_missing(url, message):
+    with pytest.raises(ConfigError, match=message):
+        open_driver(url)
+
+
+LONG = "x" * 256
+
+
+@pytest.mark.parametrize("scheme", BACKENDS)
+@pytest.mark.parametrize("rest", ["//h/run#7.db", "//u:pa#sesame@h/1", "///#", "//h/1?timeout=1#"])
+def test_a_fragment_is_a_mistake(scheme, rest):
+    """What follows # would be cut off without a word: another file, or half a password."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(scheme)}: a # .*%23") as raised:
+        open_driver(f"{scheme}:{rest}")
+    assert "sesame" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///run#7.db", "sqlite+sql:///run#7.db"])
+def test_a_name_with_a_hash_is_written_escaped(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with Store.open(url.replace("#", "%23")) as store:
+        store.collection(Everything).get("a")
+    assert "run#7.db" in [path.name for path in tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///what?.db",
+        "sqlite:///what?",
+        "sqlite+sql:///what?.db",
+        "redis://:pa?sesame@h/1",
+        "postgresql://u:pa?sesame@h/1",
+    ],
+)
+def test_a_question_mark_that_begins_no_settings(url):
+    with pytest.raises(ConfigError, match="%3F") as raised:
+        open_driver(url)
+    assert "sesame" not in f"{raised.value}"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("sqlite:///a%00b.db", "sqlite: the URL has a NUL"),
+        ("sqlite+sql:///a\0b.db", "the URL has a NUL"),
+        ("redis://h%00/1", "the URL has a NUL"),
+        ("redis://h?password_file=%00", "redis.password_file: has a NUL"),
+        ("postgresql:///d?socket=/%00", "postgresql.socket: has a NUL"),
+        (f"sqlite:///{LONG}", "sqlite: the name 'x+'… is 256 bytes long, and 255"),
+        (f"sqlite:///{LONG}/a.db", "256 bytes long"),
+        (f"sqlite+sql:///{LONG}", "256 bytes long"),
+        (f"mariadb://h/{'ä' * 128}", "256 bytes long"),
+        ("sqlite:///" + "x/" * 2048, "4097 bytes long"),
+        (f"redis://{LONG}:1", "is no host: .* 63"),
+        ("redis+cluster://a:1,b..c:2", "'b..c' is no host"),
+        ("postgresql://a..b/d", "is no host"),
+        (f"mariadb://a.{LONG}.b:1/d", "is no host"),
+    ],
+)
+def test_names_that_nothing_can_have(url, message):
+    """They are refused by name, and not by whatever meets them first."""
+    with pytest.raises(ConfigError, match=message) as raised:
+        open_driver(url)
+    assert raised.value.field
+
+
+def test_hosts_of_every_form_are_hosts():
+    for url in (
+        "redis://h.example.:1",
+        "redis+cluster://a:1,[::1]:2,b",
+        "redis+sentinel://u:p@a:1,b:2/name",
+        "redis://[::1]",
+        "redis://:sesame@127.0.0.1:6379/0?timeout=1",
+    ):
+        open_driver(url)
 
 
 def test_a_place_without_its_client_says_what_to_install(monkeypatch):

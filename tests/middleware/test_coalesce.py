@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from statehold import AsyncStore, Counter, State
 from statehold.changes import EVERYTHING, Add, Append, Commit
 from statehold.driver import Driver, Feature, Page, Written
 from statehold.drivers.memory import MemoryDriver
@@ -17,6 +18,10 @@ NOW = 1_700_000_000.0
 
 def add(name="a", amount=1):
     return Commit(("", "chat", name), (Add("n", "", amount),), None)
+
+
+class Visit(State, ttl=60):
+    turns = Counter()
 
 
 class Watched(Driver):
@@ -155,6 +160,60 @@ def test_an_error_of_the_batch_reaches_every_caller(make):
         await driver.close()
 
     asyncio.run(play())
+
+
+def test_each_caller_has_an_error_of_its_own(make):
+    """With the class, the words, the fields and the cause of the one that there was."""
+    watched, driver = make()
+    cause = OSError("no route")
+    watched.error = Busy("nobody answers", field="x", expected=1, found=2)
+    watched.error.__cause__ = cause
+
+    async def main():
+        errors = await asyncio.gather(
+            *(driver.commit([add("bad")], NOW) for _ in range(12)), return_exceptions=True
+        )
+        await driver.close()
+        return errors
+
+    errors = asyncio.run(main())
+    assert len({id(error) for error in errors}) == 12
+    for error in errors:
+        assert type(error) is Busy
+        assert (str(error), error.field, error.expected, error.found) == (
+            "nobody answers",
+            "x",
+            1,
+            2,
+        )
+        assert error.__cause__ is cause
+
+
+class Down(MemoryDriver):
+    """A driver whose commits suspend, and fail together."""
+
+    suspends = True
+
+    async def commit(self, commits, now):
+        await asyncio.sleep(0)
+        raise Busy("down")
+
+
+def test_an_error_names_the_key_of_its_caller():
+    """Whether it is read or written, alone or with others."""
+
+    async def main():
+        async with AsyncStore(Coalesce(Down())) as store:
+            visits = store.collection(Visit, tenant="t")
+            calls = [
+                *(visits.apply(f"v{n}", Visit.turns.add(1)) for n in range(6)),
+                visits.commit("v6", [Visit.turns.add(1)]),
+                visits.delete("v7"),
+            ]
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+    errors = asyncio.run(main())
+    assert [error.key for error in errors] == [("t", "visit", f"v{n}") for n in range(8)]
 
 
 def test_what_is_invalid_is_its_callers_alone(make):

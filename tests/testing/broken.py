@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -371,3 +372,17 @@ class HalfWhenCancelled(ToyDriver):
 @caught_by("test_no_reader_sees_half_a_commit")
 class ShowsHalfACommit(HalfWhenCancelled):
     """Writes the changes of a commit one by one."""
+
+
+@caught_by("test_a_forked_process_works_or_is_refused")
+class BreaksInForks(ToyDriver):
+    """Has something of its process, and notices in the midst of a call that it is not there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = os.getpid()
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        if os.getpid() != self.process:
+            raise Unavailable("try again, though it will never work")
+        return await super().commit(commits, now)

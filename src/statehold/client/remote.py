@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import msgspec
 from statehold.changes import ABSENT, PRESENT, Key, Revision
 from statehold.client.base import Access, Applied
 from statehold.errors import (
+    Closed,
     ConfigError,
     Conflict,
     Invalid,
@@ -79,8 +81,13 @@ class Remote(Access):
                 raise ConfigError("the key has characters that no key has", field="key")
             self._headers["Authorization"] = f"Bearer {key}"
         self._ops: dict[str, int] | None = None
-        self._threads = ThreadPoolExecutor(CONNECTIONS, "statehold-client")
         self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Threads and connections are this process's: one that is forked off begins anew."""
+        self._process = os.getpid()
+        self._threads = ThreadPoolExecutor(CONNECTIONS, "statehold-client")
         self._connections: list[http.client.HTTPConnection] = []
         self._free: list[http.client.HTTPConnection] = []  # the one used last is the last
 
@@ -174,8 +181,10 @@ class Remote(Access):
         return self._ops.get(kind)
 
     async def close(self) -> None:
-        """See `Access.close`."""
+        """See `Access.close`. Calls that are under way end with `Closed`."""
         self._closed = True
+        if self._process != os.getpid():
+            self._begin()  # nothing is ended that is the parent's
         for connection in self._connections:
             if connection.sock is not None:
                 with suppress(OSError):  # ends what may still be waiting for an answer
@@ -193,13 +202,21 @@ class Remote(Access):
         headers: Mapping[str, str | bytes] | None = None,
         body: bytes | None = None,
     ) -> _Answer:
+        if self._closed:
+            raise Closed("the client is closed")
+        if self._process != os.getpid():
+            self._begin()
         target = self._base + path + (f"?{urlencode(query)}" if query else "")
         sent: dict[str, str | bytes] = {**self._headers, **(headers or {})}
         if body is not None:
             sent["Content-Type"] = "application/json"
         loop = asyncio.get_running_loop()
         ask = partial(self._exchange, method, target, sent, body)
-        answer = await loop.run_in_executor(self._threads, ask)
+        try:
+            asked = loop.run_in_executor(self._threads, ask)
+        except RuntimeError as error:  # it was closed, just now
+            raise Closed("the client is closed") from error
+        answer = await asked
         if answer.status >= http.client.BAD_REQUEST:
             _judge(answer)
         return answer
@@ -207,6 +224,8 @@ class Remote(Access):
     def _exchange(
         self, method: str, target: str, headers: dict[str, str | bytes], body: bytes | None
     ) -> _Answer:
+        if self._closed:
+            raise Closed("the client was closed during the call")
         try:
             connection = self._free.pop()
         except IndexError:
@@ -228,6 +247,8 @@ class Remote(Access):
         while True:
             try:
                 connection.request(method, target, body, headers)
+                if self._closed:  # which did not see this connection, perhaps
+                    raise ConnectionAbortedError
                 response = connection.getresponse()
                 return _Answer(response.status, response.read())
             except TimeoutError as error:
@@ -237,8 +258,9 @@ class Remote(Access):
                 connection.close()
                 # The server may close a connection that was idle, and every request that it may
                 # have seen before can be sent again: a commit that matters carries its op id.
-                again = reused and not self._closed
-                if not (again and (method != "POST" or "Idempotency-Key" in headers)):
+                if self._closed:
+                    raise Closed("the client was closed during the call") from error
+                if not (reused and (method != "POST" or "Idempotency-Key" in headers)):
                     raise Unavailable(f"{self}: {str(error) or type(error).__name__}") from error
                 reused = False
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, Driver, Layout, Outcome, Page
 from statehold.engine import run_now
-from statehold.errors import Closed, Corrupted, Invalid
+from statehold.errors import Closed, Corrupted, Invalid, own
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
 _Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float]
@@ -186,7 +186,7 @@ async def _answers(driver: Driver, calls: list[_Call]) -> list[_Answer]:
             return [error]
         return [answer for call in calls for answer in await _answers(driver, [call])]
     except BaseException as error:  # noqa: BLE001  each caller is told
-        return [error for _ in calls]
+        return [error if len(calls) == 1 else own(error) for _ in calls]
     return [[next(outcomes) for _ in some] for _, some, _ in calls]
 
 

@@ -244,7 +244,11 @@ class AsyncCollection(Generic[S]):
         )
         if expect is not None or epoch or subject is not None:
             self._check_conditions(commit)
-        outcome = (await self._driver.commit((commit,), now))[0]
+        try:
+            outcome = (await self._driver.commit((commit,), now))[0]
+        except Unavailable as error:
+            error.key = key
+            raise
         if not isinstance(outcome, Written):
             raise self._error(key, outcome)
         if returning is None:
@@ -603,8 +607,17 @@ class AsyncCollection(Generic[S]):
 
     async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
         """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""
-        if not (repeatable and self._ambiguous):
-            return await self._driver.commit(commits, self._now())
+        try:
+            if not (repeatable and self._ambiguous):
+                return await self._driver.commit(commits, self._now())
+            return await self._send_noted(commits)
+        except Unavailable as error:
+            if len(commits) == 1:
+                error.key = commits[0].key
+            raise
+
+    async def _send_noted(self, commits: Sequence[Commit]) -> list[Outcome]:
+        """The same; that it failed is remembered for when they are sent again."""
         doubts, began = self.store._doubts, self._now() + self._driver.skew - MARGIN
         try:
             outcomes = await self._driver.commit(commits, self._now())

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, overload
 
 from statehold.backends import open_driver
 from statehold.changes import Revision
 from statehold.clock import Clock
 from statehold.driver import Driver
-from statehold.engine import BlockingClock, Portal, run_now
+from statehold.engine import BlockingClock, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
 from statehold.schema import Schema
@@ -22,6 +22,9 @@ from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.names import Names, Tail
 from statehold.store.session import AsyncSession
+
+if TYPE_CHECKING:
+    from statehold.portal import Portal
 
 R = TypeVar("R")
 
@@ -36,13 +39,20 @@ class Store:
     """A backend, opened for synchronous callers; the same names as `AsyncStore`.
 
     Safe for several threads. `with Store.open("sqlite:///state.db") as store: …`
+
+    A process that is forked off may go on using it where the backend allows that: it gets
+    connections of its own.
     """
 
     def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
-        self._portal = Portal() if driver.suspends else None
-        if clock is None and self._portal is None:
+        if clock is None and not driver.suspends:
             clock = BlockingClock()
         self._async = AsyncStore(driver, clock=clock)
+        self._portal: Portal | None = None
+        if driver.suspends:
+            from statehold.portal import Portal  # and with it asyncio, which others do without
+
+            self._portal = Portal(self._async.close)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
@@ -68,14 +78,11 @@ class Store:
         self._run()(self._async.check())
 
     def close(self) -> None:
-        """See `AsyncStore.close`."""
+        """See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`."""
         if self._portal is None:
             run_now(self._async.close())
-        elif not self._portal.closed:
-            try:
-                self._portal.run(self._async.close())
-            finally:
-                self._portal.close()
+        else:
+            self._portal.close()
 
     def _run(self) -> Run:
         return run_now if self._portal is None else self._portal.run

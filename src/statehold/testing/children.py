@@ -1,17 +1,28 @@
-"""Other processes with a driver of their own, made from a backend's recipe."""
+"""Other processes: with a driver of their own, made from a backend's recipe, or forked off."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from statehold.changes import Key
+from statehold.errors import StateholdError
 from statehold.testing.backend import Backend, cook
 from statehold.testing.rig import Runner, layout
+
+REFUSED: Final = "refused"
+"""What a forked process answers that may not use a driver of its parent's."""
+
+PATIENCE: Final = 45.0
+"""Seconds after which a forked process is taken to hang."""
 
 
 class Job(Protocol):
@@ -75,3 +86,51 @@ def as_key(words: list[str] | tuple[str, ...]) -> Key:
     """A key that went through JSON."""
     tenant, kind, id = words
     return (tenant, kind, id)
+
+
+def in_fork(work: Callable[[], object]) -> Any:
+    """What `work` returns (a JSON value) in a process forked off now; `REFUSED` where it may not.
+
+    It may not where it raises an error of statehold's that is not retryable. Raises AssertionError
+    for any other error, and if there is no answer in time.
+    """
+    hears, tells = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python's, of threads: what is tried
+        pid = os.fork()
+    if pid == 0:
+        os.close(hears)
+        _tell(work, tells)
+    os.close(tells)
+    heard = b""
+    try:
+        while select.select([hears], [], [], PATIENCE)[0]:
+            some = os.read(hears, 1 << 16)
+            if not some:
+                break
+            heard += some
+        else:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"a forked process does not answer within {PATIENCE:g} s")
+    finally:
+        os.close(hears)
+        _, status = os.waitpid(pid, 0)
+    assert heard, f"a forked process ended without an answer, with status {status}"
+    told: dict[str, Any] = json.loads(heard)
+    assert "error" not in told, f"in a forked process: {told.get('error')}"
+    return told["answer"]
+
+
+def _tell(work: Callable[[], object], pipe: int) -> None:
+    """In the child: do the work, say what came of it, and end without any of the parent's ends."""
+    told: dict[str, object]
+    try:
+        told = {"answer": work()}
+    except StateholdError as error:
+        told = {"error": repr(error)} if error.retryable else {"answer": REFUSED}
+    except BaseException as error:  # noqa: BLE001  it is the answer
+        told = {"error": repr(error)}
+    try:
+        os.write(pipe, json.dumps(told).encode())
+    finally:
+        os._exit(0)

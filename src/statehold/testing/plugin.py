@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 pytest.register_assert_rewrite(
     *(
         f"statehold.testing.{name}"
-        for name in ("children", "conformance", "crash", "model", "racing", "rig", "stateful")
+        for name in (
+            "children",
+            "conformance",
+            "crash",
+            "model",
+            "racing",
+            "rig",
+            "stateful",
+            "twins",
+        )
     )
 )
 

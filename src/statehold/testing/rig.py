@@ -6,7 +6,8 @@ import asyncio
 import secrets
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from statehold.changes import EVERYTHING, Change, Commit, Key, Want
@@ -252,11 +253,20 @@ class Rig:
 
     def reopen(self) -> None:
         """Close the driver and go on with a new one on the same data."""
+        with self.closed():
+            pass
+
+    @contextmanager
+    def closed(self) -> Generator[None]:
+        """The driver is closed meanwhile, and a new one on the same data goes on."""
         self.run.close()
-        kinds, self.kinds = self.kinds, []
-        self.run = Runner(self.backend.open)
-        for kind in kinds:
-            self.open_kind(kind)
+        try:
+            yield
+        finally:
+            kinds, self.kinds = self.kinds, []
+            self.run = Runner(self.backend.open)
+            for kind in kinds:
+                self.open_kind(kind)
 
     def close(self) -> None:
         """Close the driver, and those that `another` opened."""

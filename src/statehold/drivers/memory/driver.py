@@ -39,6 +39,7 @@ from statehold.changes import (
     deadline,
     new_incarnation,
 )
+from statehold.cursors import Listing, foreign
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -53,9 +54,10 @@ from statehold.driver import (
     Written,
     recalled,
 )
-from statehold.drivers.memory.listing import Listing
+from statehold.drivers.memory.forking import fork_between_commits
+from statehold.drivers.memory.listing import Ordered
 from statehold.drivers.memory.slots import NEVER, Private, Slot, is_expired
-from statehold.errors import Closed, ConfigError, Invalid
+from statehold.errors import Closed, ConfigError
 from statehold.settings import Settings, size
 
 STATE_BYTES = 900
@@ -101,20 +103,27 @@ class MemoryDriver(Driver):
         if max_bytes < 1:
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
         self._budget = max_bytes
-        self._lock = threading.Lock()
-        self._acquire, self._release = self._lock.acquire, self._lock.release
+        self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
         self._buckets: dict[float, dict[Key, Slot]] = {}
         self._order: list[float] = []  # heap of the buckets' numbers
         self._due = NEVER
-        self._listings: dict[tuple[str, str], Listing] = {}
+        self._listings: dict[tuple[str, str], Ordered] = {}
         self._nbytes = 0
         # Erasures by key and op id, in their order: revision, intent, until when they are kept.
         self._erased: dict[tuple[Key, str], tuple[Revision, int, float]] = {}
         self._ended = -math.inf  # the newest commit of any life that has ended
         self._expired = self._evicted = 0
         self._closed = False
+        fork_between_commits(self)
+
+    def renew_lock(self, *, whole: bool) -> None:
+        """In a process just forked off: nobody holds the lock. Unless all is whole, it is closed."""
+        self.lock = threading.Lock()
+        self._acquire, self._release = self.lock.acquire, self.lock.release
+        if not whole:
+            self._shut()
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -127,7 +136,7 @@ class MemoryDriver(Driver):
                 if not slot.private:
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
-        with self._lock:
+        with self.lock:
             if now >= self._due:
                 self._sweep(now)
             return [self._read(key, want, now) for key in keys]
@@ -448,18 +457,19 @@ class MemoryDriver(Driver):
         limit: int,
         now: float,
     ) -> Page:
-        after = _after(cursor)
-        with self._lock:
+        listing = Listing(tenant, kind, subject)
+        after = _after(listing, cursor)
+        with self.lock:
             if self._closed:
                 raise Closed("the store is closed")
             if subject is not None:
                 ids = sorted(key[2] for key in self._subjects.get((tenant, kind, subject), ()))
             else:
-                listing = self._listings.get((tenant, kind))
-                if listing is None:
-                    listing = self._listings[tenant, kind] = Listing()
-                    listing.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
-                ids = listing.ids(self._slots, tenant, kind)
+                ordered = self._listings.get((tenant, kind))
+                if ordered is None:
+                    ordered = self._listings[tenant, kind] = Ordered()
+                    ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
+                ids = ordered.ids(self._slots, tenant, kind)
             start = 0 if after is None else bisect_right(ids, after)
             page = ids[start : start + limit]
             more = start + limit < len(ids)
@@ -469,17 +479,20 @@ class MemoryDriver(Driver):
                 for key in keys
                 if (slot := self._slots.get(key)) is not None and not is_expired(slot, now)
             )
-        return Page(live, "+" + page[-1] if more else None)
+        return Page(live, listing.cursor(page[-1].encode()) if more else None)
 
     async def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._due = -math.inf  # every call comes by `_sweep`
+        with self.lock:
+            self._shut()
             self._slots.clear()
             self._buckets.clear()
             self._order.clear()
             self._subjects.clear()
             self._listings.clear()
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._due = -math.inf  # every call comes by `_sweep`
 
     def stats(self) -> Mapping[str, int | float]:
         return {
@@ -491,12 +504,13 @@ class MemoryDriver(Driver):
         }
 
 
-def _after(cursor: str | None) -> str | None:
+def _after(listing: Listing, cursor: str | None) -> str | None:
     if cursor is None:
         return None
-    if not cursor.startswith("+"):
-        raise Invalid("cursor: not one of this store's", field="cursor", found=cursor[:40])
-    return cursor[1:]
+    try:
+        return listing.place(cursor).decode()
+    except UnicodeDecodeError:
+        raise foreign(cursor) from None
 
 
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> MemoryDriver:

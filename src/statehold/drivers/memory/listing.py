@@ -9,7 +9,7 @@ from statehold.changes import Key
 from statehold.drivers.memory.slots import Slot
 
 
-class Listing:
+class Ordered:
     """The ids of a kind in order, brought up to date only when someone asks."""
 
     __slots__ = ("_ids", "added", "removed")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from statehold.drivers.redis.address import Address, Options, Target
 from statehold.drivers.redis.dial import Dialer, Met
@@ -138,6 +139,14 @@ class Connected(Servers):
         # One attribute, so that two threads never see the loop of one and the servers of the other.
         self._latest: tuple[asyncio.AbstractEventLoop | None, Nodes | None] = (None, None)
         self._closed = False
+        _all_connected.add(self)
+
+    def leave_behind(self) -> None:
+        """In a process just forked off: let go of the parent's connections, without a word."""
+        _left_behind.extend(nodes for nodes, _ in self._all.values())
+        self._all = WeakKeyDictionary()
+        self._latest = (None, None)
+        self._entering = threading.Lock()
 
     @property
     def generation(self) -> int:
@@ -288,6 +297,19 @@ class Connected(Servers):
             if self._latest[1] is nodes:
                 self._latest = (None, None)
             await nodes.close()
+
+
+_all_connected: WeakSet[Connected] = WeakSet()
+_left_behind: list[Nodes] = []  # what would be collected would be closed
+
+
+def _forked() -> None:
+    for connected in list(_all_connected):
+        connected.leave_behind()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _nodes(shared: Shared, dialer: Dialer) -> Nodes:

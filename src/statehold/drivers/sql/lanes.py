@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from statehold.changes import Commit
 from statehold.driver import Outcome
-from statehold.errors import Corrupted, Invalid
+from statehold.errors import Corrupted, Invalid, own
 
 Answers: TypeAlias = "list[Outcome | None]"
 Send: TypeAlias = Callable[[Sequence[Commit], float], Awaitable[Sequence[Outcome | None]]]
@@ -132,7 +132,7 @@ class Lane:
                 return
             for future, _, _ in calls:
                 if not future.done():
-                    future.set_exception(error)
+                    future.set_exception(error if len(calls) == 1 else own(error))
             return
         start = 0
         for future, some, _ in calls:

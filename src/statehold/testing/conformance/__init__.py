@@ -16,6 +16,7 @@ from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
 
 __all__ = [
@@ -26,17 +27,19 @@ __all__ = [
     "ExactlyOnce",
     "FaceCommits",
     "FaceLives",
+    "FaceProcesses",
     "FaceTrouble",
     "Failures",
     "Lifetimes",
     "Listing",
+    "Processes",
     "Races",
 ]
 
 
-class DriverLevel(Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Failures, Races):
+class DriverLevel(Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Failures, Races, Processes):
     """Every case that speaks to the driver itself."""
 
 
-class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble):
+class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceProcesses):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""
