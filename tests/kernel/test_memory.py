@@ -18,7 +18,11 @@ from statehold import (
     State,
     Store,
 )
+from statehold.changes import HOLD_SECONDS, Add
+from statehold.driver import Doubtful
 from statehold.drivers.memory import MemoryDriver, forking
+from statehold.drivers.sqlite import SqliteDriver
+from statehold.testing import Backend, Rig
 from statehold.testing.children import REFUSED, in_fork
 
 
@@ -350,3 +354,15 @@ def test_a_fork_in_the_midst_of_a_commit_of_its_own_is_refused_in_the_child(stor
     store.close()
     with pytest.raises(Closed):
         visits.get("a")
+
+
+@pytest.mark.parametrize("open_driver", [MemoryDriver, lambda: SqliteDriver("late.db")])
+def test_an_erasure_that_nobody_need_remember_is_in_doubt(open_driver, tmp_path, monkeypatch):
+    """An erasure is remembered for a minute; who repeats one that was sent before is told so."""
+    monkeypatch.chdir(tmp_path)
+    rig = Rig(Backend(open_driver))
+    stood = rig.write(Add("sum", "k", 1)).revision
+    long_ago = rig.now - 2 * HOLD_SECONDS
+    assert rig.erase(op="op 2", since=long_ago) == Doubtful()
+    assert rig.stands().revision == stood
+    rig.close()

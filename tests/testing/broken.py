@@ -27,7 +27,7 @@ from statehold.changes import (
     Revision,
     fold,
 )
-from statehold.driver import Cells, FencedOff, Outcome, Page, Written
+from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing import Backend
 from statehold.testing.conformance import DriverLevel
@@ -123,8 +123,63 @@ class ForgetsOps(ToyDriver):
 class ForgetsOldOps(ToyDriver):
     """Remembers the last few op ids only."""
 
+    def remember(self, commit: Commit, revision: Revision) -> None:
+        super().remember(commit, revision)
+        for old in [at for at in self.applied if at[0] == commit.key][:-4]:
+            del self.applied[old]
+
+
+@caught_by("test_what_was_forgotten_is_not_applied_again")
+class TakesForgottenForNew(ToyDriver):
+    """Remembers as many op ids as it must, and applies again what it has forgotten."""
+
+    def remember(self, commit: Commit, revision: Revision) -> None:
+        super().remember(commit, revision)
+        for old in [at for at in self.applied if at[0] == commit.key][: -commit.ops]:
+            del self.applied[old]
+
+
+@caught_by("test_a_repetition_does_not_reach_the_next_life")
+class ForgetsWithTheLife(ToyDriver):
+    """Forgets op ids with the state that they were applied to, and takes them for new."""
+
     def step(self, commit: Commit, now: float) -> Outcome:
-        return super().step(msgspec.structs.replace(commit, ops=min(commit.ops, 4)), now)
+        if self.alive(commit.key, now) is None:
+            self.applied = {at: one for at, one in self.applied.items() if at[0] != commit.key}
+        return super().step(commit, now)
+
+
+@caught_by("test_a_repeated_erasure_leaves_a_later_life_alone")
+class ErasesAgain(ToyDriver):
+    """Carries out an erasure as often as it comes."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, op="") if commit.erase else commit, now)
+
+
+@caught_by("test_an_op_id_stands_for_one_intent")
+class IgnoresIntents(ToyDriver):
+    """Takes whatever comes with a known op id for a repeat."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, intent=0), now)
+
+
+@caught_by("test_an_erasure_is_no_repeat_of_a_commit")
+class ErasuresRepeatCommits(ToyDriver):
+    """Answers an erasure with the commit that had its op id."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        return Written(outcome.revision, None, True) if isinstance(outcome, Reused) else outcome
+
+
+@caught_by("test_nothing_is_applied_after_its_time")
+class AppliesLate(ToyDriver):
+    """Applies a commit whenever it comes."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, until=None), now)
 
 
 @caught_by("test_a_refused_commit_leaves_nothing")

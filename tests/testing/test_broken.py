@@ -13,7 +13,10 @@ from tests.testing.broken import BROKEN
 from tests.testing.toys import ToyDriver
 
 SEEN_BY_THE_MACHINE = (
+    "AppliesLate",
     "DeletesByPrefix",
+    "ErasesAgain",
+    "ErasuresRepeatCommits",
     "ExpiresLate",
     "ForgetsMaxAge",
     "ForgetsOps",
@@ -21,11 +24,13 @@ SEEN_BY_THE_MACHINE = (
     "IgnoresBounds",
     "IgnoresEpochs",
     "IgnoresExpect",
+    "IgnoresIntents",
     "KeepsOneTooMany",
     "RepeatsRevisions",
     "Resurrects",
     "ServesOtherKinds",
     "SortsItems",
+    "TakesForgottenForNew",
 )
 
 

@@ -29,30 +29,40 @@ from statehold.driver import (
     Driver,
     Feature,
     FencedOff,
+    Late,
     Outcome,
     Page,
     Refused,
     Written,
+    recalled,
 )
 from statehold.errors import Closed, Invalid, Unavailable
 
 
 class Stored(msgspec.Struct):
-    """A stored state: what a reader gets, and the op ids."""
+    """A stored state: what a reader gets."""
 
     cells: Cells
-    ops: dict[str, int]
+
+
+class Applied(msgspec.Struct):
+    """What an op id stood for, and the revision that it made or erased."""
+
+    revision: Revision
+    intent: int
+    erased: bool
 
 
 class ToyDriver(Driver):
     """A dict of states, replaced whole under one lock."""
 
-    features = frozenset(
-        {Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING}
-    )
+    features = frozenset(Feature) - {Feature.SHARED, Feature.DURABLE}
 
     def __init__(self) -> None:
         self.states: dict[Key, Stored] = {}
+        self.applied: dict[
+            tuple[Key, str], Applied
+        ] = {}  # all of them, for ever: so none is in doubt
         self.lock = threading.Lock()
         self.closed = False
         self.down = False
@@ -123,13 +133,18 @@ class ToyDriver(Driver):
                 fields[name] = cell.tail(tail) if tail is not None else cell  # type: ignore[union-attr]
         return fields
 
-    def step(self, commit: Commit, now: float) -> Outcome:
+    def step(self, commit: Commit, now: float) -> Outcome:  # noqa: PLR0911  the contract's steps
         key = commit.key
         state = self.alive(key, now)
         stands = state.cells.revision if state else ABSENT
-        if state and commit.op and commit.op in state.ops:
-            first = Revision(stands.incarnation, state.ops[commit.op])
-            return Written(first, self.returned(commit, now), repeated=True)
+        before = self.applied.get((key, commit.op))
+        if before is not None:
+            known = recalled(commit, before.revision, before.intent, erased=before.erased)
+            if isinstance(known, Written):
+                known = msgspec.structs.replace(known, returned=self.returned(commit, now))
+            return known
+        if commit.until is not None and now > commit.until:
+            return Late()
         if state and commit.epoch < state.cells.epoch:
             return FencedOff(state.cells.epoch)
         if commit.expect is not None and (
@@ -138,6 +153,7 @@ class ToyDriver(Driver):
             return Conflicted(stands)
         if commit.erase:
             self.states.pop(key, None)
+            self.remember(commit, stands)
             return Written(stands)
         try:
             fields = self.folded(state.cells.fields if state else {}, commit)
@@ -149,12 +165,13 @@ class ToyDriver(Driver):
         until = deadline(created, now, commit.ttl, commit.max_age)
         subject = commit.subject if commit.subject is not None else old and old.subject
         cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
-        ops = {
-            **(state.ops if state else {}),
-            **({commit.op: revision.number} if commit.op else {}),
-        }
-        self.states[key] = Stored(cells, dict(list(ops.items())[-commit.ops :]))
+        self.states[key] = Stored(cells)
+        self.remember(commit, revision)
         return Written(revision, self.returned(commit, now))
+
+    def remember(self, commit: Commit, revision: Revision) -> None:
+        if commit.op:
+            self.applied[commit.key, commit.op] = Applied(revision, commit.intent, commit.erase)
 
     def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
         return fold(fields, commit.changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statehold.changes import ABSENT, HOLD_SECONDS, Add, Append, Revision
+from statehold.changes import ABSENT, Add, Append, Revision
 from statehold.driver import Doubtful, Feature, Late, Reused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
@@ -188,14 +188,6 @@ class ExactlyOnce(Cases):
         outcome = rig.try_(COUNT, op="op 1", since=sent)
         assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
         assert rig.fields() == {"sum": {"k": 100}}
-
-    @promise(12)
-    def test_a_very_late_erasure_does_not_reach_the_next_life(self, rig: Rig) -> None:
-        """An erasure is in doubt that was sent so long ago that nobody need remember it."""
-        stood = rig.write(COUNT).revision
-        long_ago = rig.now - 2 * HOLD_SECONDS
-        assert rig.erase(op="op 2", since=long_ago) == Doubtful()
-        assert rig.stands().revision == stood
 
     # -------------------------------------------------------------------- after its time
 

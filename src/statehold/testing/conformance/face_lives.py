@@ -201,7 +201,7 @@ class FaceLives(FaceCases):
         assert visits.delete("a") is True
         assert visits.delete("a") is False
         assert not visits.get("a").meta.exists
-        visits.apply("a", fields.clicks.add(1), op="op 1")
+        visits.apply("a", fields.clicks.add(1), op="op 2")
         state = visits.get("a")
         assert (state.clicks, list(state.pages)) == (1, [])
         assert visits.get("b").clicks == 1
