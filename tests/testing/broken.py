@@ -357,24 +357,6 @@ class ForgetsMaxAge(ToyDriver):
         return super().look(key, want, now)
 
 
-@caught_by("test_delete_deletes_all")
-class KeepsOpsOfTheDead(ToyDriver):
-    """Leaves the op ids when it deletes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.graves: dict[tuple[Key, str], Revision] = {}
-
-    def step(self, commit: Commit, now: float) -> Outcome:
-        known = self.graves.get((commit.key, commit.op))
-        if commit.op and known is not None and commit.key not in self.states:
-            return Written(known, repeated=True)
-        outcome = super().step(commit, now)
-        if commit.op and isinstance(outcome, Written):
-            self.graves[commit.key, commit.op] = outcome.revision
-        return outcome
-
-
 @caught_by("test_the_loser_writes_nothing")
 class IgnoresExpect(ToyDriver):
     """The last writer wins, whatever it expected."""
