@@ -10,7 +10,7 @@ from fractions import Fraction
 import msgspec
 import numpy as np
 import pytest
-from sample import Everything, Message, shown
+from sample import Everything, Message, opened, shown
 
 from statehold import (
     Corrupted,
@@ -438,12 +438,16 @@ def test_map_keys_of_an_optional_type_are_read_back_as_they_were():
     assert dict(state.by) == {None: 1}
 
 
-def test_enum_members_that_are_text_count_as_their_text(collection):
+def test_enum_members_that_are_text_are_ids_but_no_text_to_be_kept(collection):
+    """They would be read back as what they are not; a field may be declared to hold them."""
+
     class Colour(str, enum.Enum):  # noqa: UP042  its str() is not its value
         RED = "red"
 
-    collection.apply(Colour.RED, Everything.filters.put(Colour.RED, Colour.RED))
-    assert dict(collection.get("red").filters) == {"red": "red"}
+    for edit in (lambda: Everything.filters.put("a", Colour.RED), lambda: Everything.filters.put(Colour.RED, "a")):
+        with pytest.raises(Invalid, match="filters: Colour .*be read back as str"):
+            edit()
+    collection.apply(Colour.RED, Everything.filters.put("red", "red"))
     assert list(collection.get_many([Colour.RED])) == ["red"]
     assert list(collection.scan()) == ["red"]
     assert collection.delete(Colour.RED)
@@ -703,24 +707,42 @@ def test_decayed_mean_weighs_half_after_a_half_life():
 
 
 def test_window_forgets():
-    state = Everything()
-    state.spend.add(2, at=1000)
-    state.spend.add(3, at=1030)
-    assert state.spend.at(1031) == (2, 5.0)
-    assert state.spend.at(1075) == (1, 3.0)
-    assert state.spend.at(2000) == (0, 0.0)
-    assert Everything().spend.mean == 0.0
-    for wrong in (math.nan, math.inf, True, "1", None):
-        with pytest.raises(Invalid, match="spend"):
-            state.spend.add(wrong)
+    with opened() as (collection, clock):
+        start = clock.now()
+        state = collection.get("a")
+        state.spend.add(2)
+        clock.advance(30)
+        state.spend.add(3, at=start + 29)
+        assert state.spend.at(start + 31) == (2, 5.0)
+        assert state.spend.at(start + 75) == (1, 3.0)
+        assert state.spend.at(start + 1000) == (0, 0.0)
+        assert Everything().spend.mean == 0.0
+        for wrong in (math.nan, math.inf, True, "1", None):
+            with pytest.raises(Invalid, match="spend"):
+                state.spend.add(wrong)
 
 
-def test_window_holds_no_more_than_its_buckets(collection):
-    for n in range(100):
-        collection.apply("a", Everything.spend.add(1, at=1_000_000 + 10 * n))
-    cells = collection._core._driver._slots["", "everything", "a"].cells.fields
-    assert len(cells["spend"]) == 7
-    assert collection.get("a").spend.at(1_000_990)[0] in (6, 7)
+def test_an_amount_from_before_the_span_is_refused(collection):
+    """It would count nowhere, so it is not acknowledged."""
+    now = collection.get("a")._now()
+    edit = Everything.spend.add(1, at=now - 60)
+    with pytest.raises(Invalid, match=r"spend: time \d+\.0 is 60 s ago, beyond 60 s"):
+        collection.apply("a", edit)
+    with pytest.raises(Invalid, match="beyond"), collection.session("a") as state:
+        state._record(edit)
+    assert not collection.get("a").meta.exists
+    collection.apply("a", Everything.spend.add(1, at=now - 59.9))
+    assert collection.get("a").spend.count == 1
+
+
+def test_window_holds_no_more_buckets_than_it_has_room_for():
+    with opened() as (collection, clock):
+        for _ in range(300):
+            clock.advance(10)
+            collection.apply("a", Everything.spend.add(1))
+        cells = collection._core._driver._slots["", "everything", "a"].cells.fields
+        assert len(cells["spend"]) == Everything.spend.keep == 7 + 128
+        assert collection.get("a").spend.count in (6, 7)
 
 
 # ----------------------------------------------------------------------------------------- Steps

@@ -228,12 +228,13 @@ def test_the_worst_case_is_known_and_limited():
 
 
 def test_what_is_stored_stays_within_the_worst_case():
-    with opened() as (collection, _):
-        for n in range(50):
-            collection.apply("a", Everything.history.append(*[_message(n)] * 3))
-            collection.apply("a", Everything.talk.append(_message(n)))
-            collection.apply("a", Everything.spend.add(1, at=n * 1000))
-            collection.apply("a", Everything.taste.add([1, 2], at=n * 10**7))
+    with opened() as (collection, clock):
+        for n in range(200):
+            collection.apply("a", Everything.history.append(*[_message(n % 50)] * 3))
+            collection.apply("a", Everything.talk.append(_message(n % 50)))
+            collection.apply("a", Everything.spend.add(1))
+            clock.advance(10)
+            collection.apply("a", Everything.taste.add([1, 2], at=n * 8 * 10**6))
         cells = collection._core._driver._slots["", "everything", "a"].cells.fields
         for name, cell in cells.items():
             field = Everything.__schema__.fields[name]

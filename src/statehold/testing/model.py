@@ -318,8 +318,8 @@ def _set(entries: dict[str, Any], change: Put | Add | Accumulate) -> None:
     else:
         new = _accumulate(change.field, old, change)
     entries[change.entry] = new
-    if change.bound is not None and old is None and len(entries) > change.bound:
-        if not change.drop_lowest:
+    while change.bound is not None and old is None and len(entries) > change.bound:
+        if not change.drop_lowest or change.bound < 1:
             raise No(change.field, "bound")
         del entries[min(entries)]
 
