@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from statehold.comparing import difference, plain
 from statehold.errors import Invalid, SchemaError, TooLarge
 from statehold.formats import Format, encode, encode_name, json_schema, reason, type_name
@@ -152,8 +150,7 @@ class NameCodec:
                 name, size = data.decode(), len(data)
         except Exception as error:  # noqa: BLE001  Pydantic's errors, and those of people's classes
             raise Invalid(
-                f"{self.field}: {type(value).__name__} cannot be a key: "
-                f"{reason(error, self.kind)}",
+                f"{self.field}: {type(value).__name__} cannot be a key: {reason(error, self.kind)}",
                 field=self.field,
                 expected=self.kind,
                 found=type(value),

@@ -9,8 +9,10 @@ import re
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import is_dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
+from math import isfinite, prod
+from operator import attrgetter
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
@@ -68,30 +70,28 @@ def _pydantic(kind: Any) -> tuple[tuple[Dump, ...], Load]:
     import pydantic
 
     adapter = pydantic.TypeAdapter[Any](kind)
-
-    def dump(by_alias: bool) -> Dump:
-        return lambda value: adapter.dump_json(
-            value, by_alias=by_alias, round_trip=True, warnings="error"
-        )
+    dump = partial(adapter.dump_json, round_trip=True, warnings="error")
 
     def load(data: Any) -> Any:
         raw = data if data.__class__ is bytes else bytes(data)
         return adapter.validate_json(raw, by_alias=True, by_name=True)
 
-    return (dump(True), dump(False)), load
+    return (partial(dump, by_alias=True), partial(dump, by_alias=False)), load
 
 
 def is_pydantic(kind: Any, seen: tuple[object, ...] = ()) -> bool:
     """Whether there is a Pydantic model in the type."""
-    if isinstance(kind, type):
+    inner: list[Any] = [*typing.get_args(kind)]
+    later = (*seen, kind)
+    if isinstance(kind, type) and kind not in seen:
         if hasattr(kind, "model_validate_json"):
             return True
-        if kind not in seen and (is_dataclass(kind) or issubclass(kind, tuple | dict)):
-            return any(is_pydantic(inside, (*seen, kind)) for inside in _members(kind))
-    return any(is_pydantic(argument, seen) for argument in typing.get_args(kind))
+        if is_dataclass(kind) or issubclass(kind, tuple | dict):
+            inner += _members(kind)
+    return any(is_pydantic(part, later) for part in inner)
 
 
-def _members(kind: type) -> Iterable[Any]:
+def _members(kind: Any) -> Iterable[Any]:
     try:
         return typing.get_type_hints(kind).values()
     except Exception:  # noqa: BLE001  names that only a type checker knows: msgspec will say so
@@ -123,8 +123,17 @@ _EXACT: Final[dict[type, type]] = {
     msgspec.inspect.NoneType: type(None),
 }
 
+_LOOKED_INTO: Final[dict[type, type]] = {
+    msgspec.inspect.FloatType: float,
+    msgspec.inspect.ListType: list,
+}
+
 _SHAPES: Final = 64
 """Of at most how many combinations of members' types a Struct is said to be certain."""
+
+
+class _NoType:
+    """What no value is of."""
 
 
 def _never(_value: object) -> bool:
@@ -134,42 +143,60 @@ def _never(_value: object) -> bool:
 def _certain(kind: Any, info: msgspec.inspect.Type) -> Callable[[Any], bool]:
     """What says of a value, cheaply, that its JSON is read back as it is, by type and by value.
 
-    So it is for exact text, ints, bools and None, and for Structs of nothing but such; of all else
-    it says no, and the value is read back and compared. Floats are not among them (NaN), nor types
-    that bound their values, nor Structs that do something of their own when they are made.
+    So it is for exact text, numbers, bools and None, and for lists and Structs of nothing but such;
+    of all else it says no, and the value is read back and compared. Not among them are types that
+    bound their values, and Structs that do something of their own when they are made.
     """
     own = _exact(info)
     if own:
         return lambda value: value.__class__ in own
-    if not isinstance(info, msgspec.inspect.StructType) or info.array_like:
-        return _never
-    config = kind.__struct_config__
-    if config.dict or hasattr(kind, "__post_init__"):
-        return _never
-    members = [_exact(field.type) for field in info.fields]
-    combinations = 1
-    for types in members:
-        combinations *= len(types)
-    if not 0 < combinations <= _SHAPES:
-        return _never
-    shapes = frozenset(product(*members))
-    members_of = msgspec.structs.astuple
+    if isinstance(info, msgspec.inspect.FloatType) and _unbounded(info):
+        return lambda value: value.__class__ is float and isfinite(value)
+    if isinstance(info, msgspec.inspect.ListType) and info.min_length is info.max_length is None:
+        inside = frozenset(_exact(info.item_type))
+        return lambda value: value.__class__ is list and inside.issuperset(map(type, value))
+    if isinstance(info, msgspec.inspect.StructType):
+        return _certain_struct(kind, info)
+    return _never
 
-    def certain(value: Any) -> bool:
-        return value.__class__ is kind and tuple(map(type, members_of(value))) in shapes
 
-    return certain
+def _certain_struct(kind: Any, info: msgspec.inspect.StructType) -> Callable[[Any], bool]:
+    if info.array_like or kind.__struct_config__.dict or hasattr(kind, "__post_init__"):
+        return _never
+    shapes: list[tuple[type, ...]] = []  # of each member the types that it may be of
+    inside: list[tuple[Callable[[Any], Any], Callable[[Any], bool]]] = []
+    for field in info.fields:
+        member = _exact(field.type)
+        if not member:
+            member = (_LOOKED_INTO.get(type(field.type), _NoType),)
+            inside.append((attrgetter(field.name), _certain(None, field.type)))
+        shapes.append(member)
+    if len(shapes) < 2 or prod(map(len, shapes)) > _SHAPES:
+        return _never
+    known = frozenset(product(*shapes))
+    shape = attrgetter(*(f"{field.name}.__class__" for field in info.fields))
+    if not inside:
+        return lambda value: value.__class__ is kind and shape(value) in known
+    return lambda value: (
+        value.__class__ is kind
+        and shape(value) in known
+        and all([holds(member(value)) for member, holds in inside])  # noqa: C419  the quicker
+    )
 
 
 def _exact(info: msgspec.inspect.Type) -> tuple[type, ...]:
     """The types that exact values of this type have; none if there is more to it."""
+    if isinstance(info, msgspec.inspect.AnyType):
+        return tuple(_EXACT.values())
     if isinstance(info, msgspec.inspect.UnionType):
         parts = [_exact(part) for part in info.types]
         return tuple(kind for part in parts for kind in part) if all(parts) else ()
     kind = _EXACT.get(type(info))
-    if kind is None or any(bound is not None for bound in msgspec.structs.astuple(info)):
-        return ()
-    return (kind,)
+    return () if kind is None or not _unbounded(info) else (kind,)
+
+
+def _unbounded(info: msgspec.inspect.Type) -> bool:
+    return all(bound is None for bound in msgspec.structs.astuple(info))
 
 
 # -------------------------------------------------------------------------------------- what is said
@@ -178,7 +205,7 @@ _VALUE: Final = re.compile(r"^Invalid (enum )?value .*?(?= - at `[^`]*`$|$)", re
 _UNKNOWN: Final = re.compile(r"unknown field `.*?`(?= - at |$)", re.DOTALL)
 
 
-def reason(error: BaseException, kind: Any) -> str:
+def reason(error: BaseException, kind: Any) -> str:  # noqa: PLR0911  one error after another
     """Why a value does not fit its type: one sentence that says nothing of the value."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -207,10 +234,22 @@ def _pydantic_reason(error: Any, kind: Any) -> str:
     for step in first["loc"]:
         shown = f"[{step}]" if isinstance(step, int) else "[…]"
         at += f".{step}" if step in known else shown
-    own = first["type"] in ("value_error", "assertion_error")
-    text = "its class refuses it" if own else first["msg"]
+    text = first["msg"]
+    if first["type"] == "union_tag_invalid":
+        text = "no such tag"
+    elif first["type"] not in _said_by_pydantic():
+        text = "its class refuses it"
     more = error.error_count() - 1
     return f"{at.lstrip('.')}: {text}".lstrip(": ") + (f", and {more} more" if more else "")
+
+
+@lru_cache(maxsize=1)
+def _said_by_pydantic() -> frozenset[str]:
+    """The types of errors whose words are Pydantic's own, and show no value."""
+    from pydantic_core import core_schema
+
+    known = frozenset(typing.get_args(core_schema.ErrorType))
+    return known - {"value_error", "assertion_error"}
 
 
 @lru_cache(maxsize=64)
@@ -225,7 +264,7 @@ def _names(kind: Any) -> frozenset[object]:
             for inside in its.values():
                 walk(inside)
         elif isinstance(node, list):
-            for inside in cast("list[Any]", node):
+            for inside in cast("Iterable[Any]", node):
                 walk(inside)
 
     walk(json_schema(kind))
@@ -284,7 +323,7 @@ _SAID: Final = frozenset({"title", "description", "default", "examples"})
 def _shape(node: Any) -> Any:
     """A JSON schema without what is said of it for people."""
     if isinstance(node, list):
-        return [_shape(inside) for inside in cast("list[Any]", node)]
+        return [_shape(inside) for inside in cast("Iterable[Any]", node)]
     if not isinstance(node, dict):
         return node
     its = cast("dict[str, Any]", node)

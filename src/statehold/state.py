@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
-from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar, get_origin
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
@@ -204,13 +204,7 @@ class State(metaclass=_StateType):
         for name in fields:
             if name in _RESERVED or name.startswith("_"):
                 raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
-        for name in _annotated(cls):
-            if name not in fields:
-                raise SchemaError(
-                    f"{cls.__name__}: {name!r} is an annotation and holds nothing; declare a field, "
-                    f"as in {name} = Register(int, default=0)",
-                    field=name,
-                )
+        _refuse_annotations(cls, fields)
         if ttl is _UNSAID:
             raise SchemaError(
                 f"{cls.__name__}: ttl is required: ttl=timedelta(…), or ttl=None to keep it for ever"
@@ -450,9 +444,20 @@ def _annotated(cls: type) -> Iterator[str]:
     except NameError:  # evaluated late, of names that only a type checker knows
         return
     for name, kind in own.items():
-        said = kind if isinstance(kind, str) else str(get_origin(kind) or kind)
+        said = kind if isinstance(kind, str) else str(kind)
         if not name.startswith("_") and not re.match(r"(\w+\.)*(ClassVar|Final)\b", said):
             yield name
+
+
+def _refuse_annotations(cls: type, fields: Mapping[str, object]) -> None:
+    """Raise SchemaError for what other libraries would make a field of; here it holds nothing."""
+    for name in _annotated(cls):
+        if name not in fields:
+            raise SchemaError(
+                f"{cls.__name__}: {name!r} is an annotation and holds nothing; declare a field, "
+                f"as in {name} = Register(int, default=0)",
+                field=name,
+            )
 
 
 def _snake(name: str) -> str:

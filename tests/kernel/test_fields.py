@@ -24,6 +24,7 @@ from statehold import (
     SetOf,
     State,
     Steps,
+    Store,
     Tally,
     TooLarge,
     Turns,
@@ -444,8 +445,11 @@ def test_enum_members_that_are_text_are_ids_but_no_text_to_be_kept(collection):
     class Colour(str, enum.Enum):  # noqa: UP042  its str() is not its value
         RED = "red"
 
-    for edit in (lambda: Everything.filters.put("a", Colour.RED), lambda: Everything.filters.put(Colour.RED, "a")):
-        with pytest.raises(Invalid, match="filters: Colour .*be read back as str"):
+    for edit in (
+        lambda: Everything.filters.put("a", Colour.RED),
+        lambda: Everything.filters.put(Colour.RED, "a"),
+    ):
+        with pytest.raises(Invalid, match=r"filters: Colour .*be read back as str"):
             edit()
     collection.apply(Colour.RED, Everything.filters.put("red", "red"))
     assert list(collection.get_many([Colour.RED])) == ["red"]
@@ -931,3 +935,57 @@ def test_repr_shows_the_fields():
 
 def test_counts_do_not_go_through_msgspec_but_the_states_json_does():
     assert b'"turns":0' in msgspec.json.encode(Everything().to_json())
+
+
+# ------------------------------------------------------------------------------- ints that are floats
+
+
+def test_a_float_where_ints_are_declared_is_reported_and_not_cut_off():
+    class Floats(State, ttl=60, kind="n"):
+        n = Counter(float)
+        by = Tally(str, float, keep=3)
+
+    class Ints(State, ttl=60, kind="n"):
+        n = Counter()
+        by = Tally(str, keep=3)
+
+    with Store.open("memory://") as one, Store(one.driver) as two:
+        old, new = one.collection(Floats), two.collection(Ints)
+        old.apply("a", Floats.n.add(1.5), Floats.by.add("k", 2.0), Floats.by.add("l", 1.0))
+        state = new.get("a")
+        assert (state.n, dict(state.by)) == (0, {"k": 0, "l": 0})
+        assert state.to_builtins() == {"n": 0, "by": {}}
+        reported = {(c.field, c.entry): (c.raw, c.reason) for c in state.meta.corrupted}
+        assert reported[("n", "")] == (1.5, "a float where ints are declared")
+        assert reported[("by", "k")][0] == 2.0
+        for change in (
+            lambda s: setattr(s, "n", s.n.__iadd__(1)),
+            lambda s: s.by.add("k"),
+            lambda s: s.by.update({"k": 1}),
+        ):
+            with pytest.raises(Corrupted, match="float where ints"), new.session("a") as state:
+                change(state)
+        assert old.get("a").n == 1.5
+        with new.session("a") as state:
+            state.n = 7
+            state.by.drop("k")
+            state.by.add("k")
+        assert (new.get("a").n, new.get("a").by["k"]) == (7, 1)
+        new.apply("b", Ints.n.add(1))  # the other way round nothing is lost
+        assert old.get("b").n == 1.0
+
+
+def test_turns_of_models_read_back(collection):
+    pydantic = pytest.importorskip("pydantic")
+
+    class Said(pydantic.BaseModel):
+        role: str
+
+    class Talks(State, ttl=60):
+        talk = Turns(Said, keep=3)
+
+    with Store.open("memory://") as store:
+        talks = store.collection(Talks)
+        talks.apply("a", Talks.talk.append(Said(role="u"), Said(role="a")))
+        assert talks.get("a").talk.turns == [(Said(role="u"), Said(role="a"))]
+        assert talks.get("a").to_builtins() == {"talk": [{"role": "u"}, {"role": "a"}]}

@@ -127,7 +127,9 @@ def test_window_agrees_with_brute_force_to_its_bucket_width(span, buckets, amoun
     """Amounts that come late by any part of the span, so in any order."""
     cls = state_of(window=Window(span, buckets=buckets))
     width = span / buckets
-    came = sorted((NOW + (share + late) * span, NOW + share * span, n) for share, n, late in amounts)
+    came = sorted(
+        (NOW + (share + late) * span, NOW + share * span, n) for share, n, late in amounts
+    )
     added = [(at, amount) for _, at, amount in came]
     now = came[-1][0] + later * span
     edits = [cls.window.add(amount, at=at) for at, amount in added]
@@ -213,8 +215,8 @@ def test_windows_of_several_releases_count_what_each_has_added(declared, added):
     """Whoever added it: for as long as both the window that it was added to and this one look back."""
     releases = Releases(*(Window(span, buckets=n) for span, n in declared))
     known = []
-    for step, late, amount, which in added:
-        which %= len(declared)
+    for step, late, amount, drawn in added:
+        which = drawn % len(declared)
         span, _ = declared[which]
         releases.clock.advance(step * span)
         at = releases.clock.now() - late * span
@@ -230,7 +232,12 @@ def test_windows_of_several_releases_count_what_each_has_added(declared, added):
             assert sum(n for _, n in sure) - 1e-6 <= window.sum <= sum(n for _, n in more) + 1e-6
 
 
-CHANGES = [((60, 60), (3600, 60)), ((600, 60), (600, 10)), ((600, 10), (600, 90)), ((60, 60), (60, 6))]
+CHANGES = [
+    ((60, 60), (3600, 60)),
+    ((600, 60), (600, 10)),
+    ((600, 10), (600, 90)),
+    ((60, 60), (60, 6)),
+]
 
 
 @pytest.mark.parametrize("back", [False, True])

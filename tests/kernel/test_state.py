@@ -14,10 +14,12 @@ from statehold import (
     Map,
     Register,
     SchemaError,
+    SetOf,
     State,
     Store,
     Unavailable,
 )
+from statehold.drivers.memory import MemoryDriver
 
 
 def test_ttl_is_required():
@@ -392,3 +394,35 @@ def test_time_is_the_stores():
         clock.advance(100)
         assert state.spend.count == 0
         assert store.clock is clock
+
+
+# ------------------------------------------------------------------------- what the store has lost
+
+
+class Lossy(MemoryDriver):
+    """A store that has lost a part of two fields."""
+
+    async def read(self, keys, want, now):
+        found = await super().read(keys, want, now)
+        for cells in found:
+            if cells is not None:
+                cells.fields = {n: c for n, c in cells.fields.items() if n == "turns"}
+                cells.corrupted = ("history", "renamed")
+        return found
+
+
+def test_fields_of_which_the_store_lost_a_part_are_reported_and_counted():
+    class Chat(State, ttl=60):
+        turns = Counter()
+        history = Log(str, keep=3)
+        tags = SetOf(str, keep=3, stored_as="renamed")
+
+    with Store(Lossy()) as store:
+        chats = store.collection(Chat)
+        chats.apply("a", Chat.turns.add(1), Chat.history.append("x"), Chat.tags.add("y"))
+        meta = chats.get("a").meta
+        assert [(c.field, c.entry) for c in meta.corrupted] == [("history", ""), ("tags", "")]
+        assert "missing in the store" in meta.corrupted[0].reason
+        assert (meta.degraded, meta.missing) == (True, ("history", "tags"))
+        assert chats._core.home.corrupted == 2
+        assert chats.get("a").turns == 1

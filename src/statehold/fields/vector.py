@@ -158,8 +158,7 @@ class DecayedMean(Field["Decayed"]):
         return Drop(self.stored)
 
     def sums(self, state: Snapshot, at: float) -> tuple[Floats64, float] | None:
-        """Weighted sum and weight of all that is kept, and the power of 2 that makes both those
-        of this time."""
+        """Weighted sum and weight of all that is kept, and the power of 2 to this time's from them."""
         ages: dict[float, tuple[float, Floats64]] = {}  # half-life → (start of newest epoch, sums)
         for entry, raw in sorted(state._cell_entries(self.stored).items(), reverse=True):
             parsed = self._parsed(state, entry, raw)
@@ -174,8 +173,10 @@ class DecayedMean(Field["Decayed"]):
         if not found:
             return None
         largest = max(exponent for exponent, _ in found)
-        sums = [array * 2.0 ** (exponent - largest) for exponent, array in found]
-        return sum(sums[1:], sums[0]), largest
+        sums, *others = (array * 2.0 ** (exponent - largest) for exponent, array in found)
+        for other in others:
+            sums += other
+        return sums, largest
 
     def _parsed(
         self, state: Snapshot, entry: str, raw: Scalar
@@ -241,9 +242,7 @@ class Decayed:
         if found is None:
             return 0.0
         sums, exponent = found
-        return (
-            float(sums[-1] * 2.0 ** max(exponent, -2000.0)) if exponent < 1000 else float("inf")
-        )
+        return float(sums[-1] * 2.0 ** max(exponent, -2000.0)) if exponent < 1000 else float("inf")
 
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> None:
         """Record that the vector was seen."""

@@ -67,8 +67,7 @@ class Window(Field["WindowView"]):
         return Edits(lambda now: [self._added(amount, self._within(at, now))], said)
 
     def _within(self, at: float | None, now: float) -> float:
-        """The time of an amount that counts. One from before the span would be acknowledged, and
-        count nowhere."""
+        """The time of an amount. One from before the span would be acknowledged, and not count."""
         at = not_ahead(self, at, now)
         self.refuse_unless(
             at > now - self.span, f"time {at} is {now - at:.0f} s ago, beyond {self.span:g} s", at
