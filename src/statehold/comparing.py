@@ -113,7 +113,8 @@ def _same(back: Any, value: Any) -> bool:
         )
     if isinstance(value, Decimal):
         return bool(back == value and back.as_tuple() == value.as_tuple())  # 1.0 and 1.00 are two
-    return "__eq__" in _methods(value.__class__) and bool(back == value)
+    compares: object = type(value).__eq__
+    return compares is not object.__eq__ and bool(back == value)
 
 
 @lru_cache(maxsize=1024)
@@ -170,18 +171,14 @@ def _members(value: set[Any] | frozenset[Any]) -> Sequence[Any]:
 def _names(kind: Any) -> tuple[str, ...] | None:
     """The attributes that a class declares; None if it is no class that does."""
     if issubclass(kind, Struct):
-        return kind.__struct_fields__
+        fields: tuple[str, ...] = kind.__struct_fields__
+        return fields
     if hasattr(kind, "__pydantic_fields__"):
         return (*kind.__pydantic_fields__, "__pydantic_extra__", "__pydantic_private__")
     if dataclasses.is_dataclass(kind):
         return tuple(field.name for field in dataclasses.fields(kind))
     attrs: Any = getattr(kind, "__attrs_attrs__", None)
     return None if attrs is None else tuple(field.name for field in attrs)
-
-
-def _methods(kind: Any) -> set[str]:
-    """The names that a class and its bases define, those of `object` aside."""
-    return set().union(*(vars(cls) for cls in kind.__mro__[:-1]))
 
 
 def _otherwise(path: Path) -> str:
