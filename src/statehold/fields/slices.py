@@ -8,6 +8,7 @@ write side by side, each into its own entries, and read each other's.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -44,10 +45,15 @@ class Slices:
     def name(self, at: float) -> str:
         """The name of the slice that holds this time."""
         number = int(at // self.length)
-        until = int((number * self.length + self._after) * 1000)
-        return f"{min(until, _LAST):018d}~{number}~{self.length!r}"
+        return f"{moment(number * self.length + self._after)}~{number}~{self.length!r}"
 
 
+def moment(time: float) -> str:
+    """What the names of slices that cease to matter at this time begin with."""
+    return f"{min(max(0, int(time * 1000)), _LAST):018d}"
+
+
+@lru_cache(maxsize=4096)  # states of a class have slices of the same times
 def slice_of(entry: str) -> Slice | None:
     """The slice of that name, whoever wrote it; None if it is no such name."""
     try:

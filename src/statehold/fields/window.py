@@ -10,7 +10,7 @@ from statehold.changes import Accumulate, Change, Drop
 from statehold.errors import SchemaError
 from statehold.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
 from statehold.fields.scalar import number
-from statehold.fields.slices import NAME_BYTES, Slices, slice_of
+from statehold.fields.slices import NAME_BYTES, Slices, moment, slice_of
 from statehold.fields.vector import check_time, not_ahead, timed
 from statehold.settings import duration
 
@@ -85,13 +85,21 @@ class Window(Field["WindowView"]):
     def totals(self, state: Snapshot, at: float) -> tuple[int, float]:
         """(count, sum) over the span up to `at`, rounded out to whole buckets."""
         reach = at - self.span
+        over = moment(at)
+        bounds: dict[float, tuple[float, float]] = {}  # of the buckets' numbers, by their width
         count = total = 0.0
         for entry, raw in state._cell_entries(self.stored).items():
+            if entry < over:
+                continue  # it has left the window that it was added to
             bucket = slice_of(entry)
             if bucket is None or not isinstance(raw, bytes) or len(raw) != 16:
                 state._corrupt(self.name, entry, raw, "not a bucket")
                 continue
-            if reach // bucket.length <= bucket.number <= at // bucket.length:
+            width = bucket.length
+            found = bounds.get(width)
+            if found is None:
+                found = bounds[width] = reach // width, at // width
+            if found[0] <= bucket.number <= found[1]:
                 pair = _PAIR.unpack(raw)
                 count += pair[0]
                 total += pair[1]
