@@ -211,18 +211,18 @@ def _entries(cells: dict[str, Cell], field: str, own: list[str]) -> Entries:
 
 def _enter(entries: Entries, change: Put | Add | Accumulate, value: Scalar) -> int:
     """Set an entry that is new, within the field's bound. Returns the growth in bytes."""
-    growth = len(change.entry) + _nbytes(value)
+    growth = 0
     bound = change.bound
     while bound is not None and len(entries) >= bound:
-        if not change.drop_lowest:
+        if not change.drop_lowest or bound < 1:
             raise Refusal(change.field, "bound", bound, len(entries) + 1)
         lowest = min(entries)
         if change.entry < lowest:
-            return 0  # it would be the first to go
+            return growth  # it would be the first to go
         growth -= len(lowest) + _nbytes(entries[lowest])
         del entries[lowest]
     entries[change.entry] = value
-    return growth
+    return growth + len(change.entry) + _nbytes(value)
 
 
 # -------------------------------------------------------------------------------------- the changes
@@ -333,6 +333,8 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
         """Apply it."""
         if not self.items:
             return 0
+        if self.keep < 1:
+            raise Refusal(self.field, "bound", self.keep, len(self.items))
         old = cells.get(self.field)
         if old is None:
             old = _NO_ITEMS.fork()

@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from statehold.changes import ABSENT, Cell, Commit, Key, Revision, Want
+from statehold.formats import alike
 
 
 class Feature(enum.StrEnum):
@@ -57,6 +58,19 @@ class FieldLayout(msgspec.Struct, frozen=True):
     """Of how many float32 each value is, little-endian, if a backend that can search by likeness is
     asked to keep it as a vector of its own. Others keep the bytes."""
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both are stored alike, `values` being types of the same shape if not the same."""
+        if not isinstance(other, FieldLayout):
+            return NotImplemented
+        return self._rest() == other._rest() and alike(self.values, other.values)
+
+    def __hash__(self) -> int:
+        return hash(self._rest())
+
+    def _rest(self) -> tuple[object, ...]:
+        """All but the type of its values."""
+        return (self.name, self.field, self.changes, self.bound, self.max_bytes, self.dim)
+
 
 class Layout(msgspec.Struct, frozen=True):
     """A kind of state as its driver sees it."""
@@ -64,6 +78,20 @@ class Layout(msgspec.Struct, frozen=True):
     kind: str
     fields: tuple[FieldLayout, ...]
     ops: int
+
+    def difference(self, other: Layout) -> str | None:
+        """What the other has otherwise, in words; None if both are stored alike."""
+        if self == other:
+            return None
+        mine, its = ({field.name: field for field in each.fields} for each in (self, other))
+        for name in (*mine, *its):
+            if name not in its:
+                return f"there is no field {name!r} any more"
+            if name not in mine:
+                return f"there was no field {name!r}"
+            if mine[name] != its[name]:
+                return f"field {name!r} is declared otherwise"
+        return "its fields are in another order" if self.ops == other.ops else "ops is another"
 
 
 class Cells(msgspec.Struct, gc=False):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -96,7 +98,8 @@ class Meta(msgspec.Struct):
     missing: tuple[str, ...]
     """Fields that could not be had, or were not asked for."""
     corrupted: list[Corruption]
-    """Values that could not be decoded, as far as fields were read until now."""
+    """What could not be decoded, as far as fields were read until now, and the fields of which the
+    store had lost a part."""
     newer: tuple[str, ...]
     """Fields that a newer version of this class has written, which this one cannot read."""
     committed: Revision | None = None
@@ -201,6 +204,7 @@ class State(metaclass=_StateType):
         for name in fields:
             if name in _RESERVED or name.startswith("_"):
                 raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
+        _refuse_annotations(cls, fields)
         if ttl is _UNSAID:
             raise SchemaError(
                 f"{cls.__name__}: ttl is required: ttl=timedelta(…), or ttl=None to keep it for ever"
@@ -428,7 +432,32 @@ def snapshot(
     else:
         schema = cls.__schema__
         state._seen = schema.upgraded(cells.fields, want) if schema.versioned else cells.fields
+        for stored in cells.corrupted:
+            state._corrupt(state._field_name(stored), "", b"", "a part is missing in the store")
     return state
+
+
+def _annotated(cls: type) -> Iterator[str]:
+    """The public names that a class annotates itself, those aside that say they are its own."""
+    try:
+        own = inspect.get_annotations(cls)
+    except NameError:  # evaluated late, of names that only a type checker knows
+        return
+    for name, kind in own.items():
+        said = kind if isinstance(kind, str) else str(kind)
+        if not name.startswith("_") and not re.match(r"(\w+\.)*(ClassVar|Final)\b", said):
+            yield name
+
+
+def _refuse_annotations(cls: type, fields: Mapping[str, object]) -> None:
+    """Raise SchemaError for what other libraries would make a field of; here it holds nothing."""
+    for name in _annotated(cls):
+        if name not in fields:
+            raise SchemaError(
+                f"{cls.__name__}: {name!r} is an annotation and holds nothing; declare a field, "
+                f"as in {name} = Register(int, default=0)",
+                field=name,
+            )
 
 
 def _snake(name: str) -> str:

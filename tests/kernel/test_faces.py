@@ -304,7 +304,7 @@ def test_what_a_session_shows_is_what_a_read_shows():
         lambda: E.talk.append(Message("u", str(rng.random()))),
         lambda: E.clicks.add(rng.choice("abcdef"), rng.randrange(9)),
         lambda: E.clicks.drop(rng.choice("abcdef")),
-        lambda: E.spend.add(rng.random(), at=1_700_000_000 + rng.randrange(-200, 10)),
+        lambda: E.spend.add(rng.random(), at=1_700_000_000 + rng.randrange(-59, 10)),
         lambda: E.taste.add([rng.random(), 1], at=1_700_000_000 + rng.randrange(-(10**6), 10)),
         lambda: E.steps.put(rng.choice("abcdef"), {"n": rng.randrange(9)}),
         lambda: E.vector.put([rng.random(), 1]),
@@ -622,7 +622,7 @@ def _some(n):
         E.talk.append(Message("u", str(n))),
         E.clicks.add("k", n),
         E.taste.add([n, 1], at=n * 10**6),
-        E.spend.add(n, at=n * 100),
+        E.spend.add(n, at=1_700_000_000 - n % 50),
     )
 
 

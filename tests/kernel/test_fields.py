@@ -10,7 +10,7 @@ from fractions import Fraction
 import msgspec
 import numpy as np
 import pytest
-from sample import Everything, Message, shown
+from sample import Everything, Message, opened, shown
 
 from statehold import (
     Corrupted,
@@ -24,6 +24,7 @@ from statehold import (
     SetOf,
     State,
     Steps,
+    Store,
     Tally,
     TooLarge,
     Turns,
@@ -438,12 +439,19 @@ def test_map_keys_of_an_optional_type_are_read_back_as_they_were():
     assert dict(state.by) == {None: 1}
 
 
-def test_enum_members_that_are_text_count_as_their_text(collection):
+def test_enum_members_that_are_text_are_ids_but_no_text_to_be_kept(collection):
+    """They would be read back as what they are not; a field may be declared to hold them."""
+
     class Colour(str, enum.Enum):  # noqa: UP042  its str() is not its value
         RED = "red"
 
-    collection.apply(Colour.RED, Everything.filters.put(Colour.RED, Colour.RED))
-    assert dict(collection.get("red").filters) == {"red": "red"}
+    for edit in (
+        lambda: Everything.filters.put("a", Colour.RED),
+        lambda: Everything.filters.put(Colour.RED, "a"),
+    ):
+        with pytest.raises(Invalid, match=r"filters: Colour .*be read back as str"):
+            edit()
+    collection.apply(Colour.RED, Everything.filters.put("red", "red"))
     assert list(collection.get_many([Colour.RED])) == ["red"]
     assert list(collection.scan()) == ["red"]
     assert collection.delete(Colour.RED)
@@ -703,24 +711,42 @@ def test_decayed_mean_weighs_half_after_a_half_life():
 
 
 def test_window_forgets():
-    state = Everything()
-    state.spend.add(2, at=1000)
-    state.spend.add(3, at=1030)
-    assert state.spend.at(1031) == (2, 5.0)
-    assert state.spend.at(1075) == (1, 3.0)
-    assert state.spend.at(2000) == (0, 0.0)
-    assert Everything().spend.mean == 0.0
-    for wrong in (math.nan, math.inf, True, "1", None):
-        with pytest.raises(Invalid, match="spend"):
-            state.spend.add(wrong)
+    with opened() as (collection, clock):
+        start = clock.now()
+        state = collection.get("a")
+        state.spend.add(2)
+        clock.advance(30)
+        state.spend.add(3, at=start + 29)
+        assert state.spend.at(start + 31) == (2, 5.0)
+        assert state.spend.at(start + 75) == (1, 3.0)
+        assert state.spend.at(start + 1000) == (0, 0.0)
+        assert Everything().spend.mean == 0.0
+        for wrong in (math.nan, math.inf, True, "1", None):
+            with pytest.raises(Invalid, match="spend"):
+                state.spend.add(wrong)
 
 
-def test_window_holds_no_more_than_its_buckets(collection):
-    for n in range(100):
-        collection.apply("a", Everything.spend.add(1, at=1_000_000 + 10 * n))
-    cells = collection._core._driver._slots["", "everything", "a"].cells.fields
-    assert len(cells["spend"]) == 7
-    assert collection.get("a").spend.at(1_000_990)[0] in (6, 7)
+def test_an_amount_from_before_the_span_is_refused(collection):
+    """It would count nowhere, so it is not acknowledged."""
+    now = collection.get("a")._now()
+    edit = Everything.spend.add(1, at=now - 60)
+    with pytest.raises(Invalid, match=r"spend: time \d+\.0 is 60 s ago, beyond 60 s"):
+        collection.apply("a", edit)
+    with pytest.raises(Invalid, match="beyond"), collection.session("a") as state:
+        state._record(edit)
+    assert not collection.get("a").meta.exists
+    collection.apply("a", Everything.spend.add(1, at=now - 59.9))
+    assert collection.get("a").spend.count == 1
+
+
+def test_window_holds_no_more_buckets_than_it_has_room_for():
+    with opened() as (collection, clock):
+        for _ in range(300):
+            clock.advance(10)
+            collection.apply("a", Everything.spend.add(1))
+        cells = collection._core._driver._slots["", "everything", "a"].cells.fields
+        assert len(cells["spend"]) == Everything.spend.keep == 7 + 128
+        assert collection.get("a").spend.count in (6, 7)
 
 
 # ----------------------------------------------------------------------------------------- Steps
@@ -909,3 +935,57 @@ def test_repr_shows_the_fields():
 
 def test_counts_do_not_go_through_msgspec_but_the_states_json_does():
     assert b'"turns":0' in msgspec.json.encode(Everything().to_json())
+
+
+# ------------------------------------------------------------------------------- ints that are floats
+
+
+def test_a_float_where_ints_are_declared_is_reported_and_not_cut_off():
+    class Floats(State, ttl=60, kind="n"):
+        n = Counter(float)
+        by = Tally(str, float, keep=3)
+
+    class Ints(State, ttl=60, kind="n"):
+        n = Counter()
+        by = Tally(str, keep=3)
+
+    with Store.open("memory://") as one, Store(one.driver) as two:
+        old, new = one.collection(Floats), two.collection(Ints)
+        old.apply("a", Floats.n.add(1.5), Floats.by.add("k", 2.0), Floats.by.add("l", 1.0))
+        state = new.get("a")
+        assert (state.n, dict(state.by)) == (0, {"k": 0, "l": 0})
+        assert state.to_builtins() == {"n": 0, "by": {}}
+        reported = {(c.field, c.entry): (c.raw, c.reason) for c in state.meta.corrupted}
+        assert reported[("n", "")] == (1.5, "a float where ints are declared")
+        assert reported[("by", "k")][0] == 2.0
+        for change in (
+            lambda s: setattr(s, "n", s.n.__iadd__(1)),
+            lambda s: s.by.add("k"),
+            lambda s: s.by.update({"k": 1}),
+        ):
+            with pytest.raises(Corrupted, match="float where ints"), new.session("a") as state:
+                change(state)
+        assert old.get("a").n == 1.5
+        with new.session("a") as state:
+            state.n = 7
+            state.by.drop("k")
+            state.by.add("k")
+        assert (new.get("a").n, new.get("a").by["k"]) == (7, 1)
+        new.apply("b", Ints.n.add(1))  # the other way round nothing is lost
+        assert old.get("b").n == 1.0
+
+
+def test_turns_of_models_read_back(collection):
+    pydantic = pytest.importorskip("pydantic")
+
+    class Said(pydantic.BaseModel):
+        role: str
+
+    class Talks(State, ttl=60):
+        talk = Turns(Said, keep=3)
+
+    with Store.open("memory://") as store:
+        talks = store.collection(Talks)
+        talks.apply("a", Talks.talk.append(Said(role="u"), Said(role="a")))
+        assert talks.get("a").talk.turns == [(Said(role="u"), Said(role="a"))]
+        assert talks.get("a").to_builtins() == {"talk": [{"role": "u"}, {"role": "a"}]}

@@ -43,7 +43,7 @@ GOOD = {
     "scores": [{"add": {"7": 0.5}}, {"drop": [7]}, {"clear": True}],
     "spend": [
         {"add": 2},
-        {"add": {"amount": 0.5, "at": 5}},
+        {"add": {"amount": 0.5, "at": 1_700_000_000}},
         {"add": {"amount": 1}},
         {"drop": True},
     ],

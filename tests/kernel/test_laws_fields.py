@@ -5,6 +5,7 @@ import math
 from collections import Counter as Count
 from decimal import Context, Decimal
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sample import Everything, Message, opened, shown
@@ -58,13 +59,19 @@ def state_of(**fields):
     return type(State)("Law", (State,), fields, ttl=None)
 
 
-def committed(cls, edits, writers):
-    """A fresh read after the edits were committed by writers who had all read before anyone wrote."""
-    with Store.open("memory://", clock=ManualClock(LATER)) as store:
+def committed(cls, edits, writers, times=None):
+    """A fresh read after the edits were committed by writers who had all read before anyone wrote.
+
+    `times` are those at which each was made, LATER unless said otherwise.
+    """
+    clock = ManualClock(0.0)
+    with Store.open("memory://", clock=clock) as store:
         states = store.collection(cls)
         sessions = [states.session("a") for _ in range(writers)]
         opened = [session.__enter__() for session in sessions]
-        for edit, state in zip(edits, itertools.cycle(opened), strict=False):
+        made = times or itertools.repeat(LATER)
+        for edit, state, time in zip(edits, itertools.cycle(opened), made, strict=False):
+            clock.advance(time - clock.now())
             state._record(edit)
         for session in reversed(sessions):
             session.__exit__(None, None, None)
@@ -105,23 +112,28 @@ def test_decayed_mean_of_a_long_stream_stays_within_its_values(half_life, values
     st.floats(1, 10 * 86400) | st.integers(1, 10_000),
     st.integers(1, 3) | st.integers(1, 90),
     st.lists(
-        st.tuples(st.integers(0, 3000).map(lambda n: n / 1000), st.integers(-50, 50)),
+        st.tuples(
+            st.integers(0, 3000).map(lambda n: n / 1000),
+            st.integers(-50, 50),
+            st.integers(0, 999).map(lambda n: n / 1000),
+        ),
         min_size=1,
         max_size=40,
     ),
     st.floats(0, 1.5),
     st.integers(1, 3),
-    st.data(),
 )
-def test_window_agrees_with_brute_force_to_its_bucket_width(
-    span, buckets, amounts, later, writers, data
-):
+def test_window_agrees_with_brute_force_to_its_bucket_width(span, buckets, amounts, later, writers):
+    """Amounts that come late by any part of the span, so in any order."""
     cls = state_of(window=Window(span, buckets=buckets))
     width = span / buckets
-    added = [(NOW + share * span, amount) for share, amount in amounts]
-    now = max(at for at, _ in added) + later * span
-    edits = [cls.window.add(amount, at=at) for at, amount in data.draw(st.permutations(added))]
-    _, state = committed(cls, edits, writers)
+    came = sorted(
+        (NOW + (share + late) * span, NOW + share * span, n) for share, n, late in amounts
+    )
+    added = [(at, amount) for _, at, amount in came]
+    now = came[-1][0] + later * span
+    edits = [cls.window.add(amount, at=at) for at, amount in added]
+    _, state = committed(cls, edits, writers, [time for time, _, _ in came])
     count, total = state.window.at(now)
     sure = [amount for at, amount in added if at > now - span]
     perhaps = [
@@ -142,7 +154,7 @@ def test_window_forgets_nothing_young_when_every_bucket_is_full(buckets, phase, 
     step = 60 / buckets / 3
     added = [NOW + step * (n + phase / 100) for n in range(9 * buckets)]
     now = added[-1] + step * later / 100
-    _, state = committed(cls, [cls.window.add(1, at=at) for at in added], 1)
+    _, state = committed(cls, [cls.window.add(1, at=at) for at in added], 1, added)
     young = sum(at > now - 60 for at in added)
     assert young <= state.window.at(now)[0] <= sum(at > now - 60 - 3 * step - 1e-6 for at in added)
 
@@ -166,6 +178,145 @@ def test_window_slides_with_the_clock(times, until):
         old = sum(at > now - 70 - 1e-6 for at in times)
         assert young <= state.window.count <= old
         assert state.window.sum == 2 * state.window.count
+
+
+# ------------------------------------------------------------------- releases that cut time otherwise
+
+
+class Releases:
+    """Classes of one kind over the same states, and the time by which they go."""
+
+    def __init__(self, *fields):
+        self.clock = ManualClock(NOW)
+        self.classes = [type(State)("Law", (State,), {"f": f}, ttl=None) for f in fields]
+        self.driver = Store.open("memory://").driver
+        self.states = [Store(self.driver, clock=self.clock).collection(c) for c in self.classes]
+
+    def add(self, which, *args, **more):
+        self.states[which].apply("a", self.classes[which].f.add(*args, **more))
+
+    def read(self, which):
+        return self.states[which].get("a").f
+
+
+spans = st.sampled_from([60.0, 90.0, 600.0, 3600.0])
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.tuples(spans, st.integers(1, 90)), min_size=2, max_size=3),
+    st.lists(
+        st.tuples(st.floats(0, 0.4), st.floats(0, 0.999), st.integers(1, 50), st.integers(0, 2)),
+        min_size=1,
+        max_size=30,
+    ),
+)
+def test_windows_of_several_releases_count_what_each_has_added(declared, added):
+    """Whoever added it: for as long as both the window that it was added to and this one look back."""
+    releases = Releases(*(Window(span, buckets=n) for span, n in declared))
+    known = []
+    for step, late, amount, drawn in added:
+        which = drawn % len(declared)
+        span, _ = declared[which]
+        releases.clock.advance(step * span)
+        at = releases.clock.now() - late * span
+        releases.add(which, amount, at=at)
+        known.append((at, amount, span))
+        now = releases.clock.now()
+        widest = max(span / n for span, n in declared)
+        for reader, (span, _) in enumerate(declared):
+            sure = [(at, n) for at, n, its in known if at > now - min(span, its)]
+            more = [(at, n) for at, n, _ in known if at > now - span - widest * (1 + 1e-6)]
+            window = releases.read(reader)
+            assert len(sure) <= window.count <= len(more)
+            assert sum(n for _, n in sure) - 1e-6 <= window.sum <= sum(n for _, n in more) + 1e-6
+
+
+CHANGES = [
+    ((60, 60), (3600, 60)),
+    ((600, 60), (600, 10)),
+    ((600, 10), (600, 90)),
+    ((60, 60), (60, 6)),
+]
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("declared", CHANGES, ids=str)
+def test_a_window_that_is_cut_otherwise_loses_nothing(declared, back):
+    """Each bucket of the older release in use, then both side by side, through two spans."""
+    one, other = reversed(declared) if back else declared
+    releases = Releases(*(Window(span, buckets=n) for span, n in (one, other)))
+    shortest = min(one[0], other[0])
+    step = min(one[0] / one[1], other[0] / other[1])
+    times = []
+
+    def check():
+        now = releases.clock.now()
+        for reader, (span, _) in enumerate((one, other)):
+            for its in (0, 1):
+                reach = min(span, (one, other)[its][0])
+                young = sum(at > now - reach for at, which in times if which == its)
+                assert releases.read(reader).count >= young
+
+    for n in range(min(3000, int(2.5 * max(one[0], other[0]) / step))):
+        which = n % 2 if n * step > 1.5 * one[0] else 0
+        releases.add(which)
+        times.append((releases.clock.now(), which))
+        if n % 7 == 0:
+            check()
+        releases.clock.advance(step)
+    check()
+    releases.clock.advance(shortest)
+    assert releases.read(0).count <= len(times)
+
+
+@settings(max_examples=60)
+@given(
+    st.tuples(half_lives, half_lives),
+    st.lists(
+        st.tuples(
+            st.tuples(parts, parts), parts, st.floats(0, 30), st.floats(0, 30), st.integers(0, 1)
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+)
+def test_means_of_two_half_lives_count_each_vector_by_that_of_its_release(lives, added):
+    releases = Releases(*(DecayedMean(2, half_life) for half_life in lives))
+    known = []
+    for vector, weight, step, late, which in added:
+        releases.clock.advance(step * min(lives))
+        at = max(0.0, releases.clock.now() - late * lives[which])
+        releases.add(which, vector, weight=weight, at=at)
+        known.append((vector, weight, at, lives[which]))
+    now = releases.clock.now()
+    weights = [
+        exact.multiply(Decimal(weight), weight_at(at, now, life)) for _, weight, at, life in known
+    ]
+    total = sum(weights, Decimal(0))
+    for reader in (0, 1):
+        found = releases.read(reader)
+        assert math.isclose(found.weight(now), float(total), rel_tol=1e-6)
+        for n in (0, 1):
+            want = sum(
+                (w * Decimal(row[0][n]) for w, row in zip(weights, known, strict=True)), Decimal(0)
+            )
+            assert math.isclose(found.mean[n], float(want / total), rel_tol=1e-6)
+
+
+@pytest.mark.parametrize(("before", "after"), [(60.0, 3600.0), (3600.0, 60.0)])
+def test_a_mean_of_another_half_life_counts_what_is_added_from_then_on(before, after):
+    releases = Releases(DecayedMean(1, before), DecayedMean(1, after))
+    for _ in range(500):
+        releases.clock.advance(60)
+        releases.add(0, [1.0])
+    old = releases.read(1).weight()
+    assert releases.read(1).mean[0] == 1.0
+    for _ in range(50):
+        releases.add(1, [3.0])
+    for reader in (0, 1):
+        assert math.isclose(releases.read(reader).weight(), old + 50, rel_tol=1e-9)
+        assert math.isclose(releases.read(reader).mean[0], (old + 150) / (old + 50), rel_tol=1e-9)
 
 
 amounts = st.integers(-(2**40), 2**40)
@@ -254,7 +405,7 @@ edits = st.one_of(
     ),
     st.builds(Everything.clicks.add, texts, st.integers(-9, 9)),
     st.builds(Everything.taste.add, st.tuples(parts, parts), at=st.floats(0, 10 * YEAR)),
-    st.builds(Everything.spend.add, parts, at=st.floats(0, 200)),
+    st.builds(Everything.spend.add, parts, at=st.floats(NOW - 59, NOW)),
     st.builds(Everything.steps.put, texts, st.just({"a": 1})),
     st.sampled_from(
         [

@@ -14,10 +14,12 @@ from statehold import (
     Map,
     Register,
     SchemaError,
+    SetOf,
     State,
     Store,
     Unavailable,
 )
+from statehold.drivers.memory import MemoryDriver
 
 
 def test_ttl_is_required():
@@ -228,12 +230,13 @@ def test_the_worst_case_is_known_and_limited():
 
 
 def test_what_is_stored_stays_within_the_worst_case():
-    with opened() as (collection, _):
-        for n in range(50):
-            collection.apply("a", Everything.history.append(*[_message(n)] * 3))
-            collection.apply("a", Everything.talk.append(_message(n)))
-            collection.apply("a", Everything.spend.add(1, at=n * 1000))
-            collection.apply("a", Everything.taste.add([1, 2], at=n * 10**7))
+    with opened() as (collection, clock):
+        for n in range(200):
+            collection.apply("a", Everything.history.append(*[_message(n % 50)] * 3))
+            collection.apply("a", Everything.talk.append(_message(n % 50)))
+            collection.apply("a", Everything.spend.add(1))
+            clock.advance(10)
+            collection.apply("a", Everything.taste.add([1, 2], at=n * 8 * 10**6))
         cells = collection._core._driver._slots["", "everything", "a"].cells.fields
         for name, cell in cells.items():
             field = Everything.__schema__.fields[name]
@@ -391,3 +394,35 @@ def test_time_is_the_stores():
         clock.advance(100)
         assert state.spend.count == 0
         assert store.clock is clock
+
+
+# ------------------------------------------------------------------------- what the store has lost
+
+
+class Lossy(MemoryDriver):
+    """A store that has lost a part of two fields."""
+
+    async def read(self, keys, want, now):
+        found = await super().read(keys, want, now)
+        for cells in found:
+            if cells is not None:
+                cells.fields = {n: c for n, c in cells.fields.items() if n == "turns"}
+                cells.corrupted = ("history", "renamed")
+        return found
+
+
+def test_fields_of_which_the_store_lost_a_part_are_reported_and_counted():
+    class Chat(State, ttl=60):
+        turns = Counter()
+        history = Log(str, keep=3)
+        tags = SetOf(str, keep=3, stored_as="renamed")
+
+    with Store(Lossy()) as store:
+        chats = store.collection(Chat)
+        chats.apply("a", Chat.turns.add(1), Chat.history.append("x"), Chat.tags.add("y"))
+        meta = chats.get("a").meta
+        assert [(c.field, c.entry) for c in meta.corrupted] == [("history", ""), ("tags", "")]
+        assert "missing in the store" in meta.corrupted[0].reason
+        assert (meta.degraded, meta.missing) == (True, ("history", "tags"))
+        assert chats._core.home.corrupted == 2
+        assert chats.get("a").turns == 1

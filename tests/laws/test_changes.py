@@ -290,3 +290,37 @@ def test_a_deadline_is_the_earlier_one(created, since, ttl, max_age):
     ends = [] if ttl is None else [now + ttl]
     ends += [] if max_age is None else [created + max_age]
     assert deadline(created, now, ttl, max_age) == (min(ends) if ends else None)
+
+
+@pytest.mark.parametrize("bound", [0, -1])
+@pytest.mark.parametrize("drop_lowest", [False, True])
+def test_a_bound_below_one_is_refused(bound, drop_lowest):
+    """There is no entry that could give way."""
+    more = {"bound": bound, "drop_lowest": drop_lowest}
+    for change in (
+        Add("w", "k", 1, **more),
+        Put("w", "k", b"1", **more),
+        Accumulate("w", "k", struct.pack("<d", 1.0), **more),
+        Append("w", (b"1",), bound),
+    ):
+        for cells in (
+            {},
+            fold({}, [Append("w", (b"0",), 3)] if change.__class__ is Append else []),
+        ):
+            with pytest.raises(Refusal) as caught:
+                fold(cells, [change])
+            assert (caught.value.reason, caught.value.limit) == ("bound", bound)
+
+
+@pytest.mark.parametrize("entry", ["9", "25", "0"])
+def test_a_bound_that_shrinks_drops_down_to_it(entry):
+    """In the kernel and in the model that drivers are held to; the growth that is told is right."""
+    before = fold({}, [Add("w", str(n), 1) for n in range(6) if str(n) != entry])
+    change = Add("w", entry, 1, 3, drop_lowest=True)
+    oracle = {"w": {str(n): 1 for n in range(6) if str(n) != entry}}
+    assert apply_all(oracle, (change,)) is None
+    after = dict(before)
+    growth = change.into(after, [])
+    assert after == oracle
+    assert len(after["w"]) == (5 if entry == "0" else 3)  # the lowest of all moves nothing
+    assert growth == sum(len(k) + 8 for k in after["w"]) - sum(len(k) + 8 for k in before["w"])

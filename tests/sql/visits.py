@@ -141,6 +141,6 @@ def edits(state):
         taste.add([1, 2], at=AT),
         clicks.add("sku-1", 3),
         clicks.add("sku-2"),
-        spend.add(19.9, at=AT),
+        spend.add(19.9),
         steps.put("pay", {"cents": 100}),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSet
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 import msgspec
 
@@ -24,7 +24,7 @@ from statehold.fields.base import (
     flag,
     positive,
 )
-from statehold.fields.scalar import number, number_schema
+from statehold.fields.scalar import misfit, number, number_schema, summable
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -372,10 +372,11 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         return self.number
 
     def read_number(self, state: Snapshot, entry: str, raw: Scalar) -> int | float | None:
-        if isinstance(raw, bytes):
-            state._corrupt(self.name, entry, raw, "not a number")
-            return None
-        return raw
+        wrong = misfit(raw, self.number)
+        if wrong is None:
+            return cast("int | float", raw)
+        state._corrupt(self.name, entry, raw, wrong)
+        return None
 
     def to_json(self, state: Snapshot) -> Any:
         return {
@@ -405,8 +406,10 @@ class TallyView(Mapping[K, float]):
 
     def __getitem__(self, key: K) -> float:
         entry = self._field._names.encode(key)
-        raw = self._state._cell_entries(self._field.stored).get(entry, 0)
-        return self._field.read_number(self._state, entry, raw) or 0
+        return self._field.read_number(self._state, entry, self._stored(entry)) or 0
+
+    def _stored(self, entry: str) -> Scalar:
+        return self._state._cell_entries(self._field.stored).get(entry, 0)
 
     def __contains__(self, key: object) -> bool:
         try:
@@ -423,10 +426,14 @@ class TallyView(Mapping[K, float]):
 
     def add(self, key: K, amount: float = 1) -> None:
         """Record that the key's number is larger by `amount`."""
-        self._state._record(self._field.add(key, amount))
+        add = self._field.add(key, amount)
+        summable(self._field, self._stored(add.entry), self._field.number)
+        self._state._record(add)
 
     def update(self, amounts: Mapping[K, float]) -> None:
         """Record an addition for each key."""
+        for key in amounts:
+            summable(self._field, self._stored(self._field._names.encode(key)), self._field.number)
         self._state._record(self._field.update(amounts))
 
     def drop(self, key: K) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overloa
 
 import msgspec
 
-from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put
+from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put, Scalar
 from statehold.codec import Codec
-from statehold.errors import Invalid, SchemaError
+from statehold.comparing import Number
+from statehold.errors import Corrupted, Invalid, SchemaError
 from statehold.fields.base import (
     NUMBER_BYTES,
     VALUE_BYTES,
@@ -114,7 +115,7 @@ class Register(Field[T]):
         }
 
 
-class Count(int):
+class Count(Number, int):
     """An int that was read from a counter; `+=` on it is recorded as an addition."""
 
     __slots__ = ()
@@ -151,7 +152,7 @@ class _Increased(Count):
         return _Increased(self.base, self.amount + step)
 
 
-class Amount(float):
+class Amount(Number, float):
     """A float that was read from a counter; `+=` on it is recorded as an addition."""
 
     __slots__ = ()
@@ -237,14 +238,16 @@ class Counter(Field[Any], Generic[N]):
 
     def _value(self, state: Snapshot) -> int | float:
         raw = state._cell_entries(self.stored).get("", 0)
-        if isinstance(raw, bytes):
-            state._corrupt(self.name, "", raw, "not a number")
-            return 0
-        return raw
+        wrong = misfit(raw, self.number)
+        if wrong is None:
+            return cast("int | float", raw)
+        state._corrupt(self.name, "", raw, wrong)
+        return 0
 
     def __set__(self, obj: Snapshot, value: N) -> None:
         if isinstance(value, _Increased | _Raised) and value.base == self._value(obj):
             amount: Any = value.amount
+            summable(self, obj._cell_entries(self.stored).get("", 0), self.number)
             obj._record(self.add(amount))
         else:
             obj._record(self.set(value))
@@ -280,6 +283,25 @@ class Counter(Field[Any], Generic[N]):
             "set": Operation(lambda value: self.set(number(self.name, value, self.number)), schema),
             "drop": flag(self, self.drop),
         }
+
+
+def misfit(raw: Scalar, kind: type[Any]) -> str | None:
+    """Why a stored value is no number of this type; None if it is."""
+    if isinstance(raw, bytes):
+        return "not a number"
+    return "a float where ints are declared" if kind is int and isinstance(raw, float) else None
+
+
+def summable(field: Field[Any], raw: Scalar, kind: type[Any]) -> None:
+    """Raise `Corrupted` unless amounts of this type can be added to what is stored."""
+    wrong = misfit(raw, kind)
+    if wrong is not None:
+        raise Corrupted(
+            f"{field.name}: {wrong}: nothing can be added until it is dropped or set",
+            field=field.name,
+            expected=kind.__name__,
+            found=type(raw).__name__,
+        )
 
 
 def number(field: str, value: Any, kind: type[Any]) -> Any:

@@ -15,6 +15,7 @@ from statehold.driver import FieldLayout
 from statehold.errors import Invalid, SchemaError
 from statehold.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
 from statehold.fields.scalar import number
+from statehold.fields.slices import NAME_BYTES, Slices, slice_of
 from statehold.settings import duration
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ class DecayedMean(Field["Decayed"]):
     that nothing stored has to be aged and concurrent updates add up exactly in any order. An epoch
     lasts 64 half-lives; the two newest are kept, and what is older weighs less than 2**-64 of what
     began the newest.
+
+    A release may change the half-life: each vector goes on counting by that of the release which
+    added it, in epochs of their own. There is room for those of two releases.
     """
 
     field: ClassVar = "decayed_mean"
@@ -113,11 +117,12 @@ class DecayedMean(Field["Decayed"]):
         except ValueError as error:
             raise SchemaError(f"half_life: {error}") from error
         self.epoch = SPAN * self.half_life
-        self.keep = 2
+        self.keep = 4
         self.max_bytes = 8 * (dim + 1)
+        self._slices = Slices(self.epoch, self.epoch)
 
     def entry_bytes(self) -> int:
-        return 16 + self.max_bytes
+        return NAME_BYTES + self.max_bytes
 
     def view(self, state: Snapshot) -> Decayed:
         return Decayed(self, state)
@@ -125,8 +130,9 @@ class DecayedMean(Field["Decayed"]):
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> Edits:
         """The vector counts, as seen `at` (epoch seconds; None: the time of the commit).
 
-        Raises `Invalid` for another shape, what is not finite, a weight that is not over 0; when it
-        is committed, for a time more than a minute ahead of the clock.
+        However late it comes, it weighs what its age makes it weigh. Raises `Invalid` for another
+        shape, what is not finite, a weight that is not over 0; when it is committed, for a time more
+        than a minute ahead of the clock.
         """
         array = to_floats(vector, self.dim, self.name, "<f8")
         weight = number(self.name, weight, float)
@@ -138,42 +144,50 @@ class DecayedMean(Field["Decayed"]):
     def _added(self, array: npt.NDArray[Any], weight: float, at: float) -> Change:
         import numpy as np
 
-        epoch = int(at // self.epoch)
         scaled = np.empty(self.dim + 1, "<f8")
-        weight *= 2.0 ** ((at - epoch * self.epoch) / self.half_life)
+        weight *= 2.0 ** ((at - at // self.epoch * self.epoch) / self.half_life)
         with np.errstate(over="ignore"):
             np.multiply(array, weight, out=scaled[:-1])
         scaled[-1] = weight
         self.refuse_unless(bool(np.isfinite(scaled).all()), "too large to be weighted")
-        return Accumulate(self.stored, f"{epoch:016d}", scaled.tobytes(), 2, drop_lowest=True)
+        name = self._slices.name(at)
+        return Accumulate(self.stored, name, scaled.tobytes(), self.keep, drop_lowest=True)
 
     def drop(self) -> Edit:
         """Nothing was seen."""
         return Drop(self.stored)
 
-    def sums(self, state: Snapshot) -> tuple[Floats64, float] | None:
-        """(weighted sum and weight, start of the newest epoch) of what is kept."""
-        entries = sorted(state._cell_entries(self.stored).items(), reverse=True)
-        total: Floats64 | None = None
-        newest = 0.0
-        for entry, raw in entries:
+    def sums(self, state: Snapshot, at: float) -> tuple[Floats64, float] | None:
+        """Weighted sum and weight of all that is kept, and the power of 2 to this time's from them."""
+        ages: dict[float, tuple[float, Floats64]] = {}  # half-life → (start of newest epoch, sums)
+        for entry, raw in sorted(state._cell_entries(self.stored).items(), reverse=True):
             parsed = self._parsed(state, entry, raw)
             if parsed is None:
                 continue
-            start, array = parsed
-            if total is None:
-                total, newest = array, start
-            else:
-                total += array * 2.0 ** ((start - newest) / self.half_life)
-        return None if total is None else (total, newest)
+            half_life, start, array = parsed
+            newest, total = ages.get(half_life, (start, None))
+            if total is not None:
+                array = total + array * 2.0 ** ((start - newest) / half_life)
+            ages[half_life] = newest, array
+        found = [((start - at) / half_life, array) for half_life, (start, array) in ages.items()]
+        if not found:
+            return None
+        largest = max(exponent for exponent, _ in found)
+        sums, *others = (array * 2.0 ** (exponent - largest) for exponent, array in found)
+        for other in others:
+            sums += other
+        return sums, largest
 
-    def _parsed(self, state: Snapshot, entry: str, raw: Scalar) -> tuple[float, Floats64] | None:
+    def _parsed(
+        self, state: Snapshot, entry: str, raw: Scalar
+    ) -> tuple[float, float, Floats64] | None:
         import numpy as np
 
-        if not isinstance(raw, bytes) or len(raw) != self.max_bytes or not entry.isdecimal():
+        epoch = slice_of(entry)
+        if epoch is None or not isinstance(raw, bytes) or len(raw) != self.max_bytes:
             state._corrupt(self.name, entry, raw, f"not {self.dim + 1} float64 of an epoch")
             return None
-        return int(entry) * self.epoch, np.frombuffer(raw, "<f8").astype(np.float64)
+        return epoch.length / SPAN, epoch.start, np.frombuffer(raw, "<f8").astype(np.float64)
 
     def to_json(self, state: Snapshot) -> Any:
         view = self.view(state)
@@ -219,19 +233,16 @@ class Decayed:
     @property
     def mean(self) -> Floats64 | None:
         """The weighted mean, float64 of shape (dim,); None if nothing was seen."""
-        found = self._field.sums(self._state)
+        found = self._field.sums(self._state, self._state._now())
         return None if found is None else found[0][:-1] / found[0][-1]
 
     def weight(self, at: float | None = None) -> float:
         """How much what was seen weighs at this time (epoch seconds; None: now)."""
-        found = self._field.sums(self._state)
+        found = self._field.sums(self._state, self._state._now() if at is None else at)
         if found is None:
             return 0.0
-        at = self._state._now() if at is None else at
-        exponent = (found[1] - at) / self._field.half_life
-        return (
-            float(found[0][-1] * 2.0 ** max(exponent, -2000.0)) if exponent < 1000 else float("inf")
-        )
+        sums, exponent = found
+        return float(sums[-1] * 2.0 ** max(exponent, -2000.0)) if exponent < 1000 else float("inf")
 
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> None:
         """Record that the vector was seen."""

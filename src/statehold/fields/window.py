@@ -10,10 +10,14 @@ from statehold.changes import Accumulate, Change, Drop
 from statehold.errors import SchemaError
 from statehold.fields.base import Edit, Edits, Field, Operation, Snapshot, flag, positive
 from statehold.fields.scalar import number
+from statehold.fields.slices import NAME_BYTES, Slices, moment, slice_of
 from statehold.fields.vector import check_time, not_ahead, timed
 from statehold.settings import duration
 
 _PAIR = Struct("<dd")
+
+SPARE = 128
+"""Buckets that a state has room for, at least, beside those of the release that writes."""
 
 
 class Window(Field["WindowView"]):
@@ -21,6 +25,10 @@ class Window(Field["WindowView"]):
 
     Reads agree with the exact sliding window to the width of one bucket (`span / buckets`): what is
     younger than the span always counts; what is older by more than a bucket never does.
+
+    A release may change both. What an older one wrote stays in the buckets of its time and counts
+    as long as it kept it; side by side they count each other's. Beside its own buckets a state has
+    room for as many of another release, and for at least `SPARE`.
     """
 
     field: ClassVar = "window"
@@ -38,10 +46,11 @@ class Window(Field["WindowView"]):
         self.width = self.span / buckets
         if self.width < 0.001:
             raise SchemaError(f"span / buckets must be at least 1 ms, not {self.width} s")
-        self.keep = buckets + 1
+        self.keep = buckets + 1 + max(buckets + 1, SPARE)
+        self._slices = Slices(self.width, self.span)
 
     def entry_bytes(self) -> int:
-        return 16 + self.max_bytes
+        return NAME_BYTES + self.max_bytes
 
     def view(self, state: Snapshot) -> WindowView:
         return WindowView(self, state)
@@ -49,17 +58,25 @@ class Window(Field["WindowView"]):
     def add(self, amount: float = 1.0, *, at: float | None = None) -> Edits:
         """The amount counts from `at` (epoch seconds; None: the time of the commit) for a span.
 
-        Raises `Invalid` when it is committed for a time more than a minute ahead of the clock.
+        Raises `Invalid` when it is committed for a time that is older than the span by then, since
+        it would not count, or more than a minute ahead of the clock.
         """
         amount = number(self.name, amount, float)
         at = check_time(self, at)
         said = ("window", self.stored, amount, at)
-        return Edits(lambda now: [self._added(amount, not_ahead(self, at, now))], said)
+        return Edits(lambda now: [self._added(amount, self._within(at, now))], said)
+
+    def _within(self, at: float | None, now: float) -> float:
+        """The time of an amount. One from before the span would be acknowledged, and not count."""
+        at = not_ahead(self, at, now)
+        self.refuse_unless(
+            at > now - self.span, f"time {at} is {now - at:.0f} s ago, beyond {self.span:g} s", at
+        )
+        return at
 
     def _added(self, amount: float, at: float) -> Change:
-        bucket = f"{int(at // self.width):016d}"
         array = _PAIR.pack(1.0, amount)
-        return Accumulate(self.stored, bucket, array, self.keep, drop_lowest=True)
+        return Accumulate(self.stored, self._slices.name(at), array, self.keep, drop_lowest=True)
 
     def drop(self) -> Edit:
         """Nothing was added."""
@@ -67,14 +84,22 @@ class Window(Field["WindowView"]):
 
     def totals(self, state: Snapshot, at: float) -> tuple[int, float]:
         """(count, sum) over the span up to `at`, rounded out to whole buckets."""
-        last = int(at // self.width)
-        first = int((at - self.span) // self.width)
+        reach = at - self.span
+        over = moment(at)
+        bounds: dict[float, tuple[float, float]] = {}  # of the buckets' numbers, by their width
         count = total = 0.0
         for entry, raw in state._cell_entries(self.stored).items():
-            if not isinstance(raw, bytes) or len(raw) != 16 or not entry.isdecimal():
+            if entry < over:
+                continue  # it has left the window that it was added to
+            bucket = slice_of(entry)
+            if bucket is None or not isinstance(raw, bytes) or len(raw) != 16:
                 state._corrupt(self.name, entry, raw, "not a bucket")
                 continue
-            if first <= int(entry) <= last:
+            width = bucket.length
+            found = bounds.get(width)
+            if found is None:
+                found = bounds[width] = reach // width, at // width
+            if found[0] <= bucket.number <= found[1]:
                 pair = _PAIR.unpack(raw)
                 count += pair[0]
                 total += pair[1]

@@ -52,11 +52,17 @@ class AsyncStore:
         if found is None:
             if not hasattr(cls, "__schema__"):
                 raise Invalid("a collection is of a subclass of State", field="cls", found=cls)
+            if not cls.__schema__.fields:
+                raise Invalid(f"{cls.__name__} has no fields to keep", field="cls", found=cls)
             layout = cls.__schema__.layout()
             known = self._kinds.setdefault(layout.kind, layout)
-            if known != layout:
+            difference = known.difference(layout)
+            if difference is not None:
                 raise Invalid(
-                    f"kind {layout.kind!r} is another class already", field="kind", found=cls
+                    f"kind {layout.kind!r} was opened with another definition ({difference}): give "
+                    "one of the two another kind, or open the store anew",
+                    field="kind",
+                    found=cls,
                 )
             found = self._collections[cls, tenant] = AsyncCollection(self, cls, tenant)
         return found

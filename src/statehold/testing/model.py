@@ -318,10 +318,13 @@ def _set(entries: dict[str, Any], change: Put | Add | Accumulate) -> None:
     else:
         new = _accumulate(change.field, old, change)
     entries[change.entry] = new
-    if change.bound is not None and old is None and len(entries) > change.bound:
-        if not change.drop_lowest:
+    while change.bound is not None and old is None and len(entries) > change.bound:
+        if not change.drop_lowest or change.bound < 1:
             raise No(change.field, "bound")
-        del entries[min(entries)]
+        lowest = min(entries)
+        del entries[lowest]
+        if lowest == change.entry:
+            break  # the first to go was the new one
 
 
 def _add(name: str, old: Any, amount: float) -> Any:

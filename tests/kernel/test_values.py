@@ -1,0 +1,285 @@
+"""Whatever is put reads back equal by value and by type, or is refused: every field, every backend."""
+
+import contextlib
+import math
+
+import families
+import msgspec
+import numpy as np
+import pytest
+from families import FAMILIES, deeply
+
+from statehold import (
+    Counter,
+    Invalid,
+    Log,
+    Map,
+    Register,
+    SetOf,
+    State,
+    Steps,
+    Store,
+    Tally,
+    TooLarge,
+    Turns,
+)
+
+BACKENDS = ["memory", "sqlite", "sqlite+sql", "token", "redis", "postgres", "mariadb"]
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request, tmp_path):
+    """A store of each backend; where a server is missing the test is skipped, or fails if required."""
+    name = request.param
+    with contextlib.ExitStack() as stack:
+        settings = {}
+        if name == "token":
+            jars = pytest.importorskip("statehold.tokens")
+            settings = {"keys": [jars.Key.new()], "budget": "1MB"}
+            url = "token:"
+            stack.enter_context(jars.Jar())
+        elif name in ("sqlite", "sqlite+sql"):
+            url = f"{name}:///{tmp_path}/values.db"
+        elif name == "memory":
+            url = "memory://"
+        else:
+            server = request.getfixturevalue(f"statehold_{name}")
+            url = server.url if name == "redis" else server.new_database()
+        yield stack.enter_context(Store.open(url, **settings))
+
+
+def hashable(value):
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def plain_fields(kind):
+    return {
+        "register": Register(kind, default=None),
+        "log": Log(kind, keep=3),
+        "turns": Turns(kind, keep=3),
+        "entries": Map(str, kind, keep=3),
+        "steps": Steps(kind, keep=3),
+    }
+
+
+def keyed_fields(kind):
+    return {
+        "keys": Map(kind, int, keep=3),
+        "members": SetOf(kind, keep=3),
+        "tally": Tally(kind, keep=3),
+    }
+
+
+def put(cls, name, value):
+    """The edit that puts the value into the field, and how it is read from a state again."""
+    field = getattr(cls, name)
+    return {
+        "register": lambda: (field.put(value), lambda s: s.register),
+        "log": lambda: (field.append(value), lambda s: s.log[-1]),
+        "turns": lambda: (field.append(value, value), lambda s: s.turns.turns[-1][1]),
+        "entries": lambda: (field.put("k", value), lambda s: s.entries["k"]),
+        "steps": lambda: (field.put("k", value), lambda s: s.steps["k"]),
+        "keys": lambda: (field.put(value, 1), lambda s: next(iter(s.keys))),
+        "members": lambda: (field.add(value), lambda s: next(iter(s.members))),
+        "tally": lambda: (field.add(value), lambda s: next(iter(s.tally))),
+    }[name]()
+
+
+def classes(family):
+    kind, kept, _ = FAMILIES[family]
+    fields = plain_fields(kind)
+    if kept and all(map(hashable, kept)) and kind not in (str | None, bytes):
+        fields |= keyed_fields(kind)
+    return type(State)("Values", (State,), fields, ttl=60)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_kept_reads_back_by_value_and_type(store, family):
+    cls = classes(family)
+    states = store.collection(cls)
+    for n, value in enumerate(FAMILIES[family][1]):
+        want = deeply(value)
+        puts = {name: put(cls, name, value) for name in cls.__schema__.fields}
+        states.apply(f"{n}", *(edit for edit, _ in puts.values()))
+        state = states.get(f"{n}")
+        made = cls()  # what a session shows of what it has just been given
+        for name, (edit, read) in puts.items():
+            assert deeply(read(state)) == want, name
+            made._record(edit)
+            assert deeply(read(made)) == want, name
+        assert state.meta.corrupted == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_would_be_altered_is_refused(family):
+    cls = classes(family)
+    for value in FAMILIES[family][2]:
+        for name in cls.__schema__.fields:
+            if name in ("keys", "members", "tally") and not hashable(value):
+                continue
+            with pytest.raises(Invalid, match=f"^{name}: ") as caught:
+                put(cls, name, value)
+            assert caught.value.field == name
+            assert "\n" not in str(caught.value)
+            assert "hunter2" not in str(caught.value)
+
+
+def test_attrs_classes_are_kept_whole(store):
+    attrs = pytest.importorskip("attrs")
+
+    @attrs.define
+    class Item:
+        sku: str
+        seen: object = attrs.field(default=None, eq=False)
+
+    @attrs.define
+    class More(Item):
+        why: str = ""
+
+    cls = type(State)("Values", (State,), plain_fields(Item), ttl=60)
+    states = store.collection(cls)
+    for name in cls.__schema__.fields:
+        edit, read = put(cls, name, Item("a", [1.0]))
+        states.apply("a", edit)
+        back = read(states.get("a"))
+        assert (type(back), back.sku, back.seen) == (Item, "a", [1.0])
+        for wrong in (Item("a", families.AT), More("a"), Item(1)):
+            with pytest.raises(Invalid, match=f"^{name}: "):
+                put(cls, name, wrong)
+
+
+def test_what_is_said_of_a_value_names_the_place_and_shows_nothing():
+    """One sentence, with the field, where in the value, and what would be read back."""
+    turns = Log(families.Turn, keep=3)
+    turns.__set_name__(State, "turns")
+    tool = families.Turn(messages=[families.ToolMessage(role="hunter2", call="hunter2")])
+    with pytest.raises(Invalid) as caught:
+        turns.append(tool)
+    assert str(caught.value) == (
+        "turns: Turn is not a valid Turn: messages[0] would be read back as Message, not ToolMessage"
+    )
+    for kind, wrong in (
+        (families.Aliased, {"text": {"hunter2": "hunter2"}}),
+        (families.Aliased, {"hunter2": 1}),
+        (families.Drawing, {"shape": {"kind": "hunter2"}}),
+        (families.Forbids, {"n": 1, "hunter2": "hunter2"}),
+        (dict[str, families.Message], {"hunter2": {"role": 5}}),
+        (families.Mood, "hunter2"),
+        (families.Cat | families.Dog, {"type": "hunter2"}),
+        (dict[families.Mood, int], {"hunter2": 1}),
+    ):
+        field = Register(kind, default=None)
+        field.__set_name__(State, "field")
+        with pytest.raises(Invalid) as caught:
+            field._codec.from_json(wrong)
+        said = str(caught.value)
+        assert said.startswith("field: not a valid ")
+        assert "hunter2" not in said
+        assert "\n" not in said
+        assert caught.value.__cause__ is None
+
+
+def test_a_zone_is_kept_as_its_offset():
+    """The instant and the offset stay; JSON has no name for a zone."""
+    field = Register(families.dt.datetime | None, default=None)
+    field.__set_name__(State, "at")
+    back = field._codec.decode(field.put(families.BERLIN).value)
+    assert back == families.BERLIN
+    assert back.utcoffset() == families.BERLIN.utcoffset()
+
+
+@pytest.mark.parametrize("value", [np.float64(1e16), np.float32(0.5), np.int64(5), np.str_("a")])
+def test_numbers_of_numpy_and_of_fields_are_the_plain_ones(value):
+    class Numbers(State, ttl=60):
+        any = Register(object, default=None)
+        turns = Counter()
+        spent = Counter(float)
+
+    with Store.open("memory://") as store:
+        numbers = store.collection(Numbers)
+        numbers.apply("a", Numbers.any.put([value]), Numbers.turns.add(3), Numbers.spent.add(1.5))
+        assert deeply(numbers.get("a").any) == deeply([value.item()])
+        with numbers.session("a") as state:
+            state.any = [state.turns, state.spent]
+        assert deeply(numbers.get("a").any) == deeply([3, 1.5])
+
+
+def test_an_int_is_the_float_that_was_declared():
+    for kind, value, want in (
+        (float, 5, 5.0),
+        (list[float], [1, 2.5], [1.0, 2.5]),
+        (families.Point, families.Point(1), families.Point(1.0)),
+    ):
+        field = Register(kind, default=None)
+        field.__set_name__(State, "field")
+        assert deeply(field._codec.decode(field.put(value).value)) == deeply(want)
+    field = Register(float, default=0.0)
+    field.__set_name__(State, "field")
+    with pytest.raises(Invalid):
+        field.put(2**60 + 1)  # there is no float of that value
+
+
+def test_a_deep_value_is_compared_to_its_end():
+    """As deep as JSON goes: comparing takes no more of the interpreter's stack."""
+    field = Register(object, default=None, max_bytes=10_000)
+    field.__set_name__(State, "field")
+    value = (1,)
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(Invalid, match="as list, not tuple"):
+        field.put(value)
+
+
+def test_a_model_that_is_given_an_alias_reads_what_was_stored_before():
+    class Before(families.pydantic.BaseModel):
+        content: str
+
+    class First(State, ttl=60, kind="v"):
+        said = Log(Before, keep=3)
+
+    class Second(State, ttl=60, kind="v"):
+        said = Log(families.Aliased, keep=3)
+
+    with Store.open("memory://") as one, Store(one.driver) as two:
+        one.collection(First).apply("a", First.said.append(Before(content="hi")))
+        state = two.collection(Second).get("a")
+        assert [message.content for message in state.said] == ["hi"]
+
+
+def test_too_large_is_said_of_the_bytes_that_are_stored():
+    field = Register(families.Camel, default=None, max_bytes=20)
+    field.__set_name__(State, "field")
+    with pytest.raises(TooLarge, match="field: a value of"):
+        field.put(families.Camel(first_name="a" * 20))
+
+
+def test_floats_keep_their_sign(store):
+    class Signs(State, ttl=60):
+        real = Register(float, default=1.0)
+        any = Map(str, object, keep=3)
+
+    states = store.collection(Signs)
+    states.apply("a", Signs.real.put(-0.0), Signs.any.put("k", [-0.0]))
+    state = states.get("a")
+    assert math.copysign(1, state.real) == -1
+    assert math.copysign(1, state.any["k"][0]) == -1
+
+
+def test_what_is_certain_is_what_would_have_been_compared():
+    """The short cut for exact builtins and plain Structs says nothing of any other value."""
+    from statehold.formats import Format
+
+    for kind, kept, refused in FAMILIES.values():
+        certain = Format(kind).certain
+        assert not any(certain(value) for value in refused if not isinstance(value, str))
+        for value in kept:
+            if certain(value):
+                data = msgspec.json.encode(value)
+                assert deeply(msgspec.json.decode(data, type=kind)) == deeply(value)
+    assert Format(families.Plain).certain(families.Plain("u", 1))
+    assert Format(str).certain("a")
+    assert not Format(str).certain(families.Mood.GLAD)
