@@ -15,33 +15,24 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 
 import msgspec
 
-from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want, fingerprint
+from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
 from statehold.driver import (
-    Conflicted,
-    Doubtful,
     Feature,
-    FencedOff,
-    Late,
     Outcome,
     Written,
 )
-from statehold.driver import Reused as OpReused
 from statehold.engine import new_op
 from statehold.errors import (
     Conflict,
-    Fenced,
-    InDoubt,
     Invalid,
-    Reused,
     StateholdError,
-    Timeout,
     TooLarge,
     Unavailable,
-    Unsupported,
 )
 from statehold.fields.base import Edit
-from statehold.schema import OP_BYTES, Schema, refused
+from statehold.schema import Schema
 from statehold.state import Home, S, snapshot
+from statehold.store.asking import ALL_READ, Asking
 from statehold.store.doubts import MARGIN, NOT_SENT
 from statehold.store.names import (
     CURSOR_BYTES,
@@ -50,12 +41,8 @@ from statehold.store.names import (
     Tail,
     checked,
     checked_count,
-    checked_epoch,
-    checked_names,
-    checked_revision,
-    checked_tails,
-    checked_time,
 )
+from statehold.store.outcomes import error_of
 from statehold.store.session import AsyncSession
 
 if TYPE_CHECKING:
@@ -65,8 +52,6 @@ R = TypeVar("R")
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
-
-_ALL_READ: Final[frozenset[str]] = frozenset()
 
 
 class Committed(msgspec.Struct, Generic[S], frozen=True):
@@ -99,6 +84,7 @@ class AsyncCollection(Generic[S]):
         self._kind = self.schema.kind
         renew = self.schema.renew
         self._all = EVERYTHING if renew is None else Want(renew=renew)
+        self._asking = Asking(self.schema, self.home, store.driver, tenant, store._doubts)
         self._open = False
 
     # ------------------------------------------------------------------------------------- reading
@@ -121,9 +107,9 @@ class AsyncCollection(Generic[S]):
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
         if fields is None and tail is None:
-            want, unread = self._all, _ALL_READ
+            want, unread = self._all, ALL_READ
         else:
-            want, unread = self._want(fields, tail)
+            want, unread = self._asking.want(fields, tail)
         try:
             if not self._open:
                 await self._ready()
@@ -141,8 +127,8 @@ class AsyncCollection(Generic[S]):
         """The states of the ids, in their order, absent ones with `meta.exists` False."""
         if isinstance(ids, str):
             raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
-        keys = [self._key(id) for id in ids]
-        want, unread = self._want(fields, tail)
+        keys = [self._asking.key(id) for id in ids]
+        want, unread = self._asking.want(fields, tail)
         await self._ready()
         found = await self._driver.read(keys, want, self._now())
         return {
@@ -226,10 +212,10 @@ class AsyncCollection(Generic[S]):
         now = self._now()
         schema = self.schema
         want = None
-        unread = _ALL_READ
+        unread = ALL_READ
         if returning is not None:
-            want, unread = self._want(returning, tail, renew=False)
-            self._needs(Feature.RETURNING)
+            want, unread = self._asking.want(returning, tail, renew=False)
+            self._asking.needs(Feature.RETURNING)
         commit = Commit(
             key,
             schema.changes(edits, now + self._driver.skew),
@@ -243,14 +229,14 @@ class AsyncCollection(Generic[S]):
             want,
         )
         if expect is not None or epoch or subject is not None:
-            self._check_conditions(commit)
+            self._asking.check_conditions(commit)
         try:
             outcome = (await self._driver.commit((commit,), now))[0]
         except Unavailable as error:
             error.key = key
             raise
         if not isinstance(outcome, Written):
-            raise self._error(key, outcome)
+            raise error_of(schema, key, outcome)
         if returning is None:
             return outcome.revision
         shown = outcome.returned
@@ -270,12 +256,12 @@ class AsyncCollection(Generic[S]):
         tail: Tail | None = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
-        want, unread = None, _ALL_READ
+        want, unread = None, ALL_READ
         if returning is not None:
-            want, unread = self._want(returning, tail, renew=False)
-            self._needs(Feature.RETURNING)
+            want, unread = self._asking.want(returning, tail, renew=False)
+            self._asking.needs(Feature.RETURNING)
         await self._ready()
-        commit = self._commit(
+        commit = self._asking.commit(
             id,
             edits,
             op=op,
@@ -314,7 +300,7 @@ class AsyncCollection(Generic[S]):
             op = rest[0] if rest else None
             repeatable = repeatable or op is not None
             try:
-                commits.append(self._commit(id, its, op=op))
+                commits.append(self._asking.commit(id, its, op=op))
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1
@@ -326,7 +312,7 @@ class AsyncCollection(Generic[S]):
             commit, outcome = next(outcomes)
             if isinstance(outcome, Written):
                 return outcome.revision
-            return self._error(commit.key, outcome)
+            return error_of(self.schema, commit.key, outcome)
 
         return [result(at) for at in range(total)]
 
@@ -335,7 +321,7 @@ class AsyncCollection(Generic[S]):
 
         Its revision stays; a renewal is no commit.
         """
-        key = self._key(id)
+        key = self._asking.key(id)
         await self._ready()
         want = Want((), None, (self.schema.ttl, self.schema.max_age))
         return (await self._driver.read((key,), want, self._now()))[0] is not None
@@ -358,9 +344,11 @@ class AsyncCollection(Generic[S]):
         `Reused` if `op` stands for something else, `InDoubt` as `apply` does.
         """
         if op is not None:
-            self._needs(Feature.ERASE_ONCE)
+            self._asking.needs(Feature.ERASE_ONCE)
         await self._ready()
-        commit = self._commit(id, (), op=op, since=since, expect=expect, epoch=epoch, erase=True)
+        commit = self._asking.commit(
+            id, (), op=op, since=since, expect=expect, epoch=epoch, erase=True
+        )
         sent = await self._send([commit], repeatable=op is not None)
         return self._written(commit.key, sent[0]).revision != ABSENT
 
@@ -475,7 +463,7 @@ class AsyncCollection(Generic[S]):
         self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
     ) -> tuple[list[str], str | None]:
         """Up to `limit` ids, and the cursor for the next page; None after the last."""
-        self._needs(Feature.SCAN if subject is None else Feature.SUBJECT)
+        self._asking.needs(Feature.SCAN if subject is None else Feature.SUBJECT)
         checked_count(limit, "limit")
         if subject is not None:
             checked(subject, "subject")
@@ -502,99 +490,6 @@ class AsyncCollection(Generic[S]):
         await self.store._ready(self.schema.layout() if not self._open else None)
         self._open = True
 
-    def _key(self, id: str) -> Key:
-        return (self.tenant, self._kind, checked(id, "id"))
-
-    def _op(self, op: str | None) -> str:
-        if op is None:
-            return new_op() if self._ambiguous else ""
-        return checked(op, "op", limit=OP_BYTES)
-
-    def _want(
-        self, fields: Names | None, tail: Tail | None, *, renew: bool = True
-    ) -> tuple[Want, frozenset[str]]:
-        schema = self.schema
-        tails = checked_tails(tail)
-        if isinstance(tails, dict):
-            tails = {
-                name: size for field, size in tails.items() for name in schema.stored_names([field])
-            }
-        renewal = schema.renew if renew else None
-        if fields is None:
-            return Want(None, tails, renewal), _ALL_READ
-        names = checked_names(fields)
-        stored = schema.stored_names(names)
-        unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
-        return Want(stored, tails, renewal), unread
-
-    def _commit(
-        self,
-        id: str,
-        edits: Iterable[Edit],
-        *,
-        op: str | None = None,
-        since: float | None = None,
-        expect: Revision | None = None,
-        epoch: int = 0,
-        subject: str | None = None,
-        returning: Want | None = None,
-        erase: bool = False,
-        computed: bool = False,
-    ) -> Commit:
-        """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
-        schema = self.schema
-        key, asked = self._key(id), tuple(edits)
-        intent = 0
-        if op is not None:
-            since = self._since(key, checked(op, "op", limit=OP_BYTES), since)
-            if not computed:
-                intent = fingerprint("erase") if erase else schema.intent(asked)
-        elif since is not None:
-            raise Invalid("since goes with op", field="since", found=since)
-        commit = Commit(
-            key,
-            schema.changes(asked, self.home.now()),
-            schema.ttl,
-            op=self._op(op),
-            expect=expect,
-            epoch=epoch,
-            max_age=schema.max_age,
-            subject=subject,
-            ops=schema.ops,
-            returning=returning,
-            erase=erase,
-            intent=intent,
-            since=since,
-        )
-        self._check_conditions(commit)
-        return commit
-
-    def _since(self, key: Key, op: str, given: float | None) -> float | None:
-        """When this op id was first sent, if it was, by the clock that decides expiry."""
-        found = self.store._doubts.since(key, op)
-        if given is not None:
-            given = checked_time(given, "since") + self._driver.skew - MARGIN
-        if found is None or given is None:
-            return given if found is None else found
-        return min(found, given)
-
-    def _check_conditions(self, commit: Commit) -> None:
-        if commit.expect is not None:
-            self._needs(Feature.EXPECT)
-            checked_revision(commit.expect)
-        if commit.epoch != 0:
-            self._needs(Feature.EPOCH)
-            checked_epoch(commit.epoch)
-        if commit.subject is not None:
-            self._needs(Feature.SUBJECT)
-            checked(commit.subject, "subject")
-
-    def _needs(self, feature: Feature) -> None:
-        if feature not in self._driver.features:
-            raise Unsupported(
-                f"{type(self._driver).__name__} does not support {feature}", expected=feature
-            )
-
     async def _computed(
         self, id: str, edits: tuple[Edit, ...], write: Mapping[str, Any]
     ) -> Revision:
@@ -602,7 +497,7 @@ class AsyncCollection(Generic[S]):
         if write["op"] is None:
             return cast("Revision", await self.apply(id, *edits, **write))
         await self._ready()
-        commit = self._commit(id, edits, **write, computed=True)
+        commit = self._asking.commit(id, edits, **write, computed=True)
         return self._written(commit.key, (await self._send([commit], repeatable=True))[0]).revision
 
     async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
@@ -633,33 +528,7 @@ class AsyncCollection(Generic[S]):
     def _written(self, key: Key, outcome: Outcome) -> Written:
         if isinstance(outcome, Written):
             return outcome
-        raise self._error(key, outcome)
-
-    def _error(self, key: Key, outcome: Outcome) -> StateholdError:
-        what = f"{key[1]} {key[2]!r:.80}"
-        if isinstance(outcome, Conflicted):
-            at = outcome.revision
-            stands = "not found" if at == ABSENT else f"it is at {at}"
-            return Conflict(f"{what}: {stands}", key=key, found=at)
-        if isinstance(outcome, FencedOff):
-            epoch = outcome.epoch
-            return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
-        if isinstance(outcome, OpReused):
-            at = outcome.revision
-            text = f"{what}: the op id stands for something else, which made {at}"
-            return Reused(text, key=key, field="op", found=at)
-        if isinstance(outcome, Doubtful):
-            return InDoubt(
-                f"{what}: it was sent before, and the state has forgotten too much to say whether"
-                " it was applied; nothing was written now",
-                key=key,
-                field="op",
-            )
-        if isinstance(outcome, Late):
-            return Timeout(f"{what}: it reached the store too late, and was not written", key=key)
-        if isinstance(outcome, Written):
-            raise AssertionError(outcome)  # noqa: TRY004  a defect of ours
-        return refused(self.schema, key, outcome)
+        raise error_of(self.schema, key, outcome)
 
 
 def _pause(attempt: int) -> float:

@@ -1,0 +1,136 @@
+"""What callers say, checked and put into what drivers are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from statehold.changes import Commit, Key, Revision, Want, fingerprint
+from statehold.driver import Driver, Feature
+from statehold.engine import new_op
+from statehold.errors import Invalid, Unsupported
+from statehold.fields.base import Edit
+from statehold.schema import OP_BYTES, Schema
+from statehold.state import Home
+from statehold.store.doubts import MARGIN, Doubts
+from statehold.store.names import (
+    Names,
+    Tail,
+    checked,
+    checked_epoch,
+    checked_names,
+    checked_revision,
+    checked_tails,
+    checked_time,
+)
+
+ALL_READ: Final[frozenset[str]] = frozenset()
+"""No field is left unread."""
+
+
+class Asking:
+    """Makes the wants and commits of one class in one tenant. Raises `Invalid` and `Unsupported`."""
+
+    def __init__(
+        self, schema: Schema, home: Home, driver: Driver, tenant: str, doubts: Doubts
+    ) -> None:
+        self._schema = schema
+        self._home = home
+        self._driver = driver
+        self._tenant = tenant
+        self._doubts = doubts
+
+    def key(self, id: str) -> Key:
+        """The key of an id."""
+        return (self._tenant, self._schema.kind, checked(id, "id"))
+
+    def want(
+        self, fields: Names | None, tail: Tail | None, *, renew: bool = True
+    ) -> tuple[Want, frozenset[str]]:
+        """What is to be read, and which fields are not."""
+        schema = self._schema
+        tails = checked_tails(tail)
+        if isinstance(tails, dict):
+            tails = {
+                name: size for field, size in tails.items() for name in schema.stored_names([field])
+            }
+        renewal = schema.renew if renew else None
+        if fields is None:
+            return Want(None, tails, renewal), ALL_READ
+        names = checked_names(fields)
+        stored = schema.stored_names(names)
+        unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
+        return Want(stored, tails, renewal), unread
+
+    def commit(
+        self,
+        id: str,
+        edits: Iterable[Edit],
+        *,
+        op: str | None = None,
+        since: float | None = None,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        returning: Want | None = None,
+        erase: bool = False,
+        computed: bool = False,
+    ) -> Commit:
+        """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
+        schema = self._schema
+        key, asked = self.key(id), tuple(edits)
+        intent = 0
+        if op is not None:
+            op = checked(op, "op", limit=OP_BYTES)
+            since = self._since(key, op, since)
+            if not computed:
+                intent = fingerprint("erase") if erase else schema.intent(asked)
+        elif since is not None:
+            raise Invalid("since goes with op", field="since", found=since)
+        else:
+            op = new_op() if self._driver.ambiguous else ""
+        commit = Commit(
+            key,
+            schema.changes(asked, self._home.now()),
+            schema.ttl,
+            op=op,
+            expect=expect,
+            epoch=epoch,
+            max_age=schema.max_age,
+            subject=subject,
+            ops=schema.ops,
+            returning=returning,
+            erase=erase,
+            intent=intent,
+            since=since,
+        )
+        self.check_conditions(commit)
+        return commit
+
+    def _since(self, key: Key, op: str, given: float | None) -> float | None:
+        """When this op id was first sent, if it was, by the clock that decides expiry."""
+        found = self._doubts.since(key, op)
+        if given is not None:
+            given = checked_time(given, "since") + self._driver.skew - MARGIN
+        if found is None or given is None:
+            return given if found is None else found
+        return min(found, given)
+
+    def check_conditions(self, commit: Commit) -> None:
+        """Raise unless the driver can hold the commit to its conditions."""
+        if commit.expect is not None:
+            self.needs(Feature.EXPECT)
+            checked_revision(commit.expect)
+        if commit.epoch != 0:
+            self.needs(Feature.EPOCH)
+            checked_epoch(commit.epoch)
+        if commit.subject is not None:
+            self.needs(Feature.SUBJECT)
+            checked(commit.subject, "subject")
+
+    def needs(self, feature: Feature) -> None:
+        """Raise `Unsupported` unless the driver declares it."""
+        if feature not in self._driver.features:
+            raise Unsupported(
+                f"{type(self._driver).__name__} does not support {feature}", expected=feature
+            )

@@ -1,0 +1,37 @@
+"""What callers are told of a commit that was not written."""
+
+from __future__ import annotations
+
+from statehold.changes import ABSENT, Key
+from statehold.driver import Conflicted, Doubtful, FencedOff, Late, Outcome, Refused
+from statehold.driver import Reused as OpReused
+from statehold.errors import Conflict, Fenced, InDoubt, Reused, StateholdError, Timeout
+from statehold.schema import Schema, refused
+
+
+def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
+    """The error for an outcome that is not `Written`."""
+    what = f"{key[1]} {key[2]!r:.80}"
+    if isinstance(outcome, Conflicted):
+        at = outcome.revision
+        stands = "not found" if at == ABSENT else f"it is at {at}"
+        return Conflict(f"{what}: {stands}", key=key, found=at)
+    if isinstance(outcome, FencedOff):
+        epoch = outcome.epoch
+        return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
+    if isinstance(outcome, OpReused):
+        at = outcome.revision
+        text = f"{what}: the op id stands for something else, which made {at}"
+        return Reused(text, key=key, field="op", found=at)
+    if isinstance(outcome, Doubtful):
+        return InDoubt(
+            f"{what}: it was sent before, and the state has forgotten too much to say whether"
+            " it was applied; nothing was written now",
+            key=key,
+            field="op",
+        )
+    if isinstance(outcome, Late):
+        return Timeout(f"{what}: it reached the store too late, and was not written", key=key)
+    if isinstance(outcome, Refused):
+        return refused(schema, key, outcome)
+    raise AssertionError(outcome)  # a defect of ours
