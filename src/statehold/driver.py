@@ -252,3 +252,44 @@ class Driver(ABC):
     def stats(self) -> Mapping[str, int | float]:
         """Counters and gauges of the driver's own, by metric name; plain numbers, cheap to read."""
         return {}
+
+
+class WouldWait(Exception):  # noqa: N818  no error, and never seen by a caller
+    """A call that was not to wait would have had to. Nothing was done."""
+
+
+class WaitingDriver(Driver):
+    """A driver that never suspends, and may have to wait: for other threads or processes.
+
+    In an event loop nobody may wait in place. With `wait=False` these calls raise `WouldWait`
+    instead, and are made again, from a thread, by who called them there (`middleware.coalesce`).
+    """
+
+    @abstractmethod
+    async def open(self, layout: Layout, *, wait: bool = True) -> None: ...
+
+    @abstractmethod
+    async def read(
+        self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
+    ) -> list[Cells | None]: ...
+
+    @abstractmethod
+    async def commit(
+        self, commits: Sequence[Commit], now: float, *, wait: bool = True
+    ) -> list[Outcome]: ...
+
+    @abstractmethod
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+        wait: bool = True,
+    ) -> Page: ...
+
+    @abstractmethod
+    async def check(self, now: float, *, wait: bool = True) -> None: ...
