@@ -99,6 +99,8 @@ class AsyncCollection(Generic[S]):
         self._kind = self.schema.kind
         renew = self.schema.renew
         self._all = EVERYTHING if renew is None else Want(renew=renew)
+        self._turns = store._turns
+        self._left = 0  # calls until a turn may be due
         self._open = False
 
     # ------------------------------------------------------------------------------------- reading
@@ -127,6 +129,9 @@ class AsyncCollection(Generic[S]):
         try:
             if not self._open:
                 await self._ready()
+            self._left -= 1
+            if self._left < 0:
+                self._left = await self._turns.take()
             cells = (await self._driver.read((key,), want, self._now()))[0]
         except Unavailable as error:
             if on_failure == "default":
@@ -223,6 +228,9 @@ class AsyncCollection(Generic[S]):
         key = (self.tenant, self._kind, id)
         if not self._open:
             await self._ready()  # first, since it tells the store's time
+        self._left -= 1
+        if self._left < 0:
+            self._left = await self._turns.take()
         now = self._now()
         schema = self.schema
         want = None

@@ -309,7 +309,7 @@ class SqliteDriver(WaitingDriver):
 
 
 def _erases(commit: Commit) -> bool:
-    return commit.erase or any(change.__class__ is Drop for change in commit.changes)
+    return commit.erase or Drop in map(type, commit.changes)
 
 
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqliteDriver:

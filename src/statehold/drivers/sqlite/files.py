@@ -47,6 +47,7 @@ class File:
         self._writer: Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._borrowed: sqlite3.Cursor | None = None  # the same, while it is used for reading
+        self._waiting: bool | None = None  # how patient it is: as for `wait`, or otherwise
         self._readers: list[Connection] = []
         self._uri = ""
         self._inode: Inode | None = None
@@ -70,23 +71,26 @@ class File:
         the busy timeout has passed since the call, so that those who wait for one another do not
         wait one time-out each. Without it raises `WouldWait`.
         """
-        patience = self._busy_timeout_s if wait else 0.0
+        patience = None
         if not self.lock.acquire(blocking=False):
             began = time.monotonic()
             if not self.lock.acquire(timeout=-1 if wait else PROMPT_S):
                 raise WouldWait
             waited = time.monotonic() - began
             if wait and waited > NOTICED_S:
-                patience = max(0.0, patience - waited)
-        try:
-            return self._writing(patience, wait=wait)
-        except BaseException:
-            self.lock.release()
-            raise
-
-    def _writing(self, patience: float, *, wait: bool) -> sqlite3.Cursor:
+                patience = max(0.0, self._busy_timeout_s - waited)
         cursor = self._cursor
-        if cursor is None or self._writer is None:
+        if cursor is None or patience is not None or self._waiting is not wait:
+            try:
+                cursor = self._made_ready(wait=wait, patience=patience)
+            except BaseException:
+                self.lock.release()
+                raise
+        return cursor
+
+    def _made_ready(self, *, wait: bool, patience: float | None = None) -> sqlite3.Cursor:
+        """The cursor, its statements being as patient as this or, if None, as `wait` says."""
+        if self._writer is None or self._cursor is None:
             if self.closed:
                 raise Closed(f"{self.path}: the store was closed")
             if self._forked:
@@ -94,9 +98,14 @@ class File:
             if not wait:
                 raise WouldWait
             self._writer = self._open()
-            cursor = self._cursor = self._writer.cursor()
+            self._cursor = self._writer.cursor()
+        if patience is None:
+            patience = self._busy_timeout_s if wait else 0.0
+            self._waiting = wait
+        else:
+            self._waiting = None
         self._writer.wait_up_to(patience)
-        return cursor
+        return self._cursor
 
     def present(self) -> None:
         """Raise `Unavailable` unless the path still leads to the file that was opened.
@@ -116,14 +125,16 @@ class File:
         The writing connection's if it is idle, for its pages are cached; else one of its own.
         Raises `WouldWait` as `acquire` does.
         """
-        patience = self._busy_timeout_s if wait else 0.0
         if self.lock.acquire(blocking=False):
-            try:
-                self._borrowed = self._writing(patience, wait=wait)
-            except BaseException:
-                self.lock.release()
-                raise
-            return self._borrowed
+            cursor = self._cursor
+            if cursor is None or self._waiting is not wait:
+                try:
+                    cursor = self._made_ready(wait=wait)
+                except BaseException:
+                    self.lock.release()
+                    raise
+            self._borrowed = cursor
+            return cursor
         if not self._uri:  # someone is opening the file
             self.open(wait=wait)
         if self.closed:
@@ -134,7 +145,7 @@ class File:
             connection = self._readers.pop()
         except IndexError:
             connection = self._connect(self._uri)
-        connection.wait_up_to(patience)
+        connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
         return connection.cursor()
 
     def done(self, cursor: sqlite3.Cursor) -> None:
