@@ -254,7 +254,7 @@ class Driver(ABC):
         return {}
 
 
-class WouldWait(Exception):  # noqa: N818  no error, and never seen by a caller
+class WouldWait(Exception):
     """A call that was not to wait would have had to. Nothing was done."""
 
 
@@ -266,17 +266,20 @@ class WaitingDriver(Driver):
     """
 
     @abstractmethod
-    async def open(self, layout: Layout, *, wait: bool = True) -> None: ...
+    async def open(self, layout: Layout, *, wait: bool = True) -> None:
+        """See `Driver.open`."""
 
     @abstractmethod
     async def read(
         self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
-    ) -> list[Cells | None]: ...
+    ) -> list[Cells | None]:
+        """See `Driver.read`."""
 
     @abstractmethod
     async def commit(
         self, commits: Sequence[Commit], now: float, *, wait: bool = True
-    ) -> list[Outcome]: ...
+    ) -> list[Outcome]:
+        """See `Driver.commit`."""
 
     @abstractmethod
     async def scan(
@@ -289,7 +292,9 @@ class WaitingDriver(Driver):
         limit: int,
         now: float,
         wait: bool = True,
-    ) -> Page: ...
+    ) -> Page:
+        """See `Driver.scan`."""
 
     @abstractmethod
-    async def check(self, now: float, *, wait: bool = True) -> None: ...
+    async def check(self, now: float, *, wait: bool = True) -> None:
+        """See `Driver.check`."""

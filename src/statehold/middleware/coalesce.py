@@ -85,7 +85,9 @@ class Coalesce(Driver):
             )
         return queue
 
-    async def _call(self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any) -> R:
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any
+    ) -> R:
         """What the driver's call answers, from a thread where it would have to wait."""
         if not self._waits:
             return await call(*given, **more)
@@ -144,9 +146,7 @@ class Coalesce(Driver):
 class _Queue:
     """What the tasks of one event loop are waiting for. It must not hold on to the loop itself."""
 
-    def __init__(
-        self, driver: Driver, at_once: _Commit, max_batch: int, in_thread: bool
-    ) -> None:
+    def __init__(self, driver: Driver, at_once: _Commit, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
         self._at_once = at_once
         self._waits = isinstance(driver, WaitingDriver)

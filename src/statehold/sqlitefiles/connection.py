@@ -111,7 +111,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
-    global _lock
+    global _lock  # noqa: PLW0603  the parent's may be held by a thread that did not come along
     _lock = threading.RLock()
     for connection in list(_connections):
         _inherited.add(connection.inode)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 from pathlib import Path
 
+from statehold.changes import Commit, Drop
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection
 
@@ -46,6 +48,12 @@ class Log:
                 )
                 self._thread.start()
 
+    def empty_what_was_left(self) -> None:
+        """The same if it holds anything: a process that was killed may have erased that."""
+        with contextlib.suppress(OSError):
+            if os.stat(self._path + "-wal").st_size:  # noqa: PTH116  half the time of Path.stat
+                self.empty_soon()
+
     def close(self) -> None:
         """Its thread has ended, whether it was done or not."""
         with self._lock:
@@ -75,10 +83,17 @@ class Log:
                 connection.close()
 
 
+def erases(commit: Commit) -> bool:
+    """Whether something is to be gone after it, and nothing comes in its place."""
+    return commit.erase or Drop in map(type, commit.changes)
+
+
 def emptied(connection: sqlite3.Connection) -> bool:
     """Move what the log holds into the file, and empty it; False if somebody is in the way."""
     connection.execute("PRAGMA user_version").fetchall()  # without a look first there is no log
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()  # most of it, while others write
+    connection.execute(
+        "PRAGMA wal_checkpoint(PASSIVE)"
+    ).fetchall()  # most of it, while others write
     ((busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return not busy
 

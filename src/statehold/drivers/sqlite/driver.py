@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote
 
-from statehold.changes import Commit, Drop, Key, Want, deadline, moves
+from statehold.changes import Commit, Key, Want, deadline, moves
 from statehold.cursors import Listing, foreign
 from statehold.driver import (
     Cells,
@@ -29,6 +29,7 @@ from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, ReadOnly
 from statehold.settings import Settings, choice, count
+from statehold.sqlitefiles.log import erases
 
 SETTINGS = Settings(
     "sqlite",
@@ -213,7 +214,7 @@ class SqliteDriver(WaitingDriver):
             self._transactions += 1
         finally:
             file.lock.release()
-        if self._expired != expired or any(map(_erases, commits)):
+        if self._expired != expired or any(map(erases, commits)):
             file.log.empty_soon()
         return outcomes
 
@@ -306,10 +307,6 @@ class SqliteDriver(WaitingDriver):
             "expired_total": self._expired,
             "renewals_skipped_total": self._renewals_skipped,
         }
-
-
-def _erases(commit: Commit) -> bool:
-    return commit.erase or Drop in map(type, commit.changes)
 
 
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqliteDriver:

@@ -10,13 +10,14 @@ import stat
 import threading
 import time
 from pathlib import Path
+from typing import cast
 from weakref import WeakSet
 
 from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema
 from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.errors import Closed, ConfigError, ReadOnly, Unavailable
-from statehold.sqlitefiles.connection import Connection, Inode, forked, header, inode
+from statehold.sqlitefiles.connection import Connection, Inode, forked, header
 from statehold.sqlitefiles.log import Log
 
 LOG_PAGES = 4096
@@ -154,11 +155,11 @@ class File:
             self._borrowed = None
             self.lock.release()
             return
-        connection = cursor.connection
+        connection = cast("Connection", cursor.connection)
         if len(self._readers) >= SPARE_READERS or stuck(cursor):
             connection.close()
         else:
-            self._readers.append(connection)  # type: ignore[arg-type]  # of `_connect`
+            self._readers.append(connection)
         if self.closed:  # and perhaps only just
             self._close_readers()
 
@@ -209,9 +210,8 @@ class File:
             writer.close()
             raise Unavailable(f"{self.path}: another file was put in its place while in use")
         self._inode = writer.inode
-        with contextlib.suppress(OSError):
-            if not self.read_only and os.stat(self.path + "-wal").st_size:  # noqa: PTH116  likewise
-                self.log.empty_soon()  # a process that was killed may have erased what it holds
+        if not self.read_only:
+            self.log.empty_what_was_left()
         return writer
 
     def _looked_at(self) -> bool:
