@@ -51,11 +51,7 @@ class Coalesce(Driver):
         self._driver = driver
         self._max_batch = max_batch
         self._threaded = in_thread
-        self._waits = isinstance(driver, WaitingDriver)
-        self._read, self._at_once = driver.read, driver.commit
-        if isinstance(driver, WaitingDriver):
-            self._read = partial(driver.read, wait=False)
-            self._at_once = partial(driver.commit, wait=False)
+        self._waiting = driver if isinstance(driver, WaitingDriver) else None
         self._queues: WeakKeyDictionary[_Loop, _Queue] = WeakKeyDictionary()
         self._latest: tuple[_Loop | None, _Queue | None] = (None, None)
         self._closed = False
@@ -71,8 +67,10 @@ class Coalesce(Driver):
             queue = self._queue(loop)
             self._latest = (loop, queue)
         if queue.calm and queue.alone(loop):
+            if self._waiting is None:
+                return await self._driver.commit(commits, now)
             try:
-                return await self._at_once(commits, now)
+                return await self._waiting.commit(commits, now, wait=False)
             except WouldWait:
                 pass
         return await queue.add(loop, commits, now)
@@ -80,16 +78,17 @@ class Coalesce(Driver):
     def _queue(self, loop: _Loop) -> _Queue:
         queue = self._queues.get(loop)
         if queue is None:
-            queue = self._queues[loop] = _Queue(
-                self._driver, self._at_once, self._max_batch, self._threaded
-            )
+            queue = self._queues[loop] = self._new_queue()
         return queue
+
+    def _new_queue(self) -> _Queue:
+        return _Queue(self._driver, self._max_batch, self._threaded)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any
     ) -> R:
         """What the driver's call answers, from a thread where it would have to wait."""
-        if not self._waits:
+        if self._waiting is None:
             return await call(*given, **more)
         try:
             return await call(*given, **more, wait=False)
@@ -110,8 +109,10 @@ class Coalesce(Driver):
         await self._call(self._driver.open, layout)
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if self._waiting is None:
+            return await self._driver.read(keys, want, now)
         try:
-            return await self._read(keys, want, now)
+            return await self._waiting.read(keys, want, now, wait=False)
         except WouldWait:
             return await self._in_thread(partial(self._driver.read, keys, want, now))
 
@@ -133,9 +134,9 @@ class Coalesce(Driver):
             await queue.drain(loop)
         for other in list(self._queues.values()):
             other.close()
-        queue = queue or _Queue(self._driver, self._at_once, self._max_batch, self._threaded)
+        queue = queue or self._new_queue()
         try:
-            if self._waits:
+            if self._waiting is not None:
                 await queue.in_thread(loop, self._driver.close)
             else:
                 await self._driver.close()
@@ -146,10 +147,12 @@ class Coalesce(Driver):
 class _Queue:
     """What the tasks of one event loop are waiting for. It must not hold on to the loop itself."""
 
-    def __init__(self, driver: Driver, at_once: _Commit, max_batch: int, in_thread: bool) -> None:
+    def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
-        self._at_once = at_once
         self._waits = isinstance(driver, WaitingDriver)
+        self._at_once: _Commit = driver.commit
+        if isinstance(driver, WaitingDriver):
+            self._at_once = partial(driver.commit, wait=False)
         self._max_batch = max_batch
         self._threaded = in_thread
         self._thread = ThreadPoolExecutor(1, "statehold-writer")  # which starts when it is needed

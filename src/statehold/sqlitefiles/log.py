@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 
 from statehold.changes import Commit, Drop
@@ -83,9 +84,15 @@ class Log:
                 connection.close()
 
 
-def erases(commit: Commit) -> bool:
-    """Whether something is to be gone after it, and nothing comes in its place."""
-    return commit.erase or Drop in map(type, commit.changes)
+def erases(commits: Iterable[Commit]) -> bool:
+    """Whether something is to be gone after them, and nothing comes in its place."""
+    for commit in commits:
+        if commit.erase:
+            return True
+        for change in commit.changes:
+            if change.__class__ is Drop:
+                return True
+    return False
 
 
 def emptied(connection: sqlite3.Connection) -> bool:

@@ -129,9 +129,8 @@ class AsyncCollection(Generic[S]):
         try:
             if not self._open:
                 await self._ready()
-            self._left -= 1
-            if self._left < 0:
-                self._left = await self._turns.take()
+            left = self._left - 1
+            self._left = left if left >= 0 else await self._turns.take()
             cells = (await self._driver.read((key,), want, self._now()))[0]
         except Unavailable as error:
             if on_failure == "default":
@@ -228,9 +227,8 @@ class AsyncCollection(Generic[S]):
         key = (self.tenant, self._kind, id)
         if not self._open:
             await self._ready()  # first, since it tells the store's time
-        self._left -= 1
-        if self._left < 0:
-            self._left = await self._turns.take()
+        left = self._left - 1
+        self._left = left if left >= 0 else await self._turns.take()
         now = self._now()
         schema = self.schema
         want = None

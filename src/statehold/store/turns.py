@@ -9,7 +9,7 @@ from typing import Final
 
 TURN_S: Final = 0.004
 """How long the calls of one event loop go on without any other task having had a turn."""
-CALLS: Final = 16
+CALLS: Final = 32
 """How many calls are made between two looks at the time."""
 
 

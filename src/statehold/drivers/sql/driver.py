@@ -275,7 +275,7 @@ class SqlDriver(Driver):
         else:
             outcomes = await self._commit(self._fast, commits, now)
         self._commits += len(commits)
-        if self._engines.log is not None and any(map(erases, commits)):
+        if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
         if self.settings["sweep"]:
             task = self._sweeps.after(commits, now)

@@ -214,7 +214,7 @@ class SqliteDriver(WaitingDriver):
             self._transactions += 1
         finally:
             file.lock.release()
-        if self._expired != expired or any(map(erases, commits)):
+        if self._expired != expired or erases(commits):
             file.log.empty_soon()
         return outcomes
 
