@@ -147,7 +147,7 @@ _INTEGRITY = (
 )
 
 
-@pytest.mark.parametrize(("scheme", "rounds", "each"), [("sqlite", 3, 30), ("sqlite+sql", 1, 10)])
+@pytest.mark.parametrize(("scheme", "rounds", "each"), [("sqlite", 2, 20), ("sqlite+sql", 1, 10)])
 def test_killed_services_lose_nothing(tmp_path, start, scheme, rounds, each):
     """Two of them, each with several stores on the file, and others that come and go."""
     path = tmp_path / "state.db"

@@ -106,7 +106,10 @@ class Coalesce(Driver):
         return self._driver.skew
 
     async def open(self, layout: Layout) -> None:
-        await self._call(self._driver.open, layout)
+        if self._waiting is None:
+            await self._driver.open(layout)
+        else:  # one after the other, so that tasks which came before others go on before them
+            await self._in_thread(partial(self._driver.open, layout))
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if self._waiting is None:
