@@ -46,12 +46,13 @@ def said(call):
         return "retryable" if error.retryable else str(error)
 
 
+@pytest.mark.parametrize("used", ["sqlite", "sqlite+sql"])
 @pytest.mark.parametrize("new", ["sqlite", "sqlite+sql", "link"])
-def test_a_file_that_was_open_before_a_fork_is_refused_in_the_child(path, new):
+def test_a_file_that_was_open_before_a_fork_is_refused_in_the_child(path, used, new):
     """By the same store and by a new one, under any name: SQLite would take no locks there."""
     scheme = "sqlite+sql" if new == "sqlite+sql" else "sqlite"
     other = spelled(path, "link" if new == "link" else "same")
-    store = Store.open(f"sqlite:///{path}")
+    store = Store.open(f"{used}:///{path}")
     chats = store.collection(Chat)
     chats.apply("a", Chat.turns.add(1))
 
