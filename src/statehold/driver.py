@@ -280,3 +280,49 @@ class Driver(ABC):
     def stats(self) -> Mapping[str, int | float]:
         """Counters and gauges of the driver's own, by metric name; plain numbers, cheap to read."""
         return {}
+
+
+class WouldWait(Exception):
+    """A call that was not to wait would have had to. Nothing was done."""
+
+
+class WaitingDriver(Driver):
+    """A driver that never suspends, and may have to wait: for other threads or processes.
+
+    In an event loop nobody may wait in place. With `wait=False` these calls raise `WouldWait`
+    instead, and are made again, from a thread, by who called them there (`middleware.coalesce`).
+    """
+
+    @abstractmethod
+    async def open(self, layout: Layout, *, wait: bool = True) -> None:
+        """See `Driver.open`."""
+
+    @abstractmethod
+    async def read(
+        self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
+    ) -> list[Cells | None]:
+        """See `Driver.read`."""
+
+    @abstractmethod
+    async def commit(
+        self, commits: Sequence[Commit], now: float, *, wait: bool = True
+    ) -> list[Outcome]:
+        """See `Driver.commit`."""
+
+    @abstractmethod
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+        wait: bool = True,
+    ) -> Page:
+        """See `Driver.scan`."""
+
+    @abstractmethod
+    async def check(self, now: float, *, wait: bool = True) -> None:
+        """See `Driver.check`."""

@@ -28,7 +28,7 @@ from statehold.driver import Refused, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.drivers.sqlite.driver import SWEEP_COMMITS
 from statehold.engine import run_now
-from statehold.errors import Closed, Invalid
+from statehold.errors import Closed, ConfigError, Invalid
 
 KEY = ("", "chat", "a")
 NOW = 1_700_000_000.0
@@ -364,21 +364,22 @@ def test_threads_read_while_one_writes(driver):
         assert read(driver).fields["a"] == {"": 301}
 
 
-def test_a_forked_process_opens_its_own(driver, path):
-    """Connections stay with the process that opened them; both go on."""
+def test_a_forked_process_is_told(driver, path):
+    """Connections stay with the process that opened them; the child does not wait for its locks."""
     write(driver, Add("n", "", 1))
     with driver._file.lock:  # held by another thread, perhaps, when the process forks
         child = os.fork()
         if not child:
             try:
-                write(driver, Add("n", "", 1))
+                with pytest.raises(ConfigError, match="fork"):
+                    write(driver, Add("n", "", 1))
                 run_now(driver.close())
                 os._exit(0)
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
     write(driver, Add("n", "", 1))
-    assert read(driver).fields["n"] == {"": 3}
+    assert read(driver).fields["n"] == {"": 2}
 
 
 def test_a_closed_driver_says_so(driver, path):

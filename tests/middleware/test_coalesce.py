@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from datetime import timedelta
 
 import pytest
 
-from statehold import AsyncStore, Counter, State
+from statehold import AsyncStore, Counter, Log, State
 from statehold.changes import EVERYTHING, Add, Append, Commit
 from statehold.driver import Driver, Feature, Page, Written
 from statehold.drivers.memory import MemoryDriver
@@ -290,6 +291,23 @@ def test_loops_one_after_the_other_and_at_once(tmp_path, in_thread):
         thread.join()
     asyncio.run(end())
     assert len(driver._queues) <= 2
+
+
+def test_tasks_keep_their_order_while_the_file_is_opened(tmp_path):
+    """Those that find it open do not overtake those that had to wait for that."""
+
+    class Chat(State, ttl=timedelta(hours=1)):
+        history = Log(str, keep=100)
+
+    async def play(number):
+        async with AsyncStore.open(f"sqlite:///{tmp_path}/{number}.db") as store:
+            chats = store.collection(Chat)
+            said = [str(n) for n in range(50)]
+            await asyncio.gather(*(chats.apply("a", Chat.history.append(n)) for n in said))
+            assert list((await chats.get("a")).history) == said
+
+    for number in range(10):
+        asyncio.run(play(number))
 
 
 def test_a_driver_that_suspends_cannot_be_in_a_thread():

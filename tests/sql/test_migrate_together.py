@@ -52,7 +52,7 @@ def run(backend, monkeypatch, capsys):
 
 def asked(driver, state, **options):
     tables = [driver.tables_of(state.__schema__.layout())]
-    return running.Request(tables, driver.dialect, driver.backend, **options)
+    return running.Request(tables, driver.dialect, driver.shown_url, **options)
 
 
 async def applied(url, state):

@@ -2,25 +2,31 @@
 
 Each event loop has a queue. What its tasks put there is passed down as one batch a tick later, when
 every task that was ready has had its turn; with `in_thread`, when the batch before has been written.
+
+An event loop must not stand still because somebody else has a lock. What a driver cannot do without
+waiting goes to the queue's thread, in which it may wait.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait
 from statehold.engine import run_now
 from statehold.errors import Closed, Corrupted, Invalid, own
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
 _Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float]
 _Answer: TypeAlias = list[Outcome] | BaseException
+_Commit: TypeAlias = Callable[[Sequence[Commit], float], Awaitable[list[Outcome]]]
+R = TypeVar("R")
 
 
 class Coalesce(Driver):
@@ -29,7 +35,8 @@ class Coalesce(Driver):
     At most `max_batch` commits go down together, unless one call brings more; their `now` is the
     latest of the callers'. With `in_thread` the driver, which must not suspend, commits in a thread
     while the next batch gathers. Otherwise, with a driver that does not suspend, a commit is made
-    at once as long as the one before it met no other.
+    at once as long as the one before it met no other. What a `WaitingDriver` would have to wait for
+    is done in a thread in any case.
 
     A cancelled caller's commits are applied or not, as those of any call that is cut short. An
     error of a batch reaches each of its callers, except that what is `Invalid` or `Corrupted`
@@ -43,7 +50,8 @@ class Coalesce(Driver):
             raise ValueError("in_thread: a driver that suspends belongs to its event loop")
         self._driver = driver
         self._max_batch = max_batch
-        self._in_thread = in_thread
+        self._threaded = in_thread
+        self._waiting = driver if isinstance(driver, WaitingDriver) else None
         self._queues: WeakKeyDictionary[_Loop, _Queue] = WeakKeyDictionary()
         self._latest: tuple[_Loop | None, _Queue | None] = (None, None)
         self._closed = False
@@ -56,40 +64,87 @@ class Coalesce(Driver):
         loop = asyncio.get_running_loop()
         latest, queue = self._latest
         if queue is None or latest is not loop:
-            queue = self._queues.get(loop)
-            if queue is None:
-                queue = self._queues[loop] = _Queue(self._driver, self._max_batch, self._in_thread)
+            queue = self._queue(loop)
             self._latest = (loop, queue)
         if queue.calm and queue.alone(loop):
-            return await self._driver.commit(commits, now)
+            if self._waiting is None:
+                return await self._driver.commit(commits, now)
+            try:
+                return await self._waiting.commit(commits, now, wait=False)
+            except WouldWait:
+                pass
         return await queue.add(loop, commits, now)
+
+    def _queue(self, loop: _Loop) -> _Queue:
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = self._new_queue()
+        return queue
+
+    def _new_queue(self) -> _Queue:
+        return _Queue(self._driver, self._max_batch, self._threaded)
+
+    async def _call(
+        self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any
+    ) -> R:
+        """What the driver's call answers, from a thread where it would have to wait."""
+        if self._waiting is None:
+            return await call(*given, **more)
+        try:
+            return await call(*given, **more, wait=False)
+        except WouldWait:
+            return await self._in_thread(partial(call, *given, **more))
+
+    async def _in_thread(self, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        if self._closed:
+            raise Closed("the store is closed")
+        loop = asyncio.get_running_loop()
+        return await self._queue(loop).in_thread(loop, call)
 
     @property
     def skew(self) -> float:
         return self._driver.skew
 
     async def open(self, layout: Layout) -> None:
-        await self._driver.open(layout)
+        if self._waiting is None:
+            await self._driver.open(layout)
+        else:  # one after the other, so that tasks which came before others go on before them
+            await self._in_thread(partial(self._driver.open, layout))
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
-        return await self._driver.read(keys, want, now)
+        if self._waiting is None:
+            return await self._driver.read(keys, want, now)
+        try:
+            return await self._waiting.read(keys, want, now, wait=False)
+        except WouldWait:
+            return await self._in_thread(partial(self._driver.read, keys, want, now))
 
     async def scan(self, tenant: str, kind: str, **which: Any) -> Page:
-        return await self._driver.scan(tenant, kind, **which)
+        return await self._call(self._driver.scan, tenant, kind, **which)
 
     async def check(self, now: float) -> None:
-        await self._driver.check(now)
+        await self._call(self._driver.check, now)
 
     def stats(self) -> Mapping[str, int | float]:
         return self._driver.stats()
 
     async def close(self) -> None:
         self._closed = True
+        self._latest = (None, None)
         loop = asyncio.get_running_loop()
         queue = self._queues.pop(loop, None)
         if queue is not None:
             await queue.drain(loop)
-        await self._driver.close()
+        for other in list(self._queues.values()):
+            other.close()
+        queue = queue or self._new_queue()
+        try:
+            if self._waiting is not None:
+                await queue.in_thread(loop, self._driver.close)
+            else:
+                await self._driver.close()
+        finally:
+            queue.close()
 
 
 class _Queue:
@@ -97,10 +152,15 @@ class _Queue:
 
     def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
+        self._waits = isinstance(driver, WaitingDriver)
+        self._at_once: _Commit = driver.commit
+        if isinstance(driver, WaitingDriver):
+            self._at_once = partial(driver.commit, wait=False)
         self._max_batch = max_batch
-        self._thread = ThreadPoolExecutor(1, "statehold-writer") if in_thread else None
+        self._threaded = in_thread
+        self._thread = ThreadPoolExecutor(1, "statehold-writer")  # which starts when it is needed
         self._waiting: list[_Call] = []
-        self._due = False  # a tick has been asked for, or the thread will go on by itself
+        self._due = False  # a tick has been asked for, or the thread is writing and will ask
         self._first: object = None  # the task that committed at once in this tick
         self._tasks: set[asyncio.Task[None]] = set()
         self.calm = not (in_thread or driver.suspends)
@@ -129,8 +189,19 @@ class _Queue:
         await self.add(loop, (), 0.0)  # calls are answered in order
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._thread is not None:
-            self._thread.shutdown()
+
+    def close(self) -> None:
+        """The thread ends when it has done what it was given."""
+        self._thread.shutdown(wait=False)
+
+    def in_thread(
+        self, loop: _Loop, call: Callable[[], Coroutine[Any, Any, R]]
+    ) -> asyncio.Future[R]:
+        """What the call answers, made after what the thread was given before."""
+        try:
+            return loop.run_in_executor(self._thread, lambda: run_now(call()))
+        except RuntimeError as error:  # shut down
+            raise Closed("the store is closed") from error
 
     def _take(self) -> list[_Call]:
         waiting, size = self._waiting, 0
@@ -145,26 +216,39 @@ class _Queue:
     def _pass_down(self, loop: _Loop) -> None:
         self._first = None
         calls = self._take()
-        if self._thread is not None:
-            self._thread.submit(self._write, loop, calls)
+        if self._threaded:
+            self._hand_over(loop, calls)
             return
-        self._due = bool(self._waiting)
-        if self._due:
-            loop.call_soon(self._pass_down, loop)
         if self._driver.suspends:
             task = loop.create_task(self._in_task(calls))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            return
-        self.calm = len(calls) <= 1
-        if calls:
-            _settle(calls, run_now(_answers(self._driver, calls)))
+        else:
+            self.calm = len(calls) <= 1
+            if calls:
+                try:
+                    answers = run_now(_answers(self._at_once, calls, singly=not self._waits))
+                except WouldWait:
+                    self.calm = False
+                    self._hand_over(loop, calls)
+                    return
+                _settle(calls, answers)
+        self._due = bool(self._waiting)
+        if self._due:
+            loop.call_soon(self._pass_down, loop)
 
     async def _in_task(self, calls: list[_Call]) -> None:
-        _settle(calls, await _answers(self._driver, calls))
+        _settle(calls, await _answers(self._driver.commit, calls))
+
+    def _hand_over(self, loop: _Loop, calls: list[_Call]) -> None:
+        try:
+            self._thread.submit(self._write, loop, calls)
+        except RuntimeError:  # it was shut down, and nobody else may write
+            closed = Closed("the store is closed")
+            self._written(loop, calls, [closed for _ in calls])
 
     def _write(self, loop: _Loop, calls: list[_Call]) -> None:
-        answers = run_now(_answers(self._driver, calls))
+        answers = run_now(_answers(self._driver.commit, calls))
         with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
             loop.call_soon_threadsafe(self._written, loop, calls, answers)
 
@@ -175,16 +259,25 @@ class _Queue:
             self._pass_down(loop)
 
 
-async def _answers(driver: Driver, calls: list[_Call]) -> list[_Answer]:
-    commits = [commit for _, some, _ in calls for commit in some]
+async def _answers(commit: _Commit, calls: list[_Call], *, singly: bool = True) -> list[_Answer]:
+    """What became of each call, all made together and, where one spoils it for the others, singly.
+
+    Raises `WouldWait` where nothing was done: also instead of the latter if it is not to be, for
+    some may be done by the time that the next would have to wait.
+    """
+    commits = [each for _, some, _ in calls for each in some]
     if not commits:
         return [[] for _ in calls]
     try:
-        outcomes = iter(await driver.commit(commits, max(now for _, _, now in calls)))
+        outcomes = iter(await commit(commits, max(now for _, _, now in calls)))
+    except WouldWait:
+        raise
     except (Invalid, Corrupted) as error:
         if len(calls) == 1:
             return [error]
-        return [answer for call in calls for answer in await _answers(driver, [call])]
+        if not singly:
+            raise WouldWait from error
+        return [answer for call in calls for answer in await _answers(commit, [call])]
     except BaseException as error:  # noqa: BLE001  each caller is told
         return [error if len(calls) == 1 else own(error) for _ in calls]
     return [[next(outcomes) for _ in some] for _, some, _ in calls]

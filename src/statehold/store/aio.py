@@ -13,6 +13,7 @@ from statehold.state import S
 from statehold.store.collection import AsyncCollection
 from statehold.store.doubts import Doubts
 from statehold.store.names import checked
+from statehold.store.turns import Turns
 
 
 class AsyncStore:
@@ -30,6 +31,7 @@ class AsyncStore:
         self._opened: set[str] = set()
         self._doubts = Doubts()
         self._closed = False
+        self._turns = Turns()
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> AsyncStore:
@@ -75,6 +77,7 @@ class AsyncStore:
     async def _ready(self, layout: Layout | None = None) -> None:
         if self._closed:
             raise Closed("the store is closed")
+        await self._turns.take()
         if layout is not None and layout.kind not in self._opened:
             await self.driver.open(layout)
             self._opened.add(layout.kind)

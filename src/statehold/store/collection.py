@@ -85,6 +85,8 @@ class AsyncCollection(Generic[S]):
         renew = self.schema.renew
         self._all = EVERYTHING if renew is None else Want(renew=renew)
         self._asking = Asking(self.schema, self.home, store.driver, tenant, store._doubts)
+        self._turns = store._turns
+        self._left = 0  # calls until a turn may be due
         self._open = False
 
     # ------------------------------------------------------------------------------------- reading
@@ -113,6 +115,8 @@ class AsyncCollection(Generic[S]):
         try:
             if not self._open:
                 await self._ready()
+            left = self._left - 1
+            self._left = left if left >= 0 else await self._turns.take()
             cells = (await self._driver.read((key,), want, self._now()))[0]
         except Unavailable as error:
             if on_failure == "default":
@@ -209,6 +213,8 @@ class AsyncCollection(Generic[S]):
         key = (self.tenant, self._kind, id)
         if not self._open:
             await self._ready()  # first, since it tells the store's time
+        left = self._left - 1
+        self._left = left if left >= 0 else await self._turns.take()
         now = self._now()
         schema = self.schema
         want = None

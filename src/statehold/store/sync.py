@@ -22,6 +22,7 @@ from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.names import Names, Tail
 from statehold.store.session import AsyncSession
+from statehold.store.turns import NoTurns
 
 if TYPE_CHECKING:
     from statehold.portal import Portal
@@ -53,6 +54,8 @@ class Store:
             from statehold.portal import Portal  # and with it asyncio, which others do without
 
             self._portal = Portal(self._async.close)
+        else:
+            self._async._turns = NoTurns()
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:

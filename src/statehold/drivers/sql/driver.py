@@ -30,6 +30,7 @@ from statehold.drivers.sql.sweeping import Sweeper, Sweeps
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.vectors import limited
 from statehold.errors import Closed, ConfigError, Invalid, ReadOnly, StateholdError
+from statehold.sqlitefiles.log import erases
 
 Result = TypeVar("Result")
 
@@ -274,6 +275,8 @@ class SqlDriver(Driver):
         else:
             outcomes = await self._commit(self._fast, commits, now)
         self._commits += len(commits)
+        if self._engines.log is not None and erases(commits):
+            self._engines.log.empty_soon()
         if self.settings["sweep"]:
             task = self._sweeps.after(commits, now)
             if task is not None:
@@ -355,7 +358,10 @@ class SqlDriver(Driver):
                 return await sweeper.sweep(connection, self.dialect, self._kinds[kind], now)
 
         async with asyncio.timeout(self._timeout):
-            return await self._to_its_end(work)
+            swept = await self._to_its_end(work)
+        if swept and self._engines.log is not None:
+            self._engines.log.empty_soon()
+        return swept
 
     # ------------------------------------------------------------------------------------- the rest
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import importlib
+import os
 import random
 import sqlite3
 import ssl
@@ -23,6 +24,8 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.settings import POOL_SHARE
 from statehold.errors import ConfigError
+from statehold.sqlitefiles.connection import Connection
+from statehold.sqlitefiles.log import Log
 
 CLOSING = 0.1
 """Seconds that a PostgreSQL which does not answer may take to close a connection."""
@@ -38,6 +41,9 @@ class Engines:
         self._engines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncEngine] = (
             WeakKeyDictionary()
         )
+        self.log: Log | None = None
+        if dialect.name == "sqlite" and url.database:
+            self.log = Log(os.path.abspath(url.database))  # noqa: PTH100  resolve() would follow links
         self.timeout: float = settings["timeout"]
         # On PostgreSQL the others are the fast path's.
         most = settings["pool_size"]
@@ -59,6 +65,8 @@ class Engines:
 
     async def close(self) -> None:
         """Close every connection, those of other event loops as far as they still run."""
+        if self.log is not None:
+            await asyncio.to_thread(self.log.close)
         mine = asyncio.get_running_loop()
         while self._engines:
             loop, engine = self._engines.popitem()
@@ -112,6 +120,8 @@ class Engines:
             options["isolation_level"] = "READ COMMITTED"
         elif not Path(self._url.database or "").parent.is_dir():
             raise ConfigError(f"{self._url.database}: folder not found", field="url")
+        elif self.log is not None:
+            self.log.empty_what_was_left()
         engine = create_async_engine(
             self._url,
             poolclass=AsyncAdaptedQueuePool,
@@ -137,7 +147,7 @@ class Engines:
     def _arguments(self) -> dict[str, Any]:
         settings = self._settings
         if self._dialect.name == "sqlite":
-            return {"timeout": self.timeout * 0.9}
+            return {"timeout": self.timeout * 0.9, "factory": Connection}
         if self._dialect.name == "mysql":
             found: dict[str, Any] = {
                 "connect_timeout": settings["connect_timeout"],

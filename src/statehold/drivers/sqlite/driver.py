@@ -12,15 +12,24 @@ from urllib.parse import SplitResult, unquote
 
 from statehold.changes import Commit, Key, Want, deadline, moves
 from statehold.cursors import Listing, foreign
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from statehold.driver import (
+    Cells,
+    Feature,
+    Layout,
+    Outcome,
+    Page,
+    WaitingDriver,
+    WouldWait,
+)
 from statehold.drivers.sqlite.erasing import FORGET_ERASURES, erase_state
-from statehold.drivers.sqlite.errors import ERRORS, translated
+from statehold.drivers.sqlite.errors import ERRORS, is_busy, translated
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, ReadOnly
 from statehold.settings import Settings, choice, count
+from statehold.sqlitefiles.log import erases
 
 SETTINGS = Settings(
     "sqlite",
@@ -46,7 +55,7 @@ SWEEP_ROWS = 1000
 """About how many items are deleted then at most, except that a state goes at once."""
 
 
-class SqliteDriver(Driver):
+class SqliteDriver(WaitingDriver):
     """Keeps states in one file, shared by threads and processes. Calls never suspend.
 
     A commit call is one transaction. A call waits for other threads, and up to `busy_timeout_ms`
@@ -87,17 +96,26 @@ class SqliteDriver(Driver):
         """The file."""
         return Path(self._file.path)
 
-    async def open(self, layout: Layout) -> None:  # noqa: ARG002  the file has one layout for all
-        with self._file.lock:
-            self._file.cursor()
+    async def open(
+        self,
+        layout: Layout,  # noqa: ARG002  the file has one layout for all
+        *,
+        wait: bool = True,
+    ) -> None:
+        self._file.open(wait=wait)
+
+    async def check(self, now: float, *, wait: bool = True) -> None:
+        await self.read([("", "", "")], Want(fields=()), now, wait=wait)
 
     # ------------------------------------------------------------------------------------- reading
 
-    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+    async def read(
+        self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
+    ) -> list[Cells | None]:
         found: list[Cells | None] = []
         late: list[tuple[Row, Cells]] = []
         damaged = False
-        cursor = self._file.reader()
+        cursor = self._file.reader(wait=wait)
         execute = cursor.execute
         try:
             self._file.present()
@@ -115,12 +133,12 @@ class SqliteDriver(Driver):
             # After an error in it SQLite commits no transaction, not even one that only reads.
             execute("ROLLBACK" if damaged else "COMMIT")
         except BaseException as error:
-            self._end(cursor, error)
+            self._end(cursor, error, wait=wait)
             raise
         finally:
             self._file.done(cursor)
         if want.renew is not None and late:
-            self._renew(late, want.renew, now)
+            self._renew(late, want.renew, now, wait=wait)
         return found
 
     def _renew(
@@ -128,6 +146,8 @@ class SqliteDriver(Driver):
         read: list[tuple[Row, Cells]],
         renew: tuple[float | None, float | None],
         now: float,
+        *,
+        wait: bool,
     ) -> None:
         moved: list[tuple[Cells, tuple[float | None, int, int, int]]] = []
         for row, cells in read:
@@ -137,8 +157,8 @@ class SqliteDriver(Driver):
         if not moved:
             return
         file = self._file
-        with file.lock:
-            cursor = file.cursor()
+        cursor = file.acquire(wait=wait)
+        try:
             if file.read_only:
                 self._renewals_skipped += len(moved)
                 return
@@ -156,21 +176,26 @@ class SqliteDriver(Driver):
                 cursor.execute("COMMIT")
             except BaseException as error:
                 try:
-                    self._end(cursor, error)
+                    self._end(cursor, error, wait=wait)
                 except ReadOnly:
                     self._renewals_skipped += len(moved)
                     return
                 raise
+        finally:
+            file.lock.release()
 
     # ----------------------------------------------------------------------------------- committing
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+    async def commit(
+        self, commits: Sequence[Commit], now: float, *, wait: bool = True
+    ) -> list[Outcome]:
         file = self._file
-        with file.lock:
-            cursor = file.cursor()
+        cursor = file.acquire(wait=wait)
+        try:
             file.present()
             if file.read_only:
                 raise ReadOnly(f"{file.path}: it may be read but not written")
+            expired = self._expired
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(cursor, self._names, now)
@@ -182,11 +207,15 @@ class SqliteDriver(Driver):
                 cursor.execute("COMMIT")
             except BaseException as error:
                 self._names.taken_back()
-                self._end(cursor, error)
+                self._end(cursor, error, wait=wait)
                 raise
             self._names.kept()
             self._commits += len(commits)
             self._transactions += 1
+        finally:
+            file.lock.release()
+        if self._expired != expired or erases(commits):
+            file.log.empty_soon()
         return outcomes
 
     def _sweep(self, cursor: sqlite3.Cursor, now: float) -> None:
@@ -209,12 +238,17 @@ class SqliteDriver(Driver):
                     return
         self._swept = rows[-1][0] if len(rows) == SWEEP_STATES else 0
 
-    def _end(self, cursor: sqlite3.Cursor, error: BaseException) -> None:
-        """Roll back what is under way, and raise a translated error if it was one of SQLite's."""
+    def _end(self, cursor: sqlite3.Cursor, error: BaseException, *, wait: bool) -> None:
+        """Roll back what is under way, and raise a translated error if it was one of SQLite's.
+
+        Of what was not to wait, and would have had to, `WouldWait`.
+        """
         if cursor.connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 cursor.execute("ROLLBACK")
             self._file.recover(cursor)
+        if not wait and is_busy(error):
+            raise WouldWait from error
         if isinstance(error, ERRORS):
             raise translated(error, self._file.path) from error
 
@@ -229,6 +263,7 @@ class SqliteDriver(Driver):
         cursor: str | None,
         limit: int,
         now: float,
+        wait: bool = True,
     ) -> Page:
         listing = Listing(tenant, kind, subject)
         if subject is None:
@@ -245,12 +280,12 @@ class SqliteDriver(Driver):
             except ValueError as error:
                 raise foreign(cursor) from error
         statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
-        rows = self._file.reader()
+        rows = self._file.reader(wait=wait)
         try:
             self._file.present()
             found: list[Row] = rows.execute(statement, (*values, limit)).fetchall()
         except BaseException as error:
-            self._end(rows, error)
+            self._end(rows, error, wait=wait)
             raise
         finally:
             self._file.done(rows)

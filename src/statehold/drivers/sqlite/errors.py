@@ -41,6 +41,12 @@ def is_damage(error: BaseException) -> bool:
     return (code & 0xFF) == sqlite3.SQLITE_CORRUPT
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection is in the way, for a time."""
+    code = _code(error)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def translated(error: BaseException, path: str) -> StateholdError:
     """The same error as a leaf of `StateholdError` that names the file."""
     code = _code(error)

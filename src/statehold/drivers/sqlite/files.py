@@ -6,14 +6,19 @@ import contextlib
 import os
 import random
 import sqlite3
+import stat
 import threading
 import time
 from pathlib import Path
+from typing import cast
 from weakref import WeakSet
 
+from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema
 from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.errors import Closed, ConfigError, ReadOnly, Unavailable
+from statehold.sqlitefiles.connection import Connection, Inode, forked, header
+from statehold.sqlitefiles.log import Log
 
 LOG_PAGES = 4096
 """How long the log grows before its pages are moved into the file: 4 MB."""
@@ -21,11 +26,16 @@ LOG_PAGES = 4096
 CACHE_KIB = 16 * 1024
 SPARE_READERS = 8
 
+PROMPT_S = 0.001
+"""Seconds that a call which is not to wait waits for other threads: they are mostly quick."""
+NOTICED_S = 0.1
+"""Seconds of waiting for other threads that count as waiting for another process."""
+
 
 class File:
     """The connections to one file: one that writes, used under a lock, and some that only read.
 
-    A process that was forked off gets connections of its own: one must not be carried over a fork.
+    They are of no use in a process that was forked off meanwhile, and it is told so.
     """
 
     def __init__(
@@ -35,29 +45,67 @@ class File:
         self.path: str = os.path.abspath(os.fspath(path))  # noqa: PTH100  resolve() would follow links
         self._synchronous = synchronous
         self._busy_timeout_s = busy_timeout_ms / 1000
-        self._writer: sqlite3.Connection | None = None
+        self._writer: Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
         self._borrowed: sqlite3.Cursor | None = None  # the same, while it is used for reading
-        self._readers: list[sqlite3.Connection] = []
+        self._waiting: bool | None = None  # how patient it is: as for `wait`, or otherwise
+        self._readers: list[Connection] = []
         self._uri = ""
-        self._identity = (0, 0)
+        self._inode: Inode | None = None
+        self._forked = False
         self.read_only = False
         self.closed = False
         self.lock = threading.Lock()
+        self.log = Log(self.path)
         _files.add(self)
 
-    def cursor(self) -> sqlite3.Cursor:
-        """The writing connection's cursor, opened if need be. The lock must be held."""
-        if self._cursor is None:
+    def open(self, *, wait: bool) -> None:
+        """Open it, if it is not yet. Raises what `acquire` does."""
+        if self._cursor is None or self.closed:
+            self.acquire(wait=wait)
+            self.lock.release()
+
+    def acquire(self, *, wait: bool) -> sqlite3.Cursor:
+        """The writing connection's cursor, opened if need be; `lock` is held, and to be released.
+
+        With `wait` this waits for other threads, and its statements wait for other processes until
+        the busy timeout has passed since the call, so that those who wait for one another do not
+        wait one time-out each. Without it raises `WouldWait`.
+        """
+        patience = None
+        if not self.lock.acquire(blocking=False):
+            began = time.monotonic()
+            if not self.lock.acquire(timeout=-1 if wait else PROMPT_S):
+                raise WouldWait
+            waited = time.monotonic() - began
+            if wait and waited > NOTICED_S:
+                patience = max(0.0, self._busy_timeout_s - waited)
+        cursor = self._cursor
+        if cursor is None or patience is not None or self._waiting is not wait:
+            try:
+                cursor = self._made_ready(wait=wait, patience=patience)
+            except BaseException:
+                self.lock.release()
+                raise
+        return cursor
+
+    def _made_ready(self, *, wait: bool, patience: float | None = None) -> sqlite3.Cursor:
+        """The cursor, its statements being as patient as this or, if None, as `wait` says."""
+        if self._writer is None or self._cursor is None:
             if self.closed:
                 raise Closed(f"{self.path}: the store was closed")
-            try:
-                self._writer = self._open()
-            except ERRORS as error:
-                raise translated(error, self.path) from error
-            found = os.stat(self.path)  # noqa: PTH116  likewise
-            self._identity = (found.st_dev, found.st_ino)
+            if self._forked:
+                raise forked(self.path)
+            if not wait:
+                raise WouldWait
+            self._writer = self._open()
             self._cursor = self._writer.cursor()
+        if patience is None:
+            patience = self._busy_timeout_s if wait else 0.0
+            self._waiting = wait
+        else:
+            self._waiting = None
+        self._writer.wait_up_to(patience)
         return self._cursor
 
     def present(self) -> None:
@@ -69,30 +117,36 @@ class File:
             found = os.stat(self.path)  # noqa: PTH116  half the time of Path.stat
         except OSError as error:
             raise Unavailable(f"{self.path}: the file was removed while in use") from error
-        if (found.st_dev, found.st_ino) != self._identity:
+        if (found.st_dev, found.st_ino) != self._inode:
             raise Unavailable(f"{self.path}: another file was put in its place while in use")
 
-    def reader(self) -> sqlite3.Cursor:
+    def reader(self, *, wait: bool) -> sqlite3.Cursor:
         """A cursor to read from, to be given back with `done`.
 
         The writing connection's if it is idle, for its pages are cached; else one of its own.
+        Raises `WouldWait` as `acquire` does.
         """
         if self.lock.acquire(blocking=False):
-            try:
-                self._borrowed = self.cursor()
-            except BaseException:
-                self.lock.release()
-                raise
-            return self._borrowed
+            cursor = self._cursor
+            if cursor is None or self._waiting is not wait:
+                try:
+                    cursor = self._made_ready(wait=wait)
+                except BaseException:
+                    self.lock.release()
+                    raise
+            self._borrowed = cursor
+            return cursor
         if not self._uri:  # someone is opening the file
-            with self.lock:
-                self.cursor()
+            self.open(wait=wait)
         if self.closed:
             raise Closed(f"{self.path}: the store was closed")
+        if self._forked:
+            raise forked(self.path)
         try:
             connection = self._readers.pop()
         except IndexError:
             connection = self._connect(self._uri)
+        connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
         return connection.cursor()
 
     def done(self, cursor: sqlite3.Cursor) -> None:
@@ -100,10 +154,14 @@ class File:
         if cursor is self._borrowed:
             self._borrowed = None
             self.lock.release()
-        elif self.closed or len(self._readers) >= SPARE_READERS or stuck(cursor):
-            cursor.connection.close()
+            return
+        connection = cast("Connection", cursor.connection)
+        if len(self._readers) >= SPARE_READERS or stuck(cursor):
+            connection.close()
         else:
-            self._readers.append(cursor.connection)
+            self._readers.append(connection)
+        if self.closed:  # and perhaps only just
+            self._close_readers()
 
     def recover(self, cursor: sqlite3.Cursor) -> None:
         """After a failed roll-back: give the writing connection up, so that another is opened."""
@@ -114,56 +172,95 @@ class File:
 
     def close(self) -> None:
         """Let go of the file, its log moved into it and removed if no one else uses it."""
+        self.closed = True  # from now on nobody begins
+        self.log.close()
         with self.lock:
-            self.closed = True
-            while self._readers:
-                self._readers.pop().close()
+            self._close_readers()
             writer, self._writer, self._cursor = self._writer, None, None
             if writer is None:
                 return
             if not self.read_only:
                 # If another process is using the log, it stays, for whoever closes last.
                 with contextlib.suppress(sqlite3.Error):
+                    writer.wait_up_to(self._busy_timeout_s)
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             writer.close()
 
-    def _connect(self, uri: str) -> sqlite3.Connection:
-        return sqlite3.connect(
+    def _close_readers(self) -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                self._readers.pop().close()
+
+    def _connect(self, uri: str) -> Connection:
+        return Connection(
             uri,
+            self._busy_timeout_s,
             uri=True,
-            timeout=self._busy_timeout_s,
             isolation_level=None,
             check_same_thread=False,
         )
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Connection:
+        try:
+            known = self._looked_at()
+            writer = self._opened(known=known)
+        except ERRORS as error:
+            raise translated(error, self.path) from error
+        if self._inode not in (None, writer.inode):
+            writer.close()
+            raise Unavailable(f"{self.path}: another file was put in its place while in use")
+        self._inode = writer.inode
+        if not self.read_only:
+            self.log.empty_what_was_left()
+        return writer
+
+    def _looked_at(self) -> bool:
+        """True if the file is a store, False if it is empty or none; it is not touched."""
         path = Path(self.path)
         if not path.parent.is_dir():
             raise ConfigError(
                 f"{self.path}: there is no folder {path.parent}", field="path", found=self.path
             )
-        if path.is_dir():
-            raise ConfigError(f"{self.path} is a folder", field="path", found=self.path)
         try:
-            with path.open("rb") as file:
-                head = file.read(100)
+            found = path.stat()
         except FileNotFoundError:
-            head = b""
-        except OSError as error:
-            raise Unavailable(f"{self.path}: it cannot be opened ({error})") from error
-        known = schema.check_header(head, self.path)
-        uri = path.as_uri()
+            if self._inode is not None:
+                raise Unavailable(f"{self.path}: the file was removed while in use") from None
+            return False
+        if stat.S_ISDIR(found.st_mode):
+            raise ConfigError(f"{self.path} is a folder", field="path", found=self.path)
+        if found.st_nlink > 1:
+            raise ConfigError(
+                f"{self.path}: the file has {found.st_nlink} names (hard links), and SQLite keeps"
+                " a log for each; leave it one, and let others be symbolic links",
+                field="path",
+                found=self.path,
+            )
+        if not found.st_size:
+            return False
+        try:
+            if found.st_size < schema.HEADER_BYTES:
+                raise schema.no_database(self.path)
+            application, version = header(self.path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
+                raise schema.no_database(self.path) from error
+            raise
+        schema.check_header(application, version, self.path)
+        return True
+
+    def _opened(self, *, known: bool) -> Connection:
+        uri = Path(self.path).as_uri()
         try:
             writer = self._writable(uri)
         except sqlite3.OperationalError as error:
             if not known or (error.sqlite_errorcode & 0xFF) not in _NOT_WRITABLE:
                 raise
-            writer = self._readable(uri, error)
-        else:
-            self._uri = uri + "?mode=rw"
+            return self._readable(uri, error)
+        self._uri = uri + "?mode=rw"
         return writer
 
-    def _writable(self, uri: str) -> sqlite3.Connection:
+    def _writable(self, uri: str) -> Connection:
         conn = self._connect(uri)
         try:
             schema.prepare(conn, self.path)
@@ -178,14 +275,14 @@ class File:
             raise
         return conn
 
-    def _write_ahead(self, conn: sqlite3.Connection) -> None:
+    def _write_ahead(self, conn: Connection) -> None:
         """Have the file written by way of a log, which it keeps to from then on.
 
         Of several who are the first at a file SQLite refuses some at once, and lets others wait for
         each other. So nobody waits for long; whoever is refused lets go, and tries again.
         """
         until = time.monotonic() + self._busy_timeout_s
-        conn.execute("PRAGMA busy_timeout = 20")
+        conn.wait_up_to(0.02)
         while True:
             try:
                 conn.execute("PRAGMA journal_mode = WAL")
@@ -196,9 +293,9 @@ class File:
                 time.sleep(random.random() * 0.02)  # noqa: S311  jitter
             else:
                 break
-        conn.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
+        conn.wait_up_to(self._busy_timeout_s)
 
-    def _readable(self, uri: str, refused: sqlite3.OperationalError) -> sqlite3.Connection:
+    def _readable(self, uri: str, refused: sqlite3.OperationalError) -> Connection:
         """A connection that can only read, where nothing can be written.
 
         SQLite needs the files beside a store to read it, and makes them when they are not there. On
@@ -222,10 +319,11 @@ class File:
 
     def forget(self) -> None:
         """In a process just forked off: leave the parent's connections alone, for good."""
-        _abandoned.extend(filter(None, (self._writer, *self._readers)))
+        self._forked = self._writer is not None
         self._writer = self._cursor = self._borrowed = None
         self._readers = []
         self.lock = threading.Lock()
+        self.log = Log(self.path)
 
 
 def stuck(cursor: sqlite3.Cursor) -> bool:
@@ -235,7 +333,6 @@ def stuck(cursor: sqlite3.Cursor) -> bool:
 
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
 _files: WeakSet[File] = WeakSet()
-_abandoned: list[sqlite3.Connection] = []  # closing one would release locks or touch the log
 
 
 def _forget_all() -> None:

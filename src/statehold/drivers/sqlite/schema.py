@@ -91,28 +91,28 @@ MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 """From each older version, the step to the next; run inside one transaction."""
 
 
-def check_header(head: bytes, path: str) -> bool:
-    """True if the file is a store, False if it is empty; its bytes are only looked at.
+HEADER_BYTES: Final = 100
+"""What is shorter, and not empty, is no database."""
 
-    `head` is the file's first 100 bytes. A store is made in one transaction before its log exists,
-    so the header in the file itself always says whose it is.
 
-    Raises:
-        NotAStore: it is no database, another application's, or of a newer version.
+def no_database(path: str) -> NotAStore:
+    """The error for a file that SQLite did not write."""
+    return NotAStore(f"{path} is not a SQLite database; it was left as it is")
+
+
+def check_header(application: int, version: int, path: str) -> None:
+    """Raise `NotAStore` for another application's database, or one of a newer version.
+
+    A store is made in one transaction before its log exists, so the header in the file itself
+    always says whose it is.
     """
-    if not head:
-        return False
-    if len(head) < 100 or not head.startswith(b"SQLite format 3\0"):
-        raise NotAStore(f"{path} is not a SQLite database; it was left as it is")
-    application = int.from_bytes(head[68:72], "big")
     if application != APPLICATION_ID:
         raise NotAStore(
             f"{path} is the database of another application; it was left as it is",
             expected=APPLICATION_ID,
             found=application,
         )
-    check_version(int.from_bytes(head[60:64], "big"), path)
-    return True
+    check_version(version, path)
 
 
 def check_version(version: int, path: str) -> None:
@@ -137,6 +137,8 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         application, version = _identity(conn)  # another process may have been here first
         check_version(version, path)
         if application != APPLICATION_ID:
+            if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
+                check_header(application, version, path)  # another application was here first
             for statement in (TABLES + VIEWS).split(";\n"):
                 conn.execute(statement)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
