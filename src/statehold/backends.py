@@ -62,6 +62,13 @@ def open_driver(url: str, **settings: object) -> Driver:
         raise ConfigError(
             f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
         )
+    if parts.netloc and "@" not in parts.netloc and "@" in parts.query + parts.fragment:
+        # Most likely a password with one of them in it: what is behind it must not be shown.
+        raise ConfigError(
+            f"{parts.scheme}: a '?' or '#' before an '@': in a user name or a password write them"
+            " percent-encoded ('?' is %3F, '#' is %23), and in a setting '@' as %40",
+            field="url",
+        )
     _check_names(parts.scheme, unquote(parts.netloc.rpartition("@")[2]), unquote(parts.path))
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
