@@ -4,6 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from statehold.backends import open_driver
 from statehold.drivers.redis.address import CONNECTION, Address, Login, Options, target_of
 from statehold.drivers.redis.servers import slot_of
 from statehold.drivers.redis.trouble import ErrorReply, Remedy, redirect, remedy, translated
@@ -49,7 +50,6 @@ def test_credentials_are_unquoted_and_never_shown():
     assert (found.login.username, found.login.secret()) == ("a@b", "s3:cret/")
     assert "cret" not in f"{found!r} {found.login}"
     assert target("redis://:pw@h").login == Login(None, "pw")
-    assert target("redis://user@h").login.secret() is None
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,7 @@ def test_credentials_are_unquoted_and_never_shown():
         ("redis://h/1", {"db": 2}, "number of one database"),
         ("redis://:s3cret@h", {"password_file": "f"}, "given twice"),
         ("redis://h", {"tls_ca": "f"}, "needs a scheme with TLS"),
+        ("redis://s3cret@h", {}, r"say redis://name:password@host, redis://:password@host"),
     ],
 )
 def test_urls_that_cannot_be(url, options, says):
@@ -103,3 +104,21 @@ def test_an_error_does_not_quote_what_was_stored():
     error = translated(ErrorReply("ERR " + "x" * 9000), Address("h", 1))
     assert type(error) is Unavailable
     assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:abc?s3cret@cache.internal:6379/0",
+        "redis://:abc?x=s3cret@cache.internal:6379/0",
+        "redis://name?s3cret@cache.internal",
+        "redis://:abc#s3cret@cache.internal",
+        "postgresql://name:abc?s3cret@db.internal/shop",
+    ],
+)
+def test_no_part_of_a_password_is_shown(url):
+    """A mark that cuts a password in two makes a refusal that shows neither half."""
+    with pytest.raises(ConfigError, match="percent-encoded") as caught:
+        open_driver(url)
+    error = caught.value
+    assert "s3cret" not in f"{error} {error!r} {error.found} {error.__cause__} {error.__context__}"

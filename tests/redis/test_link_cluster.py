@@ -250,7 +250,7 @@ def test_a_cluster_with_access_lists(cluster):
     """As little as the documentation says is enough, also for a slot on its way."""
     rules = ("resetkeys", "resetchannels", "-@all", "+@read", "+@write", "~{t}:*", "+cluster|slots")
     for each in cluster.servers:
-        more = ("+evalsha", "+evalsha_ro", "+script|load", "+asking")
+        more = ("+evalsha", "+evalsha_ro", "+script|load", "+asking", "+time")
         each.cli("ACL", "SETUSER", "ml", "on", ">pw", *rules, *more)
 
     async def main():

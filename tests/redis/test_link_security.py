@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from statehold.errors import ConfigError, Unavailable
+from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
 from statehold.testing.servers.certificates import Certificate
 from tests.redis.linking import counted, once, opened
@@ -12,14 +13,14 @@ from tests.redis.linking import counted, once, opened
 SECRET = "s3cret/ü:@%"
 QUOTED = "s3cret%2F%C3%BC%3A%40%25"
 # What the driver needs of an access list, on its own keys.
-RULES = "resetkeys -@all +evalsha +evalsha_ro +script|load +@read +@write +@set +select"
+RULES = "resetkeys -@all +evalsha +evalsha_ro +script|load +@read +@write +@set +select +time"
 
 
 @pytest.fixture(scope="module")
 def guarded():
     users = {
         "ml": f"on >{SECRET} {RULES} ~{{t}}:*",
-        "reader": "on >r ~* -@all +@read +client|setname +script|load +evalsha_ro",
+        "reader": "on >r ~* -@all +@read +client|setname +script|load +evalsha_ro +time",
     }
     with RedisServer.start(password=SECRET, users=users) as server:
         yield server
@@ -59,8 +60,13 @@ def test_the_wrong_password_is_said_at_once_and_names_the_user(guarded):
 
 
 def test_no_password_where_one_is_needed(guarded):
-    with pytest.raises(ConfigError, match="asks for a password"):
-        call(f"redis://127.0.0.1:{guarded.port}", once("a"))
+    """It is said at once, though such a server says of a script only that it is too long."""
+    for options in ({}, {"client_name": ""}):
+        with pytest.raises(ConfigError, match=r"asks for a password: say redis://:password@host"):
+            call(f"redis://127.0.0.1:{guarded.port}", once("a"), timeout=30.0, **options)
+    with pytest.raises(ConfigError, match="user without a password") as caught:
+        call(f"redis://s3cret@127.0.0.1:{guarded.port}", once("a"))
+    assert caught.value.found is None
 
 
 def test_a_password_where_none_is_set(redis):
@@ -82,7 +88,7 @@ def test_keys_and_commands_that_the_access_list_denies(guarded):
 
 def test_a_user_without_leave_to_load_scripts_is_told_so():
     with (
-        RedisServer.start(users={"ml": "on >pw ~* +evalsha"}) as server,
+        RedisServer.start(users={"ml": "on >pw ~* +evalsha +time"}) as server,
         pytest.raises(ConfigError, match=r"user 'ml' .*script"),
     ):
         call(url_as(server, "ml", "pw"), once("a"))
@@ -168,10 +174,27 @@ def test_a_server_that_wants_to_know_who_we_are():
 
 
 def test_tls_to_a_server_without_and_the_other_way_round(tls, redis):
-    with pytest.raises((ConfigError, Unavailable), match=str(redis.port)):
-        call(f"rediss://127.0.0.1:{redis.port}", once("a"), timeout=1.0)
-    with pytest.raises(Unavailable, match=str(tls.port)):
-        call(f"redis://127.0.0.1:{tls.port}", once("a"), timeout=1.0)
+    """The error says which of the two it is, and is not to be retried."""
+    with pytest.raises(ConfigError, match=rf"{redis.port}: it speaks without TLS; say redis://"):
+        call(f"rediss://127.0.0.1:{redis.port}", once("a"), timeout=30.0)
+    with pytest.raises(ConfigError, match=rf"{tls.port}: it speaks TLS only; say rediss://"):
+        call(f"redis://127.0.0.1:{tls.port}", once("a"), timeout=30.0)
+
+
+def test_a_server_that_says_nothing_is_not_taken_for_one_with_tls(redis):
+    """What hangs or hangs up may be well again soon."""
+    with Proxy(redis.port) as proxy:
+        proxy.stall()
+        for url in (
+            proxy.through(redis.url),
+            proxy.through(redis.url).replace("redis:", "rediss:"),
+        ):
+            with pytest.raises(Unavailable):
+                call(url, once("a"), timeout=0.8, connect_timeout=0.2)
+        proxy.resume()
+        proxy.refuse()
+        with pytest.raises(Unavailable):
+            call(proxy.through(redis.url), once("a"), timeout=0.3)
 
 
 def test_files_that_are_no_certificates(tls, tmp_path):

@@ -84,7 +84,7 @@ def test_sentinels_and_servers_with_access_lists(sentinel, tmp_path):
         each.cli("ACL", "SETUSER", "watch", *rules, ">one", *listening)
     for each in sentinel.servers:
         needed = ("+evalsha", "+evalsha_ro", "+script|load", "+role", "+@read", "+@write", "~{t}:*")
-        each.cli("ACL", "SETUSER", "ml", *rules, ">two", *needed)
+        each.cli("ACL", "SETUSER", "ml", *rules, ">two", "+time", *needed)
     password = tmp_path / "password"
     password.write_text("one")
     options = {"sentinel_username": "watch", "sentinel_password_file": str(password)}

@@ -253,7 +253,7 @@ def test_a_server_that_evicts_is_refused(policy):
 RULES = (
     "resetkeys ~sh:* -@all +evalsha +evalsha_ro +script|load +info +time +hget +hmget"
     " +hset +hdel +hkeys +hgetall +rpush +ltrim +lrange +del +set +setrange +getrange +pexpireat"
-    " +persist +zadd +zrem +zrandmember +zrangebylex"
+    " +exists +persist +zadd +zrem +zrandmember +zrangebylex"
 )
 """What the page on Redis says that a user needs."""
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from statehold import AsyncStore, Counter, State
-from statehold.errors import ConfigError, Unavailable
+from statehold.errors import ConfigError
 from statehold.testing.servers import RedisCluster, RedisSentinel
 from statehold.testing.servers.certificates import Certificate
 from statehold.testing.servers.processes import wait_for
@@ -68,5 +68,5 @@ def test_a_group_that_speaks_tls_is_not_spoken_to_without(group):
         async with AsyncStore.open(url, timeout=1.0) as store:
             await store.collection(Visits).get("v")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(ConfigError, match="it speaks TLS only"):
         asyncio.run(main())

@@ -150,6 +150,13 @@ def target_of(url: SplitResult, options: Options) -> Target:
     mode, secured = _SCHEMES[url.scheme]
     who, _, where = url.netloc.rpartition("@")
     name, _, password = who.partition(":")
+    if name and not password and options.password_file is None:
+        raise ConfigError(
+            "redis: a user without a password (the name is not shown, as it may be one): say"
+            f" {url.scheme}://name:password@host, {url.scheme}://:password@host for a password alone,"
+            " or password_file",
+            field="url",
+        )
     if password and options.password_file is not None:
         raise ConfigError(
             "redis: the password is given twice, in the URL and as password_file",

@@ -5,8 +5,9 @@
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
 -- its field and its items, false in their place when they are not all there.
--- Returns nil when the state is absent or expired.
-local function cells(state, now, want)
+-- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
+-- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
+local function cells(state, now, want, mode)
   local all
   local fields = want and want.fields
   if fields then
@@ -51,7 +52,7 @@ local function cells(state, now, want)
     end
     if all[1] ~= '.' then return nil end
   end
-  local deadline = #all[2] == 64 and struct.unpack('<d', string.sub(all[2], 33, 40))
+  local deadline = #all[2] == 64 and struct.unpack('<d', all[2], 28)
   if deadline and deadline ~= 0 and now >= deadline then return nil end
   local reply = {now, all}
   for i = 3, #all, 2 do
@@ -64,7 +65,12 @@ local function cells(state, now, want)
       end
       local items = {}
       if count ~= 0 then items = redis.pcall('LRANGE', state .. name, -count, -1) end
-      if items.err or #items ~= count then items = false end
+      if items.err or #items ~= count then
+        if mode == 2 or (items.err and string.find(items.err, 'non local', 1, true)) then
+          return redis.error_reply('TRYAGAIN another node may have keys of this state')
+        end
+        items = false
+      end
       reply[#reply + 1] = name
       reply[#reply + 1] = items
     end

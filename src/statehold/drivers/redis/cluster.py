@@ -15,7 +15,8 @@ from typing import Any
 
 from statehold.drivers.redis.address import Address
 from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.link import Link, pause
+from statehold.drivers.redis.home import pause
+from statehold.drivers.redis.link import Link
 from statehold.drivers.redis.nodes import Nodes, Shared
 from statehold.drivers.redis.servers import SLOTS
 from statehold.drivers.redis.trouble import ErrorReply, redirect
@@ -30,6 +31,8 @@ HOPS = 5
 
 class Clustered(Nodes):
     """The masters of a cluster, each with a connection as soon as it is needed."""
+
+    mode = 1
 
     def __init__(self, shared: Shared, dialer: Dialer) -> None:
         self._shared = shared

@@ -5,15 +5,15 @@
 --         the list at <state>:field has
 --      2  its op ids, a string (see life.lua)
 --      3… the list of each change that appends, and of each that drops a field, in order
--- ARGV 1  op id as it is stored, "" for none
+-- ARGV 1  op id and intent, 17 bytes, see life.lua; "" for none
 --      2  incarnation, 8 bytes, should a new life begin
 --      3  time to live in microseconds, "" for never
 --      4  how many arguments are options
 --      5  n, the number of changes
 --      6… for each change the field of the hash that it is about
---      …  options, each a name and a value: ops; epoch; age (max age in microseconds); subject;
---         expect ("absent", "present" or an incarnation of 8 bytes) and number; want (msgpack, see
---         cells.lua)
+--      …  options, each a name and a value: ops; epoch (8 bytes, big-endian); age (max age in
+--         microseconds); subject; expect ("absent", "present" or an incarnation of 8 bytes) and
+--         number; want (msgpack, see cells.lua); since and until (microseconds), as the caller has it
 --      …  changes, each beginning with its kind:
 --         p put, i put if absent: field, entry, value, bound
 --         n add to a number, v to an array of float64: field, entry, amount, bound
@@ -23,11 +23,14 @@
 --         A bound is "" for none; with "-" before it the lowest entry gives way.
 --         Numbers are decimal, floats have one of ".einf". Bytes that begin with a digit, "-" or a
 --         space are stored with a space before them.
+--      …  at the end STAMP, see life.lua
 --
 -- Reply: "." as it now stands if nothing was asked for; else one of
 --   {"written", ".", cells}   {"repeated", ".", number, cells}
---   {"conflict", "." or ""}   {"fenced", epoch}   {"refused", field, reason, limit, found}
---   {"corrupted"}
+--   {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or ""}
+--   {"fenced", epoch}   {"refused", field, reason, limit, found}   {"corrupted"}
+-- or an error: LATE and the server's time in microseconds, when STAMP says so; TRYAGAIN, when some of
+-- the state's keys are at another node.
 
 local state, ops_key = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
@@ -42,44 +45,82 @@ else
 end
 
 local meta = held[1]
-local number, created, deadline, epoch, had, size = 0, now, 0, 0, 0, 0
-local life, ends, before = ARGV[2], nil, nil
-local over = false
+local life, number, created, updated, deadline, ends, epoch = ARGV[2], 0, 0, 0, 0, nil, UNFENCED
+local forgot, had, size, erased = 0, 0, 0, 0
+local before = nil -- when the keys of the living state end
 if meta then
   if #meta ~= 64 then return {'corrupted'} end
-  local l, no, cr, _, dl, en, ep, ha, si = struct.unpack(META, meta)
-  if dl == 0 or now < dl then
-    life, number, created, epoch, before, had, size = l, no, cr, ep, en, ha, si
-  else
-    over = true
-    held = {}
-  end
+  life, number, created, updated, deadline, ends, epoch, forgot, had, size, erased =
+    struct.unpack(META, meta)
+  if deadline == 0 or now < deadline then before = ends else held = {} end
 end
 
-local ops, age, writer, subject, expect, expected, want = 128, nil, 0, nil, nil, nil, nil
+local ops, age, writer, subject, expect, expected, want = 129, nil, UNFENCED, nil, nil, nil, nil
+local last, since, mode = struct.unpack(STAMP, ARGV[#ARGV])
+local not_after
 local at = 6 + n
 local options = tonumber(ARGV[4])
 if options > 0 then
   for i = at, at + options - 1, 2 do
     local name, value = ARGV[i], ARGV[i + 1]
-    if name == 'ops' then ops = tonumber(value)
-    elseif name == 'epoch' then writer = tonumber(value)
+    if name == 'ops' then ops = tonumber(value) + 1 -- by the oldest one sees what was forgotten before
+    elseif name == 'epoch' then writer = value
     elseif name == 'age' then age = tonumber(value)
     elseif name == 'subject' then subject = value
     elseif name == 'expect' then expect = value
     elseif name == 'number' then expected = tonumber(value)
+    elseif name == 'since' then since = since == 0 and tonumber(value) or math.min(since, tonumber(value))
+    elseif name == 'until' then not_after = tonumber(value)
     else want = cmsgpack.unpack(value) end
   end
   at = at + options
 end
 
--- 1. an op id of this life, among the newest
+-- 1. an op id that is remembered: one of this life, or of one that has ended while it was sent again
 local op = ARGV[1]
-local known = op ~= '' and had > 0 and number_of(ops_key, op, size)
-if known then return {'repeated', meta, known, want and cells(state, now, want)} end
+local mark = string.sub(op, 1, 2)
+local record = had > 0
+  and op ~= ''
+  and (before or since > 0)
+  and record_of(ops_key, op, mark, size, 0)
+if record or erased > 0 or since > 0 then
+  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
+  local erasure_of, differ, earlier, forgets, unknown = memories()
+  if not record and since > 0 and had > size then record = earlier(ops_key, op, size) end
+  if record then
+    local first = struct.unpack('<I5', record, 16)
+    if differ(string.sub(record, 12, 15), string.sub(op, 14)) then
+      return {'reused', string.sub(meta, 1, 8), first}
+    end
+    local found = want and cells(state, now, want, mode)
+    if found and found.err then return found end
+    return {'repeated', meta, first, found}
+  end
+  local erasure = op ~= '' and erased > 0 and erasure_of(state, op)
+  if erasure then return {'reused', string.sub(erasure, 1, 8), (struct.unpack('<I5', erasure, 9))} end
+  -- 2. one that may have been forgotten
+  if since > 0 then
+    local doubtful
+    if meta then
+      doubtful = forgets(ops_key, had, size, forgot, since)
+    else
+      doubtful = since < unknown(now, age and '0' or ARGV[3]) * 1000
+    end
+    if doubtful then return {'doubtful'} end
+  end
+end
 
--- 2. fencing, 3. the condition
-if writer < epoch then return {'fenced', epoch} end
+-- 3. too late
+if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
+if not_after and now > not_after then return {'late'} end
+
+-- 4. fencing, 5. the condition
+if not before then epoch = UNFENCED end
+if writer ~= epoch then
+  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
+  local _, _, _, _, _, older = memories()
+  if older(writer, epoch) then return {'fenced', epoch} end
+end
 if expect then
   local holds
   if expect == 'absent' then holds = not before
@@ -88,8 +129,8 @@ if expect then
   if not holds then return {'conflict', before and meta or ''} end
 end
 
--- 4. the changes, staged: hash fields with their new value, false for none; what to do to lists
-local staged, todo, lists = {}, {}, 2
+-- 6. the changes, staged: hash fields with their new value, false for none; what to do to lists
+local staged, todo, lists, drops = {}, {}, 2, false
 
 local function get(name)
   local value = staged[name]
@@ -203,6 +244,7 @@ while i < n do
     lists = lists + 1
     if old and old ~= 0 then
       todo[#todo + 1] = {KEYS[lists]}
+      drops = true
       staged[name] = false
     else
       if tonumber(get('#' .. field) or 0) > 0 then
@@ -241,25 +283,60 @@ while i < n do
   end
 end
 
--- 5. everything is well: write
-if not before then
-  if over then
-    local _, wipe = lasting()
-    wipe(state, ops_key)
-  else
-    redis.call('DEL', state, ops_key)
-  end
-end
-
+-- 7. everything is well: write
+local was, ended = updated, deadline
+if updated < now then updated = now end -- and never goes back
+if not before then created = updated end
+local gone = ends -- when the keys of what was before are to end
 deadline = 0
 if ARGV[3] ~= '' then deadline = now + tonumber(ARGV[3]) end
 if age and (deadline == 0 or created + age < deadline) then deadline = created + age end
-ends = end_of(deadline, now, before)
+ends = end_of(deadline, now, before, gone)
+
+if mode > 0 and (ends ~= before or subject or want) then
+  local _, _, index_of, _, _, _, elsewhere = lasting(mode)
+  local index, kept = index_of(state)
+  local trouble
+  if ends == before and not subject then
+    trouble = elsewhere(state, true)
+  elseif before and (before == 0) ~= (ends == 0) then
+    trouble = elsewhere(state, true, index, kept)
+  elseif not before and meta and ends == 0 then
+    trouble = elsewhere(state, true, index, kept)
+  else
+    trouble = elsewhere(state, true, ends == 0 and kept or index)
+  end
+  if trouble then return trouble end
+end
+
+local appended -- the last change that appends to each list, for who would delete it before
+if drops or not before then
+  appended = {}
+  for j = 1, #todo do
+    if todo[j][3] then appended[todo[j][1]] = j end
+  end
+end
+if not before then
+  life, number, had, size = ARGV[2], 0, 0, 0
+  if not meta then
+    redis.call('DEL', state, ops_key) -- left over from a life that was lost
+    local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
+    local _, _, _, _, unknown = memories()
+    forgot = unknown(now, age and '0' or ARGV[3])
+  elseif ended ~= ERASED then
+    local _, wipe = lasting(mode)
+    local keep = {[ops_key] = op ~= ''}
+    for key in pairs(appended) do keep[key] = true end
+    erased = wipe(state, ops_key, gone, erased, now, keep)
+    forgot = math.max(forgot, math.ceil(was / 1000))
+  end
+end
 
 for j = 1, #todo do
   local key, count, keep, first, last = unpack(todo[j], 1, 5)
   if not keep then
-    redis.call('DEL', key)
+    -- what is appended to anew has nothing left of what there was
+    if (appended[key] or 0) < j then redis.call('DEL', key) end
   else
     local length
     for from = first, last, 4000 do
@@ -282,26 +359,45 @@ end
 
 number = number + 1
 if op ~= '' then
+  local time = (updated + 999) / 1000 -- rounded down when it is packed
+  local record = string.sub(op, 3) .. struct.pack('<I5I6', number, time)
+  local slot = size > 0 and had % size
   if had == 0 then
-    size = math.min(ops, 16)
-    redis.call('DEL', ops_key)
-  elseif size > ops or (had >= size and size < ops) then
-    local _, _, _, _, _, resize = lasting()
-    local room_for = math.min(ops, size * 2)
-    had, size = resize(ops_key, had, size, room_for), room_for
+    size = math.min(ops, 17)
+    local unused = string.rep('\0', size * 2 - 2)
+    redis.call('SET', ops_key, mark .. unused .. record)
+    if ends == before and ends ~= 0 then redis.call('PEXPIREAT', ops_key, ends) end
+  elseif had >= size and (slot == 0 or size < ops) then
+    -- full: more room, up to what was asked for, or another round
+    local _, _, _, _, _, resize, _, erasures, keep_round = lasting(mode)
+    if size ~= ops and (size < ops or slot == 0) then
+      local room = math.min(ops, size * 2 - 1)
+      had, forgot = resize(ops_key, had, size, room, forgot)
+      size = room
+      slot = had % size
+    else
+      keep_round(ops_key, size, time)
+    end
+    if erased > 0 then
+      local young, old, many = erasures(state, now)
+      if #old > 0 then redis.call('HDEL', state, unpack(old)) end
+      erased = #young > 0 and (many and 3 or erased) or 0
+    end
   end
-  local slot = had % size
-  local length = redis.call('SETRANGE', ops_key, text('%d', slot * 2), string.sub(op, 1, 2))
-  redis.call(
-    'SETRANGE', ops_key, text('%d', size * 2 + slot * 18), op .. struct.pack('<I5', number)
-  )
-  if length <= size * 2 and ends == before and ends ~= 0 then -- it is new
-    redis.call('PEXPIREAT', ops_key, ends)
+  if had > 0 then
+    local length = redis.call('SETRANGE', ops_key, text('%d', slot * 2), mark)
+    redis.call('SETRANGE', ops_key, text('%d', size * 2 + slot * 26), record)
+    if length <= size * 2 and ends == before and ends ~= 0 then -- it is new
+      redis.call('PEXPIREAT', ops_key, ends)
+    end
   end
   had = had + 1
+  if had > 2 * size then had = had - size end -- still more than there is room for
 end
 
-meta = struct.pack(META, life, number, created, now, deadline, ends, writer, had, size)
+meta = struct.pack(
+  META, life, number, created, updated, deadline, ends, writer, forgot, had, size, erased
+)
 if next(staged) == nil then
   redis.call('HSET', state, '.', meta)
 else
@@ -325,7 +421,7 @@ end
 if subject then
   local was = before and redis.call('HGET', state, '.subject')
   if was ~= subject then
-    local _, _, index_of, of_subject, enlist = lasting()
+    local _, _, index_of, of_subject, enlist = lasting(mode)
     local index, kept, id = index_of(state)
     redis.call('HSET', state, '.subject', subject)
     if was then redis.call('ZREM', before == 0 and kept or index, of_subject(was, id)) end
@@ -335,9 +431,10 @@ if subject then
   end
 end
 if ends ~= before then
-  local last_until = lasting()
-  last_until(state, ops_key, ends, before, subject or redis.call('HGET', state, '.subject'))
+  local last_until = lasting(mode)
+  subject = subject or redis.call('HGET', state, '.subject')
+  last_until(state, had > 0 and ops_key or nil, ends, before, subject)
 end
 
-if want then return {'written', meta, cells(state, now, want) or false} end
+if want then return {'written', meta, cells(state, now, want, mode) or false} end
 return meta

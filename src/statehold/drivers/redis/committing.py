@@ -20,15 +20,28 @@ from statehold.changes import (
     Revision,
     new_incarnation,
 )
-from statehold.driver import Cells, Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Doubtful,
+    FencedOff,
+    Late,
+    Outcome,
+    Refused,
+    Reused,
+    Written,
+)
 from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.reading import cells_of, wanted
 from statehold.drivers.redis.scripts import COMMIT, ERASE
-from statehold.drivers.redis.servers import Command
+from statehold.drivers.redis.servers import UNSTAMPED, Command
 from statehold.drivers.redis.values import revision_of, stored
-from statehold.errors import Corrupted
+from statehold.errors import Corrupted, Invalid
 
 Arguments: TypeAlias = list[bytes | str | int]
+
+MOST_OPS = 1_000_000
+"""Op ids that a state may be told to remember; each takes 28 bytes in one string."""
 
 # Each writes one change: its key if it has one, the field of the hash that it is about, and its
 # arguments. By the change's class: one look-up, where a `match` tries class after class.
@@ -36,6 +49,8 @@ Arguments: TypeAlias = list[bytes | str | int]
 
 def _append(change: Append, state: bytes, keys: Arguments, about: Arguments) -> Arguments:
     field = stored_field[change.field]
+    if change.keep < 1:
+        raise _too_few(change.field, "keep", change.keep)
     listed = b":" + field
     keys.append(state + listed)
     about.append(listed)
@@ -81,7 +96,19 @@ def _bound(change: Put | Add | Accumulate) -> str | int:
     bound = change.bound
     if bound is None:
         return ""
+    if bound < 0:  # 0 is refused by what it bounds
+        raise _too_few(change.field, "bound", bound)
     return f"-{bound}" if change.drop_lowest else bound
+
+
+def _too_few(field: str, what: str, found: int) -> Invalid:
+    least = 0 if what == "bound" else 1
+    return Invalid(
+        f"{field}: {what} must be at least {least}, not {found}",
+        field=field,
+        expected=least,
+        found=found,
+    )
 
 
 _WRITERS: dict[type[Change], Callable[[Any, bytes, Arguments, Arguments], Arguments]] = {
@@ -107,11 +134,38 @@ def command_of(commit: Commit, state: bytes) -> Command:
     changes: Arguments = []
     for change in commit.changes:
         changes += _WRITERS[change.__class__](change, state, keys, about)
+    options = _options(commit)
+    return (
+        "EVALSHA",
+        COMMIT.sha,
+        len(keys),
+        *keys,
+        op_id(commit.op, commit.intent),
+        new_incarnation().to_bytes(8, "little"),
+        micros(commit.ttl),
+        len(options),
+        len(about),
+        *about,
+        *options,
+        *changes,
+        UNSTAMPED,
+    )
+
+
+def _options(commit: Commit) -> Arguments:
+    """What few commits say, by name."""
     options: Arguments = []
     if commit.ops != 128:
+        if commit.ops > MOST_OPS:
+            raise Invalid(
+                f"redis: a state remembers at most {MOST_OPS} op ids",
+                field="ops",
+                expected=MOST_OPS,
+                found=commit.ops,
+            )
         options += ("ops", commit.ops)
     if commit.epoch:
-        options += ("epoch", commit.epoch)
+        options += ("epoch", commit.epoch.to_bytes(8))
     if commit.max_age is not None:
         options += ("age", micros(commit.max_age))
     if commit.subject is not None:
@@ -121,32 +175,32 @@ def command_of(commit: Commit, state: bytes) -> Command:
         options += ("expect", expect, "number", number)
     if commit.returning is not None:
         options += ("want", wanted(commit.returning) or _EVERYTHING)
-    return (
-        "EVALSHA",
-        COMMIT.sha,
-        len(keys),
-        *keys,
-        op_id(commit.op),
-        new_incarnation().to_bytes(8, "little"),
-        micros(commit.ttl),
-        len(options),
-        len(about),
-        *about,
-        *options,
-        *changes,
-    )
+    if commit.since is not None:
+        options += ("since", _instant(commit.since))
+    if commit.until is not None:
+        options += ("until", _instant(commit.until))
+    return options
 
 
 _of_stores = re.compile(r"[0-9a-f]{24}").fullmatch
 
 
-def op_id(op: str) -> bytes:
-    """An op id as it is stored, in 13 bytes; those that stores make as they are, others by digest."""
+def op_id(op: str, intent: int) -> bytes:
+    """An op id and its intent as they are stored, in 13 and 4 bytes.
+
+    Op ids that stores make are kept as they are, others as a digest.
+    """
     if not op:
         return b""
+    mark = b"=\0\0\0\0" if not intent else b"=" + intent.to_bytes(4)
     if _of_stores(op):
-        return bytes.fromhex(op) + b"="
-    return blake2b(op.encode(), digest_size=12).digest() + b"#"
+        return bytes.fromhex(op) + mark
+    return blake2b(op.encode(), digest_size=12).digest() + b"#" + mark[1:]
+
+
+def _instant(seconds: float) -> int:
+    """Microseconds since the epoch; never the 0 that says nothing, which nobody can mean."""
+    return max(1, min(round(seconds * 1_000_000), 1 << 53))
 
 
 _EVERYTHING = b"\x80"  # an empty map
@@ -160,10 +214,14 @@ def _erasing(commit: Commit, state: bytes) -> Command:
         2,
         state,
         state + b":.ops",
-        op_id(commit.op),
-        commit.epoch,
+        op_id(commit.op, commit.intent),
+        commit.epoch.to_bytes(8),
         expect,
         number,
+        "" if commit.since is None else _instant(commit.since),
+        "" if commit.until is None else _instant(commit.until),
+        micros(commit.ttl) if commit.max_age is None else 0,
+        UNSTAMPED,
     )
 
 
@@ -188,8 +246,13 @@ def outcome_of(reply: Any, commit: Commit, now: float) -> Outcome:
 
 
 def _repeated(reply: list[Any], now: float) -> Written:
-    revision = Revision(revision_of(reply[1]).incarnation, reply[2])
+    revision = _first(reply)
     return Written(revision, _returned(reply[3] if len(reply) > 3 else None, now), repeated=True)
+
+
+def _first(reply: list[Any]) -> Revision:
+    """The revision that an op id made before, or erased."""
+    return Revision(int.from_bytes(reply[1][:8], "little"), reply[2])
 
 
 def _refused(reply: list[Any], _: float) -> Refused:
@@ -206,7 +269,10 @@ _REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
     b"repeated": _repeated,
     b"erased": lambda reply, _: Written(_stood(reply[1])),
     b"conflict": lambda reply, _: Conflicted(_stood(reply[1])),
-    b"fenced": lambda reply, _: FencedOff(reply[1]),
+    b"fenced": lambda reply, _: FencedOff(int.from_bytes(reply[1])),
+    b"reused": lambda reply, _: Reused(_first(reply)),
+    b"doubtful": lambda _, __: Doubtful(),
+    b"late": lambda _, __: Late(),
     b"refused": _refused,
 }
 

@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 from statehold.drivers.redis.address import Address, Login, Options
+from statehold.drivers.redis.schemes import check_scheme
 from statehold.drivers.redis.servers import Command, Script
 from statehold.drivers.redis.trouble import ErrorReply, translated
 from statehold.drivers.redis.wire import Call, Owner, Tally, Wire, pack
@@ -21,6 +22,8 @@ _OPTIONAL = ("name", "role", "info")
 """What an access list may forbid without harm."""
 STAGGER = 0.1
 """Seconds after which another server is asked the same, the first one being slow."""
+PROBE = 0.3
+"""Seconds in which a server tells whether it speaks TLS."""
 _PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 """Seconds of silence until the system asks whether the peer is there, between questions, and how
 many remain unanswered; so that a connection at which nobody waits is not kept for hours."""
@@ -34,6 +37,8 @@ class Met(msgspec.Struct, frozen=True):
     """Another one after each start; None if one may not ask."""
     role: str | None
     """"master", "slave", or "sentinel"; None if one may not ask."""
+    time: tuple[float, float, float]
+    """What time it was there (epoch seconds), between these two by the clock of the event loop."""
 
 
 class _Asker(Owner):
@@ -65,6 +70,7 @@ class Dialer:
         self.loop = loop
         self.options = options
         self.tally = tally
+        self._met: set[Address] = set()  # with whom the scheme was the right one
         self.loads: list[bytes] = [pack((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
         self._tls = tls
 
@@ -84,6 +90,9 @@ class Dialer:
         if password is not None:
             names.append("auth")
             commands.append(_auth(login, password))
+        # The first thing that is said must be small: to whom it has not let in a server says of a large
+        # one only that it is too large.
+        say("time", b"TIME")
         if self.options.client_name:
             say("name", b"CLIENT", b"SETNAME", self.options.client_name)
         if db:
@@ -97,9 +106,13 @@ class Dialer:
         if self.options.wait_replicas:
             wait_ms = max(1, round(self.options.wait_timeout * 1000))
             wait = pack((b"WAIT", self.options.wait_replicas, wait_ms))
-        wire, replies = await self._begin(address, login, commands, wait)
+        sent = self.loop.time()
+        heard: list[float] = []
+        wire, replies = await self._begin(
+            address, login, commands, wait, (names.index("time"), heard)
+        )
         met = dict(zip(names, replies, strict=True))
-        if any(isinstance(met.get(name), Exception) for name in ("auth", "db", "load")):
+        if any(isinstance(met.get(name), Exception) for name in ("auth", "time", "db", "load")):
             wire.drop("it did not let us in")
             raise next(
                 reply
@@ -112,6 +125,7 @@ class Dialer:
             wire,
             None if isinstance(info, Exception) else _run_id(info),
             None if isinstance(role, Exception) else role[0].decode(),
+            (server_time(met["time"]), sent, heard[0]),
         )
 
     async def ask(self, address: Address, login: Login, command: Command) -> Any:
@@ -170,8 +184,14 @@ class Dialer:
         raise error
 
     async def _begin(
-        self, address: Address, login: Login, commands: list[bytes], wait: bytes | None
+        self,
+        address: Address,
+        login: Login,
+        commands: list[bytes],
+        wait: bytes | None,
+        heard: tuple[int, list[float]] | None = None,
     ) -> tuple[Wire, list[Any]]:
+        """The connection and the replies; `heard` asks when the one of that number has come."""
         loop, limit = self.loop, self.options.connect_timeout
         wire: Wire | None = None
         try:
@@ -189,30 +209,52 @@ class Dialer:
                 ]
                 for call in calls:
                     wire.send(call)
+                if heard is not None:
+                    at, times = heard
+                    calls[at].future.add_done_callback(lambda _: times.append(loop.time()))
                 answers = await asyncio.gather(
                     *(call.future for call in calls), return_exceptions=True
                 )
         except BaseException as error:
             if wire is not None:
                 wire.drop("the attempt was given up")
-            if isinstance(error, TimeoutError):
-                raise Timeout(f"redis at {address}: no connection within {limit:g} s") from error
-            if _is_refusal(error):
-                raise ConfigError(f"redis at {address}: TLS: {_reason(error)}") from error
-            if isinstance(error, OSError):
-                raise Unavailable(
-                    f"redis at {address}: cannot connect ({_reason(error)})"
-                ) from error
-            raise
+            if not isinstance(error, OSError):  # as a TimeoutError is
+                raise
+            await self._check_scheme(address, error)
+            raise _translated(address, error, limit) from error
         if _is_refusal(
             wire.broken
         ):  # TLS 1.3 tells of our certificate when we read for the first time
             raise ConfigError(f"redis at {address}: TLS: {_reason(wire.broken)}") from wire.broken
+        if not wire.open and all(isinstance(answer, Unavailable) for answer in answers):
+            await self._check_scheme(address, wire.broken)
+        else:
+            self._met.add(address)
         return wire, list(answers)
+
+    async def _check_scheme(self, address: Address, error: BaseException | None) -> None:
+        """Raise `ConfigError` if the scheme is the wrong one, of a server that never answered yet."""
+        if address not in self._met:
+            seconds = min(PROBE, self.options.connect_timeout)
+            await check_scheme(address, error, secured=self._tls is not None, seconds=seconds)
+
+
+def server_time(reply: Any) -> float:
+    """The reply to TIME in epoch seconds."""
+    return int(reply[0]) + int(reply[1]) / 1e6
 
 
 def _auth(login: Login, password: str) -> bytes:
     return pack((b"AUTH", login.username, password) if login.username else (b"AUTH", password))
+
+
+def _translated(address: Address, error: OSError, limit: float) -> StateholdError:
+    """Why no connection was made."""
+    if isinstance(error, TimeoutError):
+        return Timeout(f"redis at {address}: no connection within {limit:g} s")
+    if _is_refusal(error):
+        return ConfigError(f"redis at {address}: TLS: {_reason(error)}")
+    return Unavailable(f"redis at {address}: cannot connect ({_reason(error)})")
 
 
 def _is_refusal(error: BaseException | None) -> TypeGuard[ssl.SSLError]:

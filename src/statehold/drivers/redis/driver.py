@@ -18,7 +18,7 @@ from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.names import Names
 from statehold.drivers.redis.reading import cells_of, standing, wanted
 from statehold.drivers.redis.scripts import ALL, READ, RENEW
-from statehold.drivers.redis.servers import Command, Servers, open_servers
+from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers, open_servers
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.settings import Settings
@@ -48,6 +48,8 @@ class RedisDriver(Driver):
     def __init__(self, servers: Servers, *, eviction: str = SETTINGS.default("eviction")) -> None:
         self._servers = servers
         self._call = servers.call
+        # Reads are told only in a cluster what the stamp says of the slot.
+        self._stamp: Command = (UNSTAMPED,) if servers.clustered else ()
         self._names = Names()
         self._eviction = eviction
         self._inspected = False
@@ -93,6 +95,7 @@ class RedisDriver(Driver):
 
     async def _ask(self, keys: Sequence[Key], want: Want, *, renewing: bool) -> list[Any]:
         commands: list[tuple[int, Command]] = []
+        stamp = self._stamp
         try:
             what = wanted(want)
             for key in keys:
@@ -108,15 +111,16 @@ class RedisDriver(Driver):
                         state + b":.ops",
                         what,
                         *ends,
+                        *stamp,
                     )
                 else:
-                    command = ("EVALSHA_RO", READ.sha, 1, state, what)
+                    command = ("EVALSHA_RO", READ.sha, 1, state, what, *stamp)
                 commands.append((slot, command))
         except UnicodeError as error:
             raise _unspeakable(error) from error
         if len(commands) == 1:
-            return [await self._call(*commands[0], repeatable=True)]
-        return await self._servers.call_many(commands, repeatable=True)
+            return [await self._call(*commands[0], repeatable=True, stamped=bool(stamp))]
+        return await self._servers.call_many(commands, repeatable=True, stamped=bool(stamp))
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -129,7 +133,7 @@ class RedisDriver(Driver):
                 slot, state = self._names.state(commit.key)
                 command = command_of(commit, state)
                 began = time.monotonic()
-                reply = await self._call(slot, command, repeatable=commit.op != "")
+                reply = await self._call(slot, command, repeatable=commit.op != "", stamped=True)
                 if began >= self._skew.due and reply.__class__ is bytes:
                     self._learn(updated_in(reply), now, began)
                 return [self._outcome(reply, commit, now)]
@@ -140,7 +144,7 @@ class RedisDriver(Driver):
         except UnicodeError as error:
             raise _unspeakable(error) from error
         replies = await self._servers.call_many(
-            commands, repeatable=all(commit.op for commit in commits)
+            commands, repeatable=all(commit.op for commit in commits), stamped=True
         )
         return [
             self._outcome(reply, commit, now)
@@ -184,6 +188,8 @@ class RedisDriver(Driver):
         limit: int,
         now: float,  # noqa: ARG002  the server's clock decides
     ) -> Page:
+        if limit < 1:
+            raise Invalid(f"limit must be at least 1, not {limit}", field="limit", found=limit)
         try:
             return await page_of(self._servers, self._names, tenant, kind, subject, cursor, limit)
         except UnicodeError as error:

@@ -1,56 +1,150 @@
--- Shared by the scripts that write: how long the keys of a state last, and where it is listed.
+-- Shared by the scripts that write: how long the keys of a state last, where it is listed, and what it
+-- remembers of the op ids that it was given.
 --
--- The hash of a state begins with the field "." of 64 bytes, little-endian:
---   c8  incarnation      d  number of the newest commit
---   d   created   d  updated   d  deadline     microseconds since the epoch; deadline 0: never
---   d   ends             milliseconds since the epoch: when the keys are collected; 0: never
---   d   epoch
---   I4  how many commits have put their op id into .ops   I4  how many it has room for
+-- The hash of a state begins with the field "." of 64 bytes, little-endian. It must not be longer: a
+-- hash with a longer value takes several times the memory.
+--   c8  incarnation      I5  number of the newest commit
+--   I7  created   I7  updated   d  deadline     microseconds since the epoch; deadline 0: never
+--   I7  ends             milliseconds since the epoch: when the keys are collected; 0: never
+--   c8  epoch, big-endian
+--   I6  forgot           milliseconds since the epoch: the newest time that a forgotten op id may have
+--   I4  how many commits have put their op id into .ops (when it is full: more than it has room for)
+--   I3  how many it has room for
+--   B   erasures         0 none is remembered, 1 some are, 3 there were too many to remember
 --
 -- Keys end up to an eighth of the time to live after the deadline (a quarter where that was made
 -- shorter), so that a commit has to move the end of every key only now and then; what counts is the
--- deadline.
+-- deadline. They stay for at least 10 seconds after the newest commit, so that its op id is there when
+-- it is sent again: where nothing is known of a state, what is older may have been forgotten (`unknown`).
 --
--- A function is made anew each time that a script runs, whether it is called or not. So what most
--- commits do not need is made by one that they do not call.
+-- What is left of an erased state for a minute is its trace: a hash with nothing but "." (deadline 1)
+-- and the erasures that are remembered. It may become the hash of a new life.
+--
+-- A function is made anew each time that a script runs, whether it is called or not, and the more it
+-- shares with others the longer that takes. So what most commits do not need is made by one that they do
+-- not call, and names in capitals stand for their values already when the script is loaded (scripts.py).
 
 -- Numbers are given to commands as text made by this: Redis itself would write them as doubles.
 local text = string.format
 
-local META = '<c8ddddddI4I4'
+local META = '<c8I5I7I7dI7c8I6I4I3B'
+local ERASED = 1
+local LASTS = 10000000 -- microseconds
+local TRACE = 60000000
+local ERASURES = 128 -- the most that are remembered
+local MOST = 1040 -- op ids in earlier rounds
+local ROUNDS = 8 -- and such rounds
+local UNFENCED = '\0\0\0\0\0\0\0\0' -- epochs are bytes, since Lua's numbers are exact to 53 bits only
 
--- The op ids that are remembered lie in one string: first the marks, the first two bytes of each op
--- id; then, in the same order, the records of 18 bytes: an op id as committing.py makes it (13 bytes)
--- and the number of its commit. When it is full it grows, and at last goes round. Most op ids are new,
--- which the marks tell, fetched by one command and searched by one function.
+-- The last argument of a script that writes, set by whoever sends it: until when it may be executed and
+-- since when it may have been (microseconds, 0 for none); and whether the server is a node of a
+-- cluster: 0 no, 1 yes, 2 yes, and the slot is said to be on its way there.
+local STAMP = '<ddB'
 
--- The number of the commit that had this op id, or nil.
-local function number_of(ops, op, size)
-  local marks = redis.call('GETRANGE', ops, '0', text('%d', size * 2 - 1))
-  local mark, place = string.sub(op, 1, 2), 0
+-- An op id is given as 17 bytes: 13 as committing.py makes them, and its intent. Those that are
+-- remembered lie in one string: first the marks, the first two bytes of each op id; then, in the same
+-- order, the records of 26 bytes: the other bytes of the op id, its intent, the number of its commit
+-- (I5) and its time (I6, milliseconds). When it is full it grows, and at last goes round. Most op ids
+-- are new, which the marks tell, fetched by one command and searched by one function.
+--
+-- What is sent again must find its op id although thousands of commits a second go round. So a round
+-- that took less than two seconds is copied behind, and those that follow it, to where the oldest copy
+-- is. Nobody looks there but who has been sent again.
+
+-- The record of this op id, whose mark it is, or nil; `from` is where its round begins.
+local function record_of(ops, op, mark, size, from)
+  local marks, place
+  if from == 0 then
+    marks = redis.call('GETRANGE', ops, '0', size == 129 and '257' or text('%d', size * 2 - 1))
+  else
+    marks = redis.call('GETRANGE', ops, text('%d', from), text('%d', from + size * 2 - 1))
+  end
+  place = 0
   repeat
     place = string.find(marks, mark, place + 1, true)
     if place and place % 2 == 1 then
-      local from = size * 2 + (place - 1) * 9
-      local record = redis.call('GETRANGE', ops, from, from + 17)
-      if string.sub(record, 1, 13) == op then return (struct.unpack('<I5', record, 14)) end
+      local at = from + size * 2 + (place - 1) * 13
+      local record = redis.call('GETRANGE', ops, at, at + 25)
+      if string.sub(record, 1, 11) == string.sub(op, 3, 13) then return record end
     end
   until not place
 end
 
--- When the keys of a state with this deadline should end; what it is already if that will do.
-local function end_of(deadline, now, before)
+-- When the keys of a state with this deadline should end; what it is already if that will do. `other`
+-- is when those of what was there before are to end. What was to stay for a minute does so.
+local function end_of(deadline, now, before, other)
   if deadline == 0 then return 0 end
-  local slack = math.max(deadline - now, 0) / 8 + 50000
-  if before and before ~= 0 and deadline <= before * 1000 and before * 1000 <= deadline + 2 * slack
-  then
+  local needed = math.max(deadline, now + LASTS)
+  local slack = (needed - now) / 8 + 50000
+  if before and before ~= 0 and needed <= before * 1000 and before * 1000 <= needed + 2 * slack then
     return before
   end
-  return math.ceil((deadline + slack) / 1000)
+  local ends = math.ceil((needed + slack) / 1000)
+  before = before or other or 0
+  if before > ends then return math.max(ends, math.min(before, math.ceil((now + TRACE) / 1000))) end
+  return ends
 end
 
--- What moves the end of a state's keys, what removes them, and how a state is listed by subject.
-local function lasting()
+-- What moves the end of a state's keys, what removes them, and how a state is listed by subject. `mode`:
+-- see STAMP.
+local function lasting(mode)
+  -- What few commits need: those that are sent again, begin a life, or have an epoch.
+  local function memories()
+    -- The time of a record, nil if there is none; `from` is where its round begins.
+    local function time_of(ops, size, from, slot)
+      local at = from + size * 2 + slot * 26 + 20
+      local time = redis.call('GETRANGE', ops, text('%d', at), text('%d', at + 5))
+      return #time == 6 and struct.unpack('<I6', time) or nil
+    end
+
+    -- How many of them there may be.
+    local function rounds_of(size) return math.min(ROUNDS, math.floor(MOST / size)) end
+
+    -- The time (milliseconds) after which no commit with this time to live (microseconds, "" for never) can
+    -- have been made to a state of which nothing is left: its keys would be there, or its trace.
+    local function unknown(now, ttl)
+      local lasts = ttl == '' and TRACE or math.max(LASTS, math.min(TRACE, tonumber(ttl)))
+      return math.floor((now - lasts) / 1000)
+    end
+
+    -- Whether an epoch is older than another.
+    local function older(one, other)
+      local high, low = struct.unpack('>I4I4', one)
+      local other_high, other_low = struct.unpack('>I4I4', other)
+      return high < other_high or (high == other_high and low < other_low)
+    end
+
+    -- What is remembered of the erasure with this op id, or false: incarnation (c8) and number (I5) of
+    -- what it erased, its intent, and its time (I6, milliseconds).
+    local function erasure_of(state, op) return redis.call('HGET', state, '.e' .. string.sub(op, 1, 13)) end
+
+    -- Whether two intents are of different things.
+    local function differ(one, other)
+      return one ~= other and one ~= '\0\0\0\0' and other ~= '\0\0\0\0'
+    end
+
+    -- The record of an op id in the earlier rounds, or nil.
+    local function earlier(ops, op, size)
+      for round = 1, rounds_of(size) do
+        local found = record_of(ops, op, string.sub(op, 1, 2), size, round * size * 28)
+        if found then return found end
+      end
+    end
+
+    -- Whether an op id of that time (microseconds) or later may have been forgotten.
+    local function forgets(ops, had, size, forgot, since)
+      if forgot * 1000 >= since then return true end
+      if had == 0 then return false end
+      local oldest = time_of(ops, size, 0, had > size and had % size or 0) or 0
+      for round = 1, rounds_of(size) do
+        oldest = math.min(oldest, time_of(ops, size, round * size * 28, 0) or oldest)
+      end
+      return oldest == 0 or (had > size and oldest * 1000 >= since) -- 0: another's hand has taken it
+    end
+
+    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of
+  end
+
   -- The lists of a state, by the names of their keys.
   local function lists_of(state)
     local found = {}
@@ -65,6 +159,21 @@ local function lasting()
     local close = string.find(state, '}', 1, true)
     local tag = string.sub(state, 1, close)
     return tag .. '.index', tag .. '.kept', string.sub(state, close + 2)
+  end
+
+  -- While a slot is moved between the nodes of a cluster, some keys of a state may be here and others
+  -- there. Those that were not declared and are about to be touched are asked for before the first
+  -- write: an error reply if one is not here, nil if all is well. The lists are those of the state.
+  local function elsewhere(state, lists, ...)
+    if mode == 0 then return nil end
+    local keys = lists and lists_of(state) or {}
+    for _, key in ipairs({...}) do keys[#keys + 1] = key end
+    for _, key in ipairs(keys) do
+      local found = redis.pcall('EXISTS', key)
+      if type(found) == 'table' or (mode == 2 and found == 0) then
+        return redis.error_reply('TRYAGAIN another node may have keys of this state')
+      end
+    end
   end
 
   local function of_subject(subject, id) return 's' .. #subject .. ':' .. subject .. id end
@@ -82,13 +191,15 @@ local function lasting()
         owner = string.sub(other, colon + length + 1)
       end
       if other ~= member then
-        local held = redis.call('HMGET', bucket .. owner, '.', '.subject')
-        if not held[1] or (subject and held[2] ~= subject) then redis.call('ZREM', index, other) end
+        local held = redis.pcall('HMGET', bucket .. owner, '.', '.subject')
+        if mode ~= 2 and not held.err and (not held[1] or (subject and held[2] ~= subject)) then
+          redis.call('ZREM', index, other)
+        end
       end
     end
   end
 
-  -- All keys of the state end at `ends`; it is listed where states of that kind are. `before` is when
+  -- All keys of the state end at `ends`, those of `ops` if it has any (else nil); it is listed where states of that kind are. `before` is when
   -- they ended until now, nil for a new life.
   local function last_until(state, ops, ends, before, subject)
     local index, other, id = index_of(state)
@@ -103,8 +214,8 @@ local function lasting()
       enlist(index, state, id, 'i' .. id)
       if subject then enlist(index, state, id, of_subject(subject, id)) end
       if before then
-        redis.call('ZREM', other, 'i' .. id)
-        if subject then redis.call('ZREM', other, of_subject(subject, id)) end
+        local members = {'i' .. id, subject and of_subject(subject, id) or nil}
+        redis.call('ZREM', other, unpack(members))
       end
     end
     if ends ~= 0 then
@@ -113,33 +224,133 @@ local function lasting()
     end
   end
 
-  -- Remove every key of the state, and its members of the indexes.
-  local function wipe(state, ops)
-    local index, kept, id = index_of(state)
-    local subject = redis.call('HGET', state, '.subject')
-    for _, key in ipairs(lists_of(state)) do redis.call('DEL', key) end
-    redis.call('DEL', state, ops)
-    for _, listed in ipairs({index, kept}) do
-      redis.call('ZREM', listed, 'i' .. id)
-      if subject then redis.call('ZREM', listed, of_subject(subject, id)) end
+  -- The erasures that are remembered (names and values in turn, the newest of them), the names of those
+  -- that need not be any more, and whether there were too many.
+  local function erasures(state, now)
+    local young, old, names = {}, {}, {}
+    for _, name in ipairs(redis.call('HKEYS', state)) do
+      if string.sub(name, 1, 2) == '.e' then names[#names + 1] = name end
     end
-  end
-
-  -- Give the op ids room for `size`; returns how many of the newest are kept, so many at most.
-  local function resize(ops, had, old, size)
-    local all = redis.call('GETRANGE', ops, old * 2, '-1')
-    local marks, records = {}, {}
-    for back = math.min(had, old, size), 1, -1 do
-      local from = (had - back) % old * 18
-      local record = string.sub(all, from + 1, from + 18)
-      if #record == 18 then -- or another's hand has taken it
-        marks[#marks + 1], records[#records + 1] = string.sub(record, 1, 2), record
+    local values = #names > 0 and redis.call('HMGET', state, unpack(names)) or {}
+    local found = {}
+    for i, value in ipairs(values) do
+      local time = #value == 23 and struct.unpack('<I6', value, 18) or 0
+      if time * 1000 <= now - TRACE then
+        old[#old + 1] = names[i]
+      else
+        found[#found + 1] = {time, names[i], value}
       end
     end
-    local unused = string.rep('\0', (size - #records) * 2)
-    redis.call('SET', ops, table.concat(marks) .. unused .. table.concat(records), 'KEEPTTL')
-    return #records
+    if #found > ERASURES then table.sort(found, function(a, b) return a[1] > b[1] end) end
+    for i, each in ipairs(found) do
+      if i <= ERASURES then
+        young[#young + 1], young[#young + 2] = each[2], each[3]
+      else
+        old[#old + 1] = each[2]
+      end
+    end
+    return young, old, #found > ERASURES
   end
 
-  return last_until, wipe, index_of, of_subject, enlist, resize
+  -- Remove every key of the state, and its members of the indexes in which it may be: of those that end
+  -- (`ends` is not 0), that never do (0), of both (nil). What stays is the erasures that are remembered,
+  -- and the keys in `keep`, which the caller makes anew; returns how many erasures there are, as "." has
+  -- it.
+  --
+  -- In a cluster nothing is deleted that is made again: while its slot is moved, a node lets no script
+  -- make a key, nor touch one that is gone.
+  local function wipe(state, ops, ends, flag, now, keep)
+    local index, kept, id = index_of(state)
+    local subject = redis.call('HGET', state, '.subject')
+    for _, key in ipairs(lists_of(state)) do
+      if not keep[key] then redis.call('DEL', key) end
+    end
+    local young, many = {}, false
+    if flag > 0 then
+      local _
+      young, _, many = erasures(state, now)
+    end
+    if mode == 0 then
+      redis.call('DEL', state)
+      if #young > 0 then redis.call('HSET', state, unpack(young)) end
+    else
+      local stays, drop = {['.'] = true}, {}
+      for i = 1, #young, 2 do stays[young[i]] = true end
+      for _, name in ipairs(redis.call('HKEYS', state)) do
+        if not stays[name] then drop[#drop + 1] = name end
+      end
+      for from = 1, #drop, 4000 do
+        redis.call('HDEL', state, unpack(drop, from, math.min(from + 3999, #drop)))
+      end
+    end
+    if not keep[ops] then redis.call('DEL', ops) end
+    local members = {'i' .. id, subject and of_subject(subject, id) or nil}
+    for _, listed in ipairs(ends == 0 and {kept} or ends and {index} or {index, kept}) do
+      redis.call('ZREM', listed, unpack(members))
+    end
+    if #young == 0 then return 0 end
+    return (many or flag > 1) and 3 or 1
+  end
+
+  -- Give the op ids room for `size`; returns how many of the newest are kept, so many at most, and the
+  -- newest time that a forgotten one may have.
+  local function resize(ops, had, old, size, forgot)
+    local whole = redis.call('GETRANGE', ops, '0', text('%d', old * 28 - 1))
+    if had == old and size > old and #whole == old * 28 then -- in order, and all of them
+      local more = size - old
+      redis.call(
+        'SET', ops,
+        string.sub(whole, 1, old * 2) .. string.rep('\0', more * 2)
+          .. string.sub(whole, old * 2 + 1) .. string.rep('\0', more * 26),
+        'KEEPTTL'
+      )
+      return had, forgot
+    end
+    local marks, records = {}, {}
+    for back = math.min(had, old, size), 1, -1 do
+      local slot = (had - back) % old
+      local from = old * 2 + slot * 26
+      local record = string.sub(whole, from + 1, from + 26)
+      if #record == 26 then -- or another's hand has taken it
+        marks[#marks + 1] = string.sub(whole, slot * 2 + 1, slot * 2 + 2)
+        records[#records + 1] = record
+      end
+    end
+    if had > #records then -- those before the oldest that is kept
+      local oldest = records[1] and struct.unpack('<I6', records[1], 21) or 0
+      forgot = math.max(forgot, oldest)
+    end
+    local left = size - #records
+    local all_marks = table.concat(marks) .. string.rep('\0', left * 2)
+    -- whole at once: a string that grows by itself takes twice the memory
+    redis.call(
+      'SET', ops, all_marks .. table.concat(records) .. string.rep('\0', left * 26), 'KEEPTTL'
+    )
+    return #records, forgot
+  end
+
+  -- A round is complete: keep it if it took so little time that an op id may still be looked for.
+  local function keep_round(ops, size, time)
+    local _, _, _, _, _, _, time_of, rounds_of = memories()
+    local whole = size * 28
+    local took = time - (time_of(ops, size, 0, 0) or 0)
+    local any = time_of(ops, size, whole, 0)
+    if took > 20000 and any then
+      redis.call('SET', ops, redis.call('GETRANGE', ops, '0', text('%d', whole - 1)), 'KEEPTTL')
+    elseif took < 2000 or any then
+      local oldest, place
+      for round = 1, rounds_of(size) do
+        local its = time_of(ops, size, round * whole, 0) or 0
+        if not oldest or its < oldest then oldest, place = its, round end
+        if its == 0 then break end
+      end
+      if place then
+        local copy = redis.call('GETRANGE', ops, '0', text('%d', whole - 1))
+        redis.call('SETRANGE', ops, text('%d', place * whole), copy)
+      end
+    end
+  end
+
+  return last_until, wipe, index_of, of_subject, enlist, resize, elsewhere, erasures, keep_round,
+    memories
 end

@@ -11,48 +11,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
+from statehold.drivers.redis import clocks
 from statehold.drivers.redis.address import Address
-from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.trouble import ErrorReply, Remedy, remedy, translated
-from statehold.drivers.redis.wire import Aside, Call, Owner, Wire
+from statehold.drivers.redis.clocks import MARGIN, ServerClock
+from statehold.drivers.redis.dial import Dialer, Met, server_time
+from statehold.drivers.redis.home import Home, pause
+from statehold.drivers.redis.servers import STAMP
+from statehold.drivers.redis.trouble import ErrorReply, Remedy, remedy, time_in, translated
+from statehold.drivers.redis.wire import Aside, Call, Owner, Wire, pack
 from statehold.errors import Busy, Closed, Full, ReadOnly, StateholdError, Timeout, Unavailable
 
 HELD_BYTES = 64 << 20
 """Bytes of commands that may wait at one connection."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 LASTING = 1.0
 """Seconds; a connection that was lost sooner makes the next attempt wait."""
 LOADS = 3
 """How often the scripts are loaded for one call before the server is taken for broken."""
 
 
-def pause(tries: int) -> float:
-    """Seconds to wait after so many failures: growing to half a second, and never in step."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
-
-
-class Home(ABC):
-    """The servers to which a link belongs: they know where things are."""
-
-    @abstractmethod
-    async def find(self, link: Link) -> Met:
-        """A connection to the server that the link should reach now."""
-
-    @abstractmethod
-    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:
-        """The server says that another one has what the call needs."""
-
-    @abstractmethod
-    def again(self, link: Link, calls: list[Call]) -> None:
-        """Send what was set aside."""
-
-    @abstractmethod
-    def adrift(self, link: Link) -> None:
-        """The server of the link is lost, out of reach or not ready; another may have its place."""
+_TIME = pack((b"TIME",))
+_stamp_of = STAMP.pack
+_STAMPED = STAMP.size + 2
+"""Bytes of the last argument of a command, and of what ends it."""
 
 
 class Link(Owner):
@@ -85,6 +68,9 @@ class Link(Owner):
         self._loading = False
         self._since: float | None = None  # when the last connection was made
         self._short = 0  # how many in a row did not last
+        self._clock = ServerClock()
+        self._timeout = dialer.options.timeout
+        self._look_due = 0.0  # the deadline of the first call that makes us look at the clock again
 
     @property
     def pending(self) -> int:
@@ -101,7 +87,17 @@ class Link(Owner):
                 or wire.held + self._aside_bytes > HELD_BYTES
             ):
                 raise self._busy()
-            wire.send(call)
+            if call.stamped:
+                call.sent = call.deadline - self._timeout
+                call.data = b"%b%b\r\n" % (
+                    call.data[:-_STAMPED],
+                    _stamp_of((call.deadline + self._clock.ahead) * 1e6, 0.0, self.home.mode),
+                )
+                wire.send(call)
+                if call.deadline > self._look_due:
+                    self._look_at_clock(wire, call.deadline)
+            else:
+                wire.send(call)
         else:
             if self.closed:
                 raise Closed("the store is closed")
@@ -116,6 +112,7 @@ class Link(Owner):
     def put_asking(self, call: Call) -> None:
         """Like `put`, for a slot that is still on its way to this server."""
         if self.wire is not None:
+            self._stamp(call, 2)
             self.wire.send_asking(call)
             self._watch_one(call)
         else:  # by then the slot may have arrived; if not, the server sends the call back
@@ -132,6 +129,36 @@ class Link(Owner):
             f"redis at {self.address}: {self.pending} commands wait already; nothing was written",
             expected=self._max_pending,
         )
+
+    # ------------------------------------------------------------------------------ the server's time
+
+    def _stamp(self, call: Call, mode: int) -> None:
+        """The call says until when it may be executed; and since when it may have been, if it may."""
+        if not call.stamped:
+            return
+        ahead, since = self._clock.ahead, 0.0
+        if call.doubtful:
+            since = (min(call.since, call.sent + ahead) - MARGIN) * 1e6
+        else:
+            call.sent = self._loop.time()
+        stamp = _stamp_of((call.deadline + ahead) * 1e6, since, mode)
+        call.data = b"%b%b\r\n" % (call.data[:-_STAMPED], stamp)
+
+    def _send(self, wire: Wire, call: Call) -> None:
+        self._stamp(call, self.home.mode)
+        wire.send(call)
+
+    def _look_at_clock(self, wire: Wire, deadline: float) -> None:
+        """Ask what time it is there, beside what is being sent anyway."""
+        self._look_due = deadline + clocks.LOOK_EVERY
+        sent = self._loop.time()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(lambda done: self._hear_time(done, sent))
+        wire.send(Aside(future, _TIME, deadline, repeatable=False))
+
+    def _hear_time(self, done: asyncio.Future[Any], sent: float) -> None:
+        if not done.cancelled() and isinstance(reply := done.result(), list):
+            self._clock.learn(server_time(reply), sent, self._loop.time())
 
     # ---------------------------------------------------------------------------------- the deadline
 
@@ -217,6 +244,9 @@ class Link(Owner):
         self._tally.repeated += 1
         if helps is Remedy.LOAD:
             self._load(wire, call)
+        elif helps is Remedy.LATE:  # there is time left here: one of the clocks was set
+            self._clock.correct(time_in(reply), self._loop.time())
+            self.set_aside(call)
         elif helps is Remedy.MOVED or helps is Remedy.ASK:
             self._tally.redirects += 1
             self.home.redirected(self, call, reply, asking=helps is Remedy.ASK)
@@ -234,7 +264,7 @@ class Link(Owner):
                 future = self._loop.create_future()
                 wire.send(Aside(future, data, call.deadline, repeatable=False))
             future.add_done_callback(self._loaded)
-        wire.send(call)
+        self._send(wire, call)
         self._watch_one(call)
 
     def _loaded(self, _: object) -> None:
@@ -276,7 +306,7 @@ class Link(Owner):
         """What was accepted before goes on, usually before what still waits for a connection."""
         if self.wire is not None:
             for call in calls:
-                self.wire.send(call)
+                self._send(self.wire, call)
                 self._watch_one(call)
         else:
             at = 0 if first else len(self.outbox)
@@ -318,7 +348,9 @@ class Link(Owner):
         if not self._goes_on(call, why):
             return False
         if call.deadline > now and call.repeatable:
-            call.doubtful = True
+            if not call.doubtful:
+                call.doubtful = True
+                call.since = call.sent + self._clock.ahead
             return True
         kind = Unavailable if call.deadline > now else Timeout
         call.fail(kind(f"redis at {self.address}: {why}; whether it was executed is not known"))
@@ -344,7 +376,7 @@ class Link(Owner):
                         return
                     self.home.adrift(self)
                 else:
-                    self._begin(met.wire)
+                    self._begin(met)
                     return
                 await asyncio.sleep(pause(tries))
                 tries += 1
@@ -358,7 +390,8 @@ class Link(Owner):
         self.outbox = [call for call in self.outbox if not call.future.done()]
         return bool(self.outbox)
 
-    def _begin(self, wire: Wire) -> None:
+    def _begin(self, met: Met) -> None:
+        wire = met.wire
         if not wire.open:  # gone as soon as it was there
             self.home.adrift(self)
             self._loop.call_soon(self._connect)
@@ -369,11 +402,14 @@ class Link(Owner):
         if self._since is not None:
             self._tally.reconnects += 1
         self._since = self._loop.time()
+        self._clock = ServerClock()
+        self._clock.learn(*met.time)
+        self._look_due = self._since + self._timeout + clocks.LOOK_EVERY
         calls, self.outbox = self.outbox, []
         self._outbox_bytes = 0
         for call in calls:
             if not call.future.done():
-                wire.send(call)
+                self._send(wire, call)
         self._watch()
 
     def fail_all(self, error: StateholdError) -> None:

@@ -8,7 +8,7 @@ from statehold.cursors import Listing, foreign
 from statehold.driver import Page
 from statehold.drivers.redis.names import BUCKETS, Names, escaped, id_of
 from statehold.drivers.redis.scripts import SCAN
-from statehold.drivers.redis.servers import Command, Servers
+from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers
 
 FIRST_BUCKETS = 4
 """How many buckets a page asks at first; four times as many each time it is not full."""
@@ -27,10 +27,10 @@ async def page_of(
     listing = Listing(tenant, kind, subject)
     bucket, after = (0, b"") if cursor is None else _place(cursor, listing)
     prefix: bytes = b"i"
-    more: tuple[bytes, ...] = ()
+    whose = b""
     if subject is not None:
         named = subject.encode()
-        prefix, more = b"s%d:%b" % (len(named), named), (named,)
+        prefix, whose = b"s%d:%b" % (len(named), named), named
     buckets = names.buckets(tenant, kind)
     found: list[bytes] = []
     asked = FIRST_BUCKETS if subject is None else BUCKETS  # a subject has few states
@@ -40,10 +40,10 @@ async def page_of(
         for number in range(bucket, min(bucket + asked, BUCKETS)):
             place = buckets[number]
             start = (after, 1) if number == bucket and after else (b"", 0)
-            arguments: Command = (prefix, *start, left, *more)
+            arguments: Command = (prefix, *start, left, whose, UNSTAMPED)
             keys = (place.index, place.kept)
             commands.append((place.slot, ("EVALSHA_RO", SCAN.sha, 2, *keys, *arguments)))
-        for reply in await servers.call_many(commands, repeatable=True):
+        for reply in await servers.call_many(commands, repeatable=True, stamped=True):
             ids, last = _merged(reply)
             room = limit - len(found)
             if len(ids) > room:

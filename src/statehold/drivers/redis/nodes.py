@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from statehold.drivers.redis.address import Address, Options, Target
 from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.link import Home, Link
+from statehold.drivers.redis.home import Home
+from statehold.drivers.redis.link import Link
 from statehold.drivers.redis.servers import Command, Script, Servers
 from statehold.drivers.redis.trouble import ErrorReply
 from statehold.drivers.redis.wire import Call, Tally, pack
@@ -139,6 +140,7 @@ class Connected(Servers):
         # One attribute, so that two threads never see the loop of one and the servers of the other.
         self._latest: tuple[asyncio.AbstractEventLoop | None, Nodes | None] = (None, None)
         self._closed = False
+        self.clustered = target.mode == "cluster"
         _all_connected.add(self)
 
     def leave_behind(self) -> None:
@@ -152,7 +154,9 @@ class Connected(Servers):
     def generation(self) -> int:
         return self._shared.generation
 
-    async def call(self, slot: int, command: Command, *, repeatable: bool) -> Any:
+    async def call(
+        self, slot: int, command: Command, *, repeatable: bool, stamped: bool = False
+    ) -> Any:
         loop = asyncio.get_running_loop()
         latest, nodes = self._latest
         if nodes is None or loop is not latest:
@@ -160,6 +164,7 @@ class Connected(Servers):
         future: asyncio.Future[Any] = loop.create_future()
         call = Call(future, _packed(command), loop.time() + self._timeout, repeatable, slot)
         call.alone = True
+        call.stamped = stamped
         if self._wanted:
             call.writes = command[1] in self._writing
             nodes.put(call)
@@ -168,7 +173,11 @@ class Connected(Servers):
         return await future
 
     async def call_many(
-        self, commands: Sequence[tuple[int, Command]], *, repeatable: bool
+        self,
+        commands: Sequence[tuple[int, Command]],
+        *,
+        repeatable: bool,
+        stamped: bool = False,
     ) -> list[Any]:
         loop = asyncio.get_running_loop()
         latest, nodes = self._latest
@@ -183,29 +192,61 @@ class Connected(Servers):
                 repeatable,
                 slot,
                 bool(self._wanted) and command[1] in self._writing,
+                stamped=stamped,
             )
             for slot, command in commands
         ]
-        for call in calls:
-            try:
-                nodes.put(call)
-            except StateholdError as error:
-                call.fail(error)
-        return await self._settled(calls)
-
-    async def _settled(self, calls: list[Call]) -> list[Any]:
-        replies: list[Any] = []
-        first: StateholdError | None = None
         try:
-            for call in calls:
+            for at, call in enumerate(calls):
                 try:
-                    replies.append(await (self._confirmed(call) if self._wanted else call.future))
+                    nodes.put(call)
+                except Busy as error:
+                    await self._in_waves(nodes, calls, at, error)
+                    break
                 except StateholdError as error:
-                    first = first or error
+                    call.fail(error)
+            return await self._settled(calls)
         except asyncio.CancelledError:
             for call in calls:
                 call.future.cancel()
             raise
+
+    async def _in_waves(self, nodes: Nodes, calls: list[Call], at: int, error: Busy) -> None:
+        """Put those from `at` on, as those before them are answered; once one fails, no more."""
+        done = 0
+        while at < len(calls):
+            waiting = [call for call in calls[done:at] if not call.future.done()]
+            failed = any(
+                call.future.cancelled() or call.future.exception() is not None
+                for call in calls[done:at]
+                if call.future.done()
+            )
+            if failed or not waiting:
+                for call in calls[at:]:
+                    call.fail(error)
+                return
+            await asyncio.wait([waiting[len(waiting) // 2].future])
+            done = calls.index(waiting[0], done)
+            until = asyncio.get_running_loop().time() + self._timeout
+            try:
+                for call in calls[at:]:
+                    call.deadline = until
+                    nodes.put(call)
+                    at += 1
+            except Busy as busy:
+                error = busy
+            except StateholdError as other:
+                calls[at].fail(other)
+                at += 1
+
+    async def _settled(self, calls: list[Call]) -> list[Any]:
+        replies: list[Any] = []
+        first: StateholdError | None = None
+        for call in calls:
+            try:
+                replies.append(await (self._confirmed(call) if self._wanted else call.future))
+            except StateholdError as error:
+                first = first or error
         if first is None:
             return replies
         if replies and isinstance(first, Busy | Full | ReadOnly):  # these say: nothing was written

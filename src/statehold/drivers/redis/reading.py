@@ -9,7 +9,7 @@ import msgspec
 from statehold.changes import EVERYTHING, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.redis.names import field_of, stored_field
-from statehold.drivers.redis.values import META, loaded, revision_of
+from statehold.drivers.redis.values import META_BYTES, epoch_in, loaded, revision_of, times_of
 from statehold.errors import Corrupted
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -34,9 +34,9 @@ def cells_of(reply: list[Any], now: float) -> Cells:
     """The cells in a reply. Raises `Corrupted` if not even its "." can be read."""
     server_now, held = reply[0], reply[1]
     meta: bytes = held[1]
-    if len(meta) != META.size:
+    if len(meta) != META_BYTES:
         raise Corrupted("the description of a stored state cannot be read")
-    incarnation, number, created, updated, deadline, _, epoch, _, _ = META.unpack(meta)
+    created, updated, deadline = times_of(meta)
     hash = _Hash()
     try:
         hash.take(held)
@@ -51,13 +51,13 @@ def cells_of(reply: list[Any], now: float) -> Cells:
     for field in hash.corrupted:
         hash.fields.pop(field, None)
     return Cells(
-        Revision(incarnation, int(number)),
+        revision_of(meta),
         hash.fields,
-        created / 1e6,
-        updated / 1e6,
-        deadline / 1e6 if deadline else None,
+        created,
+        updated,
+        deadline,
         server_now / 1e6 - now,
-        int(epoch),
+        epoch_in(meta),
         hash.subject,
         corrupted=tuple(sorted(hash.corrupted)),
     )
@@ -66,7 +66,7 @@ def cells_of(reply: list[Any], now: float) -> Cells:
 def standing(reply: list[Any]) -> Revision | None:
     """The revision in a reply; None if it cannot be read."""
     meta: bytes = reply[1][1]
-    return revision_of(meta) if len(meta) == META.size else None
+    return revision_of(meta) if len(meta) == META_BYTES else None
 
 
 class _Hash:

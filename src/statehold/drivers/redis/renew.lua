@@ -3,14 +3,16 @@
 -- KEYS 1 the state   2 its op ids
 -- ARGV 1 what is wanted (msgpack, see cells.lua), "" for everything
 --      2 time to live in microseconds, "" for never   3 max age in microseconds, "" for none
+--      4 STAMP, see life.lua: in a cluster
 -- Reply: see cells.lua, with "." as it now stands; nil when absent or expired.
 
 local state = KEYS[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local reply = cells(state, now, ARGV[1] ~= '' and cmsgpack.unpack(ARGV[1]) or nil)
-if not reply or #reply[2][2] ~= 64 then return reply end
-local life, number, created, updated, old, before, epoch, had, size =
+local mode = ARGV[4] and string.byte(ARGV[4], 17) or 0
+local reply = cells(state, now, ARGV[1] ~= '' and cmsgpack.unpack(ARGV[1]) or nil, mode)
+if not reply or reply.err or #reply[2][2] ~= 64 then return reply end
+local life, number, created, updated, old, before, epoch, forgot, had, size, erased =
   struct.unpack(META, reply[2][2])
 local deadline, ttl, age = 0, tonumber(ARGV[2]), tonumber(ARGV[3])
 if ttl then deadline = now + ttl end
@@ -21,11 +23,25 @@ if deadline == old or (deadline ~= 0 and old ~= 0 and math.abs(deadline - old) <
   return reply
 end
 local ends = end_of(deadline, now, before)
-local meta = struct.pack(META, life, number, created, updated, deadline, ends, epoch, had, size)
-redis.call('HSET', state, '.', meta)
+local last_until
 if ends ~= before then
-  local last_until = lasting()
-  last_until(state, KEYS[2], ends, before, redis.call('HGET', state, '.subject'))
+  local _, index_of, elsewhere
+  last_until, _, index_of, _, _, _, elsewhere = lasting(mode)
+  local index, kept = index_of(state)
+  local trouble
+  if (before == 0) ~= (ends == 0) then
+    trouble = elsewhere(state, true, index, kept)
+  else
+    trouble = elsewhere(state, true, ends == 0 and kept or index)
+  end
+  if trouble then return trouble end
+end
+local meta = struct.pack(
+  META, life, number, created, updated, deadline, ends, epoch, forgot, had, size, erased
+)
+redis.call('HSET', state, '.', meta)
+if last_until then
+  last_until(state, had > 0 and KEYS[2] or nil, ends, before, redis.call('HGET', state, '.subject'))
 end
 reply[2][2] = meta
 return reply

@@ -11,7 +11,7 @@ for _, command in ipairs({
   {'HSET', key, 'f', 'v'}, {'HDEL', key, 'f'}, {'RPUSH', key, 'v'}, {'LTRIM', key, '0', '1'},
   {'LRANGE', key, '0', '1'}, {'DEL', key}, {'SET', key, 'v'}, {'SETRANGE', key, '0', 'v'},
   {'GETRANGE', key, '0', '1'}, {'PEXPIREAT', key, '1'}, {'PERSIST', key}, {'ZADD', key, '0', 'm'},
-  {'ZREM', key, 'm'}, {'ZRANDMEMBER', key, '2'}, {'ZRANGEBYLEX', key, '-', '+'},
+  {'ZREM', key, 'm'}, {'EXISTS', key}, {'ZRANDMEMBER', key, '2'}, {'ZRANGEBYLEX', key, '-', '+'},
 }) do
   if not redis.acl_check_cmd(unpack(command)) then denied[#denied + 1] = command[1] end
 end

@@ -2,14 +2,18 @@
 --
 -- KEYS 1 the index of states that end   2 that of states that never do
 -- ARGV 1 prefix: "i" for all, "s<length>:<subject>" for a subject's   2 the id to go on after, or ""
---      3 whether there is one ("1")   4 most members to look at in each   5 subject, if by subject
+--      3 whether there is one ("1")   4 most members to look at in each   5 subject, "" for all
+--      6 STAMP, see life.lua: in a cluster
 -- Reply: for each index {ids that live…} and the last id looked at, false if there are no more.
+-- Or an error, TRYAGAIN, when the slot is being moved and something is at the other node.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local prefix, limit = ARGV[1], tonumber(ARGV[4])
 local from = (ARGV[3] == '1' and '(' or '[') .. prefix .. ARGV[2]
 local bucket = string.sub(KEYS[1], 1, string.find(KEYS[1], '}', 1, true)) .. ':'
+local by_subject = string.byte(prefix) == 115
+local mode = ARGV[6] and string.byte(ARGV[6], 17) or 0
 local reply = {}
 for _, index in ipairs(KEYS) do
   local members = redis.call(
@@ -18,9 +22,12 @@ for _, index in ipairs(KEYS) do
   local ids = {}
   for _, member in ipairs(members) do
     local id = string.sub(member, #prefix + 1)
-    local held = redis.call('HMGET', bucket .. id, '.', '.subject')
-    if held[1] and (not ARGV[5] or held[2] == ARGV[5]) then
-      local deadline = #held[1] == 64 and struct.unpack('<d', string.sub(held[1], 33, 40)) or 0
+    local held = redis.pcall('HMGET', bucket .. id, '.', '.subject')
+    if held.err or (mode == 2 and not held[1]) then
+      return redis.error_reply('TRYAGAIN another node may have some of the states')
+    end
+    if held[1] and (not by_subject or held[2] == ARGV[5]) then
+      local deadline = #held[1] == 64 and struct.unpack('<d', held[1], 28) or 0
       if deadline == 0 or now < deadline then ids[#ids + 1] = id end
     end
   end

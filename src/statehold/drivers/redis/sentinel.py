@@ -14,7 +14,7 @@ from typing import Any
 
 from statehold.drivers.redis.address import Address
 from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.link import pause
+from statehold.drivers.redis.home import pause
 from statehold.drivers.redis.nodes import Alone, Shared
 from statehold.drivers.redis.wire import Call, Owner, Wire
 from statehold.errors import ConfigError, StateholdError, Unavailable

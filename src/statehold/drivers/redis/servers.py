@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -15,6 +16,14 @@ from statehold.drivers.redis.address import Options, target_of
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 SLOTS = 16384
+
+
+STAMP = struct.Struct("<ddB")
+"""The last argument of a script that is `stamped`: until when it may be executed, and since when it
+may have been (microseconds by the server's clock, 0 for none); and whether the server is a node of a
+cluster (1), and the slot said to be on its way there (2)."""
+UNSTAMPED = bytes(STAMP.size)
+"""In its place until the command is sent."""
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -39,13 +48,18 @@ class Servers(ABC):
     own. They end with their loop at the latest.
     """
 
+    clustered: bool
+    """Whether slots may move between servers."""
+
     @property
     @abstractmethod
     def generation(self) -> int:
         """Goes up whenever a master that answers may be another one than before."""
 
     @abstractmethod
-    async def call(self, slot: int, command: Command, *, repeatable: bool) -> Any:
+    async def call(
+        self, slot: int, command: Command, *, repeatable: bool, stamped: bool = False
+    ) -> Any:
         """The reply: bytes, int, None, or a list of these.
 
         What the tasks of one tick send leaves in one write per connection, in order. `slot` is that
@@ -55,6 +69,11 @@ class Servers(ABC):
         server that is loading, a replica where a master was) is followed or the command repeated,
         with growing pauses, until `timeout`. So is a command that was never written. One whose
         connection is lost before the reply is sent again only if `repeatable`.
+
+        With `stamped` the command's last argument is `UNSTAMPED`, and says at each sending until
+        when the script may be executed, which is when this call ends, and since when it may have
+        been, by the clock of the server that it is sent to. The script answers what comes too late
+        with the error LATE and its time, and what it finds elsewhere with TRYAGAIN.
 
         Raises:
             Timeout: Sent, and no answer in time; or it stands on the master, but fewer than
@@ -71,10 +90,15 @@ class Servers(ABC):
 
     @abstractmethod
     async def call_many(
-        self, commands: Sequence[tuple[int, Command]], *, repeatable: bool
+        self,
+        commands: Sequence[tuple[int, Command]],
+        *,
+        repeatable: bool,
+        stamped: bool = False,
     ) -> list[Any]:
         """The same for several commands, each with its slot: they leave together.
 
+        More of them than may wait go out in waves, each with the whole `timeout`, until one fails.
         The replies come in order. When all are settled, the first error, if any, is raised.
         """
 

@@ -11,6 +11,7 @@ from statehold.errors import (
     Full,
     ReadOnly,
     StateholdError,
+    Timeout,
     Unavailable,
 )
 
@@ -33,6 +34,7 @@ class Remedy(enum.Enum):
     MASTER = "look for the master and send it there"
     MOVED = "send it to the node that the reply names, and learn the map anew"
     ASK = "send it to the node that the reply names, this once"
+    LATE = "send it again with the server's time in the reply"
 
 
 _REMEDIES = {
@@ -46,9 +48,13 @@ _REMEDIES = {
     "MASTERDOWN": Remedy.MASTER,
     "MOVED": Remedy.MOVED,
     "ASK": Remedy.ASK,
+    "LATE": Remedy.LATE,
 }
+_AWAY = "non local key"
+"""What a script says that came upon a key at another node; none of ours has written by then."""
 
 _LOGIN = "wrong user name or password"
+_NO_LOGIN = "it asks for a password: say redis://:password@host or redis://name:password@host, or password_file"
 _NOT_ALLOWED = "its access list does not allow this"
 _LEAVES: dict[str, tuple[type[StateholdError], str]] = {
     "OOM": (Full, "no memory is left (maxmemory); nothing was written"),
@@ -62,9 +68,10 @@ _LEAVES: dict[str, tuple[type[StateholdError], str]] = {
     "NOREPLICAS": (Unavailable, "too few replicas are connected (min-replicas-to-write)"),
     "MOVED": (Unavailable, "the nodes of the cluster name each other as the owner of a slot"),
     "ASK": (Unavailable, "the nodes of the cluster name each other as the owner of a slot"),
+    "LATE": (Timeout, "it came after its time was over, and was not executed then"),
     "NOSCRIPT": (Unavailable, "it forgets its scripts as soon as they are loaded"),
     "WRONGPASS": (ConfigError, _LOGIN),
-    "NOAUTH": (ConfigError, "it asks for a password"),
+    "NOAUTH": (ConfigError, _NO_LOGIN),
     "NOPERM": (ConfigError, _NOT_ALLOWED),
     "DENIED": (ConfigError, "it is in protected mode and takes no connections from here"),
     "WRONGTYPE": (Corrupted, "what is stored under one of the keys is of another kind"),
@@ -73,10 +80,19 @@ _LEAVES: dict[str, tuple[type[StateholdError], str]] = {
 
 def remedy(reply: ErrorReply) -> Remedy:
     """What helps against this reply."""
-    return _REMEDIES.get(reply.code, Remedy.NONE)
+    found = _REMEDIES.get(reply.code, Remedy.NONE)
+    return Remedy.LATER if found is Remedy.NONE and _AWAY in reply.text else found
+
+
+def time_in(reply: ErrorReply) -> float:
+    """The server's time in a LATE, epoch seconds."""
+    return int(reply.rest) / 1e6
 
 
 _IN_WORDS: tuple[tuple[str, type[StateholdError], str], ...] = (
+    ("unauthenticated", ConfigError, _NO_LOGIN),
+    ("without any password configured", ConfigError, "it asks for no password, and one was given"),
+    (_AWAY, Unavailable, "the slot of this key is being moved between nodes"),
     ("ACL failure", ConfigError, _NOT_ALLOWED),  # of a command within a script
     ("AUTH", ConfigError, _LOGIN),
     ("invalid password", ConfigError, _LOGIN),

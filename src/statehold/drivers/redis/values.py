@@ -10,8 +10,8 @@ import struct
 
 from statehold.changes import Revision, Scalar
 
-META = struct.Struct("<QddddddII")
-"""The field "." of a state's hash, as life.lua describes it."""
+META_BYTES = 64
+"""Bytes of the field "." of a state's hash, as life.lua describes it."""
 
 _MARKED = frozenset(b"0123456789- ")
 
@@ -36,18 +36,33 @@ def loaded(value: bytes) -> Scalar:
     return value
 
 
-_revision = struct.Struct("<Qd").unpack_from
+_revision = struct.Struct("<QIB").unpack_from
 
 
 def revision_of(meta: bytes) -> Revision:
     """The revision in the field "."."""
-    incarnation, number = _revision(meta)
-    return Revision(incarnation, int(number))
+    incarnation, low, high = _revision(meta)
+    return Revision(incarnation, low | high << 32)
 
 
-_updated = struct.Struct("<24xd").unpack_from
+_deadline = struct.Struct("<27xd").unpack_from
+
+
+def times_of(meta: bytes) -> tuple[float, float, float | None]:
+    """When it was created, when the newest commit was made, and its deadline, epoch seconds."""
+    (deadline,) = _deadline(meta)
+    return (
+        int.from_bytes(meta[13:20], "little") / 1e6,
+        int.from_bytes(meta[20:27], "little") / 1e6,
+        deadline / 1e6 if deadline else None,
+    )
 
 
 def updated_in(meta: bytes) -> float:
     """When the commit of the field "." was made, epoch seconds."""
-    return float(_updated(meta)[0]) / 1e6
+    return int.from_bytes(meta[20:27], "little") / 1e6
+
+
+def epoch_in(meta: bytes) -> int:
+    """The epoch in the field "."."""
+    return int.from_bytes(meta[42:50], "big")

@@ -12,7 +12,9 @@ gets back the calls that were not answered.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
@@ -31,6 +33,8 @@ GROUP = 16
 """Calls of as many tasks are written without waiting for the end of the tick."""
 
 _MISSING: Any = object()
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""For SO_LINGER: closing sends a reset, and drops what has not been sent."""
 pack: Callable[[Command], bytes] = cast("Any", hiredis).pack_command
 """A command as bytes."""
 _ASKING = pack((b"ASKING",))
@@ -60,6 +64,12 @@ class Call(msgspec.Struct, eq=False):
     """How often in a row it was sent to another server."""
     alone: bool = False
     """Whether it is all that its caller sends."""
+    stamped: bool = False
+    """Whether its last argument says until when it may be executed (`servers.STAMP`)."""
+    sent: float = 0.0
+    """When it was sent first, as far as it may have been executed, by the clock of the event loop …"""
+    since: float = 0.0
+    """… and by that of the server, at the latest, as it was known when the connection was lost."""
 
     def fail(self, error: Exception) -> None:
         """The caller gets this error, unless it went away."""
@@ -266,6 +276,10 @@ class Wire(asyncio.BufferedProtocol):
         """End the connection now, without waiting for anything."""
         self._why = why
         if self._transport is not None:
+            if self.waiting and self.socket is not None:
+                # What nobody waits for any more is not to be delivered later by the system.
+                with contextlib.suppress(OSError):
+                    self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._transport.abort()
         self._end(why)
 
