@@ -62,21 +62,15 @@ def open_driver(url: str, **settings: object) -> Driver:
         raise ConfigError(
             f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
         )
-    if parts.netloc and "@" not in parts.netloc and "@" in parts.query + parts.fragment:
-        # Most likely a password with one of them in it: what is behind it must not be shown.
-        raise ConfigError(
-            f"{parts.scheme}: a '?' or '#' before an '@': in a user name or a password write them"
-            " percent-encoded ('?' is %3F, '#' is %23), and in a setting '@' as %40",
-            field="url",
-        )
     _check_names(parts.scheme, unquote(parts.netloc.rpartition("@")[2]), unquote(parts.path))
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
-    if ("?" in url and not query) or not all(name.isidentifier() for name in query):
+    in_two = parts.netloc and "@" not in parts.netloc and "@" in parts.query
+    if ("?" in url and not query) or in_two or not all(name.isidentifier() for name in query):
         # It is not shown, since it may be half of a password.
         raise ConfigError(
             f"{parts.scheme}: a ? begins the settings (name=value&…), and what follows it is none;"
-            " write %3F for one in a name or a password",
+            " write %3F for one in a name or a password, and in a setting %40 for an @",
             field="url",
         )
     twice = [name for name in query if name in settings or sum(n == name for n, _ in found) > 1]
