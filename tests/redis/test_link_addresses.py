@@ -118,7 +118,7 @@ def test_an_error_does_not_quote_what_was_stored():
 )
 def test_no_part_of_a_password_is_shown(url):
     """A mark that cuts a password in two makes a refusal that shows neither half."""
-    with pytest.raises(ConfigError, match="%3F|%23") as caught:
+    with pytest.raises(ConfigError, match=r"%3F|%23") as caught:
         open_driver(url)
     error = caught.value
     assert "s3cret" not in f"{error} {error!r} {error.found} {error.__cause__} {error.__context__}"
