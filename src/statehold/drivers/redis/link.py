@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,9 +34,9 @@ LOADS = 3
 
 
 _TIME = pack((b"TIME",))
-_stamp_of = STAMP.pack
+_stamp_of = struct.Struct(STAMP.format + "2s").pack
 _STAMPED = STAMP.size + 2
-"""Bytes of the last argument of a command, and of what ends it."""
+"""The last argument of a command, and what ends it."""
 
 
 class Link(Owner):
@@ -89,10 +90,8 @@ class Link(Owner):
                 raise self._busy()
             if call.stamped:
                 call.sent = call.deadline - self._timeout
-                call.data = b"%b%b\r\n" % (
-                    call.data[:-_STAMPED],
-                    _stamp_of((call.deadline + self._clock.ahead) * 1e6, 0.0, self.home.mode),
-                )
+                until = (call.deadline + self._clock.ahead) * 1e6
+                call.data = call.data[:-_STAMPED] + _stamp_of(until, 0.0, self.home.mode, b"\r\n")
                 wire.send(call)
                 if call.deadline > self._look_due:
                     self._look_at_clock(wire, call.deadline)
@@ -141,8 +140,8 @@ class Link(Owner):
             since = (min(call.since, call.sent + ahead) - MARGIN) * 1e6
         else:
             call.sent = self._loop.time()
-        stamp = _stamp_of((call.deadline + ahead) * 1e6, since, mode)
-        call.data = b"%b%b\r\n" % (call.data[:-_STAMPED], stamp)
+        stamp = _stamp_of((call.deadline + ahead) * 1e6, since, mode, b"\r\n")
+        call.data = call.data[:-_STAMPED] + stamp
 
     def _send(self, wire: Wire, call: Call) -> None:
         self._stamp(call, self.home.mode)
