@@ -56,11 +56,11 @@ def test_cluster(statehold_redis_cluster, shape):
 
     def kill(until):
         while time.monotonic() < until:
-            time.sleep(random.uniform(0.1, 0.5))
-            for node in statehold_redis_cluster.masters:
-                node.cli("CLIENT", "KILL", "TYPE", "normal")
+            time.sleep(random.uniform(0.3, 0.9))
+            node = random.choice(statehold_redis_cluster.masters())
+            node.cli("CLIENT", "KILL", "TYPE", "normal")
 
-    for node in statehold_redis_cluster.masters:
+    for node in statehold_redis_cluster.masters():
         node.flush()
     nothing_went_wrong(statehold_redis_cluster.url, shape, disturb=kill, through_proxy=False)
 
