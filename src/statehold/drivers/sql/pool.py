@@ -35,6 +35,9 @@ LOST: Final[tuple[type[Exception], ...]] = (
 """The connection is gone, and with it the knowledge of what took effect."""
 FAILURES: Final[tuple[type[Exception], ...]] = (*LOST, ServerError, TimeoutError)
 
+LOOK_EVERY: Final = 0.2
+"""Seconds for which a connection is taken for as good as it was."""
+
 READ_ONLY: Final = "25006"
 """The server takes no writes."""
 
@@ -89,12 +92,20 @@ class Made(msgspec.Struct, eq=False):
     connection: Connection
     ends: float
     writable: bool
+    due: float = 0.0
+    """When to look again."""
 
     def is_good(self) -> bool:
         """Whether it is to be used again: not if its server does not take writes any more."""
-        if self.connection.is_closed() or time.monotonic() > self.ends:
+        if self.connection.is_closed():
             return False
-        return not self.writable or takes_writes(self.connection)
+        now = time.monotonic()
+        if now < self.due:
+            return True
+        good = now < self.ends and (not self.writable or takes_writes(self.connection))
+        if good:
+            self.due = now + LOOK_EVERY
+        return good
 
 
 class Pool:
