@@ -215,6 +215,7 @@ def refused(schema: Schema, key: Key, why: Refusal | Refused) -> StateholdError:
         "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
         "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
         "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
+        "value": (Invalid, f"{why.limit}"),
     }.get(why.reason, (Corrupted, f"{why.found} is stored where {why.limit} was expected"))
     return error(f"{name}: {message}", key=key, field=name, expected=why.limit, found=why.found)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from unittest.mock import patch
 
@@ -92,7 +93,7 @@ def test_it_writes_what_the_function_writes(statehold_postgres, changes):
                     {"op": "3", "max_age": 500.0, "ttl": None},
                 ):
                     one = commit(*changes, key=key, **options)
-                    assert singles.statement(one) is not None
+                    assert singles.statement(one, math.inf) is not None
                     (outcome,) = await driver.commit([one], time.time())
             assert called.call_count == calls
             cells = await read(driver, key)
@@ -112,9 +113,9 @@ def test_what_is_not_plain_is_left_to_the_function(statehold_postgres, changes):
 
     async def work(driver):
         singles = driver._fast._kinds[KIND].singles
-        assert singles.statement(commit(*changes)) is None
+        assert singles.statement(commit(*changes), math.inf) is None
         for options in ({"expect": PRESENT}, {"epoch": 1}, {"erase": True}):
-            assert singles.statement(commit(**options)) is None
+            assert singles.statement(commit(**options), math.inf) is None
 
     run(statehold_postgres.new_database(), work)
 
@@ -127,7 +128,15 @@ def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres)
         await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
         async with driver._engines.writing() as connection:
             other = [commit(Append("log", (b"1",), 1), op="1")]
-            await commit_all(connection, driver.dialect, driver._kinds, other, time.time())
+            await commit_all(
+                connection,
+                driver.dialect,
+                driver._kinds,
+                other,
+                time.time(),
+                clock=driver._clock,
+                untils=[math.inf],
+            )
             waiting = asyncio.ensure_future(
                 driver.commit([commit(Append("log", (b"2",), 1), op="2")], time.time())
             )
@@ -160,7 +169,15 @@ def test_the_time_limit_is_one_for_both_ways(statehold_postgres):
 
     async def written_to(driver, connection):
         other = [commit(Append("log", (b"1",), 1))]
-        await commit_all(connection, driver.dialect, driver._kinds, other, time.time())
+        await commit_all(
+            connection,
+            driver.dialect,
+            driver._kinds,
+            other,
+            time.time(),
+            clock=driver._clock,
+            untils=[math.inf],
+        )
 
     async def work(driver):
         await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
@@ -228,7 +245,7 @@ def test_columns_of_every_type(statehold_postgres):
         with calls_of_the_function(driver) as called:
             for change in changes + changes[::-1]:
                 one = commit(change, key=key)
-                assert singles.statement(one) is not None
+                assert singles.statement(one, math.inf) is not None
                 await driver.commit([one], time.time())
         assert called.call_count == 0
         found = plain(await read(driver, key))

@@ -37,7 +37,9 @@ def test_functions(backend, run):
     run(Visit, "--apply", "--drop")
     newer = functions(backend)
     assert set(newer) == set(both) - set(older)
-    backend.sql("DROP TABLE visit, visit__ops, visit__history, visit__clicks, visit__chat")
+    backend.sql(
+        "DROP TABLE visit, visit__ended, visit__ops, visit__history, visit__clicks, visit__chat"
+    )
     backend.sql("DROP TABLE visit__taste, visit__spend, statehold_kinds")
     backend.sql(";".join(f"DROP FUNCTION {name}" for name in newer))
     with Store.open(backend.url) as store:

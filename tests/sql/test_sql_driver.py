@@ -13,6 +13,7 @@ from sqlalchemy import event, select
 from statehold import AsyncStore, Log, State, Store, Tally
 from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
 from statehold.driver import Conflicted, Written
+from statehold.drivers.sql import sweeping
 from statehold.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
 from statehold.errors import (
     Busy,
@@ -157,7 +158,13 @@ async def swept(driver, now):
     return driver.stats()
 
 
-def test_expired_states_are_swept_with_all_their_rows(url):
+@pytest.fixture
+def at_once(monkeypatch):
+    """What has ended is swept without delay."""
+    monkeypatch.setattr(sweeping, "HOLD_SECONDS", 0.0)
+
+
+def test_expired_states_are_swept_with_all_their_rows(url, at_once):
     """Expired rows go in passing, children and op ids with them, and no others."""
     changes = (Add("sum", "k", 1), Append("log", (b"1",), 9))
 
@@ -170,11 +177,28 @@ def test_expired_states_are_swept_with_all_their_rows(url):
 
     stats = play(url, work)
     assert (stats["swept_total"], stats["sweeps_failed_total"]) == (100, 0)
-    for table in ("basket", "basket__sum", "basket__log"):
+    for table in ("basket", "basket__sum", "basket__log", "basket__ops"):
         assert rows(url, table) == (2 if table == "basket" else 1)
 
 
-def test_a_sweep_waits_for_no_writer_and_none_for_it(server_url):
+def test_what_has_ended_is_kept_for_a_while(url, monkeypatch):
+    """A row of its own end, and an erasure's op id, until nobody can send anything again."""
+
+    async def work(driver):
+        await driver.commit([commit(Add("sum", "k", 1), op="1", ttl=0.05)], NOW)
+        await driver.commit([commit(id="b", op="2"), commit(id="b", op="3", erase=True)], NOW)
+        await asyncio.sleep(0.06)
+        assert (await swept(driver, NOW + 1))["swept_total"] == 0
+        kept = await asyncio.to_thread(rows, url, "basket__ended")
+        monkeypatch.setattr(sweeping, "HOLD_SECONDS", 0.0)
+        assert (await swept(driver, NOW + 1))["swept_total"] == 1
+        return kept
+
+    assert play(url, work) == 1
+    assert rows(url, "basket__ended") == 0
+
+
+def test_a_sweep_waits_for_no_writer_and_none_for_it(server_url, at_once):
     """An expired row that a writer holds is left alone; a sweep under way holds no live row."""
     main = tables().main
 
@@ -186,9 +210,9 @@ def test_a_sweep_waits_for_no_writer_and_none_for_it(server_url):
             held = select(main.c.state).where(main.c.tenant == "t", main.c.id == "1")
             await other.execute(held.with_for_update())
             assert (await asyncio.wait_for(swept(driver, NOW), 2))["swept_total"] == 2
-        async with driver._engines.writing() as sweeping:
+        async with driver._engines.writing() as connection:
             await driver._sweeps._kinds["basket"].sweep(
-                sweeping, driver.dialect, driver._kinds["basket"], NOW
+                connection, driver.dialect, driver._kinds["basket"], NOW
             )
             return await asyncio.wait_for(driver.commit([commit(id="live")], NOW), 2)
 

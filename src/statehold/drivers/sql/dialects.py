@@ -42,6 +42,9 @@ class Dialect(msgspec.Struct, frozen=True):
     spaces_json: bool = False
     """Whether JSON objects come back with blanks in them."""
 
+    keeps_minus_zero: bool = True
+    """Whether -0.0 comes back as it was; else it is noted in the column `nulls`."""
+
     cancels: bool = True
     """Whether a statement can be cancelled; else it goes on in its thread, and its call with it."""
 
@@ -52,13 +55,24 @@ class Dialect(msgspec.Struct, frozen=True):
         micros = func.timestampdiff(text("MICROSECOND"), "1970-01-01", func.utc_timestamp(6))
         return type_coerce(micros / literal_column("1e6"), Double())
 
-    def moment(self, now: float) -> ColumnElement[float]:
-        """The time now, to be compared with a column of times; `now` is the caller's."""
+    def moment(self, now: float, later: float = 0.0) -> ColumnElement[float]:
+        """The time now, or seconds later, to be compared with a column of times.
+
+        `now` is the caller's.
+        """
         if self.name == "postgresql":
-            return func.statement_timestamp(type_=Moment())
+            moment = func.statement_timestamp(type_=Moment())
+            return (
+                type_coerce(moment + text(f"interval '{later:g} seconds'"), Moment())
+                if later
+                else moment
+            )
         if self.name == "mysql":
-            return func.utc_timestamp(6, type_=Moment())
-        return literal(now, Moment())
+            moment = func.utc_timestamp(6, type_=Moment())
+            if later:
+                return func.timestampadd(text("SECOND"), later, moment, type_=Moment())
+            return moment
+        return literal(now + later, Moment())
 
     def insert(self, table: Table) -> Any:
         """An INSERT that may say what happens when the row exists."""
@@ -98,9 +112,14 @@ POSTGRESQL: Final = Dialect("postgresql", "postgresql+asyncpg", escapes=True, sp
 # asyncmy rather than aiomysql: aiomysql 0.3 cannot send bytes with PyMySQL 1.2, on which it stands,
 # while asyncmy has its own protocol in C, is released often, and closes a connection whose call was
 # cancelled half-way.
-MYSQL: Final = Dialect("mysql", "mysql+asyncmy", spaces_json=True)
+MYSQL: Final = Dialect("mysql", "mysql+asyncmy", spaces_json=True, keeps_minus_zero=False)
 SQLITE: Final = Dialect(
-    "sqlite", "sqlite+aiosqlite", own_clock=False, locks_rows=False, cancels=False
+    "sqlite",
+    "sqlite+aiosqlite",
+    own_clock=False,
+    locks_rows=False,
+    keeps_minus_zero=False,
+    cancels=False,
 )
 
 SCHEMES: Final[Mapping[str, Dialect]] = {

@@ -6,33 +6,47 @@ import asyncio
 import importlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import URL, Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Refused
 from statehold.drivers.sql import opening
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.engines import Engines
-from statehold.drivers.sql.errors import ERRORS, lost, outdated, rolled_back, translated
+from statehold.drivers.sql.errors import (
+    ERRORS,
+    forgetful,
+    lost,
+    outdated,
+    read_only,
+    rolled_back,
+    translated,
+)
 from statehold.drivers.sql.fastpath import FastPath
-from statehold.drivers.sql.lanes import Lane
+from statehold.drivers.sql.lanes import Answer, Lane
 from statehold.drivers.sql.listing import scan
+from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.portable import commit_all, renew_all, to_renew
 from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
+from statehold.drivers.sql.recalling import sent_before
+from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.settings import SETTINGS
 from statehold.drivers.sql.sweeping import Sweeper, Sweeps
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.vectors import limited
-from statehold.errors import Closed, ConfigError, Invalid, ReadOnly, StateholdError
+from statehold.errors import Closed, ConfigError, Invalid, ReadOnly, StateholdError, TooLarge
 from statehold.sqlitefiles.log import erases
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+PIECE = 256
+"""How many keys or commits of one call are done together, each piece with the time of a call."""
 
 LOST_CONNECTIONS = 3
 """How often in one call a connection may be lost. Then the database is not there."""
@@ -69,10 +83,11 @@ class SqlDriver(Driver):
             raise ConfigError(
                 f"{dialect.name}: needs {error.name}; pip install 'statehold[sql]'", field="url"
             ) from error
-        self._engines = Engines(self._url, dialect, self.settings)
+        self._engines = Engines(self._url, dialect, self.settings, self._forked)
         self._timeout: float = self.settings["timeout"]
         self._kinds: dict[str, Tables] = {}
-        self._fast = _fast_path(self._url, dialect, self.settings)
+        self._clock = ServerClock()
+        self._fast = _fast_path(self._url, dialect, self.settings, self._clock)
         if self._fast is not None:
             self.gather = "no"  # it gathers what comes while a call is under way
         self._tasks: set[asyncio.Future[Any]] = set()  # calls, also those whose callers have gone
@@ -83,7 +98,7 @@ class SqlDriver(Driver):
         self._closed = False
         self._sweeps = Sweeps(self._sweep)
         # What the fast path hands back.
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, Lane] = WeakKeyDictionary()
+        self._lanes = PerLoop(self._new_lane, nothing, let_go)
         self._commits = self._transactions = self._retried = 0
         self._renewals_skipped = 0
 
@@ -144,6 +159,8 @@ class SqlDriver(Driver):
         tables = self.tables_of(layout)
 
         def look(connection: Connection) -> Tables | None:
+            nonlocal tables
+            tables = opening.placed(connection, tables)
             description = opening.made(connection, tables)
             if description is None and self.settings["create"] == "missing":
                 return None
@@ -158,7 +175,7 @@ class SqlDriver(Driver):
             if self.dialect.own_clock:
                 began, sent = time.monotonic(), time.time()
                 clock = (await connection.execute(select(self.dialect.clock()))).scalar_one()
-                self._learn(float(clock) - sent, began)
+                self._learn(float(clock), sent, began)
         if found is None:
             async with self._engines.writing() as connection:
                 found = await connection.run_sync(make)
@@ -205,6 +222,14 @@ class SqlDriver(Driver):
     # ------------------------------------------------------------------------------------- reading
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        if len(keys) <= PIECE:
+            return await self._read_piece(keys, want, now)
+        found: list[Cells | None] = []
+        for some in _pieces(keys):
+            found += await self._read_piece(some, want, now)
+        return found
+
+    async def _read_piece(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if not keys:
             return []
         if self._closed:
@@ -220,13 +245,14 @@ class SqlDriver(Driver):
                 until=until,
             )
         if began >= self._skew.due and found[-1] is not None and self.dialect.own_clock:
-            self._learn(found[-1].skew, began)
+            self._learn(now + found[-1].skew, now, began)
         return found
 
-    def _learn(self, ahead: float, began: float) -> None:
-        """The database's clock was so far ahead of the caller's at the beginning."""
+    def _learn(self, said: float, sent: float, began: float) -> None:
+        """What the database's clock showed; the caller's had shown `sent`, the monotonic `began`."""
         ended = time.monotonic()
-        self._skew.learn(ahead, 0.0, ended - began, ended)
+        self._skew.learn(said, sent, ended - began, ended)
+        self._clock.learn(said, began, ended)
 
     async def _read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         by_kind: dict[str, list[Key]] = {}
@@ -266,12 +292,21 @@ class SqlDriver(Driver):
     # ---------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        if not commits:
-            return []
+        outcomes: list[Outcome] = []
+        for some in _pieces(commits):
+            outcomes += await self._commit_piece(some, now)
+        if len(outcomes) == 1:
+            (only,) = outcomes
+            if isinstance(only, Refused) and only.reason == "value":
+                raise Invalid(f"{only.field}: {only.limit}", field=only.field)
+        return outcomes
+
+    async def _commit_piece(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._closed:
             raise Closed("the store is closed")
         if self._fast is None:
-            outcomes = await self._bounded(lambda: self._commit_portably(commits, now))
+            untils = [time.monotonic() + self._timeout] * len(commits)
+            outcomes = await self._bounded(lambda: self._commit_each(commits, now, untils))
         else:
             outcomes = await self._commit(self._fast, commits, now)
         self._commits += len(commits)
@@ -287,64 +322,104 @@ class SqlDriver(Driver):
     async def _commit(self, fast: FastPath, commits: Sequence[Commit], now: float) -> list[Outcome]:
         until = asyncio.get_running_loop().time() + self._timeout
         answers = await fast.commit(commits, now)  # which has the same time limit
-        left = [place for place, outcome in enumerate(answers) if outcome is None]
-        if left:
-            some = [commits[place] for place in left]
-            others = await self._bounded(lambda: self._lane().commit(some, now), until=until)
-            for place, outcome in zip(left, others, strict=True):
-                answers[place] = outcome
-        return [outcome for outcome in answers if outcome is not None]
+        some = [answer for answer in answers if isinstance(answer, Commit)]
+        others: Iterator[Answer] = iter(())
+        if some:
+            others = iter(
+                await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
+            )
+        settled = [next(others) if isinstance(one, Commit) else one for one in answers]
+        return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
 
-    def _lane(self) -> Lane:
+    def _new_lane(self) -> Lane:
         """Where what the fast path hands back is gathered, in the running event loop."""
-        loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
 
-            async def send(commits: Sequence[Commit], now: float) -> Sequence[Outcome]:
-                async with asyncio.timeout(self._timeout):
-                    return await self._commit_portably(commits, now)
+        async def send(
+            commits: Sequence[Commit], now: float, untils: Sequence[float]
+        ) -> Sequence[Outcome]:
+            async with asyncio.timeout(max(untils) - time.monotonic()):
+                return await self._commit_each(commits, now, untils)
 
-            lane = self._lanes[loop] = Lane(send, self._engines.size, self._timeout)
-        return lane
+        return Lane(send, self._engines.size, self._timeout)
 
-    async def _commit_portably(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        # An erased state remembers no op id, and might have been made anew when it is tried again.
-        repeatable = all(commit.op and not commit.erase for commit in commits)
+    async def _commit_each(
+        self, commits: Sequence[Commit], now: float, untils: Sequence[float]
+    ) -> list[Outcome]:
+        """Commits in one transaction; or, where a value of one cannot be stored, in several.
+
+        Then that one is `Refused` for its "value", and the others are committed.
+        """
+        try:
+            return await self._commit_portably(commits, now, untils)
+        except (*ERRORS, Invalid, TooLarge) as error:
+            found = translated(error, self.shown_url)
+            if not isinstance(found, Invalid | TooLarge):
+                raise
+            if len(commits) == 1:
+                about = str(found).removeprefix(f"{found.field}: ")
+                return [Refused(found.field or "", "value", about, "")]
+        half = len(commits) // 2
+        return [
+            *await self._commit_each(commits[:half], now, untils[:half]),
+            *await self._commit_each(commits[half:], now, untils[half:]),
+        ]
+
+    async def _commit_portably(
+        self, commits: Sequence[Commit], now: float, untils: Sequence[float]
+    ) -> list[Outcome]:
+        began = time.monotonic()
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
             kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
             async with self._engines.writing() as connection:
-                outcomes = await commit_all(connection, self.dialect, kinds, commits, now)
+                outcomes = await commit_all(
+                    connection, self.dialect, kinds, commits, now, clock=self._clock, untils=untils
+                )
                 sent.append(True)
             return outcomes
 
-        outcomes = await self._trying(attempt, repeatable=repeatable)
+        def again() -> bool:
+            nonlocal commits
+            since = self._clock.earliest(began) if self.dialect.own_clock else now
+            if since is None or not all(commit.op for commit in commits):
+                return False
+            commits = [sent_before(commit, since) for commit in commits]
+            return True
+
+        outcomes = await self._trying(attempt, again)
         self._transactions += 1
         return outcomes
 
     async def _trying(
-        self, attempt: Callable[[list[bool]], Awaitable[Result]], *, repeatable: bool = True
+        self,
+        attempt: Callable[[list[bool]], Awaitable[Result]],
+        again: Callable[[], bool] = bool,
     ) -> Result:
         """The result of a transaction, tried again where it was undone, or may be done twice.
 
-        `attempt` appends to its list when all that is left is to commit.
+        `attempt` appends to its list when all that is left is to commit. If the connection is lost
+        then, `again` says whether it may be tried again, though it may have been done.
         """
         losses = tries = 0
-        renewed = False
+        renewed = moved = False
         while True:
             sent: list[bool] = []
             try:
                 return await attempt(sent)
             except ERRORS as error:
-                if rolled_back(error):
+                if rolled_back(error) or forgetful(error):
                     pass
+                elif read_only(error):
+                    if moved or not self._engines.moves.is_news():
+                        self._engines.moves.settle()
+                        raise
+                    moved = True
                 elif outdated(error) and not renewed:
                     # A migration has taken away what only the database had: versions long gone.
                     renewed = True
                     for tables in list(self._kinds.values()):
                         await self._make_ready(tables.layout)
-                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or repeatable):
+                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or again()):
                     losses += 1
                 else:
                     raise
@@ -402,8 +477,10 @@ class SqlDriver(Driver):
         loop = asyncio.get_running_loop()
         if self._fast is not None:
             await self._fast.drain()
-        if loop in self._lanes:
-            await self._lanes[loop].drain()
+        lane = self._lanes.found
+        if lane is not None:
+            await lane.drain()
+        await self._lanes.close()
         mine = [task for task in self._tasks if task.get_loop() is loop]
         if self.dialect.cancels:
             for task in mine:
@@ -413,6 +490,12 @@ class SqlDriver(Driver):
         if self._fast is not None:
             await self._fast.close()
         await self._engines.close()
+
+    def _forked(self) -> None:
+        """In a child process: what was under way is the parent's."""
+        self._tasks.clear()
+        self._opening.clear()
+        self._sweeps.task = None
 
     def stats(self) -> Mapping[str, int | float]:
         own: dict[str, int | float] = {
@@ -430,9 +513,21 @@ class SqlDriver(Driver):
         return own
 
 
-def _fast_path(url: URL, dialect: Dialect, settings: dict[str, Any]) -> FastPath | None:
+def _pieces(some: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """In pieces that can be done in a call's time."""
+    if len(some) <= PIECE:
+        if some:
+            yield some
+        return
+    for start in range(0, len(some), PIECE):
+        yield some[start : start + PIECE]
+
+
+def _fast_path(
+    url: URL, dialect: Dialect, settings: dict[str, Any], clock: ServerClock
+) -> FastPath | None:
     if dialect.name != "postgresql":
         return None
     from statehold.drivers.sql.fast import Fast  # only there is asyncpg needed
 
-    return Fast(url, settings)
+    return Fast(url, settings, clock)

@@ -10,21 +10,26 @@ import os
 import random
 import sqlite3
 import ssl
+import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Final
+from weakref import WeakSet
 
-from sqlalchemy import URL, event, text
+from sqlalchemy import URL, event, exc, text
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.settings import POOL_SHARE
+from statehold.drivers.sql.errors import forgetful, read_only
+from statehold.drivers.sql.moving import Moves, takes_writes
+from statehold.drivers.sql.perloop import PerLoop, hang_up
+from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import ConfigError
-from statehold.sqlitefiles.connection import Connection
+from statehold.sqlitefiles.connection import Connection, forked
 from statehold.sqlitefiles.log import Log
 
 CLOSING = 0.1
@@ -32,19 +37,26 @@ CLOSING = 0.1
 
 
 class Engines:
-    """The engines of one driver. Connections belong to the event loop that made them."""
+    """The engines of one driver. Connections belong to the event loop that made them.
 
-    def __init__(self, url: URL, dialect: Dialect, settings: dict[str, Any]) -> None:
+    Of what the server refuses, some is taken for a lost connection, so that SQLAlchemy ends it, and
+    all that were made before it: it takes no writes any more (`moves`), or has forgotten statements.
+    """
+
+    def __init__(
+        self, url: URL, dialect: Dialect, settings: dict[str, Any], tell: Callable[[], None]
+    ) -> None:
+        self._tell = tell  # who must know of a fork
         self._url = url
         self._dialect = dialect
         self._settings = settings
-        self._engines: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncEngine] = (
-            WeakKeyDictionary()
-        )
+        self._engines = PerLoop(self._made, Here.end, Here.abandon, self._forked)
+        self.moves = Moves()
         self.log: Log | None = None
         if dialect.name == "sqlite" and url.database:
             self.log = Log(os.path.abspath(url.database))  # noqa: PTH100  resolve() would follow links
         self.timeout: float = settings["timeout"]
+        self._was_forked = False
         # On PostgreSQL the others are the fast path's.
         most = settings["pool_size"]
         self.size = max(1, most // 3) if dialect.name == "postgresql" else most
@@ -52,30 +64,27 @@ class Engines:
     @property
     def here(self) -> AsyncEngine:
         """The engine of the running event loop."""
-        loop = asyncio.get_running_loop()
-        engine = self._engines.get(loop)
-        if engine is None:
-            engine = self._engines[loop] = self._make()
-        return engine
+        if self._was_forked:
+            raise forked(self._url.database or "")
+        return self._engines.here.engine
+
+    def _made(self) -> Here:
+        return Here(self._make())
+
+    def _forked(self) -> None:
+        self._tell()
+        self._was_forked = self._dialect.name == "sqlite"
 
     def in_use(self) -> int:
         """How many connections are taken from the pools now."""
-        pools = [engine.pool for engine in self._engines.values()]
+        pools = [here.engine.pool for here in self._engines]
         return sum(pool.checkedout() for pool in pools if isinstance(pool, AsyncAdaptedQueuePool))
 
     async def close(self) -> None:
         """Close every connection, those of other event loops as far as they still run."""
         if self.log is not None:
             await asyncio.to_thread(self.log.close)
-        mine = asyncio.get_running_loop()
-        while self._engines:
-            loop, engine = self._engines.popitem()
-            if loop is mine:
-                await engine.dispose()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(engine.dispose(), loop))
-            else:  # its connections died with it
-                engine.sync_engine.dispose(close=False)
+        await self._engines.close()
 
     # ---------------------------------------------------------------------------- transactions
 
@@ -109,8 +118,7 @@ class Engines:
     async def _limits(self, connection: AsyncConnection) -> None:
         """Behind a pooler nothing can be set for a connection, so it is set for the transaction."""
         if self._settings["pooler"] == "transaction" and self._dialect.name == "postgresql":
-            wait = str(_milliseconds(self.timeout))
-            await connection.execute(_LIMITS, {"wait": wait})
+            await connection.execute(_LIMITS, limits(self.timeout))
 
     # --------------------------------------------------------------------------------- engines
 
@@ -129,6 +137,7 @@ class Engines:
             max_overflow=0,
             pool_timeout=self.timeout * POOL_SHARE,
             pool_use_lifo=True,
+            pool_recycle=round(self._settings["max_connection_life"]),
             # Each use is a transaction that has ended; to roll back what follows is a round trip.
             pool_reset_on_return=None if self._dialect.name == "mysql" else "rollback",
             hide_parameters=True,
@@ -137,12 +146,24 @@ class Engines:
             connect_args=self._arguments(),
             **options,
         )
+        listened = engine.sync_engine
         if self._dialect.name == "sqlite":
-            event.listen(engine.sync_engine, "connect", self._set_up_sqlite)
-            event.listen(engine.sync_engine, "begin", _begin)
-        elif self._dialect.name == "mysql":
-            event.listen(engine.sync_engine, "connect", self._set_up_mysql)
+            event.listen(listened, "connect", self._set_up_sqlite)
+            event.listen(listened, "begin", _begin)
+            return engine
+        if self._dialect.name == "mysql":
+            event.listen(listened, "connect", self._set_up_mysql)
+            event.listen(listened, "checkout", _still_writable_mysql)
+        else:
+            event.listen(listened, "connect", _set_up_postgresql)
+            event.listen(listened, "checkout", _still_writable_postgresql)
+        event.listen(listened, "handle_error", self._on_error)
         return engine
+
+    def _on_error(self, context: ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if error is not None and (forgetful(error) or (read_only(error) and self.moves.is_news())):
+            context.is_disconnect = True
 
     def _arguments(self) -> dict[str, Any]:
         settings = self._settings
@@ -158,7 +179,6 @@ class Engines:
             if settings["tls"] != "off":
                 found["ssl"] = _context(verify=settings["tls"] == "verify")
             return found
-        wait = str(_milliseconds(self.timeout))
         found = {
             "connection_class": _quickly_closed(),
             "timeout": settings["connect_timeout"],
@@ -177,8 +197,7 @@ class Engines:
         else:
             found["server_settings"] = {
                 "application_name": "statehold",
-                "lock_timeout": wait,
-                "statement_timeout": wait,
+                **limits(self.timeout),
                 "jit": "off",
             }
         return found
@@ -215,19 +234,103 @@ class Engines:
                 break
         cursor.execute(f"PRAGMA busy_timeout = {_milliseconds(self.timeout)}")
 
-    def _set_up_mysql(self, connection: Any, _record: object) -> None:
+    def _set_up_mysql(self, connection: Any, record: Any) -> None:
         cursor = connection.cursor()
         seconds = max(1, int(self.timeout * 0.9))  # so that it gives up first
         cursor.execute(
             f"SET SESSION innodb_lock_wait_timeout = {seconds}, time_zone = '+00:00',"
             " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'"
         )
+        cursor.execute("SELECT @@global.read_only, @@max_allowed_packet")
+        read_only, packet = cursor.fetchone()
         cursor.close()
+        record.info[WRITABLE] = not read_only
+        record.info[ASKED] = time.monotonic()
+        record.info[PACKET] = int(packet)
+
+
+ASKED: Final = "statehold asked"
+WRITABLE: Final = "statehold writable"
+"""Whether the server took writes when the connection was made. If it does not any more, another one
+may be at its address; if it never did, it is read from as it is."""
+
+PACKET: Final = "statehold packet"
+"""Most bytes of one statement (MariaDB and MySQL)."""
+
+
+def packet_of(connection: AsyncConnection) -> int | None:
+    """How large a statement on this connection may be, if that is limited."""
+    found: int | None = (connection.sync_connection or connection).info.get(PACKET)
+    return found
+
+
+ASK_EVERY: Final = 1.0
+"""Seconds for which a connection is trusted to lead to a server that takes writes. Asking is a round
+trip, of which a transaction has several."""
+
+
+def _still_writable_mysql(connection: Any, record: Any, _proxy: object) -> None:
+    now = time.monotonic()
+    if not record.info.get(WRITABLE) or now - record.info[ASKED] < ASK_EVERY:
+        return
+    try:
+        cursor = connection.cursor()
+        cursor.execute("SELECT @@global.read_only")
+        (found,) = cursor.fetchone()
+        cursor.close()
+    except Exception as error:
+        raise exc.InvalidatePoolError("the connection was lost") from error
+    record.info[ASKED] = now
+    if found:
+        raise _moved()
+
+
+def _set_up_postgresql(connection: Any, record: Any) -> None:
+    record.info[WRITABLE] = takes_writes(connection.driver_connection)
+
+
+def _still_writable_postgresql(connection: Any, record: Any, _proxy: object) -> None:
+    if record.info.get(WRITABLE) and not takes_writes(connection.driver_connection):
+        raise _moved()
+
+
+def _moved() -> exc.InvalidatePoolError:
+    """SQLAlchemy ends all connections for it that are idle, and makes a new one."""
+    return exc.InvalidatePoolError("the server takes no writes any more")
+
+
+class Here:
+    """The engine of one event loop, and the connections that it has made."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.made: WeakSet[Any] = WeakSet()
+        event.listen(engine.sync_engine, "connect", self._note)
+
+    def _note(self, connection: Any, _record: object) -> None:
+        self.made.add(connection.driver_connection)
+
+    async def end(self) -> None:
+        """Close every connection in good order."""
+        await self.engine.dispose()
+
+    def abandon(self) -> None:
+        """End what is left when the event loop has been closed: connections, SQLite's threads."""
+        self.engine.sync_engine.dispose(close=False)
+        for connection in self.made:
+            if hasattr(connection, "stop"):
+                # Where there is no event loop it asks none to be told of the end.
+                stopping = threading.Thread(target=connection.stop)
+                stopping.start()
+                stopping.join()
+            else:
+                hang_up(getattr(connection, "_transport", None))
 
 
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 _LIMITS = text(
-    "SELECT set_config('lock_timeout', :wait, true), set_config('statement_timeout', :wait, true)"
+    "SELECT set_config('lock_timeout', :lock_timeout, true),"
+    " set_config('statement_timeout', :statement_timeout, true)"
 )
 
 

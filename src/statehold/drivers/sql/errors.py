@@ -17,15 +17,30 @@ from statehold.errors import (
     ReadOnly,
     StateholdError,
     Timeout,
+    TooLarge,
     Unavailable,
 )
 
-ERRORS: Final = (exc.SQLAlchemyError, OSError, asyncio.TimeoutError)
-"""What a call may raise that is to be translated. A StateholdError that is an OSError is left be."""
+ERRORS: Final = (
+    exc.StatementError,
+    exc.TimeoutError,
+    exc.DisconnectionError,
+    exc.ResourceClosedError,
+    exc.PendingRollbackError,
+    OSError,
+    asyncio.TimeoutError,
+)
+"""What a call may raise that is to be translated. A StateholdError that is an OSError is left be.
+SQLAlchemy's other errors say that the program is wrong, not the database."""
 
 MEND: Final = "run: statehold migrate --plan, then --apply"
 
 _Leaf = tuple[type[StateholdError], str]
+
+_POOLER: Final[_Leaf] = (
+    ConfigError,
+    "there is a pooler before it: say pooler=transaction, and let it pool no statements",
+)
 
 # By SQLSTATE, the longest beginning that is listed (PostgreSQL).
 _STATES: Final[dict[str, _Leaf]] = {
@@ -64,6 +79,7 @@ _NUMBERS: Final[dict[int, _Leaf]] = {
     1021: (Full, "its disk is full"),
     1114: (Full, "a table is full"),
     1264: (Invalid, "a value cannot be held by its column"),
+    1153: (TooLarge, "a statement is larger than max_allowed_packet"),
     1290: (ReadOnly, "it may be read but not written"),
     1792: (ReadOnly, "it may be read but not written"),
     1836: (ReadOnly, "it may be read but not written"),
@@ -122,12 +138,27 @@ def outdated(error: BaseException) -> bool:
 _MISSING: Final = frozenset({"42P01", "42703", "42883", "42804", "42846"})
 
 
+def read_only(error: BaseException) -> bool:
+    """Whether the server takes no writes."""
+    return sqlstate(error) == "25006" or number(error) in {1290, 1792, 1836}
+
+
+def forgetful(error: BaseException) -> bool:
+    """Whether a prepared statement is not there any more, or not as it was: nothing was executed."""
+    state = sqlstate(error)
+    return state == "26000" or (state == "0A000" and "cached plan" in str(error))
+
+
 def lost(error: BaseException) -> bool:
     """Whether the connection is gone, and with it the knowledge of what took effect."""
     if isinstance(error, exc.TimeoutError | TimeoutError | StateholdError):
         return False
+    if read_only(error) or forgetful(error) or _pooler(error):
+        return False  # the connection was given up because of it
     state = sqlstate(error)  # the server has ended the session, and says so; or it was being made
     if state in {"57P01", "57P02"} or state.startswith("08"):
+        return True
+    if number(error) in {2002, 2003}:  # it could not be made
         return True
     return isinstance(error, OSError) or getattr(error, "connection_invalidated", False)
 
@@ -144,7 +175,26 @@ def translated(error: BaseException, url: str) -> StateholdError:
     return kind(f"{url}: {about} ({_words(error)})")
 
 
+def _pooler(error: BaseException) -> bool:
+    """Whether a PgBouncer refuses what it cannot do in its mode."""
+    said = str(getattr(error, "orig", None) or error)
+    return "unsupported startup parameter" in said or "statement pooling mode" in said
+
+
 def _leaf(error: BaseException) -> _Leaf:
+    named = (_POOLER if _pooler(error) else None) or _by_code(error)
+    if named is not None:
+        return named
+    if isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError):
+        return Invalid, "a value cannot be sent to the database"
+    if isinstance(error, exc.DataError):
+        return Invalid, "a value cannot be held by its column"
+    if isinstance(error, exc.ProgrammingError | exc.NotSupportedError):
+        return ConfigError, "it does not take one of statehold's statements"
+    return Unavailable, "it cannot answer"
+
+
+def _by_code(error: BaseException) -> _Leaf | None:
     if number(error) in _NUMBERS:  # says more than the SQLSTATE that MariaDB sends as well
         return _NUMBERS[number(error)]
     state = sqlstate(error)
@@ -152,14 +202,7 @@ def _leaf(error: BaseException) -> _Leaf:
         if len(state) == 5 and state[:length] in _STATES:
             return _STATES[state[:length]]
     name: str = getattr(getattr(error, "orig", None), "sqlite_errorname", None) or ""
-    for beginning, leaf in _NAMES.items():
-        if name.startswith(beginning):
-            return leaf
-    if isinstance(error, exc.StatementError) and not isinstance(error, exc.DBAPIError):
-        return Invalid, "a value cannot be sent to the database"
-    if isinstance(error, exc.DataError):
-        return Invalid, "a value cannot be held by its column"
-    return Unavailable, "it cannot answer"
+    return next((leaf for beginning, leaf in _NAMES.items() if name.startswith(beginning)), None)
 
 
 def _words(error: BaseException) -> str:

@@ -5,18 +5,17 @@ of its own (`fastsingle`); all others, and what that does not do, are calls of a
 function does not do is handed back, with nothing of it written: erasing; a repeated op id, an epoch
 or a condition that does not hold; a full field, a sum out of range, an array of another length; a
 value that its column cannot hold; kinds of more fields than a function takes arguments; and
-everything, where the functions are missing.
+everything, where the functions are missing; and whatever is sent again that may have been applied.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
+import math
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
-from weakref import WeakKeyDictionary
 
 from msgspec.structs import replace
 from sqlalchemy import URL, exc
@@ -29,19 +28,27 @@ from statehold.drivers.sql.fastread import Reader
 from statehold.drivers.sql.fastsingle import STALE, Singles
 from statehold.drivers.sql.function import CommitFunction, commit_function, names, statements
 from statehold.drivers.sql.function_parts import qualified
-from statehold.drivers.sql.lanes import Answers, Lane
-from statehold.drivers.sql.pool import LOST, Connection, Pools, ServerError
+from statehold.drivers.sql.lanes import Answer, Answers, Lane
+from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
+from statehold.drivers.sql.pool import (
+    FAILURES,
+    LOST,
+    READ_ONLY,
+    Connection,
+    Pools,
+    ServerError,
+    sqlstate,
+)
+from statehold.drivers.sql.recalling import sent_before
+from statehold.drivers.sql.retrying import UNDONE, InTheAir, Tries
+from statehold.drivers.sql.serverclock import EVERY, ServerClock
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.types import escaped
 from statehold.errors import StateholdError, Timeout
 
 Result = TypeVar("Result")
 
-LOST_CONNECTIONS: Final = 3
-"""How often in one call a connection may be lost. Then the database is not there."""
-
-UNDONE: Final = ("40001", "40P01")
-"""A deadlock and the like."""
+CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
 
 NOT_HERE: Final = "SH001"
 """What the commit function raises when a call has something in it that it does not do."""
@@ -62,12 +69,6 @@ one while the server is at the other. A state has always the same lane: two call
 
 LOCK: Final = "SELECT pg_advisory_xact_lock(7233459186350421)"
 """Two that make a function of the same name at the same time would collide."""
-
-
-def sqlstate(error: Exception) -> str:
-    """The five letters that say what is wrong."""
-    state = getattr(error, "sqlstate", None)
-    return state if isinstance(state, str) else ""
 
 
 class Kind:
@@ -95,16 +96,15 @@ class Kind:
 class Fast:
     """Commits and reads in one round trip each; see `FastPath`."""
 
-    def __init__(self, url: URL, settings: dict[str, Any]) -> None:
+    def __init__(self, url: URL, settings: dict[str, Any], clock: ServerClock) -> None:
         self._pools = Pools(url, settings)
+        self._clock = clock
         self._shown_url = url.render_as_string(hide_password=True)
         self._timeout: float = settings["timeout"]
         self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
         self._may_create = settings["create"] == "missing"
         self._kinds: dict[str, Kind] = {}
-        self._lanes: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, int], Lane]] = (
-            WeakKeyDictionary()
-        )
+        self._lanes: PerLoop[dict[tuple[str, int], Lane]] = PerLoop(dict, nothing, let_go)
         self._calls = self._commits = self._handed_back = self._reads = self._retried = 0
         self._renewals_skipped = 0
 
@@ -121,14 +121,16 @@ class Fast:
             self._kinds[tables.kind] = Kind(tables, function, both[1])
 
     async def commit(self, commits: Sequence[Commit], now: float) -> Answers:
-        """What became of each; None for one that is for the portable executor."""
+        """What became of each; or the commit, for the portable executor."""
+        if time.monotonic() >= self._clock.due:
+            await self._look()
         kind = commits[0].key[1]
         if all(commit.key[1] == kind for commit in commits):
             return await self._commit(kind, commits, now)
         places: dict[str, list[int]] = {}
         for place, commit in enumerate(commits):
             places.setdefault(commit.key[1], []).append(place)
-        answers: Answers = [None] * len(commits)
+        answers: Answers = list(commits)
         for kind, some in places.items():
             found = await self._commit(kind, [commits[place] for place in some], now)
             for place, answer in zip(some, found, strict=True):
@@ -162,11 +164,12 @@ class Fast:
 
     async def close(self) -> None:
         """Release everything."""
+        await self._lanes.close()
         await self._pools.close()
 
     async def drain(self) -> None:
         """Wait for what is under way in the running event loop."""
-        for lane in self._lanes.get(asyncio.get_running_loop(), {}).values():
+        for lane in (self._lanes.found or {}).values():
             await lane.drain()
 
     def stats(self) -> Mapping[str, int | float]:
@@ -183,26 +186,43 @@ class Fast:
 
     # ----------------------------------------------------------------------------- committing
 
+    async def _look(self) -> None:
+        """Learn what the database's clock shows, if a connection is at hand."""
+        sent = time.monotonic()
+        self._clock.due = sent + EVERY  # one looks for all
+        try:
+            rows = await self._pools.at_once(CLOCK, (), self._timeout / 4)
+        except FAILURES:
+            return  # which the commit will meet, too
+        if rows:
+            self._clock.learn(rows[0][0], sent, time.monotonic())
+
+    def _until(self, commits: Sequence[Commit], untils: Sequence[float]) -> float:
+        """Until when all of them may be applied, by the database's clock."""
+        known = self._clock.earliest(min(untils))
+        until = math.inf if known is None else known
+        return min([until, *(one.until for one in commits if one.until is not None)])
+
     async def _commit(self, kind: str, commits: Sequence[Commit], now: float) -> Answers:
         if kind not in self._kinds:
-            return [None] * len(commits)
-        loop = asyncio.get_running_loop()
-        lanes = self._lanes.setdefault(loop, {})
+            return list(commits)
+        lanes = self._lanes.here
         at = (kind, hash(commits[0].key) % LANES)
         lane = lanes.get(at)
         if lane is None:
 
-            async def send(some: Sequence[Commit], now: float) -> Answers:
+            async def send(some: Sequence[Commit], now: float, untils: Sequence[float]) -> Answers:
                 known = self._kinds.get(kind)
                 if known is None:
-                    return [None] * len(some)
-                until = loop.time() + self._timeout
+                    return list(some)
+                ends = asyncio.get_running_loop().time() + self._timeout
+                until = self._until(some, untils)
                 if len(some) == 1:
-                    answer = await self._alone(known, some[0])
+                    answer = await self._alone(known, some[0], until)
                     if answer is not None:
                         return [answer]
-                async with asyncio.timeout_at(until):  # for all its calls, and what was before
-                    return await self._send(known, some, now)
+                async with asyncio.timeout_at(ends):  # for all its calls, and what was before
+                    return await self._send(known, some, now, until)
 
             lane = lanes[at] = Lane(send, self._width, self._timeout)
         try:
@@ -212,12 +232,13 @@ class Fast:
         except TimeoutError as error:
             raise self._late() from error
 
-    async def _alone(self, kind: Kind, commit: Commit) -> Written | None:
-        """What became of it, if a statement of its own does it."""
-        single = None if kind.avoided else kind.singles.statement(commit)
+    async def _alone(self, kind: Kind, commit: Commit, until: float) -> Answer | None:
+        """What became of it, if a statement of its own does it; None if that wrote nothing."""
+        single = None if kind.avoided else kind.singles.statement(commit, until)
         kind.avoided -= kind.avoided > 0
         if single is None:
             return None
+        began = time.monotonic()
         try:
             rows = await self._pools.at_once(single.text, single.arguments, self._timeout)
         except StateholdError:
@@ -225,15 +246,12 @@ class Fast:
         except TimeoutError as error:
             raise self._late() from error
         except LOST as error:
-            if not commit.op:
-                raise self._translated(error) from error
-            self._retried += 1
-            return None
+            return self._again(commit, began, error)
         except ServerError as error:
             state = sqlstate(error)
             if state == STALE:
                 kind.avoided = AVOIDED
-            elif state[:2] not in ("22", "23") and state not in OUTDATED + UNDONE:
+            elif state[:2] not in ("22", "23") and state not in (*OUTDATED, *UNDONE, READ_ONLY):
                 raise self._translated(error) from error
             return None
         if not rows:
@@ -242,8 +260,18 @@ class Fast:
         self._commits += 1
         return Written(Revision(*rows[0][:2]))
 
-    async def _send(self, kind: Kind, commits: Sequence[Commit], now: float) -> Answers:
-        answers: Answers = [None] * len(commits)
+    def _again(self, commit: Commit, began: float, error: Exception) -> Commit:
+        """The commit as it is sent again that may have been applied since then. Raises if it cannot."""
+        since = self._clock.earliest(began)
+        if not commit.op or since is None:
+            raise self._translated(error) from error
+        self._retried += 1
+        return sent_before(commit, since)
+
+    async def _send(
+        self, kind: Kind, commits: Sequence[Commit], now: float, until: float
+    ) -> Answers:
+        answers: Answers = list(commits)
         left: Sequence[int] = range(len(commits))
         others: set[Key] = set()  # keys for the portable executor from here on
         most = len(commits)  # keys in one call
@@ -252,7 +280,7 @@ class Fast:
             call, later = next_call(kind.tables.fields, commits, left, others, most)
             if not call:
                 break
-            refused = await self._call(kind, call, answers, now)
+            refused = await self._call(kind, call, answers, now, until)
             if refused is not None:
                 refusals += 1
                 again = [place for group in call.groups for place in group.places]
@@ -264,14 +292,16 @@ class Fast:
                 else:
                     most = (len(call.groups) + 1) // 2
             left = [place for place in later if commits[place].key not in others]
-        handed_back = answers.count(None)
+        handed_back = sum(isinstance(answer, Commit) for answer in answers)
         self._commits += len(commits) - handed_back
         self._handed_back += handed_back
         return answers
 
-    async def _call(self, kind: Kind, call: Call, answers: Answers, now: float) -> list[int] | None:
+    async def _call(
+        self, kind: Kind, call: Call, answers: Answers, now: float, until: float
+    ) -> list[int] | None:
         """Make a call, and fill in the answers. If it was refused: for which keys, if that is known."""
-        arguments = call.arguments(kind.at)
+        arguments = call.arguments(kind.at, until)
         groups = call.groups
         readers = [k for k, group in enumerate(groups, 1) if group.returning is not None]
         statement = kind.commit
@@ -279,11 +309,14 @@ class Fast:
             statement = kind.commit_and_read
             wants = [group.returning for group in groups if group.returning is not None]
             arguments += [readers, *kind.reader.arguments(wants)]
-        repeatable = all(len(group.ops) == len(group.places) for group in groups)
+        began = time.monotonic()
         try:
-            rows = await self._fetch(statement, arguments, repeatable=repeatable)
+            rows = await self._fetch(statement, arguments, repeatable=False)
         except ServerError as error:
             return self._refused(kind, error, len(groups))
+        except InTheAir as unknown:
+            self._mark(groups, answers, began, unknown.error)
+            return list(range(1, len(groups) + 1))
         incarnations, numbers, bad = rows[0][:3]
         if bad:
             return list(bad)
@@ -298,6 +331,20 @@ class Fast:
             group = groups[reader - 1]
             self._returned(kind, group, row, answers, now)
         return None
+
+    def _mark(
+        self, groups: Sequence[Group], answers: Answers, began: float, error: Exception
+    ) -> None:
+        """Have them sent again that may have been applied, but not by this statement.
+
+        It takes an op id that is not there for one that was never seen; the portable executor can
+        tell whether it was applied.
+        """
+        for group in groups:
+            for place in group.places:
+                commit = answers[place]
+                if isinstance(commit, Commit):
+                    answers[place] = self._again(commit, began, error)
 
     def _returned(
         self, kind: Kind, group: Group, row: Sequence[Any], answers: Answers, now: float
@@ -353,6 +400,7 @@ class Fast:
     ) -> list[Sequence[Any]]:
         """The rows. Raises as `_with_retries` does."""
         began = time.monotonic()
+        moved = False
         try:
             rows = await self._pools.at_once(statement, arguments, self._timeout)
         except StateholdError:
@@ -361,10 +409,12 @@ class Fast:
             raise self._late() from error
         except LOST as error:
             if not repeatable:
-                raise self._translated(error) from error
+                raise InTheAir(error) from error
             self._retried += 1
         except ServerError as error:
-            if sqlstate(error) not in UNDONE:
+            state = sqlstate(error)
+            moved = state == READ_ONLY and self._pools.moves.is_news()
+            if not moved and state not in UNDONE:
                 raise
             self._retried += 1
         else:
@@ -374,6 +424,7 @@ class Fast:
             lambda connection: connection.fetch(statement, *arguments),
             repeatable=repeatable,
             left=self._timeout - (time.monotonic() - began),
+            moved=moved,
         )
 
     async def _with_retries(
@@ -382,29 +433,26 @@ class Fast:
         *,
         repeatable: bool,
         left: float | None = None,
+        moved: bool = False,
     ) -> Result:
-        """The work's result, tried again where it was undone, or may be done twice.
+        """The work's result, tried again where it was not done, or may be done twice.
 
-        Raises the database's own errors as they are, and all others translated.
+        `moved`: a server that used to take writes has refused one, and another has not been tried.
+        Raises the database's own errors as they are, `InTheAir`, and all others translated.
         """
-        losses = tries = 0
+        tries = Tries(self._pools.moves, repeatable=repeatable, moved=moved)
         try:
             async with asyncio.timeout(self._timeout if left is None else left):
                 while True:
+                    sent: list[bool] = []
                     try:
-                        return await self._pools.run(work)
+                        return await self._pools.run(work, sent)
                     except StateholdError:  # some of which are OSErrors
                         raise
-                    except LOST:
-                        losses += 1
-                        if not repeatable or losses > LOST_CONNECTIONS:
-                            raise
-                    except ServerError as error:
-                        if sqlstate(error) not in UNDONE:
-                            raise
+                    except (*LOST, ServerError) as error:
+                        tries.check(error, sent)
                     self._retried += 1
-                    tries += 1
-                    await asyncio.sleep(random.random() * min(0.001 * 2**tries, 0.1))  # noqa: S311  jitter
+                    await tries.pause()
         except StateholdError:
             raise
         except TimeoutError as error:
@@ -414,13 +462,12 @@ class Fast:
 
     async def _has(self, connection: Connection, tables: Tables, both: tuple[str, str]) -> bool:
         """Whether the functions are there, or could be made."""
-        schema = "current_schema()" if tables.schema is None else "$2"
-        given = [list(both)] if tables.schema is None else [list(both), tables.schema]
         query = (
-            "SELECT count(DISTINCT p.proname) = 2 FROM pg_proc AS p JOIN pg_namespace AS n"  # noqa: S608  from the words above
-            f" ON n.oid = p.pronamespace WHERE p.proname = ANY($1::text[]) AND n.nspname = {schema}"
+            "SELECT count(DISTINCT p.proname) = 2 FROM pg_proc AS p JOIN pg_namespace AS n"
+            " ON n.oid = p.pronamespace WHERE p.proname = ANY($1::text[])"
+            " AND n.nspname = COALESCE($2::text, current_schema())"
         )
-        if await connection.fetchval(query, *given):
+        if await connection.fetchval(query, list(both), tables.schema):
             return True
         if self._may_create:
             try:

@@ -37,6 +37,8 @@ class Group:
         self.deltas: dict[str, Delta] = {}
         self.ops: dict[str, int] = {}
         """Op id → which of the commits, from 1."""
+        self.intents: list[int] = []
+        """Of each op id."""
         self.epoch = self.last_epoch = 0
         self.expect: Revision | None = None
         self.subject: str | None = None
@@ -62,7 +64,7 @@ class Call:
 
     def add(self, place: int, commit: Commit) -> None:
         """Take a commit, or raise `Later` or `NotHere` and leave everything as it was."""
-        if commit.erase:
+        if commit.erase or commit.since is not None:
             raise NotHere
         group = self._groups.get(commit.key)
         if group is None:
@@ -90,6 +92,7 @@ class Call:
         if commit.op:
             self._ops = commit.ops
             group.ops[commit.op] = len(group.places)
+            group.intents.append(commit.intent)
         if commit.subject is not None:
             group.subject = commit.subject
         group.last_epoch = commit.epoch
@@ -131,8 +134,8 @@ class Call:
 
     # ----------------------------------------------------------------------------- arguments
 
-    def arguments(self, at: Mapping[str, int]) -> list[Any]:
-        """The function's arguments, `at` giving the place of each."""
+    def arguments(self, at: Mapping[str, int], until: float) -> list[Any]:
+        """The function's arguments, `at` giving the place of each. It does nothing after `until`."""
         names = {key: (escaped(key[0]), escaped(key[2])) for key in self._groups}
         groups = self.groups = [self._groups[key] for key in sorted(names, key=names.__getitem__)]
         keys = [names[group.key] for group in groups]
@@ -140,6 +143,7 @@ class Call:
             "a_tenant": [key[0] for key in keys],
             "a_id": [key[1] for key in keys],
             "a_incarnation": [new_incarnation() for _ in groups],
+            "a_until": until,
             "a_ttl": [seconds(group.ttl) for group in groups],
             "a_max_age": _unless_none([seconds(group.max_age) for group in groups]),
             "a_subject": _unless_none(
@@ -213,6 +217,9 @@ def next_call(
 def _op_ids(groups: Sequence[Group], commits: Sequence[int]) -> dict[str, Any]:
     """The arguments of op ids. The function takes each key to have one if it is told no more."""
     made: dict[str, Any] = {"a_op": [escaped(op) for group in groups for op in group.ops]}
+    intents = [intent for group in groups for intent in group.intents]
+    if any(intents):
+        made["a_op_intent"] = intents
     counts = [len(group.ops) for group in groups]
     if max(commits) > 1 or min(counts) < 1:
         made |= {

@@ -28,7 +28,7 @@ from statehold.changes import (
 from statehold.drivers.sql.function_parts import SET, SET_IF_ABSENT, SET_NULL
 from statehold.drivers.sql.tables import Stored
 from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_json, to_column
+from statehold.drivers.sql.values import NATIVE, NULL, checked_jsonb, to_column
 
 
 class Later(Exception):
@@ -126,7 +126,7 @@ class Object:
 
     def take(self, change: Change) -> None:
         if isinstance(change, Put):
-            if change.drop_lowest or "\\u0000" in (value := checked_json(self.name, change.value)):
+            if change.drop_lowest or "\\u0000" in (value := checked_jsonb(self.name, change.value)):
                 raise NotHere
             self.bound = same_bound(self.bound, change.bound)
             entry = escaped(change.entry)

@@ -16,10 +16,11 @@ class FastPath(Protocol):
     async def open(self, tables: Tables) -> None:
         """Make ready for a kind, whose tables are there."""
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome | None]:
-        """What became of each; None for one that was not written and is to go the other way.
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome | Commit]:
+        """What became of each; or the commit itself, where it is to go the other way.
 
-        If it is None for a commit, it is for all later ones of that key.
+        That has `since` if it may have been applied already. If one is to go the other way, all later
+        ones of that key are.
         """
         ...
 

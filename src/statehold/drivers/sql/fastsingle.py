@@ -5,10 +5,12 @@ evaluated there, the clock included, is evaluated once the lock is got. Where it
 expired state, an epoch, a full map) it writes nothing, returns no row, and the commit function does
 the work; so it does when an op id has a row already, which is an error of the database's.
 
+What is to undo all of it is looked at last, when the row is locked: that it is later than the commit
+may be applied, that an erasure had the same op id, and what follows. It is a division by zero.
+
 The child rows are written in the same statement, and so as the database was when it began: what was
-committed while it waited for the lock is not seen, and an old item among that not deleted. The row
-as it was then is compared with the row as it was locked; if that is another, a division by zero
-undoes the statement.
+committed while it waited for the lock is not seen, and an old item among that not deleted. So the
+row as it was then is compared with the row as it was locked: they must be the same.
 
 Nearly all commits of a service have one of a few shapes. Each shape has its own text, which names
 the columns that it touches and no others: less work for the server than the function, and there are
@@ -26,10 +28,17 @@ import msgspec
 
 from statehold.changes import INT64_MAX, Add, Append, Change, Commit, Put, new_incarnation
 from statehold.drivers.sql.fastcall import seconds
-from statehold.drivers.sql.function_parts import SQL_TYPES, cast_of, qualified, quoted
+from statehold.drivers.sql.function_parts import (
+    SQL_TYPES,
+    cast_of,
+    every,
+    forgotten,
+    qualified,
+    quoted,
+)
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_json, to_column
+from statehold.drivers.sql.values import NATIVE, NULL, checked_jsonb, to_column
 from statehold.errors import Invalid
 
 MOST_ITEMS: Final = 4
@@ -39,7 +48,7 @@ MOST_SHAPES: Final = 64
 """Each connection keeps the plans of so many."""
 
 STALE: Final = "22012"
-"""The division by zero: others are writing to the same state."""
+"""The division by zero. Mostly others are writing to the same state."""
 
 _Shape = tuple[Any, ...]
 _BEGAN: Final = "statement_timestamp()"
@@ -61,18 +70,23 @@ class Singles:
         self._fields = tables.fields
         self._texts: dict[_Shape, str] = {}
 
-    def statement(self, commit: Commit) -> Statement | None:
-        """The statement for a commit; None if it is not a plain one."""
+    def statement(self, commit: Commit, until: float) -> Statement | None:
+        """The statement for a commit; None if it is not a plain one.
+
+        It does nothing after `until`, by the database's clock.
+        """
         if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
             return None
+        if commit.since is not None:
+            return None
         tenant, _, id = commit.key
-        arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation()]
+        arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation(), until]
         limits = [limit is not None for limit in (commit.ttl, commit.max_age)]
         arguments += [seconds(limit) for limit in (commit.ttl, commit.max_age) if limit is not None]
         if commit.subject is not None:
             arguments.append(escaped(commit.subject))
         if commit.op:
-            arguments += [escaped(commit.op), commit.ops]
+            arguments += [escaped(commit.op), commit.ops, commit.intent]
         fields: list[tuple[str, int]] = []
         try:
             for change in commit.changes:
@@ -120,7 +134,7 @@ class Singles:
             return change.value != NULL or stored.holds not in NATIVE
         if stored.lies != "object" or change.drop_lowest:
             return 0
-        arguments += [escaped(change.entry), checked_json(stored.name, change.value)]
+        arguments += [escaped(change.entry), checked_jsonb(stored.name, change.value)]
         if change.bound is None:
             return 1
         arguments.append(change.bound)
@@ -162,6 +176,7 @@ def _text(tables: Tables, shape: _Shape) -> str:
     """The statement for a shape: which limits and names there are, then the fields."""
     main, given, row = qualified(tables.schema, tables.main.name), _Numbered(), _Row()
     tenant, id, incarnation = given.next("text"), given.next("text"), given.next("bigint")
+    undone = [f"{_NOW} > to_timestamp({given.next('float8')})"]
     row.values += [tenant, id, incarnation, _BEGAN, "0"]
     ttl, max_age = (given.next("float8") if there else None for there in shape[:2])
     row.add("number", "1", "t.number + 1")
@@ -174,8 +189,13 @@ def _text(tables: Tables, shape: _Shape) -> str:
     if shape[2]:
         subject = given.next("text")
         row.add("subject", subject, subject)
-    after = _op_id(tables, row, given) if shape[3] else []
-    if not shape[3]:
+    after: list[str] = []
+    if shape[3]:
+        op, after = _op_id(tables, row, given)
+        ended = qualified(tables.schema, tables.ended.name)
+        which = f"e.tenant = {tenant} AND e.id = {id} AND e.op = {op}"
+        undone.append(f"EXISTS (SELECT FROM {ended} AS e WHERE {which})")
+    else:
         row.add("ops", "0", "t.ops")
     for name, count in shape[4:]:
         after += _field(tables, tables.fields[name], count, row, given)
@@ -187,31 +207,32 @@ def _text(tables: Tables, shape: _Shape) -> str:
         f" RETURNING {', '.join(f't.{name}' for name in row.returned)})"
     )
     parts = [written, *(f"a{number} AS ({each})" for number, each in enumerate(after))]
-    made = f"WITH {', '.join(parts)} SELECT s.incarnation, s.number"
-    if all(tables.fields[name].lies != "items" for name, _ in shape[4:]):
-        return f"{made} FROM s"
+    rows = "s"
+    if any(tables.fields[name].lies == "items" for name, _ in shape[4:]):
+        rows = f"s LEFT JOIN {main} AS b ON b.tenant = {tenant} AND b.id = {id}"
+        old = "(s.state, s.number) IS DISTINCT FROM (b.state, b.number + 1)"
+        undone.append(f"s.number > 1 AND {old}")
     return (
-        f"{made}, CASE WHEN s.number > 1 AND (s.state, s.number) IS DISTINCT FROM"
-        " (b.state, b.number + 1) THEN 1 / (s.number - s.number) END"
-        f" FROM s LEFT JOIN {main} AS b ON b.tenant = {tenant} AND b.id = {id}"
+        f"WITH {', '.join(parts)} SELECT s.incarnation, s.number,"
+        f" CASE WHEN {' OR '.join(undone)} THEN 1 / (s.number - s.number) END FROM {rows}"
     )
 
 
-def _op_id(tables: Tables, row: _Row, given: _Numbered) -> list[str]:
-    """The statements that remember an op id."""
-    op, remembered = given.next("text"), given.next("bigint")
+def _op_id(tables: Tables, row: _Row, given: _Numbered) -> tuple[str, list[str]]:
+    """The op id, and the statements that remember it."""
+    op, remembered, intent = given.next("text"), given.next("bigint"), given.next("bigint")
     row.add("ops", "1", "t.ops + 1")
-    row.returned.append("ops")
+    row.returned += ["ops", "updated_at"]
     ops = qualified(tables.schema, tables.ops.name)
-    forgotten = f"s.ops % ({remembered} / 2 + 1) = 0"  # they are deleted now and then
     insert = (
-        f"INSERT INTO {ops} (state, op, number, seq) SELECT s.state, {op}, s.number, s.ops FROM s"
+        f"INSERT INTO {ops} (state, op, number, seq, intent, at)"
+        f" SELECT s.state, {op}, s.number, s.ops, {intent}, s.updated_at FROM s"
     )
-    delete = (
-        f"DELETE FROM {ops} AS c USING s WHERE {forgotten} AND c.state = s.state"
-        f" AND c.seq <= s.ops - {remembered}"
+    delete = (  # now and then
+        f"DELETE FROM {ops} AS c USING s WHERE s.ops % {every(remembered)} = 0"
+        f" AND c.state = s.state AND {forgotten(f's.ops - {remembered}', 's.ops', 's.updated_at')}"
     )
-    return [insert, delete]
+    return op, [insert, delete]
 
 
 def _field(tables: Tables, stored: Stored, count: int, row: _Row, given: _Numbered) -> list[str]:

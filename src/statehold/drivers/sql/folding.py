@@ -6,6 +6,7 @@ needs no more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +30,7 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.driver import Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
 
@@ -94,9 +96,12 @@ class Life:
     touched: set[str] = field(default_factory=set[str])
     """Fields that were changed since the row was saved."""
     applied: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
-    """Op ids that were looked up or are new: the commit's number, and the op id's."""
-    recorded: list[str] = field(default_factory=list[str])
-    """Those that are new since the row was saved."""
+    """Op ids that were looked up or are new: the commit's number, and its intent."""
+    recorded: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
+    """Those that are new since the row was saved, and which of the life's each is."""
+    forgot: float = -math.inf
+    """No op id that was applied after this time is forgotten. Known once it is `counted`."""
+    counted: bool = False
     keep_ops: int = 0
     changed: bool = False
     """Whether there is anything to be saved."""
@@ -112,26 +117,33 @@ class Life:
 
 
 def refusal(life: Life | None, commit: Commit, now: float) -> Outcome | None:
-    """What a commit gets that need not or must not be applied; None for one that is to be."""
+    """What a commit gets whose conditions do not hold; None for one that is to be applied."""
     alive = life is not None and life.lives(now)
     stands = life.revision if life is not None and alive else ABSENT
-    if life is not None and alive:
-        if commit.op:
-            first = life.applied.get(commit.op)
-            if first is not None and first[1] > life.ops - commit.ops:
-                return Written(Revision(life.incarnation, first[0]), repeated=True)
-        if commit.epoch < life.epoch:
-            return FencedOff(life.epoch)
+    if life is not None and alive and commit.epoch < life.epoch:
+        return FencedOff(life.epoch)
     expect = commit.expect
     if expect is not None and expect != stands and not (expect == PRESENT and alive):
         return Conflicted(stands)
     return None
 
 
-def apply(life: Life, commit: Commit, fields: Mapping[str, Stored], now: float) -> Outcome:
-    """Fold a commit that nothing bars into a state, which begins if there is none."""
+def apply(
+    life: Life,
+    commit: Commit,
+    fields: Mapping[str, Stored],
+    now: float,
+    packet: int | None = None,
+) -> Outcome:
+    """Fold a commit that nothing bars into a state, which begins if there is none.
+
+    `packet` is how large a statement may be, if that is limited.
+    """
     try:
         cells, lists, touched = _folded(life, commit.changes, fields)
+        if packet is not None:
+            fresh = {name: lists[name].fresh for name in touched if name in lists}
+            fitting.check(fields, life.touched | touched, cells, fresh, packet)
     except Refusal as refused:
         return Refused(refused.field, refused.reason, refused.limit, refused.found)
     life.cells, life.lists = cells, lists
@@ -147,8 +159,8 @@ def apply(life: Life, commit: Commit, fields: Mapping[str, Stored], now: float) 
         life.subject = commit.subject
     if commit.op:
         life.ops += 1
-        life.applied[commit.op] = (life.number, life.ops)
-        life.recorded.append(commit.op)
+        life.applied[commit.op] = (life.number, commit.intent)
+        life.recorded.append((commit.op, life.ops))
         life.keep_ops = commit.ops
     life.changed = True
     return Written(life.revision)

@@ -6,7 +6,8 @@ Theory of operation. One call takes the commits of many keys, each key's merged 
    inserted in that order, and the locking starts again. Under READ COMMITTED each statement here
    sees what was committed before it began, so nothing that follows is out of date.
 2. The clock is read: later than every lock was got. Expired rows are deleted, with what belongs
-   to them, and treated as missing: a new life is a new row.
+   to them, and treated as missing: a new life is a new row. If it is later than the commits may be
+   applied, nothing is.
 3. The main rows are updated, each field by its own expression, and then the child rows.
 
 What is mostly so is not said: arguments are NULL where each key has one commit with one op id, no
@@ -30,8 +31,11 @@ from typing import Final
 
 import msgspec
 
+from statehold.changes import HOLD_SECONDS
 from statehold.drivers.sql.function_parts import (
     Part,
+    every,
+    forgotten,
     literal,
     nulls_of,
     part_of,
@@ -77,6 +81,8 @@ _OTHERS: Final = (
     ("a_op", "text[]"),
     ("a_op_commit", "bigint[]"),
     ("a_op_seq", "bigint[]"),
+    ("a_op_intent", "bigint[]"),
+    ("a_until", "double precision"),
     ("a_bounds", "bigint[]"),
     ("a_nulling", "boolean"),
 )
@@ -156,6 +162,7 @@ def _comment(tables: Tables, name: str) -> str:
 def _body(tables: Tables, fields: list[tuple[int, Stored]], parts: list[Part]) -> str:
     main = qualified(tables.schema, tables.main.name)
     ops = qualified(tables.schema, tables.ops.name)
+    ended = qualified(tables.schema, tables.ended.name)
     children = [qualified(tables.schema, table.name) for table in tables.children.values()]
     locked = [one for part in parts for one in part.locked]
     values = [(number, stored) for number, stored in fields if stored.lies == "value"]
@@ -166,6 +173,7 @@ def _body(tables: Tables, fields: list[tuple[int, Stored]], parts: list[Part]) -
     return f"""#variable_conflict use_variable
 DECLARE
   v_count bigint;
+  v_every CONSTANT bigint := {every("a_ops")};
   v_keys CONSTANT integer := cardinality(a_id);
   v_now timestamptz;
   v_first timestamptz;
@@ -194,7 +202,13 @@ DECLARE
     IF v_first <= v_now THEN
       SELECT array_agg(u.s) INTO v_dead FROM unnest(o_state, v_expires) AS u(s, e) WHERE u.e <= v_now;
 {"".join(f"      DELETE FROM {table} AS c WHERE c.state = ANY(v_dead);{chr(10)}" for table in (*children, ops))}\
-      DELETE FROM {main} AS t WHERE t.state = ANY(v_dead);
+      -- Whoever sends a commit again that may have been applied to one of these must know.
+      WITH d AS (DELETE FROM {main} AS t WHERE t.state = ANY(v_dead) RETURNING t.*)
+      INSERT INTO {ended} AS e (tenant, id, op, intent, incarnation, number, at)
+        SELECT d.tenant, d.id, '', 0, d.incarnation, d.number, d.expires_at FROM d
+        WHERE d.expires_at > v_now - interval '{HOLD_SECONDS:g} seconds'
+        ON CONFLICT (tenant, id, op) DO UPDATE SET
+          incarnation = EXCLUDED.incarnation, number = EXCLUDED.number, at = EXCLUDED.at;
     ELSE
       EXIT WHEN v_count = v_keys;
     END IF;
@@ -209,7 +223,17 @@ DECLARE
       ON CONFLICT DO NOTHING;
   END LOOP;
 
-  IF v_highest > 0 OR a_expect_number IS NOT NULL THEN
+  IF v_now > to_timestamp(a_until) THEN
+    SELECT array_agg(u.k) INTO o_bad FROM generate_series(1, v_keys) AS u(k);
+  ELSIF a_op IS NOT NULL THEN
+    -- An op id of an erasure erases, or has erased.
+    SELECT array_agg(u.k) INTO o_bad
+      FROM (
+        SELECT i.i, COALESCE(a_op_k[i.i], i.i) FROM generate_series(1, cardinality(a_op)) AS i(i)
+      ) AS u(i, k)
+      JOIN {ended} AS e ON e.tenant = a_tenant[u.k] AND e.id = a_id[u.k] AND e.op = a_op[u.i];
+  END IF;
+  IF o_bad IS NULL AND (v_highest > 0 OR a_expect_number IS NOT NULL) THEN
     SELECT array_agg(u.k) INTO o_bad
       FROM unnest(o_incarnation, o_number, v_epoch, a_epoch, a_expect_incarnation, a_expect_number)
         WITH ORDINALITY AS u(incarnation, number, seen, epoch, xi, xn, k)
@@ -217,12 +241,12 @@ DECLARE
         OR u.xi = 0 AND u.xn = 0 AND u.number = 0
         OR u.xi = 0 AND u.xn = 1 AND u.number > 0
         OR u.xi = u.incarnation AND u.xn = u.number AND u.number > 0);
-    IF o_bad IS NOT NULL THEN
-      IF v_missing THEN
-        DELETE FROM {main} AS t WHERE t.state = ANY(o_state) AND t.number = 0;
-      END IF;
-      RETURN;
+  END IF;
+  IF o_bad IS NOT NULL THEN
+    IF v_missing THEN
+      DELETE FROM {main} AS t WHERE t.state = ANY(o_state) AND t.number = 0;
     END IF;
+    RETURN;
   END IF;
 
   IF {untouched or "TRUE"} THEN
@@ -240,17 +264,18 @@ DECLARE
 
   IF a_op IS NOT NULL THEN
     -- One that has a row already, remembered or not, is for the portable executor.
-    INSERT INTO {ops} (state, op, number, seq)
+    INSERT INTO {ops} (state, op, number, seq, intent, at)
       SELECT o_state[u.k], a_op[u.i], o_number[u.k] + COALESCE(a_op_commit[u.i], 1),
-        v_ops[u.k] + COALESCE(a_op_seq[u.i], 1)
+        v_ops[u.k] + COALESCE(a_op_seq[u.i], 1), COALESCE(a_op_intent[u.i], 0), v_now
       FROM (
         SELECT i.i, COALESCE(a_op_k[i.i], i.i) FROM generate_series(1, cardinality(a_op)) AS i(i)
       ) AS u(i, k);
     -- Forgotten ones are deleted now and then.
     FOR v_key IN 1 .. v_keys LOOP
       v_count := v_ops[v_key] + COALESCE(a_op_count[v_key], 1);
-      IF v_count / (a_ops / 2 + 1) > v_ops[v_key] / (a_ops / 2 + 1) THEN
-        DELETE FROM {ops} AS c WHERE c.state = o_state[v_key] AND c.seq <= v_count - a_ops;
+      IF v_count / v_every > v_ops[v_key] / v_every THEN
+        DELETE FROM {ops} AS c WHERE c.state = o_state[v_key]
+          AND {forgotten("v_count - a_ops", "v_count", "v_now")};
       END IF;
     END LOOP;
   END IF;

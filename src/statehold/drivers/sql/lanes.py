@@ -9,6 +9,7 @@ overtaken.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
@@ -17,9 +18,14 @@ from statehold.changes import Commit
 from statehold.driver import Outcome
 from statehold.errors import Corrupted, Invalid, own
 
-Answers: TypeAlias = "list[Outcome | None]"
-Send: TypeAlias = Callable[[Sequence[Commit], float], Awaitable[Sequence[Outcome | None]]]
-_Call: TypeAlias = "tuple[asyncio.Future[Sequence[Outcome | None]], Sequence[Commit], float]"
+Answer: TypeAlias = Outcome | Commit
+"""What became of a commit; or itself, perhaps with `since`, where it is to go another way."""
+
+Answers: TypeAlias = list[Answer]
+Send: TypeAlias = Callable[[Sequence[Commit], float, Sequence[float]], Awaitable[Sequence[Answer]]]
+"""Sends commits: their `now`, and until when each may be applied, by the monotonic clock."""
+
+_Call: TypeAlias = "tuple[asyncio.Future[Sequence[Answer]], Sequence[Commit], float, float]"
 
 MOST_COMMITS: Final = 256
 """In one call, unless one caller brings more."""
@@ -43,22 +49,23 @@ class Lane:
         self._crowded = False
         self._due = False  # a call begins at the end of this turn of the event loop
         self._waiting: deque[_Call] = deque()
-        self._limits: deque[tuple[float, asyncio.Future[Sequence[Outcome | None]]]] = deque()
+        self._limits: deque[tuple[float, asyncio.Future[Sequence[Answer]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._quiet: asyncio.Future[None] | None = None
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> Sequence[Outcome | None]:
+    async def commit(self, commits: Sequence[Commit], now: float) -> Sequence[Answer]:
         """What became of each. Raises `TimeoutError` if it takes longer than the lane's timeout."""
+        until = time.monotonic() + self._timeout
         if self._under_way == 0 and not self._crowded and not self._due:
             self._under_way = 1
             try:
-                return await self._send(commits, now)
+                return await self._send(commits, now, [until] * len(commits))
             finally:
                 self._done()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Sequence[Outcome | None]] = loop.create_future()
-        self._waiting.append((future, commits, now))
+        future: asyncio.Future[Sequence[Answer]] = loop.create_future()
+        self._waiting.append((future, commits, now, until))
         self._limits.append((loop.time() + self._timeout, future))
         if self._timer is None:
             self._timer = loop.call_later(OVERTAKEN_AFTER, self._look)
@@ -122,20 +129,21 @@ class Lane:
     async def _answer(self, calls: list[_Call]) -> None:
         if not calls:
             return  # their callers were cancelled
-        commits = [commit for _, some, _ in calls for commit in some]
+        commits = [commit for _, some, _, _ in calls for commit in some]
+        untils = [until for _, some, _, until in calls for _ in some]
         try:
-            answers = await self._send(commits, max(now for _, _, now in calls))
+            answers = await self._send(commits, max(now for _, _, now, _ in calls), untils)
         except BaseException as error:  # noqa: BLE001  each caller is told
             if len(calls) > 1 and isinstance(error, Invalid | Corrupted):
                 for call in calls:  # it concerns one of them only
                     await self._answer([call])
                 return
-            for future, _, _ in calls:
+            for future, *_ in calls:
                 if not future.done():
                     future.set_exception(error if len(calls) == 1 else own(error))
             return
         start = 0
-        for future, some, _ in calls:
+        for future, some, *_ in calls:
             if not future.done():
                 future.set_result(answers[start : start + len(some)])
             start += len(some)

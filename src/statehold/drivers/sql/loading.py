@@ -73,17 +73,6 @@ def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Sel
     return kept(main, ("lock", dialect.name, *(stored.column for stored in columns)), make)
 
 
-def _op_ids(table: Table) -> Select[Any]:
-    """The rows of `ops`, pairs of state and op id."""
-
-    def make() -> Select[Any]:
-        which = tuple_(table.c.state, table.c.op).in_(bindparam("ops", expanding=True))
-        columns = [table.c[name] for name in ("state", "op", "number", "seq")]
-        return select(*columns).where(which)
-
-    return kept(table, ("ops",), make)
-
-
 def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dialect) -> Life:
     """A row as a state; what cannot be read of it is as if it were not there."""
     nulls = from_nulls(row.nulls)
@@ -124,6 +113,8 @@ def cell_of(stored: Stored, value: Any, nulls: frozenset[str], dialect: Dialect)
         return {"": NULL} if is_null else {}
     if stored.lies == "number":
         return {"": value}
+    if value == 0 and stored.holds == "float" and stored.name in nulls:
+        value = -0.0
     return {"": from_column(stored, value)}
 
 
@@ -136,15 +127,12 @@ async def load_children(
     lives: Mapping[Key, Life],
     commits: Sequence[Commit],
 ) -> None:
-    """Load what the commits touch of entries with tables of their own, and look up their op ids."""
+    """Load what the commits touch of entries with tables of their own."""
     touched: dict[str, _Touched] = {}
-    ops: list[tuple[int, str]] = []
     for commit in commits:
         life = lives.get(commit.key)
         if life is None or life.incarnation == 0:
             continue  # nothing is stored
-        if commit.op and commit.op not in life.applied:
-            ops.append((life.state, commit.op))
         for change in commit.changes:
             stored = tables.fields.get(change.field)
             if stored is not None and stored.lies == "entries":
@@ -154,9 +142,6 @@ async def load_children(
         await _load_entries(
             connection, tables.children[name], tables.fields[name], states, by_state
         )
-    for some in chunks(ops):
-        for row in await connection.execute(_op_ids(tables.ops), {"ops": some}):
-            by_state[row.state].applied[row.op] = (row.number, row.seq)
 
 
 _Touched: TypeAlias = dict[int, set[str] | None]

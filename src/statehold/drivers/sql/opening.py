@@ -8,17 +8,42 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, inspect, select
+from sqlalchemy import Connection, func, inspect, select, text
 
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import MEND
+from statehold.drivers.sql.function_parts import room
 from statehold.drivers.sql.migrating.comparing import differences, mismatch
 from statehold.drivers.sql.migrating.locking import locked
+from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.tables import FORMAT, Description, Stored, Tables, kinds_table
 from statehold.drivers.sql.vectors import asked, tell, to_be_had
 from statehold.errors import ConfigError, NotAStore
 
 _descriptions = msgspec.json.Decoder(Description)
+
+
+def placed(connection: Connection, tables: Tables) -> Tables:
+    """The tables in the one schema that they are in, or are to be made in. Raises `ConfigError`.
+
+    Where none is configured that is the first of PostgreSQL's search path. The others are not looked
+    at: what another service has there is not ours.
+    """
+    if connection.dialect.name != "postgresql" or tables.schema is not None:
+        return tables
+    schema = connection.execute(select(func.current_schema())).scalar()
+    if schema is None:
+        raise ConfigError(
+            "no schema of the search path is there; make one, or choose one by `schema`",
+            field="schema",
+        )
+    return Tables(
+        tables.layout,
+        prefix=tables.prefix,
+        schema=schema,
+        extra=tables.fields.values(),
+        vectors=tables.vectors,
+    )
 
 
 def described(connection: Connection, tables: Tables) -> Description | None:
@@ -87,6 +112,8 @@ def create(connection: Connection, tables: Tables, dialect: Dialect) -> None:
         table.create(connection, checkfirst=True)
     register(connection, tables, dialect)
     tables.main.create(connection)
+    if dialect.name == "postgresql":
+        connection.execute(text(verbatim(room(tables))))
 
 
 def with_what_is_there(tables: Tables, extra: Iterable[Stored], *, vectors: bool = True) -> Tables:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
+import msgspec
 from sqlalchemy import URL
 
 from statehold.drivers.sql.function import PLANNING
-from statehold.drivers.sql.settings import POOL_SHARE
+from statehold.drivers.sql.moving import Moves, takes_writes
+from statehold.drivers.sql.perloop import PerLoop, hang_up
+from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import Busy, Closed
 
 Result = TypeVar("Result")
@@ -30,7 +33,22 @@ LOST: Final[tuple[type[Exception], ...]] = (
     OSError,
 )
 """The connection is gone, and with it the knowledge of what took effect."""
-_FAILURES: Final[tuple[type[Exception], ...]] = (*LOST, ServerError, TimeoutError)
+FAILURES: Final[tuple[type[Exception], ...]] = (*LOST, ServerError, TimeoutError)
+
+LOOK_EVERY: Final = 0.2
+"""Seconds for which a connection is taken for as good as it was."""
+
+READ_ONLY: Final = "25006"
+"""The server takes no writes."""
+
+FORGETFUL: Final = ("26000", "0A000")
+"""A prepared statement is not there any more, or not as it was. It was not executed."""
+
+
+def sqlstate(error: BaseException) -> str:
+    """The five letters that say what is wrong."""
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else ""
 
 
 class Connection(Protocol):
@@ -57,6 +75,10 @@ class Connection(Protocol):
         """Whether it is gone."""
         ...
 
+    def get_settings(self) -> Any:
+        """What the server has said of itself, and says again when it changes."""
+        ...
+
     def terminate(self) -> None:
         """End it without a word."""
 
@@ -64,19 +86,44 @@ class Connection(Protocol):
         """End it in good order."""
 
 
+class Made(msgspec.Struct, eq=False):
+    """A connection, how long it is to be used, and whether its server took writes."""
+
+    connection: Connection
+    ends: float
+    writable: bool
+    due: float = 0.0
+    """When to look again."""
+
+    def is_good(self) -> bool:
+        """Whether it is to be used again: not if its server does not take writes any more."""
+        if self.connection.is_closed():
+            return False
+        now = time.monotonic()
+        if now < self.due:
+            return True
+        good = now < self.ends and (not self.writable or takes_writes(self.connection))
+        if good:
+            self.due = now + LOOK_EVERY
+        return good
+
+
 class Pool:
     """The connections of one event loop, at most `size`, made when they are needed.
 
     The one that was used last is used next, so that its caches are warm. A connection on which
-    anything went wrong but a statement is closed.
+    anything went wrong but a statement is closed, as is one that is older than its `life`.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Connection]], size: int) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Connection]], size: int, life: float
+    ) -> None:
         self._connect = connect
         self._size = size
-        self._idle: list[Connection] = []
+        self._life = life
+        self._idle: list[Made] = []
         self._made = 0
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._waiting: deque[asyncio.Future[Made | None]] = deque()
         self.closed = False
 
     @property
@@ -88,28 +135,26 @@ class Pool:
         """Whether there is a connection that is not taken."""
         return bool(self._idle)
 
-    def idle(self) -> Connection | None:
+    def idle(self) -> Made | None:
         """A connection that is not taken, and now is."""
-        return self._idle.pop() if self._idle and not self._idle[-1].is_closed() else None
+        return self._idle.pop() if self._idle and self._idle[-1].is_good() else None
 
-    async def take(self) -> Connection:
+    async def take(self) -> Made:
         """A connection, which must be given back."""
         while True:
             if self.closed:
                 raise Closed("the store is closed")
             while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    return connection
+                made = self._idle.pop()
+                if made.is_good():
+                    return made
+                if made.writable and not made.connection.is_closed():
+                    self.retire()  # those that were made before it are no better
+                made.connection.terminate()
                 self._made -= 1
             if self._made < self._size:
-                self._made += 1
-                try:
-                    return await self._connect()
-                except BaseException:
-                    self._lost()
-                    raise
-            waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+                return await self._make()
+            waiter: asyncio.Future[Made | None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
             try:
                 given = await waiter
@@ -120,49 +165,68 @@ class Pool:
             if given is not None:
                 return given
 
-    def give(self, connection: Connection) -> None:
-        """Give a connection back."""
-        if self.closed or connection.is_closed():
-            self.drop(connection)
-        else:
-            self._hand_on(connection)
+    async def _make(self) -> Made:
+        self._made += 1
+        try:
+            connection = await self._connect()
+            ends = time.monotonic() + self._life
+            return Made(connection, ends, takes_writes(connection))
+        except BaseException:
+            self._lost()
+            raise
 
-    def drop(self, connection: Connection) -> None:
+    def give(self, made: Made) -> None:
+        """Give a connection back."""
+        if self.closed or made.connection.is_closed():
+            self.drop(made)
+        else:
+            self._hand_on(made)
+
+    def drop(self, made: Made) -> None:
         """Give a connection back that is not to be used again."""
-        connection.terminate()
+        made.connection.terminate()
         self._lost()
+
+    def retire(self) -> None:
+        """End those that are idle: new ones may lead to another server."""
+        idle, self._idle = self._idle, []
+        self._made -= len(idle)
+        for made in idle:
+            made.connection.terminate()
 
     async def close(self) -> None:
         """Close those that are idle now, and the others when they are given back."""
         self.closed = True
         idle, self._idle = self._idle, []
         self._made -= len(idle)
-        for connection in idle:
+        for made in idle:
             try:
-                await connection.close(timeout=1)
-            except _FAILURES:
-                connection.terminate()
+                await made.connection.close(timeout=1)
+            except FAILURES:
+                made.connection.terminate()
         while self._waiting:
             self._hand_on(None)
 
-    def forget(self) -> None:
-        """Let go of connections whose event loop has ended."""
+    def abandon(self) -> None:
+        """End connections whose event loop has been closed."""
         self.closed = True
+        for made in self._idle:
+            hang_up(getattr(made.connection, "_transport", None))
         self._idle.clear()
 
     def _lost(self) -> None:
         self._made -= 1
         self._hand_on(None)
 
-    def _hand_on(self, connection: Connection | None) -> None:
+    def _hand_on(self, made: Made | None) -> None:
         """To who has waited longest: a connection, or (None) the right to look again."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
-                waiter.set_result(connection)
+                waiter.set_result(made)
                 return
-        if connection is not None:
-            self._idle.append(connection)
+        if made is not None:
+            self._idle.append(made)
 
 
 class Pools:
@@ -174,32 +238,35 @@ class Pools:
         self._size = max(1, settings["pool_size"] - settings["pool_size"] // 3)
         self._timeout: float = settings["timeout"]
         self._pooled = settings["pooler"] == "transaction"
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
-        self._closed = False
-        wait = str(max(1, round(self._timeout * 900)))  # a tenth less: the server gives up first
-        self._limits = {"lock_timeout": wait, "statement_timeout": wait, **dict(PLANNING)}
+        self._pools = PerLoop(self._make, Pool.close, Pool.abandon)
+        self.moves = Moves()
+        self._limits = {**limits(self._timeout), **dict(PLANNING)}
         self._begin = "BEGIN; " + "; ".join(
             f"SET LOCAL {name} = '{value}'" for name, value in self._limits.items()
         )
 
     def here(self) -> Pool:
         """The pool of the running event loop."""
-        loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            if self._closed:
-                raise Closed("the store is closed")
-            pool = self._pools[loop] = Pool(self._connected, self._size)
-        return pool
+        return self._pools.here
+
+    def _make(self) -> Pool:
+        return Pool(self._connected, self._size, self._settings["max_connection_life"])
 
     def in_use(self) -> int:
         """How many connections are taken."""
-        return sum(pool.in_use for pool in list(self._pools.values()))
+        return sum(pool.in_use for pool in self._pools)
 
-    async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
-        """The work's result. Raises `Busy` when no connection comes free in time."""
+    async def run(
+        self, work: Callable[[Connection], Awaitable[Result]], sent: list[bool]
+    ) -> Result:
+        """The work's result. Raises `Busy` when no connection comes free in time.
+
+        `sent` gets an element when there is a connection, and the work begins.
+        """
         pool = self.here()
-        connection = await _within(pool, self._timeout * POOL_SHARE)
+        made = await _within(pool, self._timeout * POOL_SHARE)
+        connection = made.connection
+        sent.append(True)
         try:
             if self._pooled:
                 # Behind a pooler a statement that is prepared must be executed in the same
@@ -210,17 +277,17 @@ class Pools:
             else:
                 result = await work(connection)
         except LOST:
-            pool.drop(connection)
+            pool.drop(made)
             raise
-        except ServerError:
+        except ServerError as error:
             if self._pooled and not connection.is_closed():
                 await _rolled_back(connection)
-            pool.give(connection)
+            self._after(pool, made, error)
             raise
         except BaseException:
-            pool.drop(connection)
+            pool.drop(made)
             raise
-        pool.give(connection)
+        pool.give(made)
         return result
 
     async def at_once(
@@ -234,35 +301,37 @@ class Pools:
         None if not.
         """
         pool = self.here()
-        connection = None if self._pooled else pool.idle()
-        if connection is None:
+        made = None if self._pooled else pool.idle()
+        if made is None:
             return None
         try:
-            rows = await connection.fetch(statement, *arguments, timeout=timeout)
+            rows = await made.connection.fetch(statement, *arguments, timeout=timeout)
         except TimeoutError:  # it is an OSError, too
-            pool.drop(connection)
+            pool.drop(made)
             raise
         except ServerError as error:
-            pool.drop(connection) if isinstance(error, LOST) else pool.give(connection)
+            pool.drop(made) if isinstance(error, LOST) else self._after(pool, made, error)
             raise
         except BaseException:
-            pool.drop(connection)
+            pool.drop(made)
             raise
-        pool.give(connection)
+        pool.give(made)
         return rows
+
+    def _after(self, pool: Pool, made: Made, error: Exception) -> None:
+        """Give back a connection on which a statement failed, if there is use for it."""
+        state = sqlstate(error)
+        moved = state == READ_ONLY and self.moves.is_news()
+        if moved:
+            pool.retire()
+        if moved or state in FORGETFUL:
+            pool.drop(made)
+        else:
+            pool.give(made)
 
     async def close(self) -> None:
         """Close every connection, those of other event loops as far as they still run."""
-        self._closed = True
-        mine = asyncio.get_running_loop()
-        while self._pools:
-            loop, pool = self._pools.popitem()
-            if loop is mine:
-                await pool.close()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(pool.close(), loop))
-            else:
-                pool.forget()
+        await self._pools.close()
 
     async def _connected(self) -> Connection:
         settings, url = self._settings, self._url
@@ -290,14 +359,14 @@ async def _rolled_back(connection: Connection) -> None:
     """End the transaction, or the connection."""
     try:
         await connection.execute("ROLLBACK")
-    except _FAILURES:
+    except FAILURES:
         connection.terminate()
     except BaseException:
         connection.terminate()
         raise
 
 
-async def _within(pool: Pool, seconds: float) -> Connection:
+async def _within(pool: Pool, seconds: float) -> Made:
     """A connection, in the usual case without a timer."""
     if pool.ready():
         return await pool.take()

@@ -13,6 +13,7 @@ its key's round, since the next one needs what is then in the tables.
 from __future__ import annotations
 
 import functools
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -20,13 +21,16 @@ from typing import Any, TypeAlias
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import ABSENT, Commit, Key, deadline, moves
-from statehold.driver import Outcome, Written
+from statehold.changes import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
+from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.engines import packet_of
 from statehold.drivers.sql.folding import Life, apply, refusal
 from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
 from statehold.drivers.sql.reading import Found, read
+from statehold.drivers.sql.recalling import Past, end_of, note_ends, outcome_of, recall
 from statehold.drivers.sql.saving import erase, save
+from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.errors import Busy
 
@@ -42,8 +46,16 @@ async def commit_all(
     kinds: Mapping[str, Tables],
     commits: Sequence[Commit],
     now: float,
+    *,
+    clock: ServerClock,
+    untils: Sequence[float],
 ) -> list[Outcome]:
-    """Apply the commits within the transaction under way; see `Driver.commit`."""
+    """Apply the commits within the transaction under way; see `Driver.commit`.
+
+    One is `Late`, too, if it is later than its `untils`, by the monotonic clock, once the locks are
+    got: from then on nobody else can write to these states until this transaction has ended.
+    `clock` learns what the database's clock says.
+    """
     outcomes: dict[int, Outcome] = {}
     by_kind: dict[str, _Queues] = {}
     for place, commit in enumerate(commits):
@@ -51,6 +63,13 @@ async def commit_all(
         queues.setdefault(commit.key, deque()).append((place, commit))
     for kind, queues in sorted(by_kind.items()):
         work = _Kind(connection, dialect, kinds[kind], now)
+        await work.lock(queues, clock)
+        late = time.monotonic()
+        for key in list(queues):
+            outcomes |= {place: Late() for place, _ in queues[key] if untils[place] < late}
+            queues[key] = deque(one for one in queues[key] if one[0] not in outcomes)
+            if not queues[key]:
+                del queues[key]
         await work.run(queues, outcomes)
     return [outcomes[place] for place in range(len(commits))]
 
@@ -64,13 +83,16 @@ class _Kind:
         self.connection = connection
         self.dialect = dialect
         self.tables = tables
+        self.packet = packet_of(connection)
         self.callers = now
         self.now = now
         self.lives: dict[Key, Life] = {}
+        self.pasts: dict[Key, Past] = {}
+        self.ends: list[dict[str, Any]] = []  # not yet written down
         self.columns: list[Stored] = []
 
-    async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
-        """Apply all commits."""
+    async def lock(self, queues: _Queues, clock: ServerClock) -> None:
+        """Lock the rows that there are, and then look what time it is."""
         touched = {
             change.field
             for queue in queues.values()
@@ -81,11 +103,17 @@ class _Kind:
         self.columns = [s for name, s in fields if s.column and name in touched]
         await self._lock(list(queues))
         if self.dialect.own_clock:
+            sent = time.monotonic()
             self.now = (await self.connection.execute(_clock(self.dialect))).scalar_one()
+            clock.learn(self.now, sent, time.monotonic())
+
+    async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
+        """Apply all commits."""
         while queues:
             await self._make_rows(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
+            await recall(self.connection, self.tables, self.lives, self.pasts, coming)
             returning: list[tuple[int, Commit]] = []
             erased: list[Life] = []
             for key, queue in list(queues.items()):
@@ -95,6 +123,8 @@ class _Kind:
             await save(self.connection, self.dialect, self.tables, list(self.lives.values()))
             if erased:
                 await erase(self.connection, self.tables, [life.state for life in erased])
+            await note_ends(self.connection, self.dialect, self.tables, self.ends)
+            self.ends.clear()
             await self._return(returning, outcomes)
         unborn = [life.state for life in self.lives.values() if life.incarnation == 0]
         if unborn:
@@ -117,11 +147,12 @@ class _Kind:
             if over:  # a new life is a new row, with nothing in it that the old one had
                 await erase(self.connection, self.tables, [life.state for life in over])
                 for life in over:
+                    self._ended(life, life.deadline or self.now)
                     del self.lives[life.key]
             missing = [
                 key
                 for key, queue in queues.items()
-                if key not in self.lives and not queue[0][1].erase
+                if key not in self.lives and _needs_row(queue[0][1])
             ]
             if not missing:
                 return
@@ -131,6 +162,13 @@ class _Kind:
             )
             await self._lock(missing)
         raise Busy(f"{self.tables.kind}: other writers were in the way", key=next(iter(queues)))
+
+    def _ended(self, life: Life, at: float) -> None:
+        """A life has ended: what is sent again may have been applied to it."""
+        past = self.pasts.setdefault(life.key, Past())
+        past.ended = max(past.ended, at)
+        if at > self.now - HOLD_SECONDS:
+            self.ends.append(end_of(life.key, life.revision, at))
 
     def _fold(
         self,
@@ -144,26 +182,38 @@ class _Kind:
         while queue:
             place, commit = queue[0]
             life = self.lives.get(key)
-            if life is None and not commit.erase:
+            if life is None and _needs_row(commit):
                 return  # it was erased in this round; the next one makes a row
             queue.popleft()
-            outcome = refusal(life, commit, self.now)
+            past = self.pasts.setdefault(key, Past())
+            outcome = outcome_of(life, past, commit, self.now)
+            outcome = outcome or refusal(life, commit, self.now)
             if outcome is None and commit.erase:
-                alive = life is not None and life.lives(self.now)
-                outcomes[place] = Written(life.revision if life is not None and alive else ABSENT)
-                if life is not None:
-                    erased.append(life)
-                    del self.lives[key]
+                outcomes[place] = Written(self._erase(life, past, commit, erased))
                 continue
             if outcome is None:
                 assert life is not None  # noqa: S101  see above
-                outcome = apply(life, commit, self.tables.fields, self.now)
+                outcome = apply(life, commit, self.tables.fields, self.now, self.packet)
             outcomes[place] = outcome
             if isinstance(outcome, Written) and commit.returning is not None:
                 returning.append((place, commit))
                 return
             if life is not None and life.incarnation and not life.lives(self.now):
                 return
+
+    def _erase(self, life: Life | None, past: Past, commit: Commit, erased: list[Life]) -> Revision:
+        """The state is to be gone. Returns at which revision it stood."""
+        stood = life.revision if life is not None and life.lives(self.now) else ABSENT
+        if life is not None and life.incarnation:
+            erased.append(life)
+            del self.lives[life.key]
+        if stood != ABSENT:
+            past.ended = max(past.ended, self.now)
+        if commit.op:
+            past.erasures[commit.op] = (stood, commit.intent)
+        if commit.op or stood != ABSENT:
+            self.ends.append(end_of(commit.key, stood, self.now, commit.op, commit.intent))
+        return stood
 
     async def _return(
         self, asked: Sequence[tuple[int, Commit]], outcomes: dict[int, Outcome]
@@ -175,12 +225,19 @@ class _Kind:
             same = [(place, commit) for place, commit in asked if commit.returning == want]
             asked = [(place, commit) for place, commit in asked if commit.returning != want]
             keys = [commit.key for _, commit in same]
-            found = await read(self.connection, self.dialect, self.tables, keys, want, self.callers)
+            found = await read(
+                self.connection, self.dialect, self.tables, keys, want, self.callers, at=self.now
+            )
             for place, commit in same:
                 one, outcome = found.get(commit.key), outcomes[place]
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
                 outcomes[place] = Written(outcome.revision, cells, outcome.repeated)
+
+
+def _needs_row(commit: Commit) -> bool:
+    """Whether there must be a row for it, so that no other works on the same key meanwhile."""
+    return not commit.erase or commit.op != ""
 
 
 @functools.cache

@@ -45,14 +45,19 @@ async def read(
     keys: Sequence[Key],
     want: Want,
     now: float,
+    *,
+    at: float | None = None,
 ) -> dict[Key, Found]:
-    """The states that live, as far as wanted, within the transaction under way."""
+    """The states that live, as far as wanted, within the transaction under way.
+
+    They live now or, what a commit has just written being read, as of the commit's time, `at`.
+    """
     fields = wanted(tables, want)
     found: dict[Key, Found] = {}
     for some in chunks(dict.fromkeys(keys)):
         for row in await connection.execute(_rows(dialect, tables, some, fields)):
             clock: float = row.clock if dialect.own_clock else now
-            lives = row.expires_at is None or clock < row.expires_at
+            lives = row.expires_at is None or (clock if at is None else at) < row.expires_at
             if row.incarnation and lives:
                 key = (row.tenant, tables.kind, row.id)
                 found[key] = _found(row, dialect, fields, clock - now)

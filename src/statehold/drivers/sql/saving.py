@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.folding import Ends, Life, Part
 from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
+from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object
 from statehold.errors import Invalid
@@ -21,7 +23,7 @@ from statehold.errors import Invalid
 async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
     """Delete rows with everything that belongs to them."""
     for some in chunks(states):
-        for table in tables.all:
+        for table in tables.owned:
             await connection.execute(delete(table).where(table.c.state.in_(some)))
 
 
@@ -99,7 +101,10 @@ def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> An
     if value == NULL and stored.holds in NATIVE:
         nulls.add(stored.name)
         return None
-    return to_column(stored, value)
+    column = to_column(stored, value)
+    if column == 0 and stored.holds == "float" and not dialect.keeps_minus_zero:
+        nulls |= {stored.name} if math.copysign(1, column) < 0 else set()
+    return column
 
 
 async def _save_items(
@@ -197,20 +202,31 @@ def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
 async def _save_ops(
     connection: AsyncConnection, dialect: Dialect, table: Table, lives: Sequence[Life]
 ) -> None:
-    """Record the op ids. Forgotten ones are deleted once they are a quarter of what is kept."""
+    """Record the op ids. Those to be forgotten are deleted now and then."""
     rows: list[dict[str, Any]] = []
-    forgotten: list[tuple[int, int]] = []
+    forgotten: list[Life] = []
     for life in lives:
-        new = dict.fromkeys(life.recorded)
-        rows += [
-            {"state": life.state, "op": op, "number": number, "seq": seq}
-            for op in new
-            for number, seq in (life.applied[op],)
+        for op, seq in life.recorded:
+            number, intent = life.applied[op]
+            row = {"state": life.state, "op": op, "number": number, "seq": seq}
+            rows.append({**row, "intent": intent, "at": life.updated})
+        step = max(FORGET_EVERY, life.keep_ops // 2)
+        due = life.ops // step > (life.ops - len(life.recorded)) // step
+        if life.recorded and life.ops > life.keep_ops and due:
+            forgotten.append(life)
+    for some in chunks(forgotten):
+        each = [
+            and_(
+                table.c.state == life.state,
+                table.c.seq <= life.ops - life.keep_ops,
+                or_(
+                    table.c.seq <= life.ops - MOST_OPS,
+                    table.c.at < life.updated - RECENT_SECONDS,
+                ),
+            )
+            for life in some
         ]
-        step = max(1, life.keep_ops // 4)
-        limit = life.ops - life.keep_ops
-        if new and limit > 0 and life.ops // step > (life.ops - len(life.recorded)) // step:
-            forgotten.append((life.state, limit))
-    await _delete_old(connection, table, forgotten)
+        await connection.execute(delete(table).where(or_(*each)))
     if rows:
-        await connection.execute(dialect.upsert(table, ["state", "op"], ["number", "seq"]), rows)
+        changing = ["number", "seq", "intent", "at"]
+        await connection.execute(dialect.upsert(table, ["state", "op"], changing), rows)

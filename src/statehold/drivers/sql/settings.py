@@ -29,6 +29,11 @@ SETTINGS: Final = Settings(
             "Maximum time of a call, retries and the wait for a connection included.",
         ),
         "connect_timeout": (duration, 5.0, "Maximum time to make a connection."),
+        "max_connection_life": (
+            duration,
+            1800.0,
+            "Maximum age of a connection; then another takes its place, which finds what has moved.",
+        ),
         "table_prefix": (
             _identifier,
             "",
@@ -66,3 +71,15 @@ SETTINGS: Final = Settings(
 POOL_SHARE: Final = 0.8
 """How much of its time a call may wait for a connection, so that a full pool is told from a slow
 database, also where the process pauses to collect garbage; little can be done in less than the rest."""
+
+
+def limits(timeout: float) -> dict[str, str]:
+    """PostgreSQL's settings for a call's time, in milliseconds.
+
+    Each a bit less than the call has, so that the server gives up first; and the wait for a lock
+    less than the statement, so that one hears that nothing was written.
+    """
+    return {
+        "lock_timeout": str(max(1, round(timeout * 800))),
+        "statement_timeout": str(max(2, round(timeout * 900))),
+    }

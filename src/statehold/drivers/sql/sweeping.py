@@ -1,4 +1,8 @@
-"""Expired states, deleted a few at a time."""
+"""Expired states, deleted a few at a time, and what was remembered of ended ones.
+
+A state is deleted no sooner than `HOLD_SECONDS` after its end: until then its row tells those who
+send a commit again that the life is over to which it may have been applied.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import Table, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Commit
+from statehold.changes import HOLD_SECONDS, Commit
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import ERRORS
+from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.saving import erase
 from statehold.drivers.sql.tables import Tables
 
@@ -55,8 +60,9 @@ class Sweeper:
         first, self._last = self._last, last if count == SWEEP_STATES else 0
         self.round_ended = count < SWEEP_STATES
         if not count:
+            await self._forget(connection, dialect, tables.ended, now)
             return 0
-        expired = main.c.expires_at <= dialect.moment(now)
+        expired = main.c.expires_at <= dialect.moment(now, -HOLD_SECONDS)
         found = select(main.c.state).where(main.c.state > first, main.c.state <= last, expired)
         states = [row.state for row in await connection.execute(found)]
         if states and dialect.locks_rows:
@@ -68,7 +74,21 @@ class Sweeper:
             )
             states = [row.state for row in await connection.execute(locking)]
         await erase(connection, tables, states)
+        await self._forget(connection, dialect, tables.ended, now)
         return len(states)
+
+    async def _forget(
+        self, connection: AsyncConnection, dialect: Dialect, ended: Table, now: float
+    ) -> None:
+        """Delete what need not be remembered any longer, as far as no writer has it."""
+        names = [ended.c[name] for name in ("tenant", "id", "op")]
+        old = select(*names).where(ended.c.at <= dialect.moment(now, -HOLD_SECONDS))
+        old = old.order_by(ended.c.at).limit(SWEEP_STATES)
+        if dialect.locks_rows:
+            old = old.with_for_update(skip_locked=True)
+        rows = [tuple(row) for row in await connection.execute(old)]
+        for some in chunks(rows):
+            await connection.execute(delete(ended).where(tuple_(*names).in_(some)))
 
 
 class Sweeps:

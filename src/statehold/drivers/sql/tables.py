@@ -3,6 +3,10 @@
 The main table has a row for each state, with its meta and a column for each field that fits into
 one; the other fields have child tables, whose rows carry the `state` number of their row.
 
+`ops` has the op ids of each state's newest commits. `ended` has a row for each life that has ended in
+the last minute, and for each erasure: by its op id, or by "" where a life ended without one. So what
+is sent again is told from what was never seen, and an erasure that is sent again is recognised.
+
 There are no foreign keys, which would be checked for each item that is appended: whoever deletes a
 row deletes its children in the same transaction.
 """
@@ -48,7 +52,7 @@ META: Final = (
 """The columns of a main table that belong to no field."""
 
 _RESERVED_COLUMNS: Final = frozenset(META)
-_RESERVED_TABLES: Final = frozenset({"ops", "key", "subject", "commit"})
+_RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit"})
 """What else is called `<kind>__…`: PostgreSQL has one space of names for tables and indexes."""
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
 _SINGLE: Final = frozenset({"register", "counter", "vector"})
@@ -60,7 +64,8 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a field lies in the tables. What has a `table` is there, the others in the main table.
 
     * `value`: the one entry `""` of a register or vector, in `column`; NULL is absent, unless the
-      main row's `nulls` (a JSON array of such fields' names) says that it is a JSON null.
+      main row's `nulls` (a JSON array of such fields' names) says that it is a JSON null; and a 0 of
+      which that speaks is -0.0, where the database does not tell them apart.
     * `number`: the one entry `""` of a counter, in `column`; NULL is absent.
     * `object`: all entries, as one JSON object in `column`; NULL and `{}` are absent.
     * `entries`: a row (`state`, `entry`, …) each in `table`. With `adds` there are `whole` (an int)
@@ -131,7 +136,10 @@ class Tables:
             Column("op", Name(OP_BYTES), primary_key=True),
             Column("number", BigInteger, nullable=False),
             Column("seq", BigInteger, nullable=False),
+            Column("intent", BigInteger, nullable=False),
+            Column("at", Moment(), nullable=False),
         )
+        self.ended = self._ended()
         self.children: dict[str, Table] = {
             name: self._of_field(stored) for name, stored in self.fields.items() if stored.table
         }
@@ -139,7 +147,12 @@ class Tables:
 
     @property
     def all(self) -> tuple[Table, ...]:
-        """The children, then `ops`, then the main table, in which order they are made."""
+        """The children, `ops`, `ended`, then the main table, in which order they are made."""
+        return (*self.children.values(), self.ops, self.ended, self.main)
+
+    @property
+    def owned(self) -> tuple[Table, ...]:
+        """Those whose rows belong to a state, by its number: what goes with it."""
         return (*self.children.values(), self.ops, self.main)
 
     def describe(self) -> Description:
@@ -186,7 +199,6 @@ class Tables:
             *columns,
             **_OPTIONS,
             sqlite_autoincrement=True,
-            postgresql_with={"fillfactor": 80},
         )
         Index(identifier(name, "key"), table.c.tenant, table.c.id, unique=True)
         has_one = text("subject IS NOT NULL")
@@ -197,6 +209,24 @@ class Tables:
             postgresql_where=has_one,
             sqlite_where=has_one,
         )
+        return table
+
+    def _ended(self) -> Table:
+        name = identifier(self.prefix + self.kind, "ended")
+        table = Table(
+            name,
+            self.metadata,
+            Column("tenant", Name(), primary_key=True),
+            Column("id", Name(), primary_key=True),
+            Column("op", Name(OP_BYTES), primary_key=True),
+            Column("intent", BigInteger, nullable=False),
+            Column("incarnation", BigInteger, nullable=False),
+            Column("number", BigInteger, nullable=False),
+            Column("at", Moment(), nullable=False),
+            **_OPTIONS,
+            sqlite_with_rowid=False,
+        )
+        Index(identifier(name, "at"), table.c.at)
         return table
 
     def _of_field(self, stored: Stored) -> Table:

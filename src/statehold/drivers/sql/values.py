@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -17,6 +19,9 @@ NATIVE: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "b
 """What a column holds that is no JSON; there a JSON null is NULL, noted in `nulls`."""
 
 NULL: Final = b"null"
+
+LONGEST_FLOAT: Final = 17
+"""Characters. A number with a point that has more is not written as floats are."""
 
 Rename: TypeAlias = Callable[[str], str]
 
@@ -76,8 +81,60 @@ def checked_json(field: str, raw: bytes) -> str:
         raise Invalid(f"{field}: what is not JSON cannot be stored here", field=field) from error
 
 
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?')
+"""A string, which is passed over, or a number."""
+
+_DIGITS: Final = bytes.maketrans(b"123456789E", b"000000000e")
+_ZERO: Final = re.compile(r"-0(?![0-9.])|-0\.0")
+
+_LONG: Final = re.compile(rb"\d{17}")
+
+_MINUS_ZERO: Final = "-1e-400"
+"""What numeric can hold, and is -0.0 as a float."""
+
+
+def checked_jsonb(field: str, raw: bytes) -> str:
+    """Encoded JSON as text for `jsonb`, which keeps numbers as decimals. Raises `Invalid`.
+
+    It would make an int of 1e16, and 0.0 of -0.0. So floats are written with their digits and a
+    point, and -0.0 as a number that only a float takes for it.
+    """
+    text = checked_json(field, raw)
+    if b"0e" in raw.translate(_DIGITS) or ("-0" in text and _ZERO.search(text)):
+        return _TOKEN.sub(_decimal, text)
+    return text
+
+
+def _decimal(token: re.Match[str]) -> str:
+    text = token[0]
+    if text[0] == '"' or ("e" not in text and "E" not in text and not text.startswith("-0")):
+        return text
+    number = float(text)
+    if number == 0.0:
+        return _MINUS_ZERO if text[0] == "-" else "0.0"
+    digits = format(Decimal(text), "f")
+    return digits if "." in digits else f"{digits}.0"
+
+
+def _shortened(raw: bytes) -> bytes:
+    """A value out of `jsonb`, with its floats as they are encoded."""
+    if not _LONG.search(raw):
+        return raw
+    return _TOKEN.sub(_short, raw.decode()).encode()
+
+
+def _short(token: re.Match[str]) -> str:
+    text = token[0]
+    if text[0] == '"' or "." not in text or len(text) < LONGEST_FLOAT:
+        return text
+    return _encode(float(text)).decode()
+
+
 def to_object(field: str, entries: Entries, *, escape: bool) -> str | None:
-    """A JSON object of encoded values; None for none. Raises `Invalid`."""
+    """A JSON object of encoded values; None for none. Raises `Invalid`.
+
+    `escape` says that it is for PostgreSQL's `jsonb`.
+    """
     if not entries:
         return None
     rename: Rename = escaped if escape else str
@@ -85,8 +142,8 @@ def to_object(field: str, entries: Entries, *, escape: bool) -> str | None:
     for entry, value in entries.items():
         if not isinstance(value, bytes):
             raise Invalid(f"{field}: a number is no encoded value", field=field)
-        checked_json(field, value)
-        made[rename(entry)] = msgspec.Raw(value)
+        text = checked_jsonb(field, value) if escape else checked_json(field, value)
+        made[rename(entry)] = msgspec.Raw(text.encode())
     return _encode(made).decode()
 
 
@@ -101,7 +158,8 @@ def from_object(field: str, text: Any, *, escape: bool, spaced: bool) -> Entries
         made = _objects.decode(text)
         rename: Rename = unescaped if escape else str
         if spaced:
-            return {rename(k): msgspec.json.format(v, indent=-1) for k, v in made.items()}
+            found = {rename(k): msgspec.json.format(v, indent=-1) for k, v in made.items()}
+            return {k: _shortened(v) if escape else v for k, v in found.items()}
         return {rename(k): bytes(v) for k, v in made.items()}
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise Unreadable(field) from error

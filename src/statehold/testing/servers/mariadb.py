@@ -73,8 +73,11 @@ class MariadbServer(DatabaseServer):
     ) -> Runs:
         run(("cp", "-a", str(template()), str(folder / "data")), Path("/"), user=user)
         (folder / "let-in.sql").write_text(LET_IN)
+        # In a folder that servers share, one that starts deletes the temporary tables of the others.
+        run(("mkdir", str(folder / "temporary")), Path("/"), user=user)
         command = (
             *(path, "--no-defaults", LOG_SIZE, f"--datadir={folder / 'data'}"),
+            f"--tmpdir={folder / 'temporary'}",
             *(f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}"),
             *(f"--init-file={folder / 'let-in.sql'}", *arguments(settings)),
         )

@@ -38,11 +38,13 @@ from sqlalchemy import (
 )
 
 from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.function_parts import room
 from statehold.drivers.sql.migrating import functions, retyping, searching
 from statehold.drivers.sql.migrating.catalogue import FoundTable, found, type_words
 from statehold.drivers.sql.migrating.comparing import Difference, compared, index_of
 from statehold.drivers.sql.migrating.renaming import renamed
 from statehold.drivers.sql.migrating.steps import Plan, Step
+from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.opening import described, with_what_is_there
 from statehold.drivers.sql.tables import FORMAT, META, Stored, Tables, kinds_table
 
@@ -194,7 +196,10 @@ def _differences(
     for one in compared(have, wanted.all, connection.dialect):
         table = by_name[one.table]
         if one.what == "missing table":
-            step = Step(f"table {table.name} is made", tuple(_creation(table)))
+            ops = tuple(_creation(table))
+            if table is wanted.main and connection.dialect.name == "postgresql":
+                ops += (ExecuteSQLOp(verbatim(room(wanted))),)
+            step = Step(f"table {table.name} is made", ops)
             (last if table is wanted.main else made.steps).append(step)
         elif one.what == "missing column":
             column = table.c[one.column]
@@ -303,7 +308,7 @@ def _orphans(
     main = wanted.main
     if main.name not in have:
         return
-    for child in wanted.all:
+    for child in wanted.owned:
         if child is main or child.name not in have:
             continue
         now = Table(

@@ -17,6 +17,7 @@ from statehold.drivers.sql.migrating import applying, searching
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.migrating.planning import plan
 from statehold.drivers.sql.migrating.steps import Plan
+from statehold.drivers.sql.opening import placed
 from statehold.drivers.sql.tables import Tables
 from statehold.errors import ConfigError
 
@@ -100,7 +101,7 @@ def refuse(plans: Sequence[Plan]) -> None:
 
 
 def _settled(connection: Connection, request: Request) -> list[Tables]:
-    return [searching.settled(connection, tables) for tables in request.tables]
+    return [searching.settled(connection, placed(connection, one)) for one in request.tables]
 
 
 def _plans(connection: Connection, request: Request, settled: Sequence[Tables]) -> list[Plan]:

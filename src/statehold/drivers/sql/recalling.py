@@ -1,0 +1,250 @@
+"""What is remembered of op ids, and of lives that have ended.
+
+Theory of operation. A life remembers the op ids of its newest commits in `ops`; an erasure's op id
+is in `ended` for `HOLD_SECONDS`, and so is each life that ended: when. A commit that is sent for the
+first time only needs to know whether its op id is there. One that is sent again (`Commit.since`) and
+is not there was never applied, unless an id that was applied since then may have been forgotten:
+because newer ones took its place, or because its life has ended. Then nobody knows, and it is
+`Doubtful`.
+
+Of the rows in `ops` more are kept than a commit asks for: those of the last `RECENT_SECONDS`, at
+most `MOST_OPS` of them, so that what is sent again is mostly recognised under however many writers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+from sqlalchemy import Select, Table, bindparam, func, literal_column, select, tuple_, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from statehold.changes import HOLD_SECONDS, Commit, Key, Revision
+from statehold.driver import Doubtful, Late, Outcome, recalled
+from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.folding import Life
+from statehold.drivers.sql.kept import kept
+from statehold.drivers.sql.loading import chunks
+from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.types import Name
+
+NEVER: Final = -math.inf
+
+MARGIN: Final = 0.01
+"""Seconds by which it is taken to have been sent earlier, since clocks are known only so well."""
+
+
+class Past(msgspec.Struct):
+    """What the earlier lives of a key left behind."""
+
+    erasures: dict[str, tuple[Revision, int]] = {}
+    """Op id → what it erased, and its intent."""
+    ended: float = NEVER
+    """When the newest of them ended, as far as that was asked for."""
+
+
+def outcome_of(life: Life | None, past: Past, commit: Commit, now: float) -> Outcome | None:
+    """What a commit gets for its op id or its time; None if nothing speaks against it."""
+    alive = life is not None and life.lives(now)
+    if commit.op:
+        erasure = past.erasures.get(commit.op)
+        if erasure is not None:
+            return recalled(commit, *erasure, erased=True)
+        first = life.applied.get(commit.op) if life is not None and alive else None
+        if life is not None and first is not None:
+            revision = Revision(life.incarnation, first[0])
+            return recalled(commit, revision, first[1], erased=False)
+    if commit.since is not None:
+        living = life if alive else None
+        if _may_be_forgotten(living, past, commit.since, now) or not commit.op:
+            return Doubtful()
+    return Late() if commit.until is not None and now > commit.until else None
+
+
+def _may_be_forgotten(life: Life | None, past: Past, since: float, now: float) -> bool:
+    """Whether an id that was applied at `since` or later may not be known any more."""
+    if life is not None and life.forgot >= since:
+        return True
+    if life is not None and life.created < since:
+        return False  # no other has ended since
+    return past.ended >= since or since < now - HOLD_SECONDS
+
+
+def sent_before(commit: Commit, since: float) -> Commit:
+    """The commit as it is sent again. `since` is when it was first, by the database's clock."""
+    since -= MARGIN
+    return replace(commit, since=since if commit.since is None else min(since, commit.since))
+
+
+async def recall(
+    connection: AsyncConnection,
+    tables: Tables,
+    lives: Mapping[Key, Life],
+    pasts: dict[Key, Past],
+    commits: Sequence[Commit],
+) -> None:
+    """Look up the op ids of the commits; and for those that are sent again, what was forgotten."""
+    by_state: dict[int, Life] = {}
+    applied: list[tuple[int, str]] = []
+    erasures: list[tuple[str, str, str]] = []
+    for commit in commits:
+        key, op = commit.key, commit.op
+        life = lives.get(key)
+        if op and life is not None and life.incarnation and op not in life.applied:
+            by_state[life.state] = life
+            applied.append((life.state, op))
+        if op and op not in pasts.setdefault(key, Past()).erasures:
+            erasures.append((key[0], key[2], op))
+    for some in chunks(applied):
+        also, erasures = erasures[: len(some)], erasures[len(some) :]
+        wanted = {"ops": some, "erasures": also}
+        for row in await connection.execute(_both(tables), wanted):
+            if row.state is None:
+                _note(pasts, tables, row)
+            else:
+                by_state[row.state].applied[row.op] = (row.number, row.intent)
+    for few in chunks(erasures):
+        for row in await connection.execute(_erasures(tables.ended), {"erasures": few}):
+            _note(pasts, tables, row)
+    doubted = {commit.key: None for commit in commits if commit.since is not None}
+    if doubted:
+        await _forgotten(connection, tables, lives, pasts, list(doubted))
+
+
+def _note(pasts: Mapping[Key, Past], tables: Tables, row: Any) -> None:
+    erased = Revision(row.incarnation, row.number)
+    pasts[row.tenant, tables.kind, row.id].erasures[row.op] = (erased, row.intent)
+
+
+async def _forgotten(
+    connection: AsyncConnection,
+    tables: Tables,
+    lives: Mapping[Key, Life],
+    pasts: dict[Key, Past],
+    keys: Sequence[Key],
+) -> None:
+    """From when on there may have been op ids of these keys that are not known any more."""
+    ended, ops = tables.ended, tables.ops
+    for some in chunks(keys):
+        names = [(key[0], key[2]) for key in some]
+        newest = (
+            select(ended.c.tenant, ended.c.id, func.max(ended.c.at).label("at"))
+            .where(tuple_(ended.c.tenant, ended.c.id).in_(names), ended.c.incarnation != 0)
+            .group_by(ended.c.tenant, ended.c.id)
+        )
+        for row in await connection.execute(newest):
+            past = pasts.setdefault((row.tenant, tables.kind, row.id), Past())
+            past.ended = max(past.ended, row.at)
+        asked = [
+            life
+            for key in some
+            if (life := lives.get(key)) is not None and life.ops and not life.counted
+        ]
+        oldest = (
+            select(ops.c.state, func.min(ops.c.seq).label("seq"), func.min(ops.c.at).label("at"))
+            .where(ops.c.state.in_([life.state for life in asked]))
+            .group_by(ops.c.state)
+        )
+        held = {row.state: row for row in await connection.execute(oldest)} if asked else {}
+        for life in asked:
+            life.counted = True
+            if life.state not in held:
+                life.forgot = math.inf
+            elif held[life.state].seq > 1:
+                life.forgot = held[life.state].at
+
+
+def _erasures(table: Table) -> Select[Any]:
+    """The rows of `ended` for `erasures`, triples of tenant, id and op id."""
+
+    def make() -> Select[Any]:
+        columns = [table.c[name] for name in ("tenant", "id", "op", "incarnation", "number")]
+        which = tuple_(table.c.tenant, table.c.id, table.c.op)
+        return select(*columns, table.c.intent).where(
+            which.in_(bindparam("erasures", expanding=True))
+        )
+
+    return kept(table, ("erasures",), make)
+
+
+def _both(tables: Tables) -> Any:
+    """The rows of `ops` for pairs of state and op id, and those of `ended`, in one statement."""
+    ops, ended = tables.ops, tables.ended
+
+    def make() -> Any:
+        nothing = {
+            name: literal_column("NULL", kind).label(name)
+            for name, kind in (
+                ("tenant", Name()),
+                ("id", Name()),
+                ("incarnation", ops.c.number.type),
+            )
+        }
+        which = tuple_(ops.c.state, ops.c.op).in_(bindparam("ops", expanding=True))
+        first = select(ops.c.state, ops.c.op, ops.c.number, ops.c.intent, *nothing.values())
+        what = tuple_(ended.c.tenant, ended.c.id, ended.c.op)
+        second = select(
+            literal_column("NULL", ops.c.state.type).label("state"),
+            ended.c.op,
+            ended.c.number,
+            ended.c.intent,
+            ended.c.tenant,
+            ended.c.id,
+            ended.c.incarnation,
+        ).where(what.in_(bindparam("erasures", expanding=True)))
+        return union_all(first.where(which), second)
+
+    return kept(ops, ("both",), make)
+
+
+# ------------------------------------------------------------------------------------------ writing
+
+RECENT_SECONDS: Final = 10.0
+"""Op ids that were applied so short a time ago are not forgotten, …"""
+
+MOST_OPS: Final = 512
+"""… unless there are more of them, and more than a commit asks for."""
+
+FORGET_EVERY: Final = 256
+"""Op ids are forgotten when so many new ones have come, or half as many as a commit asks for."""
+
+
+def end_of(
+    key: Key, revision: Revision, at: float, op: str = "", intent: int = 0
+) -> dict[str, Any]:
+    """The row of `ended` for a life that ended, or an erasure."""
+    return {
+        "tenant": key[0],
+        "id": key[2],
+        "op": op,
+        "intent": intent,
+        "incarnation": revision.incarnation,
+        "number": revision.number,
+        "at": at,
+    }
+
+
+async def note_ends(
+    connection: AsyncConnection, dialect: Dialect, tables: Tables, rows: Sequence[dict[str, Any]]
+) -> None:
+    """Write down lives that have ended, and erasures."""
+    if rows:
+        changing = ["intent", "incarnation", "number", "at"]
+        statement = dialect.upsert(tables.ended, ["tenant", "id", "op"], changing)
+        await connection.execute(statement, list(rows))
+
+
+__all__ = [
+    "FORGET_EVERY",
+    "MOST_OPS",
+    "RECENT_SECONDS",
+    "Past",
+    "end_of",
+    "note_ends",
+    "outcome_of",
+    "recall",
+    "sent_before",
+]
