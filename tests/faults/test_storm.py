@@ -19,7 +19,7 @@ SECONDS = rounds(30) / 10
 
 SHAPES = {
     "one state": {"states": 1},
-    "one state, deleted now and then": {"states": 1, "deletes": 0.002},
+    "one state, deleted now and then": {"states": 1, "deletes": 0.01},
     "a hundred states, deleted now and then": {"states": 100, "deletes": 0.02},
 }
 
