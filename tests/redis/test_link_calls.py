@@ -276,7 +276,7 @@ def scripted(*answers):
 
 HELLO = [
     b"*2\r\n$10\r\n1700000000\r\n$1\r\n5\r\n+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n",
-    b"$12\r\nrun_id:abc\r\n\r\n" + b"$2\r\nok\r\n" * 3,
+    b"$12\r\nrun_id:abc\r\n\r\n:7\r\n" + b"$2\r\nok\r\n" * 3,
 ]
 
 

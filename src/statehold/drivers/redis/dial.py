@@ -18,7 +18,7 @@ from statehold.drivers.redis.trouble import ErrorReply, translated
 from statehold.drivers.redis.wire import Call, Owner, Tally, Wire, pack
 from statehold.errors import ConfigError, StateholdError, Timeout, Unavailable
 
-_OPTIONAL = ("name", "role", "info")
+_OPTIONAL = ("name", "role", "info", "id")
 """What an access list may forbid without harm."""
 STAGGER = 0.1
 """Seconds after which another server is asked the same, the first one being slow."""
@@ -39,6 +39,8 @@ class Met(msgspec.Struct, frozen=True):
     """"master", "slave", or "sentinel"; None if one may not ask."""
     time: tuple[float, float, float]
     """What time it was there (epoch seconds), between these two by the clock of the event loop."""
+    id: int | None = None
+    """What the server calls this connection; None if one may not ask."""
 
 
 class _Asker(Owner):
@@ -99,6 +101,7 @@ class Dialer:
             say("db", b"SELECT", db)
         say("role", b"ROLE")
         say("info", b"INFO", b"server")
+        say("id", b"CLIENT", b"ID")
         for load in self.loads:
             names.append("load")
             commands.append(load)
@@ -126,6 +129,7 @@ class Dialer:
             None if isinstance(info, Exception) else _run_id(info),
             None if isinstance(role, Exception) else role[0].decode(),
             (server_time(met["time"]), sent, heard[0]),
+            None if isinstance(met["id"], Exception) else int(met["id"]),
         )
 
     async def ask(self, address: Address, login: Login, command: Command) -> Any:

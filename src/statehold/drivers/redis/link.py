@@ -68,6 +68,8 @@ class Link(Owner):
         self._leaving = False  # the server is no master any more
         self._loading = False
         self._since: float | None = None  # when the last connection was made
+        self._met: Met | None = None  # the last connection …
+        self._left: list[int] = []  # … and those before it, on which calls may still be under way
         self._short = 0  # how many in a row did not last
         self._clock = ServerClock()
         self._timeout = dialer.options.timeout
@@ -325,6 +327,8 @@ class Link(Owner):
         self._trouble = Unavailable(f"redis at {self.address}: {why}")
         keep = [call for call in sent if self._may_repeat(call, now, why)]
         self._tally.repeated += len(keep)
+        if keep and self._met is not None and self._met.wire is wire and self._met.id is not None:
+            self._left.append(self._met.id)
         keep += [call for call in unsent if self._goes_on(call, why)]
         self.outbox[:0] = keep
         self._outbox_bytes = sum(len(call.data) for call in self.outbox)
@@ -404,12 +408,28 @@ class Link(Owner):
         self._clock = ServerClock()
         self._clock.learn(*met.time)
         self._look_due = self._since + self._timeout + clocks.LOOK_EVERY
+        self._end_what_was_left(met)
         calls, self.outbox = self.outbox, []
         self._outbox_bytes = 0
         for call in calls:
             if not call.future.done():
                 self._send(wire, call)
         self._watch()
+
+    def _end_what_was_left(self, met: Met) -> None:
+        """Before anything is sent again, the server ends the connections on which it was sent first.
+
+        What the network may still deliver there, later than we send it again, is not executed then.
+        """
+        before, self._met = self._met, met
+        left, self._left = self._left, []
+        if before is None or before.run_id is None or before.run_id != met.run_id:
+            return  # another server, which calls its connections otherwise
+        deadline = self._loop.time() + self._timeout
+        for number in left:
+            end = pack((b"CLIENT", b"KILL", b"ID", number))
+            future = self._loop.create_future()
+            met.wire.send(Aside(future, end, deadline, repeatable=False))
 
     def fail_all(self, error: StateholdError) -> None:
         """Everyone who waits for a connection or a pause gets this error."""
