@@ -17,7 +17,7 @@ import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias, cast, overload
 
 import msgspec
 
@@ -184,7 +184,8 @@ def _nbytes(value: Scalar) -> int:
     return len(value) if isinstance(value, bytes) else 8
 
 
-def _cell_nbytes(cell: Cell) -> int:
+def cell_nbytes(cell: Cell) -> int:
+    """The bytes of a cell's names and values."""
     if isinstance(cell, Items):
         return cell.nbytes
     return sum(len(entry) + _nbytes(value) for entry, value in cell.items())
@@ -268,7 +269,7 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag="drop"):
             return 0
         if self.entry is None:
             del cells[self.field]
-            return -_cell_nbytes(cell)
+            return -cell_nbytes(cell)
         if not isinstance(cell, dict) or self.entry not in cell:
             return 0
         entries = _entries(cells, self.field, own)
@@ -452,19 +453,48 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
 def said_of(change: Change) -> tuple[object, ...]:
     """What a change asks for. Without its bound, which belongs to a release and not to the caller."""
     if isinstance(change, Append):
-        return ("append", change.field, change.items)
+        return ("append", change.field, [_meant(item) for item in change.items])
     if isinstance(change, Add):
         return ("add", change.field, change.entry, change.amount)
     if isinstance(change, Accumulate):
         return ("accumulate", change.field, change.entry, change.array)
     if isinstance(change, Put):
-        return ("put", change.field, change.entry, change.value, change.if_absent)
+        return ("put", change.field, change.entry, _meant(change.value), change.if_absent)
     return ("drop", change.field, change.entry)
 
 
-def fingerprint(said: object) -> int:
-    """What was said in 32 bits, never 0: `Commit.intent`."""
-    return zlib.crc32(msgspec.msgpack.encode(said)) or 1
+def _meant(value: bytes) -> object:
+    """An encoded value without what may differ when the same is said again.
+
+    That is the order of a set's or an object's members, and members that are null, which a newer
+    release may have and an older one not. Lists are taken as sets: nobody knows them apart here.
+    """
+    try:
+        found: object = msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return value
+    return _unordered(found)
+
+
+def _unordered(found: Any) -> object:
+    if isinstance(found, dict):
+        given = cast("dict[str, Any]", found).items()
+        return _sorted([(name, _unordered(each)) for name, each in given if each is not None])
+    if isinstance(found, list):
+        return _sorted([_unordered(each) for each in found])
+    return int(found) if isinstance(found, float) and found.is_integer() else found
+
+
+def _sorted(values: list[Any]) -> list[bytes]:
+    return sorted(map(_packed, values))
+
+
+_packed: Final = msgspec.msgpack.Encoder().encode
+
+
+def fingerprint(said: Sequence[object]) -> int:
+    """What was said, in whatever order, in 32 bits, never 0: `Commit.intent`."""
+    return zlib.crc32(b"".join(sorted(map(_packed, said)))) or 1
 
 
 def deadline(created: float, now: float, ttl: float | None, max_age: float | None) -> float | None:

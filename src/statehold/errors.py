@@ -97,6 +97,15 @@ class Reused(StateholdError, ValueError):
     code = "reused"
 
 
+class Repeated(StateholdError, RuntimeError):
+    """What the idempotency key (`op`) stands for was done before; `found` is the revision it made.
+
+    Raised by `transact`, which cannot say again what its function returned then.
+    """
+
+    code = "repeated"
+
+
 class Corrupted(StateholdError, ValueError):
     """What is stored cannot be read as what it should be."""
 

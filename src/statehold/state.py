@@ -105,6 +105,9 @@ class Meta(msgspec.Struct):
     committed: Revision | None = None
     """At which revision what was done in a session stands; None before its end, if nothing was
     done, or if the store could not answer and `on_failure` let that pass."""
+    repeated: bool = False
+    """Whether it had been done before under the session's idempotency key (`op`), so that nothing
+    was written now, and what was seen in the session is not what stands."""
 
 
 class _StateType(type):
@@ -157,6 +160,7 @@ class State(metaclass=_StateType):
         "_home",
         "_key",
         "_own",
+        "_repeated",
         "_seen",
         "_source",
         "_todo",
@@ -167,6 +171,7 @@ class State(metaclass=_StateType):
     _cells: Cells | None
     _seen: dict[str, Cell]
     _committed: Revision | None
+    _repeated: bool
     _own: list[str]
     _todo: list[Change]
     _home: Home
@@ -235,6 +240,7 @@ class State(metaclass=_StateType):
         self._unread = _ALL_READ
         self._source = "new"
         self._committed = None
+        self._repeated = False
         self._own = _NONE_OWN
         self._corrupted = None
         self._todo = []
@@ -346,6 +352,7 @@ class State(metaclass=_StateType):
                 corrupted=self._corrupted,
                 newer=(),
                 committed=self._committed,
+                repeated=self._repeated,
             )
         return Meta(
             id=self._key[2],
@@ -363,6 +370,7 @@ class State(metaclass=_StateType):
             corrupted=self._corrupted,
             newer=schema.newer(cells.fields),
             committed=self._committed,
+            repeated=self._repeated,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -424,6 +432,7 @@ def snapshot(
     state._unread = unread
     state._source = source
     state._committed = None
+    state._repeated = False
     state._own = _NONE_OWN
     state._corrupted = None
     state._todo = []

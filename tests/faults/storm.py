@@ -69,11 +69,21 @@ class Process:
                 url = proxy.through(url)
             store = await stack.enter_async_context(AsyncStore.open(url, **plan.settings))
             states = store.collection(Ledger)
+            while not await self.is_ready(states):  # noqa: ASYNC110  a busy machine takes its time
+                await asyncio.sleep(0.1)
+            self.until = time.monotonic() + plan.seconds
             async with asyncio.TaskGroup() as group:
                 for n in range(plan.tasks):
                     group.create_task(self.write(states, n))
                 if plan.through_proxy:
                     group.create_task(self.break_connections(proxy))
+
+    async def is_ready(self, states):
+        try:
+            await states.get("s0")
+        except Unavailable:
+            return False
+        return True
 
     async def write(self, states, task):
         plan, number = self.plan, 0

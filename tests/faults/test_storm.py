@@ -1,6 +1,6 @@
 """Nothing lost, nothing doubled: several processes with many tasks each, while connections break.
 
-A short round in each run; `STATEHOLD_ROUNDS=20` makes it a minute.
+A few seconds in each run; `STATEHOLD_ROUNDS=20` makes it a minute.
 """
 
 import contextlib
@@ -14,8 +14,8 @@ import pytest
 from statehold.testing.backend import rounds
 from tests.faults.storm import Plan, storm
 
-SECONDS = rounds(30) / 10
-"""How long each storm lasts."""
+SECONDS = max(3.0, rounds(30) / 10)
+"""How long each storm lasts, from when its processes have opened their stores."""
 
 SHAPES = {
     "one state": {"states": 1},

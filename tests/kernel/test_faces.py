@@ -18,6 +18,7 @@ from statehold import (
     InDoubt,
     Invalid,
     ManualClock,
+    Repeated,
     Reused,
     Revision,
     State,
@@ -657,3 +658,42 @@ def test_memory_hands_out_nothing_that_it_keeps(collection):
     }
     assert now == held
     assert slot.cells.fields != held
+
+
+def test_a_transaction_is_made_once_for_its_op_id(collection):
+    """What its function returned then is not known, so a repetition is told that it is one."""
+
+    def take(state):
+        if state.turns >= 1:
+            return "sold out"
+        state.turns += 1
+        return "yours"
+
+    assert collection.transact("seat", take, op="order-7") == "yours"
+    with pytest.raises(Repeated) as caught:
+        collection.transact("seat", take, op="order-7")
+    assert (caught.value.field, caught.value.found) == ("op", collection.get("seat").meta.revision)
+    assert collection.transact("seat", take, op="order-8") == "sold out"
+    assert collection.get("seat").turns == 1
+
+
+def test_a_session_says_whether_it_repeats(collection):
+    for repeated in (False, True):
+        with collection.session("a", op="x") as state:
+            state.turns += 10
+        assert (state.meta.repeated, state.meta.committed.number) == (repeated, 1)
+    assert collection.get("a").turns == 10
+
+
+@pytest.mark.parametrize(
+    ("one", "same"),
+    [
+        (E.basket.put([1, 2]), E.basket.put([2, 1])),
+        (E.tags.add("a", "b", "c"), E.tags.add("c", "a", "b")),
+        (E.steps.put("s", {"a": 1, "b": 2}), E.steps.put("s", {"b": 2, "a": 1})),
+    ],
+)
+def test_the_order_of_members_is_not_what_a_call_stands_for(collection, one, same):
+    """Sets have another order in each process; so a repetition by another one is still the same."""
+    first = collection.apply("a", one, op="x")
+    assert collection.apply("a", same, op="x") == first

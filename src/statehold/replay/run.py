@@ -11,11 +11,13 @@ from typing import Final, TypeVar
 from statehold.changes import ABSENT, Key, Revision
 from statehold.client.base import Access, Applied
 from statehold.clock import Clock, SystemClock
+from statehold.engine import new_op
 from statehold.errors import (
     Conflict,
     Corrupted,
     Fenced,
     Invalid,
+    Reused,
     StateholdError,
     TooLarge,
     Unavailable,
@@ -150,6 +152,10 @@ class Replay:
             except Conflict as conflict:
                 if conflict.found == ABSENT:
                     break
+            except Reused:
+                return (
+                    number  # it stands for what the line says, and not for nothing, as asked here
+                )
             except _REFUSALS:
                 continue
             else:
@@ -197,7 +203,10 @@ class Replay:
     async def _send(self, line: Line) -> None:
         start = self._clock.monotonic()
         try:
-            applied = await self._attempt(partial(self._commit, line))
+            # A deletion is one of this run, sent again by it alone: what the run before has deleted,
+            # and this one has made again, is to be deleted again.
+            op = new_op() if line.delete else line.op
+            applied = await self._attempt(partial(self._commit, line, op))
         except _REFUSALS as error:
             kind = UNKNOWN if error.field == "kind" else line.key[1]
             self._reject(kind, line.number, line.raw, error)
@@ -209,14 +218,14 @@ class Replay:
             counts.applied += 1
         self.latencies.add(self._clock.monotonic() - start)
 
-    async def _commit(self, line: Line) -> Applied:
+    async def _commit(self, line: Line, op: str) -> Applied:
         if line.delete:
-            await self.access.delete(line.key, op=line.op, expect=line.expect, epoch=line.epoch)
+            await self.access.delete(line.key, op=op, expect=line.expect, epoch=line.epoch)
             return Applied(ABSENT)
         return await self.access.commit(
             line.key,
             line.changes,
-            op=line.op,
+            op=op,
             expect=line.expect,
             epoch=line.epoch,
             subject=line.subject,

@@ -14,13 +14,13 @@ from statehold.client.local import shown
 from statehold.config.shapes import is_list
 from statehold.errors import Invalid, StateholdError, TooLarge, Unavailable
 from statehold.server.access import demand
-from statehold.server.problems import Problem, absent
+from statehold.server.problems import Problem, absent, malformed
 from statehold.server.reading import TAIL, body_of, query_of, table
 from statehold.server.service import Service
 from statehold.server.states import Asked, answer, refused
 from statehold.store.names import checked, checked_epoch
 
-COMMIT: Final = ("id", "changes", "op", "expect", "epoch", "subject")
+COMMIT: Final = ("id", "changes", "op", "since", "expect", "epoch", "subject")
 READ: Final = ("ids", "fields", "tail")
 
 
@@ -38,6 +38,10 @@ class Batch:
         """What became of each."""
         asked = Asked(self._service, request, None)
         query_of(request)
+        if "idempotency-key" in request.headers:
+            raise malformed(
+                "Idempotency-Key: a batch has one for each commit, its `op`", "Idempotency-Key"
+            )
         given = table(await body_of(request, self._service.config.max_body_bytes), "body")
         known(given, ("commit", "read"), "body")
         commits = self._listed(given.get("commit", []), "commit")
@@ -90,10 +94,12 @@ class Batch:
             expect = expected(item.get("expect"))
             epoch = 0 if item.get("epoch") is None else whole(item["epoch"])
             checked_epoch(epoch)
+            since = item.get("since")
             written = await asked.collection.commit(
                 id,
                 edits,
                 op=item.get("op"),
+                since=None if item.get("op") is None else since,
                 expect=expect,
                 epoch=epoch,
                 subject=item.get("subject"),

@@ -84,7 +84,7 @@ class Asking:
             op = checked(op, "op", limit=OP_BYTES)
             since = self._since(key, op, since)
             if not computed:
-                intent = fingerprint("erase") if erase else schema.intent(asked)
+                intent = fingerprint(["erase"]) if erase else schema.intent(asked)
         elif since is not None:
             raise Invalid("since goes with op", field="since", found=since)
         else:

@@ -16,11 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.driver import (
-    Feature,
-    Outcome,
-    Written,
-)
+from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written
 from statehold.engine import new_op
 from statehold.errors import (
     Conflict,
@@ -42,13 +38,16 @@ from statehold.store.names import (
     checked,
     checked_count,
 )
-from statehold.store.outcomes import error_of
+from statehold.store.outcomes import error_of, repeated_error
 from statehold.store.session import AsyncSession
 
 if TYPE_CHECKING:
     from statehold.store.aio import AsyncStore
 
 R = TypeVar("R")
+
+NEVER: Final = Revision(1, 0)
+"""A revision that no state ever has: commits count from 1."""
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
@@ -428,7 +427,13 @@ class AsyncCollection(Generic[S]):
         On a conflict the state is read again and `fn` called again, up to `attempts` times with
         growing random pauses; then `Conflict` is raised. `fn` may be async (for a synchronous
         collection it is not), and should have no effects of its own.
+
+        With an idempotency key (`op`) what was done under it before is not done again: `Repeated` is
+        raised, since what `fn` returned then is not known. It is looked for first, in a round trip of
+        its own.
         """
+        if op is not None:
+            await self._raise_if_done(id, op)
         for attempt in range(checked_count(attempts, "attempts")):
             try:
                 async with self.session(
@@ -441,9 +446,12 @@ class AsyncCollection(Generic[S]):
                     subject=subject,
                 ) as state:
                     found = fn(state)
-                    return (
+                    result = (
                         await cast("Awaitable[R]", found) if isinstance(found, Awaitable) else found
                     )
+                if state._repeated:  # by somebody who was quicker
+                    raise repeated_error(state.meta.committed, (self.tenant, self._kind, id))
+                return result  # noqa: TRY300  whatever else is raised is not for this `except`
             except Conflict:
                 if attempt == attempts - 1:
                     raise
@@ -498,13 +506,25 @@ class AsyncCollection(Generic[S]):
 
     async def _computed(
         self, id: str, edits: tuple[Edit, ...], write: Mapping[str, Any]
-    ) -> Revision:
-        """Commit what follows from a state that was read. Returns the revision."""
+    ) -> tuple[Revision, bool]:
+        """Commit what follows from a state that was read. Returns the revision, and if it repeats."""
         if write["op"] is None:
-            return cast("Revision", await self.apply(id, *edits, **write))
+            return cast("Revision", await self.apply(id, *edits, **write)), False
         await self._ready()
         commit = self._asking.commit(id, edits, **write, computed=True)
-        return self._written(commit.key, (await self._send([commit], repeatable=True))[0]).revision
+        outcome = (await self._send([commit], repeatable=True))[0]
+        written = self._written(commit.key, outcome)
+        return written.revision, written.repeated
+
+    async def _raise_if_done(self, id: str, op: str) -> None:
+        """Raise `Repeated` if the op id is remembered. Nothing is written."""
+        await self._ready()
+        commit = self._asking.commit(id, (), op=op, expect=NEVER, computed=True)
+        outcome = (await self._send([commit]))[0]
+        if isinstance(outcome, Written):
+            raise repeated_error(outcome.revision, commit.key)
+        if not isinstance(outcome, Conflicted | FencedOff):
+            raise error_of(self.schema, commit.key, outcome)
 
     async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
         """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""

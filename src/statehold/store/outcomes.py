@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from statehold.changes import ABSENT, Key
+from statehold.changes import ABSENT, Key, Revision
 from statehold.driver import Conflicted, Doubtful, FencedOff, Late, Outcome, Refused
 from statehold.driver import Reused as OpReused
-from statehold.errors import Conflict, Fenced, InDoubt, Reused, StateholdError, Timeout
+from statehold.errors import (
+    Conflict,
+    Fenced,
+    InDoubt,
+    Repeated,
+    Reused,
+    StateholdError,
+    Timeout,
+)
 from statehold.schema import Schema, refused
 
 
@@ -35,3 +43,14 @@ def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
     if isinstance(outcome, Refused):
         return refused(schema, key, outcome)
     raise AssertionError(outcome)  # a defect of ours
+
+
+def repeated_error(revision: Revision | None, key: Key) -> Repeated:
+    """What `transact` raises where its op id was applied before."""
+    return Repeated(
+        f"{key[1]} {key[2]!r:.80}: it was done before, as {revision}; what was returned then is not"
+        " known",
+        key=key,
+        field="op",
+        found=revision,
+    )

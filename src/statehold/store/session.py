@@ -49,7 +49,10 @@ class AsyncSession(Generic[S]):
             if self._exclusive and write["expect"] is None:
                 write["expect"] = self.state._revision()
             try:
-                self.state._committed = await self._collection._computed(self._id, pending, write)
+                state = self.state
+                state._committed, state._repeated = await self._collection._computed(
+                    self._id, pending, write
+                )
             except Unavailable:
                 if self._read["on_failure"] != "default":
                     raise

@@ -19,6 +19,7 @@ import threading
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from threading import get_ident
 from typing import cast
 from urllib.parse import SplitResult
 
@@ -36,6 +37,7 @@ from statehold.changes import (
     Refusal,
     Revision,
     Want,
+    cell_nbytes,
     deadline,
     new_incarnation,
 )
@@ -57,7 +59,7 @@ from statehold.driver import (
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
 from statehold.drivers.memory.slots import NEVER, Private, Slot, is_expired
-from statehold.errors import Closed, ConfigError
+from statehold.errors import Busy, Closed, ConfigError, StateholdError
 from statehold.settings import Settings, size
 
 STATE_BYTES = 900
@@ -114,6 +116,7 @@ class MemoryDriver(Driver):
         # Erasures by key and op id, in their order: revision, intent, until when they are kept.
         self._erased: dict[tuple[Key, str], tuple[Revision, int, float]] = {}
         self._ended = -math.inf  # the newest commit of any life that has ended
+        self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
         self._expired = self._evicted = 0
         self._closed = False
         fork_between_commits(self)
@@ -121,7 +124,7 @@ class MemoryDriver(Driver):
     def renew_lock(self, *, whole: bool) -> None:
         """In a process just forked off: nobody holds the lock. Unless all is whole, it is closed."""
         self.lock = threading.Lock()
-        self._acquire, self._release = self.lock.acquire, self.lock.release
+        self._owner = 0  # the thread that has it
         if not whole:
             self._shut()
 
@@ -136,10 +139,18 @@ class MemoryDriver(Driver):
                 if not slot.private:
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
+        self._check_turn()
         with self.lock:
-            if now >= self._due:
-                self._sweep(now)
-            return [self._read(key, want, now) for key in keys]
+            self._owner = get_ident()
+            try:
+                if now >= self._due:
+                    self._sweep(now)
+                return [self._read(key, want, now) for key in keys]
+            except BaseException as error:
+                self._mend(error)
+                raise
+            finally:
+                self._owner = 0
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
         slot = self._slots.get(key)
@@ -172,15 +183,62 @@ class MemoryDriver(Driver):
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        self._acquire()  # `with` takes twice as long
-        try:
-            if now >= self._due:
-                self._sweep(now)
-            if len(commits) == 1:
-                return [self._commit(commits[0], now)]
-            return [self._commit(commit, now) for commit in commits]
-        finally:
-            self._release()
+        me = get_ident()
+        if self._owner == me:
+            self._check_turn()
+        with (
+            self.lock
+        ):  # an interrupt cannot come between taking it and being bound to give it back
+            self._owner = me
+            try:
+                if now >= self._due:
+                    self._sweep(now)
+                if len(commits) == 1:
+                    return [self._commit(commits[0], now)]
+                return [self._commit(commit, now) for commit in commits]
+            except BaseException as error:
+                self._mend(error)
+                raise
+            finally:
+                self._owner = 0
+
+    def _check_turn(self) -> None:
+        """Raise `Busy` where this thread is in the midst of a call, and would wait for itself."""
+        if self._owner == get_ident() and self.lock.locked():
+            raise Busy(
+                "memory: called from a signal handler or finalizer in the midst of another call of the"
+                " same thread; nothing was written"
+            )
+
+    def _mend(self, error: BaseException) -> None:
+        """After an interrupt (Ctrl-C, a time limit) at any point: each state is as before or after.
+
+        All that is kept beside the states is made anew from them.
+        """
+        if isinstance(error, StateholdError):
+            return
+        if self._begun is not None and self._begun[0].cells is self._begun[1]:
+            for cell in self._begun[1].fields.values():
+                if isinstance(cell, Private):
+                    cell.undo()
+        self._begun = None
+        slots, self._slots = self._slots, {}
+        self._subjects, self._buckets, self._order, self._listings = {}, {}, [], {}
+        self._due = -math.inf if self._closed else NEVER
+        self._nbytes = ERASURE_BYTES * len(self._erased)
+        for key, slot in slots.items():
+            if not hasattr(slot, "cells"):
+                continue  # it was about to be made
+            cells = slot.cells
+            slot.private = tuple(
+                name for name in slot.private if isinstance(cells.fields.get(name), Private)
+            )
+            slot.nbytes = STATE_BYTES + len(key[2]) + sum(map(cell_nbytes, cells.fields.values()))
+            self._slots[key] = slot
+            self._nbytes += slot.nbytes
+            if cells.subject is not None:
+                self._about(key, None, cells.subject)
+            self._put_in_bucket(key, slot)
 
     def _commit(  # noqa: C901, PLR0911, PLR0912, PLR0915  the contract's steps, without the cost of calls
         self, commit: Commit, now: float
@@ -220,6 +278,7 @@ class MemoryDriver(Driver):
         if slot is not None and slot.private:
             own += slot.private
             self._begin(slot)
+            self._begun = slot, cells
         growth = 0
         try:
             for change in commit.changes:

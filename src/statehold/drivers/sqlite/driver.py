@@ -157,8 +157,7 @@ class SqliteDriver(WaitingDriver):
         if not moved:
             return
         file = self._file
-        cursor = file.acquire(wait=wait)
-        try:
+        with file.turn(wait=wait) as cursor:
             if file.read_only:
                 self._renewals_skipped += len(moved)
                 return
@@ -181,8 +180,6 @@ class SqliteDriver(WaitingDriver):
                     self._renewals_skipped += len(moved)
                     return
                 raise
-        finally:
-            file.lock.release()
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -190,8 +187,7 @@ class SqliteDriver(WaitingDriver):
         self, commits: Sequence[Commit], now: float, *, wait: bool = True
     ) -> list[Outcome]:
         file = self._file
-        cursor = file.acquire(wait=wait)
-        try:
+        with file.turn(wait=wait) as cursor:
             file.present()
             if file.read_only:
                 raise ReadOnly(f"{file.path}: it may be read but not written")
@@ -206,14 +202,14 @@ class SqliteDriver(WaitingDriver):
                     self._sweep(cursor, now)
                 cursor.execute("COMMIT")
             except BaseException as error:
-                self._names.taken_back()
-                self._end(cursor, error, wait=wait)
+                try:
+                    self._end(cursor, error, wait=wait)
+                finally:
+                    self._names.taken_back()
                 raise
             self._names.kept()
             self._commits += len(commits)
             self._transactions += 1
-        finally:
-            file.lock.release()
         if self._expired != expired or erases(commits):
             file.log.empty_soon()
         return outcomes

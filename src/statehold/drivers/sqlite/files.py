@@ -16,7 +16,7 @@ from weakref import WeakSet
 from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema
 from statehold.drivers.sqlite.errors import ERRORS, translated
-from statehold.errors import Closed, ConfigError, ReadOnly, Unavailable
+from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
 from statehold.sqlitefiles.connection import Connection, Inode, forked, header
 from statehold.sqlitefiles.log import Log
 
@@ -30,6 +30,22 @@ PROMPT_S = 0.001
 """Seconds that a call which is not to wait waits for other threads: they are mostly quick."""
 NOTICED_S = 0.1
 """Seconds of waiting for other threads that count as waiting for another process."""
+
+
+class Turn:
+    """Taking the writing connection and giving it back; an interrupt cannot come between."""
+
+    __slots__ = ("_file", "_wait")
+
+    def __init__(self, file: File, wait: bool) -> None:
+        self._file = file
+        self._wait = wait
+
+    def __enter__(self) -> sqlite3.Cursor:
+        return self._file.acquire(wait=self._wait)
+
+    def __exit__(self, *_: object) -> None:
+        self._file.release()
 
 
 class File:
@@ -56,14 +72,25 @@ class File:
         self.read_only = False
         self.closed = False
         self.lock = threading.Lock()
+        self._owner = 0  # the thread that has it
+        self._turns = {wait: Turn(self, wait) for wait in (False, True)}
         self.log = Log(self.path)
         _files.add(self)
 
     def open(self, *, wait: bool) -> None:
         """Open it, if it is not yet. Raises what `acquire` does."""
         if self._cursor is None or self.closed:
-            self.acquire(wait=wait)
-            self.lock.release()
+            with self.turn(wait=wait):
+                pass
+
+    def release(self) -> None:
+        """Others may use the writing connection."""
+        self._owner = 0
+        self.lock.release()
+
+    def turn(self, *, wait: bool) -> Turn:
+        """`with` it: the writing connection's cursor, and no other thread's until the end."""
+        return self._turns[wait]
 
     def acquire(self, *, wait: bool) -> sqlite3.Cursor:
         """The writing connection's cursor, opened if need be; `lock` is held, and to be released.
@@ -72,22 +99,35 @@ class File:
         the busy timeout has passed since the call, so that those who wait for one another do not
         wait one time-out each. Without it raises `WouldWait`.
         """
+        me = threading.get_ident()
+        if self._owner == me and self.lock.locked():
+            raise Busy(
+                f"{self.path}: called from a signal handler or finalizer in the midst of another"
+                " call of the same thread; nothing was written"
+            )
         patience = None
-        if not self.lock.acquire(blocking=False):
-            began = time.monotonic()
-            if not self.lock.acquire(timeout=-1 if wait else PROMPT_S):
-                raise WouldWait
-            waited = time.monotonic() - began
-            if wait and waited > NOTICED_S:
-                patience = max(0.0, self._busy_timeout_s - waited)
-        cursor = self._cursor
-        if cursor is None or patience is not None or self._waiting is not wait:
-            try:
+        # In one line it is taken and known to be: an interrupt comes before or after.
+        try:
+            self._owner = me if self.lock.acquire(blocking=False) else self._owner
+            if self._owner != me:
+                patience = self._wait_for_threads(wait=wait)
+                self._owner = me
+            cursor = self._cursor
+            if cursor is None or patience is not None or self._waiting is not wait:
                 cursor = self._made_ready(wait=wait, patience=patience)
-            except BaseException:
-                self.lock.release()
-                raise
-        return cursor
+            return cursor  # noqa: TRY300  an interrupt may come even here
+        except BaseException:
+            if self._owner == me:
+                self.release()
+            raise
+
+    def _wait_for_threads(self, *, wait: bool) -> float | None:
+        """Have the lock. Returns how long to wait for other processes, if that is less than usual."""
+        began = time.monotonic()
+        if not self.lock.acquire(timeout=-1 if wait else PROMPT_S):
+            raise WouldWait
+        waited = time.monotonic() - began
+        return max(0.0, self._busy_timeout_s - waited) if wait and waited > NOTICED_S else None
 
     def _made_ready(self, *, wait: bool, patience: float | None = None) -> sqlite3.Cursor:
         """The cursor, its statements being as patient as this or, if None, as `wait` says."""
@@ -127,12 +167,13 @@ class File:
         Raises `WouldWait` as `acquire` does.
         """
         if self.lock.acquire(blocking=False):
+            self._owner = threading.get_ident()
             cursor = self._cursor
             if cursor is None or self._waiting is not wait:
                 try:
                     cursor = self._made_ready(wait=wait)
                 except BaseException:
-                    self.lock.release()
+                    self.release()
                     raise
             self._borrowed = cursor
             return cursor
@@ -153,7 +194,7 @@ class File:
         """Give back what `reader` gave."""
         if cursor is self._borrowed:
             self._borrowed = None
-            self.lock.release()
+            self.release()
             return
         connection = cast("Connection", cursor.connection)
         if len(self._readers) >= SPARE_READERS or stuck(cursor):

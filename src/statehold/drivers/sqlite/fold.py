@@ -106,7 +106,7 @@ class Transaction:
             life.created = now
         life.number += 1
         life.epoch = commit.epoch
-        life.updated = now
+        life.updated = max(now, life.updated)  # a clock may step back; what was forgotten may not
         life.deadline = deadline(life.created, now, commit.ttl, commit.max_age)
         if commit.subject is not None and commit.subject != life.subject:
             life.subject = commit.subject
@@ -114,7 +114,7 @@ class Transaction:
         if commit.op:
             life.ops += 1
             life.ops_kept = commit.ops
-            life.new_ops[commit.op] = (life.number, life.ops, commit.intent, now)
+            life.new_ops[commit.op] = (life.number, life.ops, commit.intent, life.updated)
         life.changed = True
 
     def _written(self, life: Life, commit: Commit, number: int, *, repeated: bool) -> Written:
@@ -146,7 +146,7 @@ class Transaction:
 
     def _erase(self, life: Life) -> None:
         if life.changed:  # in this transaction, of which the file does not know
-            self._execute("UPDATE ended SET at = max(at, ?)", (self.now,))
+            self._execute("UPDATE ended SET at = max(at, ?)", (life.updated,))
         if life.stored:
             erase_lists(self._execute, life.gone)  # in the file, but no more in the shape
             erase_state(self._execute, life.id, life.shape)

@@ -64,6 +64,6 @@ class FieldNames:
 
     def taken_back(self) -> None:
         """The transaction was rolled back, and the numbers given in it."""
-        for name in self._fresh:
-            del self._names[self._numbers.pop(name)]
+        for name in self._fresh:  # an interrupt may have come before it was learnt
+            self._names.pop(self._numbers.pop(name, 0), None)
         self._fresh.clear()

@@ -1,0 +1,110 @@
+"""Ctrl-C, a time limit, a signal handler or a finalizer may come at any line of a call."""
+
+import sys
+from functools import partial
+
+import pytest
+
+from statehold import Busy, Counter, Log, Map, State, Store
+from statehold.drivers import memory, sqlite
+
+# A tracer can raise where no signal does: between a lock's giving back and the line that says so.
+TAKING = {"commit", "read", "acquire", "release", "__enter__", "__exit__", "reader", "done"}
+FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite))
+
+
+class Visit(State, ttl=60):
+    clicks = Counter()
+    pages = Log(str, keep=3)
+    notes = Map(str, str, keep=200)
+
+
+EDITS = (Visit.clicks.add(1), Visit.pages.append("x"), Visit.notes.put("k", "v"))
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def at_line(number, work, then):
+    """Do the work, and something else at so many lines of the driver. Whether it came to that."""
+    count = 0
+
+    def trace(frame, event, _):
+        nonlocal count
+        code = frame.f_code
+        if not code.co_filename.startswith(FOLDERS) or code.co_name in TAKING:
+            return trace if event == "call" else None
+        if event == "line":
+            count += 1
+            if count == number:
+                then()
+        return trace
+
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(None)
+    return count >= number
+
+
+def interrupted():
+    raise Interrupt
+
+
+@pytest.fixture(params=["memory://", "sqlite:///state.db"])
+def url(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return request.param
+
+
+@pytest.mark.parametrize("prior", [0, 1, 100], ids=["a new state", "a small one", "a large one"])
+def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
+    """What was under way was applied or not, and everything goes on."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        for line in range(1, 400):
+            id = f"v{line}"
+            if prior:
+                visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
+                visits.apply(id, Visit.notes.put("n0", "w"), subject="ann")
+            try:
+                came = at_line(line, partial(visits.apply, id, *EDITS, subject="bob"), interrupted)
+            except Interrupt:
+                came = True
+            found = visits.get(id)
+            whole = (found.clicks, list(found.pages), found.notes.get("k"))
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
+            visits.apply(id, *EDITS, subject="cy")
+            assert visits.get(id).clicks == whole[0] + 1
+            assert id in list(visits.find("cy"))
+            assert visits.delete(id)
+            assert not visits.get(id).meta.exists
+            if not came:
+                break
+        else:
+            pytest.fail("the commit has no end")
+        assert list(visits.scan()) == []
+
+
+def test_a_call_in_the_midst_of_another_is_refused(url):
+    """A signal handler or finalizer that calls the store does not wait for its own thread."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        refused = 0
+
+        def again():
+            nonlocal refused
+            sys.settrace(None)
+            try:
+                visits.apply("b", Visit.clicks.add(1))
+            except Busy:
+                refused += 1
+
+        for line in range(1, 200):
+            if not at_line(line, partial(visits.apply, "a", *EDITS), again):
+                break
+        assert refused
+        assert visits.get("a").clicks > 1
