@@ -119,10 +119,12 @@ class Schema:
         """The fingerprint of what is asked for, whenever it is asked; 0 if that cannot be said."""
         said: list[object] = []
         for edit in edits:
-            what = edit.said if isinstance(edit, Edits) else said_of(edit)
-            if what is None:
+            if not isinstance(edit, Edits):
+                said.append(said_of(edit))
+            elif edit.said is None:
                 return 0
-            said.append(what)
+            else:
+                said += edit.said
         return fingerprint(said)
 
     def _foreign(self, change: object) -> Invalid:

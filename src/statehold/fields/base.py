@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import (
     Any,
     ClassVar,
@@ -49,17 +49,17 @@ class Edits:
     field: ClassVar = ""
 
     def __init__(
-        self, at: Callable[[float], Iterable[Change]], said: tuple[object, ...] | None = None
+        self, at: Callable[[float], Iterable[Change]], said: Sequence[object] | None = None
     ) -> None:
         self.at = at
         """The changes, given the time in epoch seconds."""
         self.said = said
-        """What was asked for, without that time, as JSON has it; None if that cannot be said."""
+        """The things that were asked for, without that time; None if that cannot be said."""
 
     @classmethod
     def of(cls, changes: Iterable[Change]) -> Edits:
         kept = tuple(changes)
-        return cls(lambda _now: kept, ("edits", [said_of(change) for change in kept]))
+        return cls(lambda _now: kept, [said_of(change) for change in kept])
 
 
 Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Edits

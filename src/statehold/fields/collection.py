@@ -465,5 +465,8 @@ def _together(edits: Iterable[Edit]) -> Edits:
             else:
                 yield edit
 
-    said = [edit.said if isinstance(edit, Edits) else said_of(edit) for edit in kept]
-    return Edits(at, None if None in said else ("together", said))
+    said: list[object] | None = []
+    for edit in kept:
+        of_one = edit.said if isinstance(edit, Edits) else [said_of(edit)]
+        said = None if said is None or of_one is None else [*said, *of_one]
+    return Edits(at, said)

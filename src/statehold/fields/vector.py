@@ -138,7 +138,7 @@ class DecayedMean(Field["Decayed"]):
         weight = number(self.name, weight, float)
         self.refuse_unless(weight > 0, "weight must be over 0", weight)
         at = check_time(self, at)
-        said = ("mean", self.stored, array.tobytes(), weight, at)
+        said = [("mean", self.stored, array.tobytes(), weight, at)]
         return Edits(lambda now: [self._added(array, weight, not_ahead(self, at, now))], said)
 
     def _added(self, array: npt.NDArray[Any], weight: float, at: float) -> Change:

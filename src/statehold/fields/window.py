@@ -63,7 +63,7 @@ class Window(Field["WindowView"]):
         """
         amount = number(self.name, amount, float)
         at = check_time(self, at)
-        said = ("window", self.stored, amount, at)
+        said = [("window", self.stored, amount, at)]
         return Edits(lambda now: [self._added(amount, self._within(at, now))], said)
 
     def _within(self, at: float | None, now: float) -> float:
