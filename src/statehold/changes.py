@@ -485,16 +485,13 @@ def _unordered(found: Any) -> object:
     return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
-def _sorted(values: list[Any]) -> list[bytes]:
-    return sorted(map(_packed, values))
-
-
-_packed: Final = msgspec.msgpack.Encoder().encode
+def _sorted(values: list[Any]) -> list[str]:
+    return sorted(map(repr, values))
 
 
 def fingerprint(said: Sequence[object]) -> int:
     """What was said, in whatever order, in 32 bits, never 0: `Commit.intent`."""
-    return zlib.crc32(b"".join(sorted(map(_packed, said)))) or 1
+    return zlib.crc32("".join(sorted(map(repr, said))).encode("utf-8", "surrogatepass")) or 1
 
 
 def deadline(created: float, now: float, ttl: float | None, max_age: float | None) -> float | None:

@@ -382,5 +382,5 @@ def deeply(value):  # noqa: PLR0911  one kind of value after another
         return kind, [deeply(dict(value.__dict__)), *map(deeply, parts)]
     if hasattr(value, "__dict__"):
         held = {n: v for n, v in vars(value).items() if n != "shout"}
-        return kind, [deeply(held)]
+        return kind, [deeply(dict(sorted(held.items())))]  # in whatever order they were set
     return kind, value

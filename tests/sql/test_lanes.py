@@ -11,7 +11,7 @@ def test_each_caller_has_an_error_of_its_own():
     """What one of them adds to it (a key, a traceback) the others do not have."""
     calls = []
 
-    async def send(commits, now):
+    async def send(commits, now, untils):
         calls.append(len(commits))
         await asyncio.sleep(0)
         raise Busy("locked", field="x") from OSError("why")

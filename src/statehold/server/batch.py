@@ -18,7 +18,7 @@ from statehold.server.problems import Problem, absent, malformed
 from statehold.server.reading import TAIL, body_of, query_of, table
 from statehold.server.service import Service
 from statehold.server.states import Asked, answer, refused
-from statehold.store.names import checked, checked_epoch
+from statehold.store.names import checked, checked_epoch, checked_time
 
 COMMIT: Final = ("id", "changes", "op", "since", "expect", "epoch", "subject")
 READ: Final = ("ids", "fields", "tail")
@@ -95,6 +95,8 @@ class Batch:
             epoch = 0 if item.get("epoch") is None else whole(item["epoch"])
             checked_epoch(epoch)
             since = item.get("since")
+            if since is not None:
+                since = checked_time(since, "since")
             written = await asked.collection.commit(
                 id,
                 edits,

@@ -115,7 +115,9 @@ class _Kind:
             "id": _ID,
             "changes": self._ref("changes"),
             "op": _or_null(_OP),
-            "since": _or_null({"type": "number"}),
+            "since": _or_null(
+                {"type": "number", "exclusiveMinimum": -1e12, "exclusiveMaximum": 1e12}
+            ),
             "expect": _or_null({"anyOf": [_REVISION, {"enum": ["absent", "present"]}]}),
             "epoch": _or_null(_EPOCH),
             "subject": _or_null(_ID),

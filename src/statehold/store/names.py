@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -67,8 +66,8 @@ def checked_count(number: object, what: str) -> int:
 
 
 def checked_time(time: object, what: str) -> float:
-    """The time in epoch seconds. Raises `Invalid` unless it is a finite number."""
-    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time):
+    """The time in epoch seconds. Raises `Invalid` unless it can be a time."""
+    if isinstance(time, bool) or not isinstance(time, int | float) or not abs(time) < 1e12:
         raise Invalid(f"{what} must be epoch seconds, not {time!r:.40}", field=what, found=time)
     return float(time)
 
