@@ -210,6 +210,14 @@ class Driver(ABC):
         """
         return 0.0
 
+    def earliest(self, monotonic: float) -> float | None:  # noqa: ARG002  where there is a clock
+        """What the store's own clock showed at that instant of `time.monotonic`, at the least.
+
+        None where there is no other clock than the caller's, or where it is not known. The machine's
+        clock may have been set meanwhile; this does not depend on it.
+        """
+        return None
+
     async def open(self, layout: Layout) -> None:  # noqa: B027  most need nothing
         """Make ready for a kind. Called before its first use; more than once does no harm."""
 

@@ -29,7 +29,7 @@ class AsyncStore:
         self._collections: WeakValueDictionary[tuple[type, str], Any] = WeakValueDictionary()
         self._kinds: dict[str, Layout] = {}
         self._opened: set[str] = set()
-        self._doubts = Doubts()
+        self._doubts = Doubts(driver)
         self._closed = False
         self._turns = Turns()
 

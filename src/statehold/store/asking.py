@@ -109,7 +109,7 @@ class Asking:
 
     def _since(self, key: Key, op: str, given: float | None) -> float | None:
         """When this op id was first sent, if it was, by the clock that decides expiry."""
-        found = self._doubts.since(key, op)
+        found = self._doubts.since(key, op, self._home.now())
         if given is not None:
             given = checked_time(given, "since") + self._driver.skew - MARGIN
         if found is None or given is None:

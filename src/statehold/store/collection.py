@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -29,7 +30,7 @@ from statehold.fields.base import Edit
 from statehold.schema import Schema
 from statehold.state import Home, S, snapshot
 from statehold.store.asking import ALL_READ, Asking
-from statehold.store.doubts import MARGIN, NOT_SENT
+from statehold.store.doubts import NOT_SENT
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
@@ -529,7 +530,7 @@ class AsyncCollection(Generic[S]):
     async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
         """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""
         try:
-            if not (repeatable and self._ambiguous):
+            if not repeatable:
                 return await self._driver.commit(commits, self._now())
             return await self._send_noted(commits)
         except Unavailable as error:
@@ -539,11 +540,13 @@ class AsyncCollection(Generic[S]):
 
     async def _send_noted(self, commits: Sequence[Commit]) -> list[Outcome]:
         """The same; that it failed is remembered for when they are sent again."""
-        doubts, began = self.store._doubts, self._now() + self._driver.skew - MARGIN
+        doubts, began = self.store._doubts, time.monotonic()
         try:
             outcomes = await self._driver.commit(commits, self._now())
-        except BaseException as error:  # also when cancelled
-            if not isinstance(error, NOT_SENT):
+        except NOT_SENT:
+            raise
+        except BaseException as error:  # also when cancelled, and then whatever the driver is
+            if self._ambiguous or not isinstance(error, Exception):
                 doubts.note(commits, began)
             raise
         for commit, outcome in zip(commits, outcomes, strict=True):

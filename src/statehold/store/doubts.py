@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Final
 
 from statehold.changes import Commit, Key
+from statehold.driver import Driver
 from statehold.errors import Busy, ConfigError, Full, Invalid, ReadOnly
 
 MARGIN: Final = 1.0
@@ -14,8 +16,9 @@ MARGIN: Final = 1.0
 NOT_SENT: Final = (Busy, Full, ReadOnly, ConfigError, Invalid)
 """Errors that say that nothing was written."""
 
-MOST: Final = 10_000
-"""How many are kept at the most; the oldest give way."""
+MOST: Final = 100_000
+"""The maximum of op ids that are kept. Beyond it every op id is one that may have been applied since
+the oldest that gave way."""
 
 
 class Doubts:
@@ -24,19 +27,30 @@ class Doubts:
     Who sends one again through the same store need not say that it is a repetition.
     """
 
-    def __init__(self) -> None:
-        self._since: dict[tuple[Key, str], float] = {}
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._since: dict[tuple[Key, str], float] = {}  # by the monotonic clock, which is never set
+        self._gone: float | None = None
 
-    def since(self, key: Key, op: str) -> float | None:
-        """When it was first sent, by the clock that decides expiry; None if nothing is in doubt."""
-        return self._since.get((key, op)) if self._since else None
+    def since(self, key: Key, op: str, now: float) -> float | None:
+        """When it was first sent, by the clock that decides expiry; None if nothing is in doubt.
+
+        `now` is what that clock is thought to show.
+        """
+        began = self._since.get((key, op), self._gone) if self._since else None
+        if began is None:
+            return None
+        elapsed = now - (time.monotonic() - began)
+        known = self._driver.earliest(began)
+        return (elapsed if known is None else min(known, elapsed)) - MARGIN
 
     def note(self, commits: Iterable[Commit], began: float) -> None:
-        """These may have been applied, at that time or later."""
+        """These may have been applied, at that time of the monotonic clock or later."""
         for commit in commits:
             self._since.setdefault((commit.key, commit.op), began)
         while len(self._since) > MOST:
-            self._since.pop(next(iter(self._since)), None)
+            gone = self._since.pop(next(iter(self._since)), began)
+            self._gone = gone if self._gone is None else min(self._gone, gone)
 
     def settle(self, commit: Commit) -> None:
         """What became of it is known."""

@@ -39,7 +39,17 @@ from statehold.drivers.sql.settings import SETTINGS
 from statehold.drivers.sql.sweeping import Sweeper, Sweeps
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.vectors import limited
-from statehold.errors import Closed, ConfigError, Invalid, ReadOnly, StateholdError, TooLarge
+from statehold.errors import (
+    Busy,
+    Closed,
+    ConfigError,
+    Full,
+    Invalid,
+    ReadOnly,
+    StateholdError,
+    TooLarge,
+    Unavailable,
+)
 from statehold.sqlitefiles.log import erases
 
 Item = TypeVar("Item")
@@ -47,6 +57,9 @@ Result = TypeVar("Result")
 
 PIECE = 256
 """How many keys or commits of one call are done together, each piece with the time of a call."""
+
+NOTHING_WRITTEN = (Busy, Full, ReadOnly, ConfigError)
+"""Errors that say so."""
 
 LOST_CONNECTIONS = 3
 """How often in one call a connection may be lost. Then the database is not there."""
@@ -109,6 +122,9 @@ class SqlDriver(Driver):
     def skew(self) -> float:
         """Seconds by which the database's clock is ahead of the callers', looked at once a second."""
         return self._skew.seconds
+
+    def earliest(self, monotonic: float) -> float | None:
+        return self._clock.earliest(monotonic) if self.dialect.own_clock else None
 
     @property
     def shown_url(self) -> str:
@@ -294,7 +310,15 @@ class SqlDriver(Driver):
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for some in _pieces(commits):
-            outcomes += await self._commit_piece(some, now)
+            try:
+                outcomes += await self._commit_piece(some, now)
+            except NOTHING_WRITTEN as error:
+                if not outcomes:
+                    raise
+                raise Unavailable(
+                    f"{self.shown_url}: {len(outcomes)} of the {len(commits)} commits of a call stand,"
+                    f" the others do not ({error.code})"
+                ) from error
         if len(outcomes) == 1:
             (only,) = outcomes
             if isinstance(only, Refused) and only.reason == "value":
@@ -368,6 +392,7 @@ class SqlDriver(Driver):
         self, commits: Sequence[Commit], now: float, untils: Sequence[float]
     ) -> list[Outcome]:
         began = time.monotonic()
+        doubtful = any(commit.since is not None for commit in commits)
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
             kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
@@ -379,14 +404,24 @@ class SqlDriver(Driver):
             return outcomes
 
         def again() -> bool:
-            nonlocal commits
+            nonlocal commits, doubtful
+            doubtful = True
             since = self._clock.earliest(began) if self.dialect.own_clock else now
             if since is None or not all(commit.op for commit in commits):
                 return False
             commits = [sent_before(commit, since) for commit in commits]
             return True
 
-        outcomes = await self._trying(attempt, again)
+        try:
+            outcomes = await self._trying(attempt, again)
+        except (*ERRORS, *NOTHING_WRITTEN) as error:
+            found = translated(error, self.shown_url)
+            if doubtful and isinstance(found, NOTHING_WRITTEN):  # which holds for this time only
+                raise Unavailable(
+                    f"{self.shown_url}: sent again, it was refused ({found.code}); whether it was"
+                    " executed before is not known"
+                ) from error
+            raise
         self._transactions += 1
         return outcomes
 

@@ -240,6 +240,8 @@ class Engines:
         cursor.execute(
             f"SET SESSION innodb_lock_wait_timeout = {seconds}, time_zone = '+00:00',"
             " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'"
+            # Only MariaDB has it, and reads this: see `settings.limits`.
+            f" /*M!100300 , idle_transaction_timeout = {max(1, round(self.timeout))} */"
         )
         cursor.execute("SELECT @@global.read_only, @@max_allowed_packet")
         read_only, packet = cursor.fetchone()
@@ -330,7 +332,8 @@ class Here:
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 _LIMITS = text(
     "SELECT set_config('lock_timeout', :lock_timeout, true),"
-    " set_config('statement_timeout', :statement_timeout, true)"
+    " set_config('statement_timeout', :statement_timeout, true),"
+    " set_config('idle_in_transaction_session_timeout', :idle_in_transaction_session_timeout, true)"
 )
 
 

@@ -77,9 +77,12 @@ def limits(timeout: float) -> dict[str, str]:
     """PostgreSQL's settings for a call's time, in milliseconds.
 
     Each a bit less than the call has, so that the server gives up first; and the wait for a lock
-    less than the statement, so that one hears that nothing was written.
+    less than the statement, so that one hears that nothing was written. A transaction whose client
+    says nothing for that time is undone, so that a COMMIT which the network has held back, or that
+    never comes, neither takes effect late nor keeps its rows locked.
     """
     return {
         "lock_timeout": str(max(1, round(timeout * 800))),
         "statement_timeout": str(max(2, round(timeout * 900))),
+        "idle_in_transaction_session_timeout": str(max(2, round(timeout * 1000))),
     }

@@ -26,6 +26,9 @@ SWEEP_COMMITS = 64
 SWEEP_SECONDS = 1.0
 """How much time is between two sweeps, at least."""
 
+FORGET_ROUNDS = 16
+"""How many times as many erasures and ended lives are forgotten at the most."""
+
 SWEEP_STATES = 512
 """How many rows are looked at in one transaction. As many transactions follow each other as it
 takes to look at two rows for each commit: a whole table twice while as many states are made."""
@@ -86,9 +89,12 @@ class Sweeper:
         old = old.order_by(ended.c.at).limit(SWEEP_STATES)
         if dialect.locks_rows:
             old = old.with_for_update(skip_locked=True)
-        rows = [tuple(row) for row in await connection.execute(old)]
-        for some in chunks(rows):
-            await connection.execute(delete(ended).where(tuple_(*names).in_(some)))
+        for _ in range(FORGET_ROUNDS):
+            rows = [tuple(row) for row in await connection.execute(old)]
+            for some in chunks(rows):
+                await connection.execute(delete(ended).where(tuple_(*names).in_(some)))
+            if len(rows) < SWEEP_STATES:
+                return
 
 
 class Sweeps:

@@ -35,7 +35,7 @@ def limits(connection: Connection) -> None:
     """
     name = connection.dialect.name
     if name == "postgresql":
-        limit = "SELECT set_config('lock_timeout', :wait, true), set_config('statement_timeout', '0', true)"
+        limit = "SELECT set_config('lock_timeout', :wait, true), set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)"
         connection.execute(text(limit), {"wait": f"{WAIT_SECONDS}s"})
     elif name != "sqlite":
         connection.execute(text(f"SET SESSION lock_wait_timeout = {WAIT_SECONDS}"))
