@@ -56,11 +56,11 @@ def test_standing_still_for_five_seconds(server, opens, repeats):
     """Every call fails within its bound meanwhile."""
     seconds = 5.0 if repeats and opens is at else 0.8
     report = tried(
-        opens(server.new_database(), timeout=0.7, connect_timeout=0.5),
+        opens(server.new_database(), timeout=1.5, connect_timeout=1.0),
         faults=[paused(server, Timeout, Busy, Unavailable, seconds=seconds)],
-        within=2.0,
+        within=8.0,
         repeats=repeats,
-        bound=2.7,
+        bound=4.5,
     )
     assert (report.unknown == 0) == repeats
 
@@ -86,10 +86,10 @@ def test_half_open(proxy, opens):
     """Nothing gets through any more, and no one says so."""
     proxy, url = proxy
     tried(
-        opens(url, timeout=0.7, connect_timeout=0.5),
+        opens(url, timeout=1.5, connect_timeout=1.0),
         faults=[stalled(proxy, Timeout, Busy, Unavailable)],
-        within=2.0,
-        bound=2.7,
+        within=8.0,
+        bound=4.5,
     )
 
 

@@ -5,7 +5,7 @@ import sys
 import time
 from contextvars import ContextVar, copy_context
 
-from statehold import AsyncStore
+from statehold import AsyncStore, StateholdError
 from statehold.backends import open_driver
 from statehold.clock import SystemClock
 from statehold.middleware.coalesce import Coalesce
@@ -57,6 +57,21 @@ class Machine(SystemClock):
 def lying_time():
     """What time it is, where this is asked."""
     return _time() + _wrong.get()
+
+
+async def patiently(call, seconds=60.0):
+    """What `call()` comes to in the end: for what a test needs to be there, and is not about.
+
+    A client that gives up after a second may find tables slow to be made, or a connection.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except StateholdError as error:
+            if not error.retryable or time.monotonic() > end:
+                raise
+        await asyncio.sleep(0.01)
 
 
 async def put_through(trial, *faults, within, may_lose=False):

@@ -104,6 +104,7 @@ def template() -> Path:
         run(
             (
                 *(install, "--no-defaults", f"--datadir={folder / 'data'}", LOG_SIZE),
+                f"--tmpdir={folder}",  # as above
                 *(
                     "--auth-root-authentication-method=normal",
                     "--skip-test-db",
