@@ -105,6 +105,9 @@ class Coalesce(Driver):
     def skew(self) -> float:
         return self._driver.skew
 
+    def earliest(self, monotonic: float) -> float | None:
+        return self._driver.earliest(monotonic)
+
     async def open(self, layout: Layout) -> None:
         if self._waiting is None:
             await self._driver.open(layout)

@@ -94,6 +94,9 @@ class Metrics(Driver):
     def skew(self) -> float:
         return self.inner.skew
 
+    def earliest(self, monotonic: float) -> float | None:
+        return self.inner.earliest(monotonic)
+
     async def open(self, layout: Layout) -> None:
         await self.inner.open(layout)
 

@@ -153,6 +153,10 @@ class FaultyDriver(Driver):
         """That of the driver."""
         return self.driver.skew
 
+    def earliest(self, monotonic: float) -> float | None:
+        """See `Driver.earliest`."""
+        return self.driver.earliest(monotonic)
+
     async def open(self, layout: Layout) -> None:
         """Make ready for a kind, unless a fault is due."""
         await self._call("open", lambda: self.driver.open(layout))

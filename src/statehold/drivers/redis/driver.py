@@ -71,6 +71,10 @@ class RedisDriver(Driver):
         """Seconds by which the server's clock is ahead of the callers', looked at once a second."""
         return self._skew.seconds
 
+    def earliest(self, monotonic: float) -> float | None:
+        ahead = self._servers.ahead()
+        return None if ahead is None else monotonic + ahead
+
     def _learn(self, server: float, sent: float, began: float) -> None:
         ended = time.monotonic()
         self._skew.learn(server, sent, ended - began, ended)

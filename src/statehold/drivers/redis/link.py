@@ -76,6 +76,11 @@ class Link(Owner):
         self._look_due = 0.0  # the deadline of the first call that makes us look at the clock again
 
     @property
+    def ahead(self) -> float:
+        """Seconds by which the server's clock is ahead of the monotonic one, at least."""
+        return self._clock.ahead
+
+    @property
     def pending(self) -> int:
         """How many commands wait."""
         on_wire = len(self.wire.waiting) if self.wire is not None else 0

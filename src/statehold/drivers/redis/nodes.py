@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from abc import abstractmethod
@@ -153,6 +154,11 @@ class Connected(Servers):
     @property
     def generation(self) -> int:
         return self._shared.generation
+
+    def ahead(self) -> float | None:
+        links = [link for nodes, _ in list(self._all.values()) for link in nodes.links()]
+        known = [link.ahead for link in links if math.isfinite(link.ahead)]
+        return min(known, default=None)
 
     async def call(
         self, slot: int, command: Command, *, repeatable: bool, stamped: bool = False

@@ -57,6 +57,10 @@ class Servers(ABC):
         """Goes up whenever a master that answers may be another one than before."""
 
     @abstractmethod
+    def ahead(self) -> float | None:
+        """Seconds by which the masters' clocks are ahead of the monotonic one, at least, if known."""
+
+    @abstractmethod
     async def call(
         self, slot: int, command: Command, *, repeatable: bool, stamped: bool = False
     ) -> Any:
