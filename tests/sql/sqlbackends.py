@@ -14,7 +14,7 @@ from statehold.drivers.sql.tables import Tables
 from statehold.testing import Backend
 from statehold.testing.rig import layout
 
-TICKS = {"postgresql": 0.4, "mariadb": 0.5}
+TICKS = {"postgresql": 0.6, "mariadb": 0.6}
 """The unit of time, in seconds, where the database's own clock decides. Some cases
 make tables while a state waits for its end, which takes MariaDB a while."""
 
