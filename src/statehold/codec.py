@@ -7,11 +7,17 @@ is refused there. Only what cannot but be read back as it is (`Format.certain`) 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from statehold.canonical import canonical, loose_numbers
 from statehold.comparing import difference, plain
 from statehold.errors import Invalid, SchemaError, TooLarge
-from statehold.formats import Format, encode, encode_name, json_schema, reason, type_name
+from statehold.formats import Format, encode, encode_name, is_pydantic, json_schema, type_name
+from statehold.reasons import reason, refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +91,7 @@ class Codec:
                 return data
         raise Invalid(
             f"{self.field}: {type(value).__name__} is not a valid {type_name(self.kind)}: "
-            f"{reason(error, self.kind)}",
+            f"{refusal(error, self.kind, value)}",
             field=self.field,
             expected=self.kind,
             found=type(value),
@@ -96,6 +102,8 @@ class Codec:
         try:
             return self._load(data)
         except Exception as error:  # noqa: BLE001  likewise
+            if isinstance(data, int | float):  # a counter's, whose field was declared anew
+                raise Undecodable("a number of a counter, where JSON should be") from None
             raise Undecodable(reason(error, self.kind)) from None
 
     def from_json(self, obj: Any) -> Any:
@@ -114,21 +122,27 @@ class Codec:
 
 
 class NameCodec:
-    """Encodes and decodes what names an entry: text as it is, anything else as compact JSON."""
+    """Encodes and decodes what names an entry: text as it is, anything else as compact JSON.
 
-    __slots__ = ("_canonical", "_dump", "_load", "field", "kind", "plain")
+    Equal keys have one name. Raises `SchemaError` for types whose equal values cannot.
+    """
+
+    __slots__ = ("_dump", "_dump_in_order", "_load", "_loose", "_steady", "field", "kind", "plain")
 
     def __init__(self, kind: Any, field: str) -> None:
         self.kind = kind
         self.field = field
         self.plain = kind is str
-        self._canonical = kind is int
+        self._steady = kind is int
         try:
             format = Format(kind)
+            by_msgspec = not is_pydantic(kind)
+            self._loose = loose_numbers(kind, pydantic=not by_msgspec)
         except Exception as error:
             raise SchemaError(f"{field}: keys of type {kind!r}: {error}", field=field) from error
         self._load = format.load
-        self._dump = encode_name if format.dumps[0] is encode else format.dumps[0]
+        self._dump = format.dumps[0]
+        self._dump_in_order = encode_name if by_msgspec else partial(_in_order, self._dump)
 
     def encode(self, value: Any) -> str:
         """The entry's name. Raises `Invalid` or `TooLarge` (over 512 bytes)."""
@@ -145,8 +159,8 @@ class NameCodec:
                 unlike = difference(back, value)
                 if unlike is not None:
                     raise Unlike(unlike)  # noqa: TRY301  likewise
-                if not self._canonical:  # 1 and 1.0 are one key of floats
-                    data = self._dump(back)
+                if not self._steady:
+                    data = self._canonical(back)
                 name, size = data.decode(), len(data)
         except Exception as error:  # noqa: BLE001  Pydantic's errors, and those of people's classes
             raise Invalid(
@@ -163,6 +177,14 @@ class NameCodec:
                 found=size,
             )
         return name
+
+    def _canonical(self, key: Any) -> bytes:
+        """The JSON of all keys that equal this one."""
+        one = canonical(key, self._loose)
+        data = self._dump_in_order(one)
+        if one is not key and self._load(data) != key:
+            raise Unlike("those equal to it cannot be written as one")
+        return data
 
     def decode(self, name: str) -> Any:
         """The key. Raises `Undecodable`."""
@@ -183,6 +205,11 @@ class NameCodec:
             except Exception:  # noqa: BLE001, S112  the second reading decides
                 continue
         raise Invalid(f"{self.field}: not a valid key", field=self.field, found=type(obj))
+
+
+def _in_order(dump: Callable[[Any], bytes], value: Any) -> bytes:
+    """JSON with the members of its objects in the order of their names."""
+    return encode_name(msgspec.json.decode(dump(value)))
 
 
 def to_floats(values: Any, dim: int, field: str, dtype: str) -> npt.NDArray[np.floating[Any]]:

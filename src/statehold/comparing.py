@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import marshal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, time
 from decimal import Decimal
 from functools import lru_cache
@@ -55,6 +55,8 @@ def difference(back: Any, value: Any) -> str | None:  # noqa: C901  one kind aft
     todo: list[tuple[Any, Any, Path]] = [(back, value, None)]
     while todo:  # no recursion: JSON may be as deep as the interpreter's limit
         back, value, path = todo.pop()
+        if back is value:  # msgspec's UNSET, an attribute that neither has
+            continue
         kind = value.__class__
         if back.__class__ is not kind:
             wrong = _unlike(back, value, path)
@@ -98,7 +100,7 @@ def _unlike(back: Any, value: Any, path: Path) -> str | None:
     other = plain(value)
     if back.__class__ is other.__class__ or (type(back) is float and type(other) is int):
         return None if back == other else _otherwise(path)
-    return f"{_at(path)} would be read back as {type(back).__name__}, not {type(value).__name__}"
+    return f"{place(path)} would be read back as {type(back).__name__}, not {type(value).__name__}"
 
 
 def _same(back: Any, value: Any) -> bool:
@@ -126,24 +128,24 @@ def _parts(kind: Any) -> Parts | None:
         return _pairs
     if issubclass(kind, Struct) and not kind.__dictoffset__:
         return astuple
-    names = _names(kind)
+    names = declared(kind)
     if names is None:
         return _itself if issubclass(kind, tuple) else _members if issubclass(kind, _SETS) else None
 
-    declared = frozenset(names)
+    known = frozenset(names)
     get = attrgetter(*names) if len(names) > 1 else None
 
     def parts(value: Any) -> Sequence[Any]:
         try:
-            known = get(value) if get else tuple(getattr(value, name) for name in names)
+            its = get(value) if get else tuple(getattr(value, name) for name in names)
         except AttributeError:  # one that was deleted, or never set
-            known = tuple(getattr(value, name, _ABSENT) for name in names)
+            its = tuple(getattr(value, name, _ABSENT) for name in names)
         held: dict[str, Any] = getattr(value, "__dict__", {})
-        if held.keys() <= declared:
-            return cast("Sequence[Any]", known)
+        if held.keys() <= known:
+            return cast("Sequence[Any]", its)
         # What a class keeps there by itself, a cached property, can be had anew.
-        more = {n: v for n, v in held.items() if n not in declared and not hasattr(kind, n)}
-        return (*known, more) if more else cast("Sequence[Any]", known)
+        more = {n: v for n, v in held.items() if n not in known and not hasattr(kind, n)}
+        return (*its, more) if more else cast("Sequence[Any]", its)
 
     return parts
 
@@ -168,29 +170,41 @@ def _members(value: set[Any] | frozenset[Any]) -> Sequence[Any]:
 
 
 @lru_cache(maxsize=1024)
-def _names(kind: Any) -> tuple[str, ...] | None:
+def declared(kind: Any) -> tuple[str, ...] | None:
     """The attributes that a class declares; None if it is no class that does."""
     if issubclass(kind, Struct):
         fields: tuple[str, ...] = kind.__struct_fields__
         return fields
+    if dataclasses.is_dataclass(kind):  # Pydantic's too
+        return tuple(field.name for field in dataclasses.fields(kind))
     if hasattr(kind, "__pydantic_fields__"):
         return (*kind.__pydantic_fields__, "__pydantic_extra__", "__pydantic_private__")
-    if dataclasses.is_dataclass(kind):
-        return tuple(field.name for field in dataclasses.fields(kind))
     attrs: Any = getattr(kind, "__attrs_attrs__", None)
     return None if attrs is None else tuple(field.name for field in attrs)
 
 
 def _otherwise(path: Path) -> str:
-    return f"{_at(path)} would be read back otherwise"
+    return f"{place(path)} would be read back otherwise"
 
 
-def _at(path: Path) -> str:
+def walk(value: Any) -> Iterator[tuple[Path, Any]]:
+    """A value and all that it is made of, each with where it stands."""
+    todo: list[tuple[Path, Any]] = [(None, value)]
+    while todo:
+        path, value = todo.pop()
+        yield path, value
+        kind = value.__class__
+        parts = None if kind in ATOMS else _parts(kind)
+        if parts is not None:
+            todo.extend(((path, kind, at), part) for at, part in enumerate(parts(value)))
+
+
+def place(path: Path) -> str:
     """A place in a value, in words: `messages[0].call`."""
     steps: list[str] = []
     while path is not None:
         path, kind, at = path
-        names = _names(kind)
+        names = declared(kind)
         if names is not None:
             steps.append(f".{names[at]}" if at < len(names) else "")
         else:

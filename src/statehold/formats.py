@@ -1,15 +1,14 @@
-"""How values of a type are written as JSON, read, described, and what is said when they do not fit.
+"""How values of a type are written as JSON, read, and described.
 
 JSON by msgspec; a type with a Pydantic model in it by Pydantic, which alone knows what it means.
 """
 
 from __future__ import annotations
 
-import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import is_dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import product
 from math import isfinite, prod
 from operator import attrgetter
@@ -30,7 +29,10 @@ def _hook(value: object) -> object:
     """What msgspec encodes in place of a value that it does not know."""
     found: object = plain(value)
     if found is value:
-        raise TypeError(f"{type(value).__name__} has no JSON")
+        name = type(value).__name__
+        if isinstance(value, bool | tuple | frozenset | None):  # msgspec asks of a dict's key only
+            raise TypeError(f"{name} cannot be the key of a dict in JSON")
+        raise TypeError(f"{name} has no JSON")
     return found
 
 
@@ -57,8 +59,8 @@ class Format:
         else:
             self.load = msgspec.json.Decoder(kind).decode
             info = msgspec.inspect.type_info(kind)
-            _refuse_custom(info, set())
-            self.dumps = (encode,)
+            _refuse_custom(info)
+            self.dumps = (_checked(encode) if _is_raw(info) else encode,)
             self.certain = _certain(kind, info)
 
 
@@ -70,7 +72,7 @@ def _pydantic(kind: Any) -> tuple[tuple[Dump, ...], Load]:
     import pydantic
 
     adapter = pydantic.TypeAdapter[Any](kind)
-    dump = partial(adapter.dump_json, round_trip=True, warnings="error")
+    dump = _checked(partial(adapter.dump_json, round_trip=True, warnings="error"))
 
     def load(data: Any) -> Any:
         raw = data if data.__class__ is bytes else bytes(data)
@@ -79,19 +81,43 @@ def _pydantic(kind: Any) -> tuple[tuple[Dump, ...], Load]:
     return (partial(dump, by_alias=True), partial(dump, by_alias=False)), load
 
 
+def _checked(dump: Callable[..., bytes]) -> Callable[..., bytes]:
+    """The same for bytes that others make: refused unless they are JSON (RFC 8259), in UTF-8."""
+
+    def checked(value: Any, **options: Any) -> bytes:
+        data = dump(value, **options)
+        try:
+            _valid(data)
+            data.decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise TypeError("it is not written as valid JSON (NaN and infinity are not)") from None
+        return data
+
+    return checked
+
+
+_valid: Final = msgspec.json.Decoder(msgspec.Raw).decode
+"""Goes through JSON and makes nothing of it."""
+
+
+def _is_raw(info: msgspec.inspect.Type) -> bool:
+    """Whether the type holds JSON that its user has made."""
+    return any(isinstance(node, msgspec.inspect.RawType) for node in _nodes(info, set()))
+
+
 def is_pydantic(kind: Any, seen: tuple[object, ...] = ()) -> bool:
     """Whether there is a Pydantic model in the type."""
     inner: list[Any] = [*typing.get_args(kind)]
     later = (*seen, kind)
     if isinstance(kind, type) and kind not in seen:
-        if hasattr(kind, "model_validate_json"):
+        if hasattr(kind, "__pydantic_validator__"):  # a model, or a dataclass of Pydantic's
             return True
         if is_dataclass(kind) or issubclass(kind, tuple | dict):
-            inner += _members(kind)
+            inner += members(kind)
     return any(is_pydantic(part, later) for part in inner)
 
 
-def _members(kind: Any) -> Iterable[Any]:
+def members(kind: Any) -> Iterable[Any]:
     try:
         return typing.get_type_hints(kind).values()
     except Exception:  # noqa: BLE001  names that only a type checker knows: msgspec will say so
@@ -101,17 +127,35 @@ def _members(kind: Any) -> Iterable[Any]:
 _PLAIN: Final[tuple[object, ...]] = (None, True, 0, 0.0, "", [], {})
 
 
-def _refuse_custom(info: object, seen: set[int]) -> None:
+def _refuse_custom(info: msgspec.inspect.Type) -> None:
     """Raise TypeError for a type that no JSON value is ever decoded to."""
+    for node in _nodes(info, set()):
+        if isinstance(node, msgspec.inspect.CustomType):
+            if not any(isinstance(value, node.cls) for value in _PLAIN):
+                raise TypeError(f"msgspec has no JSON for {node.cls.__name__}")
+        elif isinstance(node, msgspec.inspect.DictType) and isinstance(node.key_type, _NO_KEYS):
+            name = type(node.key_type).__name__.removesuffix("Type").lower()
+            raise TypeError(f"{name} cannot be the key of a dict in JSON")
+
+
+_NO_KEYS: Final = (
+    msgspec.inspect.BoolType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.CollectionType,
+    msgspec.inspect.TupleType,
+)
+"""Types that JSON has values of, but no keys."""
+
+
+def _nodes(info: object, seen: set[int]) -> Iterator[object]:
+    """All that a type is made of, as msgspec describes it."""
     if isinstance(info, tuple):
         for part in cast("tuple[object, ...]", info):
-            _refuse_custom(part, seen)
-    elif isinstance(info, msgspec.inspect.CustomType):
-        if not any(isinstance(value, info.cls) for value in _PLAIN):
-            raise TypeError(f"msgspec has no JSON for {info.cls.__name__}")
+            yield from _nodes(part, seen)
     elif isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field) and id(info) not in seen:
         seen.add(id(info))
-        _refuse_custom(msgspec.structs.astuple(info), seen)
+        yield info
+        yield from _nodes(msgspec.structs.astuple(info), seen)
 
 
 # ----------------------------------------------------- what need not be read back to be known as kept
@@ -161,6 +205,7 @@ def _certain(kind: Any, info: msgspec.inspect.Type) -> Callable[[Any], bool]:
 
 
 def _certain_struct(kind: Any, info: msgspec.inspect.StructType) -> Callable[[Any], bool]:
+    kind = typing.get_origin(kind) or kind  # a generic one is made without its types
     if info.array_like or kind.__struct_config__.dict or hasattr(kind, "__post_init__"):
         return _never
     shapes: list[tuple[type, ...]] = []  # of each member the types that it may be of
@@ -197,78 +242,6 @@ def _exact(info: msgspec.inspect.Type) -> tuple[type, ...]:
 
 def _unbounded(info: msgspec.inspect.Type) -> bool:
     return all(bound is None for bound in msgspec.structs.astuple(info))
-
-
-# -------------------------------------------------------------------------------------- what is said
-
-_VALUE: Final = re.compile(r"^Invalid (enum )?value .*?(?= - at `[^`]*`$|$)", re.DOTALL)
-_UNKNOWN: Final = re.compile(r"unknown field `.*?`(?= - at |$)", re.DOTALL)
-
-
-def reason(error: BaseException, kind: Any) -> str:  # noqa: PLR0911  one error after another
-    """Why a value does not fit its type: one sentence that says nothing of the value."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeError):
-        return "it is not valid Unicode"
-    if isinstance(error, msgspec.ValidationError) and error.__cause__ is not None:
-        return f"its class refuses it ({type(error.__cause__).__name__})"
-    if isinstance(error, msgspec.MsgspecError):
-        return _UNKNOWN.sub("unknown field", _VALUE.sub("Invalid value", str(error)))
-    if isinstance(error, TypeError):
-        return str(error)
-    if type(error).__module__.partition(".")[0] == "pydantic_core":
-        return _pydantic_reason(error, kind)
-    if isinstance(error, ValueError) and "digits" in str(error):
-        return "an int of too many digits"
-    return type(error).__name__
-
-
-def _pydantic_reason(error: Any, kind: Any) -> str:
-    if not hasattr(error, "errors"):  # what could not be written
-        found = re.search(r"field_name='(\w+)'", str(error))
-        return f"{found[1] if found else 'something in it'} is not of its declared type"
-    known = _names(kind)
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    at = ""
-    for step in first["loc"]:
-        shown = f"[{step}]" if isinstance(step, int) else "[…]"
-        at += f".{step}" if step in known else shown
-    text = first["msg"]
-    if first["type"] == "union_tag_invalid":
-        text = "no such tag"
-    elif first["type"] not in _said_by_pydantic():
-        text = "its class refuses it"
-    more = error.error_count() - 1
-    return f"{at.lstrip('.')}: {text}".lstrip(": ") + (f", and {more} more" if more else "")
-
-
-@lru_cache(maxsize=1)
-def _said_by_pydantic() -> frozenset[str]:
-    """The types of errors whose words are Pydantic's own, and show no value."""
-    from pydantic_core import core_schema
-
-    known = frozenset(typing.get_args(core_schema.ErrorType))
-    return known - {"value_error", "assertion_error"}
-
-
-@lru_cache(maxsize=64)
-def _names(kind: Any) -> frozenset[object]:
-    """The names that a type gives its members; what else stands in a path is of the value."""
-    found: set[object] = set()
-
-    def walk(node: Any) -> None:
-        if isinstance(node, dict):
-            its = cast("dict[str, Any]", node)
-            found.update(its.get("properties", ()))
-            for inside in its.values():
-                walk(inside)
-        elif isinstance(node, list):
-            for inside in cast("Iterable[Any]", node):
-                walk(inside)
-
-    walk(json_schema(kind))
-    return frozenset(found)
 
 
 # ------------------------------------------------------------------------------ the shape of a type

@@ -92,6 +92,16 @@ class Doubles(msgspec.Struct):
         self.n = min(2 * self.n, 100)
 
 
+class Generally(msgspec.Struct, Generic[T], frozen=True):
+    inside: T
+    more: T | None = None
+
+
+class Unset(msgspec.Struct):
+    a: int | msgspec.UnsetType = msgspec.UNSET
+    b: int = 1
+
+
 # --------------------------------------------------------- dataclasses, typed dicts and named tuples
 
 
@@ -255,6 +265,19 @@ class Holder:
     model: Message
 
 
+@pydantic.dataclasses.dataclass
+class Checked:
+    name: str
+    inside: Message | None = None
+    rank: int = Field(default=0, ge=0)
+
+
+def unchecked():
+    value = Checked("a")
+    value.rank = "1"
+    return value
+
+
 def private(**values):
     model = Private(n=1)
     model._cache = values["cache"]
@@ -322,6 +345,9 @@ FAMILIES = {
     "Struct that equals by key": (ByKey, [ByKey("a"), ByKey("a", [1])], [ByKey("a", AT), ByKey("a", {1})]),
     "tagged union": (Cat | Dog, [Cat(9), Dog("a")], [Plain("u"), Cat("9")]),
     "renamed Struct": (Renamed, [Renamed(), Renamed("Bob")], []),
+    "generic Struct": (Generally[int], [Generally(1), Generally(1, 2)], [Generally("a"), Generally(1.0), Plain("u")]),
+    "generic Struct of floats": (Generally[float], [Generally(1.5), Generally(-0.5, 1e22)], [Generally("a")]),
+    "Struct with UNSET": (Unset, [Unset(), Unset(1), Unset(b=2)], [Unset(None), Unset(1.0)]),
     "Struct that changes": (Doubles, [Doubles(60)], [Doubles(1)]),
     "dataclass": (Item, [Item("a"), Item("a", [1])], [Item("a", AT), Rarer("a", why="b"), item_with_more(), Item(1)]),
     "dataclass inherited": (Rarer, [Rarer("a", 1, "b"), rarer_that_was_shouted()], [Item("a"), Rarer("a", (1,))]),
@@ -353,6 +379,7 @@ FAMILIES = {
     "Json": (Parsed, [Parsed(data="[1,2]")], []),
     "SecretStr": (Login, [], [Login(password="hunter2")]),
     "Pydantic of many": (Stamped, [Stamped(when=AT, price=Decimal("1.10"), id=uuid.UUID(int=1), raw=b"a")], []),
+    "dataclass by Pydantic": (Checked, [Checked("a"), Checked("a", Message(role="u"), 3)], [Item("a"), unchecked(), Checked("a", ToolMessage(role="u", call="c"))]),
     "dataclass of Pydantic": (Holder, [Holder(Message(role="u"))], [Holder(ToolMessage(role="u", call="c"))]),
 }  # fmt: skip
 """Name → (type, what is kept, what is refused)."""
