@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import enum
 import operator
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -51,16 +50,10 @@ def canonical(value: Any, loose: frozenset[type] = frozenset()) -> Any:  # noqa:
         return int(value) if whole else value  # where only floats may be, it is read back as one
     if kind is bool:
         return int(value) if bool in loose else value
-    if kind is Decimal:
-        return _decimal(value)
-    if kind is datetime:
-        return _datetime(value)
-    if kind is time:
-        return _time(value)
-    if isinstance(value, enum.Enum):
-        return value
+    if kind in _ONE_OF:
+        return _ONE_OF[kind](value)
     if isinstance(value, dict):
-        held = cast("dict[Any, Any]", value)
+        held: dict[Any, Any] = value
         keys, values = canonical([*held], loose), canonical([*held.values()], loose)
         return dict(zip(keys, values, strict=True))
     if isinstance(value, list | tuple | set | frozenset):
@@ -127,6 +120,13 @@ def _time(value: time) -> time:
     return value.replace(hour=hour, minute=minute, tzinfo=timezone(timedelta(minutes=zone)))
 
 
+_ONE_OF: Final[dict[type, Callable[[Any], Any]]] = {
+    Decimal: _decimal,
+    datetime: _datetime,
+    time: _time,
+}
+
+
 # -------------------------------------------------------------------------------------- of the types
 
 _KNOWN: Final = frozenset(
@@ -184,25 +184,30 @@ def _look(kind: Any, found: _Found, within_set: bool) -> None:
     if origin in (typing.Union, types.UnionType):
         found.mixed |= _is_mixed(inner)
         kind = origin = None
-    shape = origin or kind
+    shape: Any = origin or kind
     if isinstance(shape, type):
-        found.bools |= shape is bool
-        _refuse_equality(shape)
-        if issubclass(shape, AbstractSet):
-            _refuse_set(found, within_set)
-            within_set = True
-        elif shape in (tuple, list, dict) and not inner:
-            found.anything = True
-        if shape not in found.seen and shape.__module__ != "builtins":
-            found.seen.add(shape)
-            found.given.update(getattr(shape, "__parameters__", ()) if inner else ())
-            inner = (*inner, *_members(shape))
+        _look_at_class(shape, inner, found, within_set)
+        within_set |= issubclass(shape, AbstractSet)
     for part in inner:
         if part is not Ellipsis:
             _look(part, found, within_set)
 
 
-def _members(kind: type) -> Iterable[Any]:
+def _look_at_class(cls: Any, inner: tuple[Any, ...], found: _Found, within_set: bool) -> None:
+    found.bools |= cls is bool
+    _refuse_equality(cls)
+    if issubclass(cls, AbstractSet):
+        _refuse_set(found, within_set)
+    if cls in (tuple, list, dict, set, frozenset):
+        found.anything |= not inner
+    elif cls not in found.seen:
+        found.seen.add(cls)
+        found.given.update(getattr(cls, "__parameters__", ()) if inner else ())
+        for part in _members(cls):
+            _look(part, found, within_set)
+
+
+def _members(kind: Any) -> Iterable[Any]:
     fields: dict[str, Any] | None = getattr(kind, "__pydantic_fields__", None)
     if fields is not None:
         config: Any = (
@@ -252,7 +257,7 @@ def _numbers(part: Any) -> Iterable[str]:
     return (part.__name__,) if issubclass(part, int | float | Decimal) else ()
 
 
-def _refuse_equality(kind: type) -> None:
+def _refuse_equality(kind: Any) -> None:
     """Raise TypeError for a class whose instances may be equal and hold different things."""
     if kind is object or issubclass(kind, type(None)):
         return

@@ -118,6 +118,7 @@ def is_pydantic(kind: Any, seen: tuple[object, ...] = ()) -> bool:
 
 
 def members(kind: Any) -> Iterable[Any]:
+    """The types of what a class declares."""
     try:
         return typing.get_type_hints(kind).values()
     except Exception:  # noqa: BLE001  names that only a type checker knows: msgspec will say so

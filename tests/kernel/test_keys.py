@@ -198,5 +198,5 @@ def test_an_instant_that_utc_has_no_year_for_is_refused():
     class Keyed(State, ttl=60):
         at = SetOf(dt.datetime, keep=3)
 
-    with pytest.raises(Invalid, match="at: .* in UTC it is before the year 1"):
+    with pytest.raises(Invalid, match=r"at: .* in UTC it is before the year 1"):
         Keyed.at.add(dt.datetime(1, 1, 1, tzinfo=EAST))

@@ -321,7 +321,7 @@ def test_what_an_encoder_makes_that_is_no_json_is_refused(hold, number):
     )
     members = SetOf(frozen, keep=3)
     members.__set_name__(State, "members")
-    with pytest.raises(Invalid, match="^members: .*not written as valid JSON"):
+    with pytest.raises(Invalid, match=r"^members: .*not written as valid JSON"):
         members.add(frozen(f=number))
     assert Register(Constants, default=Constants(f=1.5)).default.f == 1.5
 
@@ -341,7 +341,7 @@ def test_json_that_is_given_ready_made_is_refused_where_it_is_none(raw):
 def error_of(kind, value):
     field = Register(kind, default=None)
     field.__set_name__(State, "field")
-    with pytest.raises(Invalid, match="^field: ") as caught:
+    with pytest.raises(Invalid, match=r"^field: ") as caught:
         field.put(value)
     return str(caught.value)
 
@@ -380,7 +380,7 @@ def test_a_value_of_a_class_that_was_defined_again_is_said_to_be_one(kind):
 
 @pytest.mark.parametrize("keys", [bool, None, tuple[int, int], frozenset[str]])
 def test_a_dict_whose_keys_have_no_json_is_no_type_of_values(keys):
-    with pytest.raises(SchemaError, match="field: .* cannot be the key of a dict in JSON"):
+    with pytest.raises(SchemaError, match=r"field: .* cannot be the key of a dict in JSON"):
         Register(dict[keys, int], default=None).__set_name__(State, "field")
     assert "cannot be the key of a dict in JSON" in error_of(object, {True: 1})
 

@@ -19,7 +19,6 @@ from sqlbackends import opened, portable
 
 from statehold import AsyncStore, Register, State, Store, Vector
 from statehold.changes import Commit, Put, Want
-from statehold.driver import Refused
 from statehold.drivers.sql import tables_of
 from statehold.errors import ConfigError, Invalid
 
