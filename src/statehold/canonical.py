@@ -53,7 +53,7 @@ def canonical(value: Any, loose: frozenset[type] = frozenset()) -> Any:  # noqa:
     if kind in _ONE_OF:
         return _ONE_OF[kind](value)
     if isinstance(value, dict):
-        held: dict[Any, Any] = value
+        held: dict[Any, Any] = cast("Any", value)
         keys, values = canonical([*held], loose), canonical([*held.values()], loose)
         return dict(zip(keys, values, strict=True))
     if isinstance(value, list | tuple | set | frozenset):
@@ -202,7 +202,9 @@ def _look_at_class(cls: Any, inner: tuple[Any, ...], found: _Found, within_set: 
         found.anything |= not inner
     elif cls not in found.seen:
         found.seen.add(cls)
-        found.given.update(getattr(cls, "__parameters__", ()) if inner else ())
+        of_whom: Any = cast("object", cls)
+        given: tuple[Any, ...] = getattr(of_whom, "__parameters__", ()) if inner else ()
+        found.given.update(given)
         for part in _members(cls):
             _look(part, found, within_set)
 
@@ -215,13 +217,14 @@ def _members(kind: Any) -> Iterable[Any]:
         )
         inner = [field.annotation for field in fields.values()]
         return [*inner, Any] if config.get("extra") == "allow" else inner
-    if declared(kind) is None and not issubclass(kind, tuple | dict):
+    of_whom: Any = kind
+    if declared(of_whom) is None and not issubclass(kind, tuple | dict):
         return ()
     try:
-        hints = typing.get_type_hints(kind, include_extras=True)
+        hints = typing.get_type_hints(of_whom, include_extras=True)
     except Exception:  # noqa: BLE001  names that only a type checker knows: anything goes
         return (Any,)
-    names = declared(kind)
+    names = declared(of_whom)
     return [hint for name, hint in hints.items() if names is None or name in names]
 
 

@@ -481,7 +481,8 @@ def _unordered(found: Any) -> object:
         given = cast("dict[str, Any]", found).items()
         return _sorted([(name, _unordered(each)) for name, each in given if each is not None])
     if isinstance(found, list):
-        return _sorted([_unordered(each) for each in found])
+        listed: list[Any] = cast("Any", found)
+        return _sorted([_unordered(each) for each in listed])
     return int(found) if isinstance(found, float) and found.is_integer() else found
 
 

@@ -25,7 +25,7 @@ _PARTS: Final = 10_000
 def refusal(error: BaseException, kind: Any, value: object) -> str:
     """Why a value cannot be put where this type is declared."""
     for path, part in islice(walk(value), _PARTS):
-        cls: type = type(part)
+        cls: type[Any] = cast("Any", type(part))
         if cls.__module__ != "builtins" and cls.__name__ in _classes(kind):
             its = _classes(kind)[cls.__name__]
             if cls not in its:
