@@ -349,11 +349,25 @@ class SqlDriver(Driver):
         some = [answer for answer in answers if isinstance(answer, Commit)]
         others: Iterator[Answer] = iter(())
         if some:
-            others = iter(
-                await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
-            )
+            try:
+                found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
+            except NOTHING_WRITTEN as error:
+                if any(
+                    isinstance(answer, Commit) and answer.since != commit.since
+                    for answer, commit in zip(answers, commits, strict=True)
+                ):
+                    raise self._refused_again(error) from error
+                raise
+            others = iter(found)
         settled = [next(others) if isinstance(one, Commit) else one for one in answers]
         return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
+
+    def _refused_again(self, error: StateholdError) -> Unavailable:
+        """What the caller is told: that nothing was written holds for the last sending only."""
+        return Unavailable(
+            f"{self.shown_url}: sent again, it was refused ({error.code}); whether it was executed"
+            " before is not known"
+        )
 
     def _new_lane(self) -> Lane:
         """Where what the fast path hands back is gathered, in the running event loop."""
@@ -392,7 +406,7 @@ class SqlDriver(Driver):
         self, commits: Sequence[Commit], now: float, untils: Sequence[float]
     ) -> list[Outcome]:
         began = time.monotonic()
-        doubtful = any(commit.since is not None for commit in commits)
+        doubtful = False
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
             kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
@@ -416,11 +430,8 @@ class SqlDriver(Driver):
             outcomes = await self._trying(attempt, again)
         except (*ERRORS, *NOTHING_WRITTEN) as error:
             found = translated(error, self.shown_url)
-            if doubtful and isinstance(found, NOTHING_WRITTEN):  # which holds for this time only
-                raise Unavailable(
-                    f"{self.shown_url}: sent again, it was refused ({found.code}); whether it was"
-                    " executed before is not known"
-                ) from error
+            if doubtful and isinstance(found, NOTHING_WRITTEN):
+                raise self._refused_again(found) from error
             raise
         self._transactions += 1
         return outcomes
