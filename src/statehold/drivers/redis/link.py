@@ -23,7 +23,7 @@ from statehold.drivers.redis.home import Home, pause
 from statehold.drivers.redis.servers import STAMP
 from statehold.drivers.redis.trouble import ErrorReply, Remedy, remedy, time_in, translated
 from statehold.drivers.redis.wire import Aside, Call, Owner, Wire, pack
-from statehold.errors import Busy, Closed, Full, ReadOnly, StateholdError, Timeout, Unavailable
+from statehold.errors import Busy, Closed, StateholdError, Timeout, Unavailable
 
 HELD_BYTES = 64 << 20
 """Bytes of commands that may wait at one connection."""
@@ -201,15 +201,19 @@ class Link(Owner):
 
     def _late(self, call: Call) -> None:
         if not call.future.done():
+            if call not in self.outbox and call not in self._aside:
+                call.doubtful = True  # it is on the wire, whatever was said of it before
             call.fail(self._unsent(call))
 
     def _unsent(self, call: Call) -> StateholdError:
         """Why a call has failed that waits to be sent, or sent again."""
         if call.refusal is not None:
-            return self._meaning(call, call.refusal)
+            return translated(call.refusal, self.address, self._user)
         trouble = self._trouble
         if trouble is not None and call.doubtful:
-            return Timeout(f"{trouble}; whether it was executed is not known")
+            error = Timeout(f"{trouble}; whether it was executed is not known")
+            error.__cause__ = trouble
+            return error
         if trouble is None:
             return Timeout(
                 f"redis at {self.address}: no connection within {self._options.timeout:g} s"
@@ -219,18 +223,6 @@ class Link(Owner):
         return again
 
     # -------------------------------------------------------------------------------- error replies
-
-    def _meaning(self, call: Call, reply: ErrorReply) -> StateholdError:
-        """What the caller is told of a refusal."""
-        error = translated(reply, self.address, self._user)
-        if call.doubtful and isinstance(error, Busy | Full | ReadOnly):
-            # These say that nothing was written, which holds for this time only.
-            error = Unavailable(
-                f"redis at {self.address}: sent again over a new connection, it was refused"
-                f" ({reply.code}); whether it was executed before is not known"
-            )
-            error.__cause__ = reply
-        return error
 
     def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:
         """Do what helps, as long as there is time."""
@@ -243,7 +235,7 @@ class Link(Owner):
             or call.deadline <= self._loop.time()
             or (helps is Remedy.LOAD and call.tries >= LOADS)
         ):
-            call.fail(self._meaning(call, reply))
+            call.fail(translated(reply, self.address, self._user))
             return
         call.refusal = reply
         call.tries += 1
@@ -353,12 +345,12 @@ class Link(Owner):
 
     def _may_repeat(self, call: Call, now: float, why: str) -> bool:
         """Likewise if it may have been executed."""
+        if not call.doubtful:
+            call.doubtful = True
+            call.since = call.sent + self._clock.ahead
         if not self._goes_on(call, why):
             return False
         if call.deadline > now and call.repeatable:
-            if not call.doubtful:
-                call.doubtful = True
-                call.since = call.sent + self._clock.ahead
             return True
         kind = Unavailable if call.deadline > now else Timeout
         call.fail(kind(f"redis at {self.address}: {why}; whether it was executed is not known"))

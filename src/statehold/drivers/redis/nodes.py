@@ -16,18 +16,15 @@ from statehold.drivers.redis.dial import Dialer, Met
 from statehold.drivers.redis.home import Home
 from statehold.drivers.redis.link import Link
 from statehold.drivers.redis.servers import Command, Script, Servers
-from statehold.drivers.redis.trouble import ErrorReply
+from statehold.drivers.redis.trouble import NOT_DONE, ErrorReply, in_doubt
 from statehold.drivers.redis.wire import Call, Tally, pack
 from statehold.errors import (
     Busy,
     Closed,
     ConfigError,
-    Full,
     Invalid,
-    ReadOnly,
     StateholdError,
     Timeout,
-    Unavailable,
 )
 
 
@@ -248,18 +245,21 @@ class Connected(Servers):
     async def _settled(self, calls: list[Call]) -> list[Any]:
         replies: list[Any] = []
         first: StateholdError | None = None
+        doubtful = False  # whether any of them may have been executed, though it failed
         for call in calls:
             try:
                 replies.append(await (self._confirmed(call) if self._wanted else call.future))
             except StateholdError as error:
                 first = first or error
+                doubtful = doubtful or call.doubtful or not isinstance(error, NOT_DONE)
         if first is None:
             return replies
-        if replies and isinstance(first, Busy | Full | ReadOnly):  # these say: nothing was written
-            raise Unavailable(
-                f"redis: {len(replies)} of the {len(calls)} commands of a call were executed, the "
-                f"others not ({first.code})"
-            ) from first
+        if replies or doubtful:
+            raise in_doubt(
+                first,
+                f"{len(replies)} of the {len(calls)} commands of its call were executed, and of the "
+                + ("others it is not known" if doubtful else "others none"),
+            )
         raise first
 
     async def _confirmed(self, call: Call) -> Any:

@@ -6,9 +6,11 @@ import enum
 
 from statehold.errors import (
     Busy,
+    Closed,
     ConfigError,
     Corrupted,
     Full,
+    Invalid,
     ReadOnly,
     StateholdError,
     Timeout,
@@ -116,6 +118,25 @@ def translated(reply: ErrorReply, where: object, user: str | None = None) -> Sta
     error = kind(f"redis at {where}: {meaning}{who} ({_quotable(reply.text)})")
     error.__cause__ = reply
     return error
+
+
+NOT_DONE = (Busy, Full, ReadOnly, ConfigError, Invalid, Closed)
+"""Errors that say, or are taken to say, that nothing was written."""
+
+
+def in_doubt(error: Exception, what: str = "whether it was executed is not known") -> Exception:
+    """The error of a call that may have been executed, whatever was said of its last sending."""
+    if not isinstance(error, NOT_DONE):
+        return error
+    found: StateholdError
+    if isinstance(error, Closed):
+        found = Closed(f"{error}; {what}")
+    else:
+        refusal = error.__cause__ if isinstance(error.__cause__, ErrorReply) else None
+        code = error.code if refusal is None else refusal.code
+        found = Unavailable(f"redis: it was not executed this time ({code}); {what}")
+    found.__cause__ = error
+    return found
 
 
 def _quotable(text: str) -> str:

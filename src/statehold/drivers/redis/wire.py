@@ -23,7 +23,7 @@ import hiredis
 import msgspec
 
 from statehold.drivers.redis.servers import Command
-from statehold.drivers.redis.trouble import ErrorReply
+from statehold.drivers.redis.trouble import ErrorReply, in_doubt
 from statehold.errors import Unavailable
 
 PAUSE_BYTES = 1 << 20
@@ -72,9 +72,12 @@ class Call(msgspec.Struct, eq=False):
     """… and by that of the server, at the latest, as it was known when the connection was lost."""
 
     def fail(self, error: Exception) -> None:
-        """The caller gets this error, unless it went away."""
+        """The caller gets this error, unless it went away.
+
+        What may have been executed never fails with an error that says that nothing was written.
+        """
         if not self.future.done():
-            self.future.set_exception(error)
+            self.future.set_exception(in_doubt(error) if self.doubtful else error)
 
 
 class Aside(Call):
