@@ -14,26 +14,32 @@ CALLS: Final = 32
 
 
 class Turns:
-    """When the next turn is due, in each thread, and so in each event loop."""
+    """Whether the event loop has turned since it was last asked, in each thread."""
 
     def __init__(self) -> None:
-        self._due = threading.local()
+        self._seen = threading.local()
 
     async def take(self) -> int:
         """How many calls may be made before this is asked again.
 
-        If a turn is due, every task that was ready has had one by then.
+        If a turn is due, every task that was ready has had one by then. A call that suspends gives
+        one by itself, and none is due then.
         """
-        now = perf_counter()
-        due = getattr(self._due, "at", None)
-        if due is None:
-            self._due.at = now + TURN_S
-        elif now >= due:
-            import asyncio
+        import asyncio
 
+        seen = self._seen
+        waiting = getattr(seen, "waiting", False)
+        if waiting and perf_counter() >= seen.due:
             await asyncio.sleep(0)
-            self._due.at = perf_counter() + TURN_S
+            waiting = False  # even if it was for a turn of a loop that has ended
+        if not waiting:
+            seen.waiting = True
+            seen.due = perf_counter() + TURN_S
+            asyncio.get_running_loop().call_soon(self._turned)
         return CALLS
+
+    def _turned(self) -> None:
+        self._seen.waiting = False
 
 
 class NoTurns(Turns):

@@ -225,7 +225,9 @@ DECLARE
 
   IF v_now > to_timestamp(a_until) THEN
     SELECT array_agg(u.k) INTO o_bad FROM generate_series(1, v_keys) AS u(k);
-  ELSIF a_op IS NOT NULL THEN
+  ELSIF a_op IS NOT NULL AND EXISTS (
+      SELECT FROM generate_series(1, v_keys) AS u(k)
+      JOIN {ended} AS e ON e.tenant = a_tenant[u.k] AND e.id = a_id[u.k]) THEN
     -- An op id of an erasure erases, or has erased.
     SELECT array_agg(u.k) INTO o_bad
       FROM (
