@@ -308,6 +308,17 @@ class SqlDriver(Driver):
     # ---------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if len(commits) == 1:
+            outcomes = await self._commit_piece(commits, now)
+        else:
+            outcomes = await self._commit_pieces(commits, now)
+        if len(outcomes) == 1:
+            (only,) = outcomes
+            if isinstance(only, Refused) and only.reason == "value":
+                raise Invalid(f"{only.field}: {only.limit}", field=only.field)
+        return outcomes
+
+    async def _commit_pieces(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for some in _pieces(commits):
             try:
@@ -319,10 +330,6 @@ class SqlDriver(Driver):
                     f"{self.shown_url}: {len(outcomes)} of the {len(commits)} commits of a call stand,"
                     f" the others do not ({error.code})"
                 ) from error
-        if len(outcomes) == 1:
-            (only,) = outcomes
-            if isinstance(only, Refused) and only.reason == "value":
-                raise Invalid(f"{only.field}: {only.limit}", field=only.field)
         return outcomes
 
     async def _commit_piece(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
@@ -347,18 +354,18 @@ class SqlDriver(Driver):
         until = asyncio.get_running_loop().time() + self._timeout
         answers = await fast.commit(commits, now)  # which has the same time limit
         some = [answer for answer in answers if isinstance(answer, Commit)]
-        others: Iterator[Answer] = iter(())
-        if some:
-            try:
-                found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
-            except NOTHING_WRITTEN as error:
-                if any(
-                    isinstance(answer, Commit) and answer.since != commit.since
-                    for answer, commit in zip(answers, commits, strict=True)
-                ):
-                    raise self._refused_again(error) from error
-                raise
-            others = iter(found)
+        if not some:
+            return cast("list[Outcome]", answers)
+        try:
+            found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
+        except NOTHING_WRITTEN as error:
+            if any(
+                isinstance(answer, Commit) and answer.since != commit.since
+                for answer, commit in zip(answers, commits, strict=True)
+            ):
+                raise self._refused_again(error) from error
+            raise
+        others = iter(found)
         settled = [next(others) if isinstance(one, Commit) else one for one in answers]
         return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
 

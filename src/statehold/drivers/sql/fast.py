@@ -125,7 +125,7 @@ class Fast:
         if time.monotonic() >= self._clock.due:
             await self._look()
         kind = commits[0].key[1]
-        if all(commit.key[1] == kind for commit in commits):
+        if len(commits) == 1 or all(commit.key[1] == kind for commit in commits):
             return await self._commit(kind, commits, now)
         places: dict[str, list[int]] = {}
         for place, commit in enumerate(commits):
