@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
@@ -63,6 +63,8 @@ class Home:
 
 _NOWHERE: Final = Home(SystemClock())
 _NONE_OWN: Final[list[str]] = []
+_NO_CHANGES: Final[list[Change]] = []
+"""Of every state that nothing was done to: most are only read."""
 _ALL_READ: Final[frozenset[str]] = frozenset()
 
 
@@ -243,7 +245,7 @@ class State(metaclass=_StateType):
         self._repeated = False
         self._own = _NONE_OWN
         self._corrupted = None
-        self._todo = []
+        self._todo = _NO_CHANGES
         self._seen = {}
 
     # ------------------------------------------------------------------------------ for the fields
@@ -306,6 +308,8 @@ class State(metaclass=_StateType):
             raise refused(type(self).__schema__, self._key, refusal) from None
         self._seen = cells
         self._own = own
+        if self._todo is _NO_CHANGES:
+            self._todo = []
         self._todo.extend(changes)
 
     def _fork(self, cells: dict[str, Cell], field: str, own: list[str]) -> None:
@@ -435,15 +439,20 @@ def snapshot(
     state._repeated = False
     state._own = _NONE_OWN
     state._corrupted = None
-    state._todo = []
+    state._todo = _NO_CHANGES
     if cells is None:
         state._seen = {}
     else:
         schema = cls.__schema__
         state._seen = schema.upgraded(cells.fields, want) if schema.versioned else cells.fields
-        for stored in cells.corrupted:
-            state._corrupt(state._field_name(stored), "", b"", "a part is missing in the store")
+        if cells.corrupted:
+            _tell_missing(state, cells.corrupted)
     return state
+
+
+def _tell_missing(state: State, stored: Iterable[str]) -> None:
+    for name in stored:
+        state._corrupt(state._field_name(name), "", b"", "a part is missing in the store")
 
 
 def _annotated(cls: type) -> Iterator[str]:

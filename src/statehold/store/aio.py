@@ -74,20 +74,22 @@ class AsyncStore:
         await self._ready()
         await self.driver.check(self.clock.now())
 
-    async def _ready(self, layout: Layout | None = None) -> None:
+    async def _ready(self, layout: Layout | None = None) -> int:
+        """Open the kind if it is not, and give others a turn. For how many calls that will do."""
         if self._closed:
             raise Closed("the store is closed")
-        await self._turns.take()
+        calls = await self._turns.take()
         if layout is not None and layout.kind not in self._opened:
             await self.driver.open(layout)
             self._opened.add(layout.kind)
+        return calls
 
     async def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""
         if not self._closed:
             self._closed = True
             for collection in self._collections.values():
-                collection._open = False
+                collection._open, collection._left = False, 0
             await self.driver.close()
 
     async def __aenter__(self) -> Self:

@@ -85,8 +85,7 @@ class AsyncCollection(Generic[S]):
         renew = self.schema.renew
         self._all = EVERYTHING if renew is None else Want(renew=renew)
         self._asking = Asking(self.schema, self.home, store.driver, tenant, store._doubts)
-        self._turns = store._turns
-        self._left = 0  # calls until a turn may be due
+        self._left = 0  # calls until a turn may be due; none while the kind is not open
         self._open = False
 
     # ------------------------------------------------------------------------------------- reading
@@ -113,10 +112,11 @@ class AsyncCollection(Generic[S]):
         else:
             want, unread = self._asking.want(fields, tail)
         try:
-            if not self._open:
-                await self._ready()
             left = self._left - 1
-            self._left = left if left >= 0 else await self._turns.take()
+            if left < 0:
+                await self._ready()
+            else:
+                self._left = left
             cells = (await self._driver.read((key,), want, self._now()))[0]
         except Unavailable as error:
             if on_failure == "default":
@@ -211,10 +211,11 @@ class AsyncCollection(Generic[S]):
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
-        if not self._open:
-            await self._ready()  # first, since it tells the store's time
         left = self._left - 1
-        self._left = left if left >= 0 else await self._turns.take()
+        if left < 0:
+            await self._ready()  # first, since it tells the store's time
+        else:
+            self._left = left
         now = self._now()
         schema = self.schema
         want = None
@@ -502,7 +503,7 @@ class AsyncCollection(Generic[S]):
     # --------------------------------------------------------------------------------------- inside
 
     async def _ready(self) -> None:
-        await self.store._ready(self.schema.layout() if not self._open else None)
+        self._left = await self.store._ready(self.schema.layout() if not self._open else None)
         self._open = True
 
     async def _computed(

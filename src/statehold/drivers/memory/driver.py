@@ -186,9 +186,8 @@ class MemoryDriver(Driver):
         me = get_ident()
         if self._owner == me:
             self._check_turn()
-        with (
-            self.lock
-        ):  # an interrupt cannot come between taking it and being bound to give it back
+        # An interrupt cannot come between taking it and being bound to give it back.
+        with self.lock:
             self._owner = me
             try:
                 if now >= self._due:
