@@ -28,7 +28,7 @@ from statehold.drivers.sql.errors import (
     translated,
 )
 from statehold.drivers.sql.fastpath import FastPath
-from statehold.drivers.sql.lanes import Answer, Lane
+from statehold.drivers.sql.lanes import Lane
 from statehold.drivers.sql.listing import scan
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.portable import commit_all, renew_all, to_renew
