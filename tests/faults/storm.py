@@ -25,11 +25,15 @@ from statehold.testing.proxy import Proxy
 ROOT = Path(__file__).parents[2]
 
 
+TAGS = 1_900_000
+"""More than the tasks commit in a minute."""
+
+
 class Ledger(State, ttl=timedelta(hours=1), kind="storm"):
     """Each commit adds one and appends its tag."""
 
     count = Counter()
-    tags = Log(str, keep=500_000, max_bytes=32)
+    tags = Log(str, keep=TAGS, max_bytes=32)
 
 
 @dataclass
@@ -236,6 +240,7 @@ def one_state(verdict, book, id, state):
     deletes = book.deletes.get(id, Counts())
     tags = list(state.tags) if state.meta.exists else []
     stands = f"{state.meta.revision.incarnation:x}" if state.meta.exists else ""
+    assert len(tags) < TAGS, "commits beyond what the log keeps cannot be judged"
     held = Counts(tags)
     verdict.acknowledged += len(written)
     verdict.in_doubt += len(doubtful)
