@@ -95,7 +95,7 @@ def is_commit(data):
 
 async def until(condition):
     async with asyncio.timeout(10):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  it is the relay that is watched
             await asyncio.sleep(0.001)
 
 
