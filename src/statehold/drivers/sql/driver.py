@@ -433,6 +433,8 @@ class SqlDriver(Driver):
             commits = [sent_before(commit, since) for commit in commits]
             return True
 
+        if self._fast is not None and any(commit.since is not None for commit in commits):
+            await self._fast.end_leftover()
         try:
             outcomes = await self._trying(attempt, again)
         except (*ERRORS, *NOTHING_WRITTEN) as error:

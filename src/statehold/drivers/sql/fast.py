@@ -44,7 +44,7 @@ from statehold.drivers.sql.retrying import UNDONE, InTheAir, Tries
 from statehold.drivers.sql.serverclock import EVERY, ServerClock
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.types import escaped
-from statehold.errors import StateholdError, Timeout
+from statehold.errors import StateholdError, Timeout, Unavailable
 
 Result = TypeVar("Result")
 
@@ -161,6 +161,21 @@ class Fast:
                     answers[place] = replace(one, fields=one.fields.copy())
                 seen.add(key)
         return answers
+
+    async def end_leftover(self) -> None:
+        """Have the server end the sessions of lost connections: nothing of them is executed then."""
+        leftover = self._pools.leftover
+        if not leftover:
+            return
+        try:
+            ended = await self._with_retries(leftover.end, repeatable=True)
+        except ServerError as error:
+            raise self._translated(error) from error
+        if not ended:
+            raise Unavailable(
+                f"{self._shown_url}: a connection was lost that cannot be ended at the server, so"
+                " nothing is sent again; with a pooler before it say pooler=transaction"
+            )
 
     async def close(self) -> None:
         """Release everything."""

@@ -28,6 +28,12 @@ class FastPath(Protocol):
         """The cells of each key; None if they are to be read the other way."""
         ...
 
+    async def end_leftover(self) -> None:
+        """See to it that nothing of connections that were lost is executed any more.
+
+        For the portable executor, before it sends again what may have been sent there.
+        """
+
     async def drain(self) -> None:
         """Wait for what is under way in the running event loop."""
 

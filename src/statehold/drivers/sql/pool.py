@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import URL
 
 from statehold.drivers.sql.function import PLANNING
+from statehold.drivers.sql.leftover import Leftover
 from statehold.drivers.sql.moving import Moves, takes_writes
 from statehold.drivers.sql.perloop import PerLoop, hang_up
 from statehold.drivers.sql.settings import POOL_SHARE, limits
@@ -67,6 +68,10 @@ class Connection(Protocol):
         """The first column of its first row."""
         ...
 
+    def get_server_pid(self) -> int:
+        """The process at the server that serves it."""
+        ...
+
     async def execute(self, query: str) -> str:
         """Several statements in one round trip."""
         ...
@@ -92,6 +97,8 @@ class Made(msgspec.Struct, eq=False):
     connection: Connection
     ends: float
     writable: bool
+    pid: int
+    """Of the process at the server that serves it."""
     due: float = 0.0
     """When to look again."""
 
@@ -170,7 +177,7 @@ class Pool:
         try:
             connection = await self._connect()
             ends = time.monotonic() + self._life
-            return Made(connection, ends, takes_writes(connection))
+            return Made(connection, ends, takes_writes(connection), connection.get_server_pid())
         except BaseException:
             self._lost()
             raise
@@ -240,6 +247,7 @@ class Pools:
         self._pooled = settings["pooler"] == "transaction"
         self._pools = PerLoop(self._make, Pool.close, Pool.abandon)
         self.moves = Moves()
+        self.leftover = Leftover(self._timeout)
         self._limits = {**limits(self._timeout), **dict(PLANNING)}
         self._begin = "BEGIN; " + "; ".join(
             f"SET LOCAL {name} = '{value}'" for name, value in self._limits.items()
@@ -277,7 +285,7 @@ class Pools:
             else:
                 result = await work(connection)
         except LOST:
-            pool.drop(made)
+            self._lost(pool, made)
             raise
         except ServerError as error:
             if self._pooled and not connection.is_closed():
@@ -285,7 +293,7 @@ class Pools:
             self._after(pool, made, error)
             raise
         except BaseException:
-            pool.drop(made)
+            self._lost(pool, made)
             raise
         pool.give(made)
         return result
@@ -306,17 +314,20 @@ class Pools:
             return None
         try:
             rows = await made.connection.fetch(statement, *arguments, timeout=timeout)
-        except TimeoutError:  # it is an OSError, too
-            pool.drop(made)
-            raise
         except ServerError as error:
-            pool.drop(made) if isinstance(error, LOST) else self._after(pool, made, error)
+            self._lost(pool, made) if isinstance(error, LOST) else self._after(pool, made, error)
             raise
         except BaseException:
-            pool.drop(made)
+            self._lost(pool, made)
             raise
         pool.give(made)
         return rows
+
+    def _lost(self, pool: Pool, made: Made) -> None:
+        """Give back a connection that was lost, or left, before its statement was answered."""
+        if not self._pooled:
+            self.leftover.add(made.pid)
+        pool.drop(made)
 
     def _after(self, pool: Pool, made: Made, error: Exception) -> None:
         """Give back a connection on which a statement failed, if there is use for it."""
