@@ -180,7 +180,7 @@ class SqlDriver(Driver):
             description = opening.made(connection, tables)
             if description is None and self.settings["create"] == "missing":
                 return None
-            return opening.fitted(connection, tables, description)
+            return opening.settled(connection, tables, description, self.dialect)
 
         def make(connection: Connection) -> Tables:
             opening.create_once(connection, tables, self.dialect)
