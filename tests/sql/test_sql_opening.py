@@ -1,6 +1,7 @@
 """How a kind is made ready: tables are made if there are none, and never touched otherwise."""
 
 import asyncio
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import text
 from statehold.changes import EVERYTHING, Add
 from statehold.driver import Written
 from statehold.drivers.sql import from_url
+from statehold.drivers.sql.migrating.locking import locked
 from statehold.errors import ConfigError
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, behind, commit, database, key, opened, play, rows
@@ -63,6 +65,39 @@ def test_two_that_open_at_once(url):
                 await driver.close()
 
     assert [outcome.revision.number for outcome in asyncio.run(run())] == [1, 2, 3, 4]
+
+
+def test_tables_half_made_are_waited_for(statehold_mariadb):
+    """What another process is making shows bit by bit; what nobody is making is still missing."""
+    url = statehold_mariadb.new_database()
+
+    async def run():
+        maker, comer = opened(url), opened(url)
+        try:
+            await maker.open(layout())
+            async with maker.engine.begin() as connection:
+                lock = await connection.run_sync(hold)
+                await connection.execute(text("RENAME TABLE basket__ops TO not_yet"))
+                opening = asyncio.create_task(comer.open(layout()))
+                await asyncio.sleep(0.3)
+                assert not opening.done()
+                await connection.execute(text("RENAME TABLE not_yet TO basket__ops"))
+                await connection.run_sync(lambda _: lock.close())
+            await opening
+            return (await comer.commit([commit()], NOW))[0]
+        finally:
+            await maker.close()
+            await comer.close()
+
+    def hold(connection):
+        stack = ExitStack()
+        stack.enter_context(locked(connection))
+        return stack
+
+    assert isinstance(asyncio.run(run()), Written)
+    statehold_mariadb.sql("DROP TABLE basket__ops", url)
+    with pytest.raises(ConfigError, match="basket__ops is missing"):
+        play(url, lambda driver: driver.check(NOW))
 
 
 @pytest.mark.parametrize(
