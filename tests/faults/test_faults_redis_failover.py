@@ -3,7 +3,8 @@
 import asyncio
 
 from statehold import Timeout
-from statehold.testing.servers import RedisCluster, RedisSentinel
+from statehold.testing.proxy import Proxy
+from statehold.testing.servers import RedisCluster, RedisSentinel, RedisServer
 from statehold.testing.servers.processes import wait_for
 from statehold.testing.trial import Ledger
 from tests.faults.trials import at, tried
@@ -52,6 +53,33 @@ def test_what_a_new_master_has_not_heard_of_is_counted():
         fault = unheard(sentinel, lambda trial: trial.progress(3))
         report = tried(at(sentinel.url), faults=[fault], within=2.0, may_lose=True)
     assert 64 <= report.lost == report.stats["failover_lost_total"]
+
+
+def test_what_is_sent_to_another_master_hides_no_loss():
+    """It is looked at before anything is written there, whose answers may be lost."""
+
+    async def main():
+        async with at(proxy.through(server.url), timeout=4.0)() as store:
+            ledgers = store.collection(Ledger)
+
+            async def added(count):
+                await asyncio.gather(
+                    *(ledgers.apply("a", Ledger.count.add(1)) for _ in range(count))
+                )
+
+            await added(5)
+            server.cli("SAVE")
+            await added(7)
+            server.kill()
+            server.restart()
+            with proxy.cut_reply(when=lambda sent: b"\r\nEVALSHA\r\n" in sent):
+                await added(40)
+            assert (await ledgers.get("a")).count == 45
+            return store.driver.stats()
+
+    with RedisServer.start(config={"dbfilename": "dump.rdb"}) as server, Proxy(server.port) as proxy:
+        stats = asyncio.run(main())
+    assert stats["failover_lost_total"] == 7
 
 
 def test_what_no_replica_has_heard_of_is_not_acknowledged():

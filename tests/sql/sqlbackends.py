@@ -112,9 +112,12 @@ def commit(*changes, id="a", ttl=None, **options):
 
 
 def play(url, work, *, open_=portable, settings=None):
-    """The result of `await work(driver)`, the kit's kind being open."""
+    """The result of `await work(driver)`, the kit's kind being open.
 
-    async def run():
+    The tables are made without these settings: a timeout of a test is not for them.
+    """
+
+    async def run(settings, work):
         driver = open_(url, settings)
         try:
             await driver.open(layout())
@@ -122,7 +125,12 @@ def play(url, work, *, open_=portable, settings=None):
         finally:
             await driver.close()
 
-    return asyncio.run(run())
+    async def nothing(_):
+        pass
+
+    if settings and "timeout" in settings:
+        asyncio.run(run({**settings, "timeout": 60.0}, nothing))
+    return asyncio.run(run(settings, work))
 
 
 def rows(url, table):

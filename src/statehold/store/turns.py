@@ -27,6 +27,10 @@ class Turns:
         """
         import asyncio
 
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # the caller runs the coroutine without one: nobody waits for a turn
+            return CALLS
         seen = self._seen
         waiting = getattr(seen, "waiting", False)
         if waiting and perf_counter() >= seen.due:
@@ -35,7 +39,7 @@ class Turns:
         if not waiting:
             seen.waiting = True
             seen.due = perf_counter() + TURN_S
-            asyncio.get_running_loop().call_soon(self._turned)
+            loop.call_soon(self._turned)
         return CALLS
 
     def _turned(self) -> None:

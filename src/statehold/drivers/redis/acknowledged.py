@@ -50,6 +50,22 @@ class Acknowledged:
             until = 0.0  # it may be over at any time
         newest[commit.key] = written.revision, until
 
+    def remembered(self) -> list[Key]:
+        """Those whose newest revision is remembered."""
+        return list(self._newest)
+
+    def meet(self, found: Mapping[Key, Revision | None]) -> None:
+        """Count what a master lacks to which nothing was committed yet."""
+        now = time.monotonic()
+        for key, stands in found.items():
+            acknowledged, until = self._newest.pop(key, (None, 0.0))
+            if acknowledged is None:
+                continue
+            if stands is not None:
+                self._compare(acknowledged, stands, stands.number)
+            elif now < until:
+                self._compare(acknowledged, None, 0)
+
     def take(self) -> Mapping[Key, tuple[Revision, float]]:
         """What is to be compared: with each revision, until when its state surely lives."""
         taken, self._newest = self._newest, {}

@@ -83,8 +83,8 @@ class Clustered(Nodes):
             raise Unavailable("redis: no node of the cluster serves the slot of this key")
         met = await self._dialer.open(link.address, self._login)
         before = self._run_ids.get(link.address)
-        if before is not None and before != met.run_id:
-            self._shared.generation += 1
+        if before is None or before != met.run_id:
+            await self._shared.greet(met, lambda slot: self._owners[slot] is link)
         self._run_ids[link.address] = met.run_id
         return met
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult
 
@@ -18,7 +18,7 @@ from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.names import Names
 from statehold.drivers.redis.reading import cells_of, standing, wanted
 from statehold.drivers.redis.scripts import ALL, READ, RENEW
-from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers, open_servers
+from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers, open_servers
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.settings import Settings
@@ -56,6 +56,7 @@ class RedisDriver(Driver):
         self._skew = Skew()
         self._acknowledged = Acknowledged()
         self._generation = servers.generation  # the masters whose acknowledgements are compared
+        servers.before_newcomers(self._meet)
         self._commits = self._renewals_skipped = 0
 
     async def open(self, layout: Layout) -> None:  # noqa: ARG002  all kinds are kept alike
@@ -78,6 +79,25 @@ class RedisDriver(Driver):
     def _learn(self, server: float, sent: float, began: float) -> None:
         ended = time.monotonic()
         self._skew.learn(server, sent, ended - began, ended)
+
+    async def _meet(self, ask: Ask, serves: Callable[[int], bool]) -> None:
+        """Another master will answer: count what it lacks, before anything is committed to it."""
+        nothing = wanted(Want(fields=()))
+        keys: list[Key] = []
+        commands: list[Command] = []
+        for key in self._acknowledged.remembered():
+            slot, state = self._names.state(key)
+            if serves(slot):
+                keys.append(key)
+                commands.append(("EVALSHA_RO", READ.sha, 1, state, nothing))
+        if not keys:
+            return
+        found = {
+            key: None if reply is None else standing(reply)
+            for key, reply in zip(keys, await ask(commands), strict=True)
+            if not isinstance(reply, Exception)
+        }
+        self._acknowledged.meet(found)
 
     # ------------------------------------------------------------------------------------- reading
 

@@ -15,7 +15,7 @@ from statehold.drivers.redis.address import Address, Options, Target
 from statehold.drivers.redis.dial import Dialer, Met
 from statehold.drivers.redis.home import Home
 from statehold.drivers.redis.link import Link
-from statehold.drivers.redis.servers import Command, Script, Servers
+from statehold.drivers.redis.servers import Command, Newcomer, Script, Servers
 from statehold.drivers.redis.trouble import NOT_DONE, ErrorReply, in_doubt
 from statehold.drivers.redis.wire import Call, Tally, pack
 from statehold.errors import (
@@ -38,6 +38,33 @@ class Shared:
         self.tally = Tally()
         self.generation = 0
         self.run_id: str | None = None
+        self.look: Newcomer | None = None
+
+    async def greet(self, met: Met, serves: Callable[[int], bool] = lambda _: True) -> None:
+        """Another master than before: whoever wants to look at it does so before all others."""
+        if self.look is None:
+            return
+
+        async def ask(commands: Sequence[Command]) -> list[Any]:
+            loop = asyncio.get_running_loop()
+            calls = [
+                Call(loop.create_future(), pack(command), 0.0, repeatable=False)
+                for command in commands
+            ]
+            for call in calls:
+                met.wire.send(call)
+            async with asyncio.timeout(self.options.connect_timeout):
+                return await asyncio.gather(
+                    *(call.future for call in calls), return_exceptions=True
+                )
+
+        try:
+            await self.look(ask, serves)
+        except BaseException as error:
+            met.wire.drop("it did not tell what it has")
+            if isinstance(error, TimeoutError):
+                raise Timeout("redis: another master did not tell in time what it has") from error
+            raise
 
     def dialer(self, loop: asyncio.AbstractEventLoop) -> Dialer:
         """What opens connections for this loop."""
@@ -92,7 +119,7 @@ class Alone(Nodes):
             raise
         shared = self.shared
         if shared.run_id is not None and (met.run_id is None or met.run_id != shared.run_id):
-            shared.generation += 1
+            await shared.greet(met)
         shared.run_id = met.run_id
         return met
 
@@ -151,6 +178,9 @@ class Connected(Servers):
     @property
     def generation(self) -> int:
         return self._shared.generation
+
+    def before_newcomers(self, look: Newcomer) -> None:
+        self._shared.look = look
 
     def ahead(self) -> float | None:
         links = [link for nodes, _ in list(self._all.values()) for link in nodes.links()]

@@ -6,7 +6,7 @@ import binascii
 import hashlib
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import SplitResult
 
@@ -41,6 +41,12 @@ class Script(msgspec.Struct, frozen=True):
         return cls(name, text, hashlib.sha1(text.encode()).hexdigest(), writes)  # noqa: S324  Redis's name for it
 
 
+Ask: TypeAlias = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+"""Ask one server these things at once; an error takes the place of a reply. Raises `Timeout`."""
+Newcomer: TypeAlias = Callable[[Ask, Callable[[int], bool]], Awaitable[None]]
+"""Called with a means to ask a server that was none of the masters, and whether it has a slot."""
+
+
 class Servers(ABC):
     """One server, a master that sentinels watch, or a cluster.
 
@@ -55,6 +61,10 @@ class Servers(ABC):
     @abstractmethod
     def generation(self) -> int:
         """Goes up whenever a master that answers may be another one than before."""
+
+    @abstractmethod
+    def before_newcomers(self, look: Newcomer) -> None:
+        """From now on `look` is awaited before anything else is sent to another master than before."""
 
     @abstractmethod
     def ahead(self) -> float | None:
