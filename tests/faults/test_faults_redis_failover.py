@@ -77,7 +77,10 @@ def test_what_is_sent_to_another_master_hides_no_loss():
             assert (await ledgers.get("a")).count == 45
             return store.driver.stats()
 
-    with RedisServer.start(config={"dbfilename": "dump.rdb"}) as server, Proxy(server.port) as proxy:
+    with (
+        RedisServer.start(config={"dbfilename": "dump.rdb"}) as server,
+        Proxy(server.port) as proxy,
+    ):
         stats = asyncio.run(main())
     assert stats["failover_lost_total"] == 7
 
