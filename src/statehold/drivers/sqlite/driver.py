@@ -29,7 +29,6 @@ from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, ReadOnly
 from statehold.settings import Settings, choice, count
-from statehold.sqlitefiles.log import erases
 
 SETTINGS = Settings(
     "sqlite",
@@ -196,7 +195,7 @@ class SqliteDriver(WaitingDriver):
                 cursor.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(cursor, self._names, now)
                 outcomes = [transaction.apply(commit) for commit in commits]
-                transaction.flush()
+                transaction.end()
                 self._unswept += len(commits)
                 if self._unswept >= SWEEP_COMMITS:
                     self._sweep(cursor, now)
@@ -210,7 +209,7 @@ class SqliteDriver(WaitingDriver):
             self._names.kept()
             self._commits += len(commits)
             self._transactions += 1
-        if self._expired != expired or erases(commits):
+        if transaction.erased or self._expired != expired:
             file.log.empty_soon()
         return outcomes
 

@@ -108,7 +108,7 @@ class File:
         patience = None
         # In one line it is taken and known to be: an interrupt comes before or after.
         try:
-            self._owner = me if self.lock.acquire(blocking=False) else self._owner
+            self._owner = me if self.lock.acquire(False) else self._owner
             if self._owner != me:
                 patience = self._wait_for_threads(wait=wait)
                 self._owner = me

@@ -57,11 +57,37 @@ from statehold.drivers.sqlite.reading import (
 from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from statehold.errors import Invalid
 
+_WRITES = (
+    "DELETE FROM cell WHERE slot = ?",
+    "DELETE FROM cell WHERE slot = ? AND entry = ?",
+    "INSERT INTO cell VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+    "REPLACE INTO item VALUES (?, ?)",
+    "REPLACE INTO op VALUES (?, ?, ?, ?, ?, ?)",
+    (
+        "INSERT INTO state (tenant, kind, key, id, incarnation, number, epoch, created,"
+        " updated, deadline, subject, ops, shape) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ),
+    (
+        "UPDATE state SET number = ?, epoch = ?, updated = ?, deadline = ?, ops = ?, shape = ?"
+        " WHERE id = ?"
+    ),
+)
+"""What writes the changes of states to their rows, in this order."""
+
 
 class Transaction:
     """The commits of one call, between BEGIN and COMMIT, at one `now`."""
 
-    __slots__ = ("_cursor", "_execute", "_lives", "_names", "_next_list", "_next_state", "now")
+    __slots__ = (
+        "_cursor",
+        "_execute",
+        "_lives",
+        "_names",
+        "_next_list",
+        "_next_state",
+        "erased",
+        "now",
+    )
 
     def __init__(self, cursor: sqlite3.Cursor, names: FieldNames, now: float) -> None:
         self._cursor = cursor
@@ -70,6 +96,8 @@ class Transaction:
         self._lives: dict[Key, Life] = {}
         self._next_list = self._next_state = 0
         self.now = now
+        self.erased = False
+        """Whether something that was stored is gone, which the log is not to keep."""
 
     def apply(self, commit: Commit) -> Outcome:
         """Fold one commit, in the order of checks that `Driver.commit` gives."""
@@ -122,8 +150,7 @@ class Transaction:
         want = commit.returning
         if want is None:
             return Written(revision, None, repeated)
-        if life.changed:
-            self.flush((life,))
+        self._bring(life)
         cells = cells_of(self._execute, self._names, life.row(), want)
         return Written(revision, cells, repeated)
 
@@ -139,12 +166,14 @@ class Transaction:
             return life
         until = row[6]
         if until is not None and until <= self.now:
+            self.erased = True
             erase_state(self._execute, row[0], decode_shape(row[9]))
         else:
             life.begin_stored(row)
         return life
 
     def _erase(self, life: Life) -> None:
+        self.erased = True
         if life.changed:  # in this transaction, of which the file does not know
             self._execute("UPDATE ended SET at = max(at, ?)", (life.updated,))
         if life.stored:
@@ -197,7 +226,7 @@ class Transaction:
                 return True  # and it may have been an earlier life of this state
         if not life.number:
             return False
-        self.flush((life,))
+        self._bring(life)
         held, oldest = self._execute(
             "SELECT count(*), min(at) FROM op WHERE state = ?", (life.id,)
         ).fetchone()
@@ -331,6 +360,7 @@ class Transaction:
         held = None if number is None else life.shape.get(number)
         if number is None or held is None:
             return
+        self.erased = True
         if isinstance(held, tuple):
             if change.entry is not None:
                 return
@@ -353,8 +383,17 @@ class Transaction:
 
     # --------------------------------------------------------------------------------- the writing
 
-    def flush(self, lives: Iterable[Life] | None = None) -> None:
-        """Write every change so far (or those of some states) to their rows."""
+    def end(self) -> None:
+        """Write every change that is not written yet. Nothing is applied any more afterwards."""
+        self._flush(self._lives.values())
+
+    def _bring(self, life: Life) -> None:
+        """Write the changes of this state, so that it can be read."""
+        if life.changed:
+            self._flush((life,))
+            self._settle(life)
+
+    def _flush(self, lives: Iterable[Life]) -> None:
         cleared: list[tuple[int]] = []
         dropped: list[tuple[int, str]] = []
         entries: list[tuple[int, str, Scalar]] = []
@@ -362,13 +401,13 @@ class Transaction:
         ops: list[tuple[int, str, int, int, int, float]] = []
         made: list[tuple[Any, ...]] = []
         changed: list[tuple[Any, ...]] = []
-        for life in self._lives.values() if lives is None else lives:
+        for life in lives:
             if not life.changed:
                 continue
             base = self._state_id(life) << FIELD_BITS
-            if life.gone:
-                erase_lists(self._execute, life.gone)
-            cleared.extend((base | number,) for number in life.cleared)
+            erase_lists(self._execute, life.gone)
+            if life.cleared:
+                cleared.extend((base | number,) for number in life.cleared)
             for (number, entry), value in life.dirty.items():
                 if value is None:
                     dropped.append((base | number, entry))
@@ -377,8 +416,7 @@ class Transaction:
             for number, (new, count, keep) in life.pending.items():
                 items += self._list_rows(life, number, new, count, keep)
             if life.new_ops:
-                ops.extend((life.id, op, *which) for op, which in life.new_ops.items())
-                self._forget_ops(life)
+                ops += self._op_rows(life)
             shape = encode_shape(life.shape).decode()  # TEXT, for people
             if not life.stored:
                 made.append((*life.key, *life.row()[:-1], shape))
@@ -390,31 +428,15 @@ class Transaction:
                     self._execute(
                         "UPDATE state SET subject = ? WHERE id = ?", (life.subject, life.id)
                     )
-            self._settle(life)
-        self._each("DELETE FROM cell WHERE slot = ?", cleared)
-        self._each("DELETE FROM cell WHERE slot = ? AND entry = ?", dropped)
-        self._each(
-            "INSERT INTO cell VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            entries,
-        )
-        self._each("REPLACE INTO item VALUES (?, ?)", items)
-        self._each("REPLACE INTO op VALUES (?, ?, ?, ?, ?, ?)", ops)
-        self._each(
-            "INSERT INTO state (tenant, kind, key, id, incarnation, number, epoch, created,"
-            " updated, deadline, subject, ops, shape) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            made,
-        )
-        self._each(
-            "UPDATE state SET number = ?, epoch = ?, updated = ?, deadline = ?, ops = ?, shape = ?"
-            " WHERE id = ?",
-            changed,
-        )
+        self._write((cleared, dropped, entries, items, ops, made, changed))
 
-    def _each(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if len(rows) == 1:
-            self._execute(statement, rows[0])
-        elif rows:
-            self._cursor.executemany(statement, rows)
+    def _write(self, each: Iterable[Sequence[tuple[Any, ...]]]) -> None:
+        """Execute each of `_WRITES` for its rows."""
+        for statement, rows in zip(_WRITES, each, strict=True):
+            if len(rows) == 1:
+                self._execute(statement, rows[0])
+            elif rows:
+                self._cursor.executemany(statement, rows)
 
     def _state_id(self, life: Life) -> int:
         if not life.stored:
@@ -481,14 +503,15 @@ class Transaction:
         self._next_list += 1
         return self._next_list - 1
 
-    def _forget_ops(self, life: Life) -> None:
-        """Delete the ids that no longer count, a few commits' worth at a time."""
+    def _op_rows(self, life: Life) -> list[tuple[int, str, int, int, int, float]]:
+        """The rows of the new op ids; those that no longer count go, a few commits' worth at a time."""
         seqs = [which[1] for which in life.new_ops.values()]
         each = max(1, life.ops_kept // 4)
         if max(seqs) // each != (min(seqs) - 1) // each:
             self._execute(
                 "DELETE FROM op WHERE state = ? AND seq <= ?", (life.id, life.ops - life.ops_kept)
             )
+        return [(life.id, op, *which) for op, which in life.new_ops.items()]
 
 
 def _holds(expect: Revision | None, stands: Revision) -> bool:
