@@ -157,12 +157,11 @@ class State(metaclass=_StateType):
 
     __slots__ = (
         "_cells",
-        "_committed",
         "_corrupted",
+        "_done",
         "_home",
         "_key",
         "_own",
-        "_repeated",
         "_seen",
         "_source",
         "_todo",
@@ -172,8 +171,7 @@ class State(metaclass=_StateType):
 
     _cells: Cells | None
     _seen: dict[str, Cell]
-    _committed: Revision | None
-    _repeated: bool
+    _done: tuple[Revision, bool] | None  # `committed` and `repeated` of `Meta`
     _own: list[str]
     _todo: list[Change]
     _home: Home
@@ -241,8 +239,7 @@ class State(metaclass=_StateType):
         self._home = _NOWHERE
         self._unread = _ALL_READ
         self._source = "new"
-        self._committed = None
-        self._repeated = False
+        self._done = None
         self._own = _NONE_OWN
         self._corrupted = None
         self._todo = _NO_CHANGES
@@ -334,6 +331,7 @@ class State(metaclass=_StateType):
         """What is known about this snapshot beside its fields."""
         cells = self._cells
         schema = type(self).__schema__
+        committed, repeated = self._done or (None, False)
         if self._corrupted is None:
             self._corrupted = []
         degraded = self._source == "default"
@@ -355,8 +353,8 @@ class State(metaclass=_StateType):
                 missing=missing,
                 corrupted=self._corrupted,
                 newer=(),
-                committed=self._committed,
-                repeated=self._repeated,
+                committed=committed,
+                repeated=repeated,
             )
         return Meta(
             id=self._key[2],
@@ -373,8 +371,8 @@ class State(metaclass=_StateType):
             missing=missing,
             corrupted=self._corrupted,
             newer=schema.newer(cells.fields),
-            committed=self._committed,
-            repeated=self._repeated,
+            committed=committed,
+            repeated=repeated,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -435,8 +433,7 @@ def snapshot(
     state._home = home
     state._unread = unread
     state._source = source
-    state._committed = None
-    state._repeated = False
+    state._done = None
     state._own = _NONE_OWN
     state._corrupted = None
     state._todo = _NO_CHANGES

@@ -50,9 +50,7 @@ class AsyncSession(Generic[S]):
                 write["expect"] = self.state._revision()
             try:
                 state = self.state
-                state._committed, state._repeated = await self._collection._computed(
-                    self._id, pending, write
-                )
+                state._done = await self._collection._computed(self._id, pending, write)
             except Unavailable:
                 if self._read["on_failure"] != "default":
                     raise
