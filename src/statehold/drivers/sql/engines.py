@@ -9,7 +9,6 @@ import importlib
 import os
 import random
 import sqlite3
-import ssl
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from statehold.drivers.sql import tls
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
@@ -177,12 +177,12 @@ class Engines:
             if settings["socket"]:
                 found["unix_socket"] = settings["socket"]
             if settings["tls"] != "off":
-                found["ssl"] = _context(verify=settings["tls"] == "verify")
+                found["ssl"] = tls.context(settings)
             return found
         found = {
             "connection_class": _quickly_closed(),
             "timeout": settings["connect_timeout"],
-            "ssl": {"off": False, "require": "require", "verify": "verify-full"}[settings["tls"]],
+            "ssl": tls.context(settings) or False,
         }
         if settings["socket"]:
             found["host"] = settings["socket"]
@@ -366,11 +366,3 @@ def _as_it_is(value: Any) -> Any:
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 900))  # a tenth less, so that the database gives up first
-
-
-def _context(*, verify: bool) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import exc
 
+from statehold.drivers.sql import tls
 from statehold.errors import (
     Busy,
     ConfigError,
@@ -153,7 +154,7 @@ def lost(error: BaseException) -> bool:
     """Whether the connection is gone, and with it the knowledge of what took effect."""
     if isinstance(error, exc.TimeoutError | TimeoutError | StateholdError):
         return False
-    if read_only(error) or forgetful(error) or _pooler(error):
+    if read_only(error) or forgetful(error) or _pooler(error) or tls.refusal(error):
         return False  # the connection was given up because of it
     state = sqlstate(error)  # the server has ended the session, and says so; or it was being made
     if state in {"57P01", "57P02"} or state.startswith("08"):
@@ -182,6 +183,9 @@ def _pooler(error: BaseException) -> bool:
 
 
 def _leaf(error: BaseException) -> _Leaf:
+    refused = tls.refusal(error)
+    if refused is not None:
+        return ConfigError, refused
     named = (_POOLER if _pooler(error) else None) or _by_code(error)
     if named is not None:
         return named

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from sqlalchemy import URL
 
+from statehold.drivers.sql import tls
 from statehold.drivers.sql.function import PLANNING
 from statehold.drivers.sql.leftover import Leftover
 from statehold.drivers.sql.moving import Moves, takes_writes
@@ -360,7 +361,7 @@ class Pools:
             password=url.password,
             database=url.database,
             timeout=settings["connect_timeout"],
-            ssl={"off": False, "require": "require", "verify": "verify-full"}[settings["tls"]],
+            ssl=tls.context(settings) or False,
             **options,
         )
         return connection
