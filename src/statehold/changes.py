@@ -463,31 +463,33 @@ def said_of(change: Change) -> tuple[object, ...]:
     return ("drop", change.field, change.entry)
 
 
-def _meant(value: bytes) -> object:
+def _meant(value: bytes) -> bytes:
     """An encoded value without what may differ when the same is said again.
 
     That is the order of a set's or an object's members, and members that are null, which a newer
     release may have and an older one not. Lists are taken as sets: nobody knows them apart here.
     """
     try:
-        found: object = msgspec.json.decode(value)
+        return _unordered(msgspec.json.decode(value))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return value
-    return _unordered(found)
 
 
-def _unordered(found: Any) -> object:
+def _unordered(found: Any) -> bytes:
     if isinstance(found, dict):
         given = cast("dict[str, Any]", found).items()
-        return _sorted([(name, _unordered(each)) for name, each in given if each is not None])
+        members = [
+            repr(name).encode() + b":" + _unordered(each)
+            for name, each in given
+            if each is not None
+        ]
+        return b"{" + b",".join(sorted(members)) + b"}"
     if isinstance(found, list):
         listed: list[Any] = cast("Any", found)
-        return _sorted([_unordered(each) for each in listed])
-    return int(found) if isinstance(found, float) and found.is_integer() else found
-
-
-def _sorted(values: list[Any]) -> list[str]:
-    return sorted(map(repr, values))
+        return b"[" + b",".join(sorted(map(_unordered, listed))) + b"]"
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    return repr(found).encode()
 
 
 def fingerprint(said: Sequence[object]) -> int:

@@ -6,12 +6,14 @@ from collections import Counter as Count
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import text
 
 from statehold import AsyncStore, Counter, State
 from statehold.testing.servers import Pgbouncer
 from tests.faults.stuck import Stuck, until
 from tests.faults.test_faults_sql_once import outcome
-from tests.faults.trials import at, portably
+from tests.faults.trials import at, patiently, portably
+from tests.sql.sqlbackends import portable as driver_at
 
 BIG = 1_000_000
 CALLS = 3
@@ -131,3 +133,39 @@ def test_a_commit_that_is_held_keeps_others_from_its_state(transactional, others
         assert clicks <= CALLS * BIG + others
     else:
         assert play.found["written"] * BIG + others <= clicks <= CALLS * BIG + others
+
+
+async def delivered_late(play, port):
+    """What a call came to whose COMMIT is delivered after its time, and the count before and after.
+
+    Somebody holds the row for a part of that time, so that the transaction is not silent for long.
+    """
+    holder = driver_at(play.url)
+    async with Stuck(port) as relay:
+        through = re.sub(r":\d+/", f":{relay.port}/", play.url)
+        async with (
+            play.opens(through, timeout=3.0, **play.settings)() as store,
+            AsyncStore.open(play.url, timeout=20.0) as beside,
+        ):
+            visits, theirs = store.collection(Visit), beside.collection(Visit)
+            await patiently(lambda: visits.apply("a", Visit.clicks.add(1)))
+            async with holder.engine.connect() as other, other.begin():
+                await other.execute(text("SELECT * FROM visit WHERE id = 'a' FOR UPDATE"))
+                relay.holds = is_commit
+                call = asyncio.ensure_future(outcome(visits.apply("a", Visit.clicks.add(BIG))))
+                await asyncio.sleep(1.0)
+            await until(lambda: relay.held)
+            told = await call
+            before = (await theirs.get("a")).clicks
+            relay.deliver()
+            await asyncio.sleep(0.5)
+            after = (await theirs.get("a")).clicks
+    await holder.close()
+    return told, before, after
+
+
+def test_a_commit_that_is_held_does_nothing_after_its_time(transactional):
+    """Though its transaction was not silent for long: the COMMIT itself says until when."""
+    play, port = transactional
+    told, before, after = asyncio.run(delivered_late(play, port))
+    assert (told, before, after) == ("Timeout", 1, 1)

@@ -40,7 +40,8 @@ class Acknowledged:
             before = self._taken.pop(commit.key, None)
             doubtful = True
         if doubtful and before is not None:
-            self._compare(before[0], written.revision, written.revision.number - 1)
+            number = written.revision.number  # of an erasure, what it erased
+            self._compare(before[0], written.revision, number - (not commit.erase))
         if commit.erase:
             return
         if len(newest) >= NEWEST:

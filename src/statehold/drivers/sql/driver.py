@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Refused
+from statehold.driver import Cells, Driver, Feature, Late, Layout, Outcome, Page, Refused
 from statehold.drivers.sql import opening
+from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.engines import Engines
 from statehold.drivers.sql.errors import (
@@ -326,10 +327,7 @@ class SqlDriver(Driver):
             except NOTHING_WRITTEN as error:
                 if not outcomes:
                     raise
-                raise Unavailable(
-                    f"{self.shown_url}: {len(outcomes)} of the {len(commits)} commits of a call stand,"
-                    f" the others do not ({error.code})"
-                ) from error
+                raise self._halfway(error, len(outcomes), len(commits)) from error
         return outcomes
 
     async def _commit_piece(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
@@ -364,6 +362,9 @@ class SqlDriver(Driver):
                 for answer, commit in zip(answers, commits, strict=True)
             ):
                 raise self._refused_again(error) from error
+            done = len(answers) - len(some)
+            if done:
+                raise self._halfway(error, done, len(commits)) from error
             raise
         others = iter(found)
         settled = [next(others) if isinstance(one, Commit) else one for one in answers]
@@ -404,10 +405,22 @@ class SqlDriver(Driver):
                 about = str(found).removeprefix(f"{found.field}: ")
                 return [Refused(found.field or "", "value", about, "")]
         half = len(commits) // 2
-        return [
-            *await self._commit_each(commits[:half], now, untils[:half]),
-            *await self._commit_each(commits[half:], now, untils[half:]),
-        ]
+        outcomes = await self._commit_each(commits[:half], now, untils[:half])
+        try:
+            outcomes += await self._commit_each(commits[half:], now, untils[half:])
+        except (*ERRORS, *NOTHING_WRITTEN) as error:
+            found = translated(error, self.shown_url)
+            if isinstance(found, NOTHING_WRITTEN):
+                raise self._halfway(found, half, len(commits)) from error
+            raise
+        return outcomes
+
+    def _halfway(self, error: StateholdError, done: int, count: int) -> Unavailable:
+        """What is said of commits of which some are done, where nothing was written of the others."""
+        return Unavailable(
+            f"{self.shown_url}: {done} of the {count} commits of a call are done, the others are not"
+            f" ({error.code})"
+        )
 
     async def _commit_portably(
         self, commits: Sequence[Commit], now: float, untils: Sequence[float]
@@ -417,11 +430,16 @@ class SqlDriver(Driver):
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
             kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
-            async with self._engines.writing() as connection:
-                outcomes = await commit_all(
-                    connection, self.dialect, kinds, commits, now, clock=self._clock, untils=untils
-                )
-                sent.append(True)
+            try:
+                async with self._engines.writing() as connection:
+                    outcomes = await commit_all(
+                        *(connection, self.dialect, kinds, commits, now),
+                        clock=self._clock,
+                        untils=untils,
+                    )
+                    sent.append(True)
+            except TooLate:
+                return [Late()] * len(commits)
             return outcomes
 
         def again() -> bool:

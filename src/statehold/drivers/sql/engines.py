@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from statehold.drivers.sql import tls
+from statehold.drivers.sql.deciding import commits_in_time
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
@@ -151,6 +152,7 @@ class Engines:
             event.listen(listened, "connect", self._set_up_sqlite)
             event.listen(listened, "begin", _begin)
             return engine
+        commits_in_time(listened.dialect)
         if self._dialect.name == "mysql":
             event.listen(listened, "connect", self._set_up_mysql)
             event.listen(listened, "checkout", _still_writable_mysql)
@@ -173,6 +175,9 @@ class Engines:
             found: dict[str, Any] = {
                 "connect_timeout": settings["connect_timeout"],
                 "charset": "utf8mb4",
+                # From the first statement on: SQLAlchemy looks at once how names are quoted.
+                "init_command": "SET SESSION sql_mode ="
+                " 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'",
             }
             if settings["socket"]:
                 found["unix_socket"] = settings["socket"]
@@ -238,8 +243,7 @@ class Engines:
         cursor = connection.cursor()
         seconds = max(1, int(self.timeout * 0.9))  # so that it gives up first
         cursor.execute(
-            f"SET SESSION innodb_lock_wait_timeout = {seconds}, time_zone = '+00:00',"
-            " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'"
+            f"SET SESSION innodb_lock_wait_timeout = {seconds}, time_zone = '+00:00'"
             # Only MariaDB has it, and reads this: see `settings.limits`.
             f" /*M!100300 , idle_transaction_timeout = {max(1, round(self.timeout))} */"
         )

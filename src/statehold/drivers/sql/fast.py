@@ -326,7 +326,7 @@ class Fast:
             arguments += [readers, *kind.reader.arguments(wants)]
         began = time.monotonic()
         try:
-            rows = await self._fetch(statement, arguments, repeatable=False)
+            rows = await self._fetch(statement, arguments, repeatable=False, until=until)
         except ServerError as error:
             return self._refused(kind, error, len(groups))
         except InTheAir as unknown:
@@ -411,9 +411,14 @@ class Fast:
     # ------------------------------------------------------------------------------ connections
 
     async def _fetch(
-        self, statement: str, arguments: Sequence[Any], *, repeatable: bool
+        self,
+        statement: str,
+        arguments: Sequence[Any],
+        *,
+        repeatable: bool,
+        until: float = math.inf,
     ) -> list[Sequence[Any]]:
-        """The rows. Raises as `_with_retries` does."""
+        """The rows. Raises as `_with_retries` does; nothing is committed after `until`."""
         began = time.monotonic()
         moved = False
         try:
@@ -440,6 +445,7 @@ class Fast:
             repeatable=repeatable,
             left=self._timeout - (time.monotonic() - began),
             moved=moved,
+            until=until,
         )
 
     async def _with_retries(
@@ -449,6 +455,7 @@ class Fast:
         repeatable: bool,
         left: float | None = None,
         moved: bool = False,
+        until: float = math.inf,
     ) -> Result:
         """The work's result, tried again where it was not done, or may be done twice.
 
@@ -461,7 +468,7 @@ class Fast:
                 while True:
                     sent: list[bool] = []
                     try:
-                        return await self._pools.run(work, sent)
+                        return await self._pools.run(work, sent, until)
                     except StateholdError:  # some of which are OSErrors
                         raise
                     except (*LOST, ServerError) as error:

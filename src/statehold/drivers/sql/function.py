@@ -205,8 +205,9 @@ DECLARE
       -- Whoever sends a commit again that may have been applied to one of these must know.
       WITH d AS (DELETE FROM {main} AS t WHERE t.state = ANY(v_dead) RETURNING t.*)
       INSERT INTO {ended} AS e (tenant, id, op, intent, incarnation, number, at)
-        SELECT d.tenant, d.id, '', 0, d.incarnation, d.number, d.expires_at FROM d
-        WHERE d.expires_at > v_now - interval '{HOLD_SECONDS:g} seconds'
+        SELECT d.tenant, d.id, '', 0, d.incarnation, d.number,
+          GREATEST(d.expires_at, d.updated_at) FROM d
+        WHERE GREATEST(d.expires_at, d.updated_at) > v_now - interval '{HOLD_SECONDS:g} seconds'
         ON CONFLICT (tenant, id, op) DO UPDATE SET
           incarnation = EXCLUDED.incarnation, number = EXCLUDED.number, at = EXCLUDED.at;
     ELSE

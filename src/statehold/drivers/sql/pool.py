@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import msgspec
 from sqlalchemy import URL
 
 from statehold.drivers.sql import tls
+from statehold.drivers.sql.deciding import postgresql_commit
 from statehold.drivers.sql.function import PLANNING
 from statehold.drivers.sql.leftover import Leftover
 from statehold.drivers.sql.moving import Moves, takes_writes
@@ -266,11 +268,15 @@ class Pools:
         return sum(pool.in_use for pool in self._pools)
 
     async def run(
-        self, work: Callable[[Connection], Awaitable[Result]], sent: list[bool]
+        self,
+        work: Callable[[Connection], Awaitable[Result]],
+        sent: list[bool],
+        until: float = math.inf,
     ) -> Result:
         """The work's result. Raises `Busy` when no connection comes free in time.
 
-        `sent` gets an element when there is a connection, and the work begins.
+        `sent` gets an element when there is a connection, and the work begins. Where that is a
+        transaction, it is not committed after `until`, by the database's clock.
         """
         pool = self.here()
         made = await _within(pool, self._timeout * POOL_SHARE)
@@ -282,7 +288,7 @@ class Pools:
                 # transaction: the next one may be on another connection of the pooler's.
                 await connection.execute(self._begin)
                 result = await work(connection)
-                await connection.execute("COMMIT")
+                await connection.execute(postgresql_commit(until))
             else:
                 result = await work(connection)
         except LOST:

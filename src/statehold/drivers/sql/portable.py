@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
 from statehold.driver import Late, Outcome, Written
+from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.engines import packet_of
 from statehold.drivers.sql.folding import Life, apply, refusal
@@ -70,6 +71,9 @@ async def commit_all(
             queues[key] = deque(one for one in queues[key] if one[0] not in outcomes)
             if not queues[key]:
                 del queues[key]
+        if queues:
+            places = [place for queue in queues.values() for place, _ in queue]
+            work.decide_by(min(untils[place] for place in places))
         await work.run(queues, outcomes)
     return [outcomes[place] for place in range(len(commits))]
 
@@ -86,6 +90,7 @@ class _Kind:
         self.packet = packet_of(connection)
         self.callers = now
         self.now = now
+        self.read_at = 0.0  # when `now` was read, by the monotonic clock
         self.lives: dict[Key, Life] = {}
         self.pasts: dict[Key, Past] = {}
         self.ends: list[dict[str, Any]] = []  # not yet written down
@@ -105,7 +110,13 @@ class _Kind:
         if self.dialect.own_clock:
             sent = time.monotonic()
             self.now = (await self.connection.execute(_clock(self.dialect))).scalar_one()
-            clock.learn(self.now, sent, time.monotonic())
+            self.read_at = time.monotonic()
+            clock.learn(self.now, sent, self.read_at)
+
+    def decide_by(self, until: float) -> None:
+        """Nothing of it is committed after this instant, by the monotonic clock."""
+        if self.dialect.own_clock:
+            decide_by(self.connection, self.now + until - self.read_at)
 
     async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
         """Apply all commits."""
@@ -147,7 +158,8 @@ class _Kind:
             if over:  # a new life is a new row, with nothing in it that the old one had
                 await erase(self.connection, self.tables, [life.state for life in over])
                 for life in over:
-                    self._ended(life, life.deadline or self.now)
+                    # A commit whose maximum age was over ended it later than its deadline says.
+                    self._ended(life, max(life.deadline or self.now, life.updated))
                     del self.lives[life.key]
             missing = [
                 key

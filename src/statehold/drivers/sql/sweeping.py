@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import Table, delete, func, select, tuple_
+from sqlalchemy import Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Commit
@@ -65,7 +65,9 @@ class Sweeper:
         if not count:
             await self._forget(connection, dialect, tables.ended, now)
             return 0
-        expired = main.c.expires_at <= dialect.moment(now, -HOLD_SECONDS)
+        before = dialect.moment(now, -HOLD_SECONDS)
+        # A commit whose maximum age was over is newer than the deadline that it set.
+        expired = and_(main.c.expires_at <= before, main.c.updated_at <= before)
         found = select(main.c.state).where(main.c.state > first, main.c.state <= last, expired)
         states = [row.state for row in await connection.execute(found)]
         if states and dialect.locks_rows:

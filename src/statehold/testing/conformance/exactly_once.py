@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from statehold.changes import ABSENT, Add, Append, Revision
 from statehold.driver import Doubtful, Feature, Late, Reused, Written
 from statehold.testing.conformance.base import Cases, need
@@ -176,6 +178,30 @@ class ExactlyOnce(Cases):
         outcome = rig.try_(COUNT, op="op 1", ttl=1, since=sent)
         assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
         assert rig.read() is None
+
+    @promise(4)
+    @pytest.mark.parametrize("meanwhile", ["nothing", "a life", "a life, in one call"])
+    def test_what_ended_its_own_life_is_not_applied_again(self, rig: Rig, meanwhile: str) -> None:
+        """A commit whose maximum age is over ends its life later than the deadline says."""
+        rig.write(COUNT)
+        rig.wait(1.5)
+        sent = rig.now
+        rig.wait(0.5)
+        commits = [rig.commit(COUNT, op="op 1", max_age=0.5)]
+        if meanwhile != "nothing":
+            commits.append(rig.commit(Add("sum", "k", 100)))
+        again = rig.commit(COUNT, op="op 1", since=sent)
+        if meanwhile == "a life, in one call":
+            outcome = rig.send(*commits, again)[-1]
+        else:
+            for each in commits:
+                rig.send(each)
+            outcome = rig.send(again)[0]
+        assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
+        if meanwhile == "nothing":
+            assert rig.read() is None
+        else:
+            assert rig.fields() == {"sum": {"k": 100}}
 
     @promise(4)
     def test_a_repetition_does_not_reach_the_next_life(self, rig: Rig) -> None:
