@@ -58,7 +58,7 @@ class Stuck:
     def reset_clients(self):
         """Those whose bytes are held see a reset; the server sees nothing. Later ones get through."""
         self.holds = None
-        for writer in self.held:
+        for writer in [one for one in self.held if not one.is_closing()]:
             sock = writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()

@@ -39,3 +39,42 @@ def test_what_is_delivered_late_is_not_applied_again(statehold_redis, others):
     statehold_redis.flush()
     clicks = asyncio.run(played(statehold_redis, others))
     assert clicks == (7 if others > 100 else 1_000_000 + others)
+
+
+async def lost_again(server, given_up):
+    """Whether a state that was deleted is there again, once all has been delivered."""
+    async with Stuck(server.port) as relay:
+        url = f"redis://127.0.0.1:{relay.port}"
+        async with AsyncStore.open(url) as store, AsyncStore.open(server.url) as beside:
+            visits, theirs = store.collection(Visit), beside.collection(Visit)
+            await visits.get("a")
+
+            def sent():
+                return asyncio.create_task(visits.apply("a", Visit.clicks.add(1), op="once"))
+
+            relay.holds = bool
+            call = sent()
+            await until(lambda: relay.held)
+            if given_up:
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                relay.reset_clients()
+                await asyncio.sleep(0.2)  # the loss is noticed while nobody waits
+                call = sent()
+            else:
+                relay.reset_clients()
+                relay.holds = lambda data: b"EVALSHA" in data or b"KILL" in data
+                await until(lambda: len(relay.held) == 2)  # sent again, and that is lost as well
+                relay.reset_clients()
+            await call
+            await visits.delete("a")
+            relay.deliver()
+            await asyncio.sleep(0.2)
+            return (await theirs.get("a")).meta.exists
+
+
+@pytest.mark.parametrize("given_up", [False, True], ids=["lost twice", "given up"])
+def test_every_lost_connection_is_ended(statehold_redis, given_up):
+    """Until the server has answered to that; and though its caller waits no longer."""
+    statehold_redis.flush()
+    assert not asyncio.run(lost_again(statehold_redis, given_up))

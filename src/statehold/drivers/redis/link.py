@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from statehold.drivers.redis.dial import Dialer, Met, server_time
 from statehold.drivers.redis.home import Home, pause
 from statehold.drivers.redis.servers import STAMP
 from statehold.drivers.redis.trouble import ErrorReply, Remedy, remedy, time_in, translated
-from statehold.drivers.redis.wire import Aside, Call, Owner, Wire, pack
+from statehold.drivers.redis.wire import Aside, Call, Ending, Owner, Wire, pack
 from statehold.errors import Busy, Closed, StateholdError, Timeout, Unavailable
 
 HELD_BYTES = 64 << 20
@@ -69,7 +70,7 @@ class Link(Owner):
         self._loading = False
         self._since: float | None = None  # when the last connection was made
         self._met: Met | None = None  # the last connection …
-        self._left: list[int] = []  # … and those before it, on which calls may still be under way
+        self._left: set[int] = set()  # … and those before it, on which calls may still be under way
         self._short = 0  # how many in a row did not last
         self._clock = ServerClock()
         self._timeout = dialer.options.timeout
@@ -229,6 +230,9 @@ class Link(Owner):
         helps = remedy(reply)
         if call.future.done():
             return
+        if isinstance(call, Ending):
+            call.future.set_result(reply)  # the user may not, and will not be able to later
+            return
         if (
             helps is Remedy.NONE
             or isinstance(call, Aside)
@@ -324,8 +328,8 @@ class Link(Owner):
         self._trouble = Unavailable(f"redis at {self.address}: {why}")
         keep = [call for call in sent if self._may_repeat(call, now, why)]
         self._tally.repeated += len(keep)
-        if keep and self._met is not None and self._met.wire is wire and self._met.id is not None:
-            self._left.append(self._met.id)
+        if sent and self._met is not None and self._met.wire is wire and self._met.id is not None:
+            self._left.add(self._met.id)  # also if nobody waits: who gave up may send it again
         keep += [call for call in unsent if self._goes_on(call, why)]
         self.outbox[:0] = keep
         self._outbox_bytes = sum(len(call.data) for call in self.outbox)
@@ -417,16 +421,21 @@ class Link(Owner):
         """Before anything is sent again, the server ends the connections on which it was sent first.
 
         What the network may still deliver there, later than we send it again, is not executed then.
+        Each is ended anew on every connection until the server has answered to that.
         """
         before, self._met = self._met, met
-        left, self._left = self._left, []
         if before is None or before.run_id is None or before.run_id != met.run_id:
-            return  # another server, which calls its connections otherwise
+            self._left.clear()  # another server, which calls its connections otherwise
         deadline = self._loop.time() + self._timeout
-        for number in left:
+        for number in self._left:
             end = pack((b"CLIENT", b"KILL", b"ID", number))
             future = self._loop.create_future()
-            met.wire.send(Aside(future, end, deadline, repeatable=False))
+            future.add_done_callback(functools.partial(self._ended, number))
+            met.wire.send(Ending(future, end, deadline, repeatable=False))
+
+    def _ended(self, number: int, done: asyncio.Future[Any]) -> None:
+        if not done.cancelled() and done.result() is not None:
+            self._left.discard(number)
 
     def fail_all(self, error: StateholdError) -> None:
         """Everyone who waits for a connection or a pause gets this error."""

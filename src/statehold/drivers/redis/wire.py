@@ -89,6 +89,15 @@ class Aside(Call):
             self.future.set_result(0)
 
 
+class Ending(Aside):
+    """What ends a lost connection at the server."""
+
+    def fail(self, error: Exception) -> None:  # noqa: ARG002
+        """Answered with None: the server may not have heard of it."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 class Owner(Protocol):
     """Who uses a wire."""
 
