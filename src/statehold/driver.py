@@ -15,6 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from statehold.changes import ABSENT, Cell, Commit, Key, Revision, Want
+from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, own
 from statehold.formats import alike
 
 
@@ -161,7 +162,32 @@ class Late(msgspec.Struct, frozen=True):
     """It came after `Commit.until`. Nothing was written."""
 
 
-Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused | Reused | Doubtful | Late
+class Failed(msgspec.Struct, frozen=True):
+    """The store could not do it, or nobody knows: the error, which says whether it was written.
+
+    Only where another commit of the same call came to something else; otherwise the call raises.
+    """
+
+    error: StateholdError
+
+
+Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused | Reused | Doubtful | Late | Failed
+
+
+def told(outcomes: list[Outcome]) -> list[Outcome]:
+    """What the caller of all these commits gets; raises where the store failed.
+
+    If it failed at some of them only, the error says so: nobody may think that none was written.
+    """
+    failed = [one.error for one in outcomes if isinstance(one, Failed)]
+    if not failed:
+        return outcomes
+    if len(failed) == len(outcomes):
+        raise own(next((e for e in failed if not isinstance(e, NOTHING_WRITTEN)), failed[0]))
+    raise Unavailable(
+        f"{len(outcomes) - len(failed)} of the {len(outcomes)} commits of a call are done, of the"
+        f" others: {failed[0]}"
+    ) from failed[0]
 
 
 def recalled(commit: Commit, first: Revision, intent: int, *, erased: bool) -> Written | Reused:

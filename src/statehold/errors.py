@@ -7,7 +7,7 @@ Leaves also subclass the builtin that people expect.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
@@ -164,6 +164,10 @@ class ReadOnly(Unavailable, PermissionError):
 
     code = "read_only"
     retryable = False
+
+
+NOTHING_WRITTEN: Final = (Busy, Full, ReadOnly, ConfigError, Invalid)
+"""Errors that say that nothing was written."""
 
 
 class NotAStore(StateholdError, ValueError):

@@ -8,10 +8,10 @@ import pytest
 
 from statehold import AsyncStore, Counter, Log, State
 from statehold.changes import EVERYTHING, Add, Append, Commit
-from statehold.driver import Driver, Feature, Page, Written
+from statehold.driver import Driver, Failed, Feature, Page, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver
-from statehold.errors import Busy, Closed, Invalid
+from statehold.errors import Busy, Closed, Invalid, Unavailable
 from statehold.middleware.coalesce import Coalesce
 
 NOW = 1_700_000_000.0
@@ -313,3 +313,33 @@ def test_tasks_keep_their_order_while_the_file_is_opened(tmp_path):
 def test_a_driver_that_suspends_cannot_be_in_a_thread():
     with pytest.raises(ValueError, match="loop"):
         Coalesce(Watched(suspends=True), in_thread=True)
+
+
+class Halfway(Watched):
+    """Does what it is told, and fails at all commits to "bad"."""
+
+    async def commit(self, commits, now):
+        outcomes = await super().commit(commits, now)
+        return [
+            Failed(Busy("somebody else has it")) if commit.key[2] == "bad" else outcome
+            for commit, outcome in zip(commits, outcomes, strict=True)
+        ]
+
+
+def test_each_caller_is_told_its_own_fate():
+    """What failed for others did not fail for me; and of a call that did in part, not that all did."""
+
+    async def main():
+        gathering = Coalesce(Halfway(suspends=True))
+        calls = [[add("a")], [add("bad")], [add("b"), add("bad")], [add("bad"), add("bad")]]
+        found = await asyncio.gather(
+            *(gathering.commit(call, NOW) for call in calls), return_exceptions=True
+        )
+        await gathering.close()
+        return found
+
+    mine, bad, partly, both = asyncio.run(main())
+    assert isinstance(mine[0], Written)
+    assert (type(bad), type(both)) == (Busy, Busy)
+    assert bad is not both
+    assert type(partly) is Unavailable, "which does not say that nothing was written"

@@ -5,8 +5,7 @@ import contextlib
 
 import pytest
 
-from statehold.errors import Busy, Closed, ConfigError, Full, Unavailable
-from statehold.store.doubts import NOT_SENT
+from statehold.errors import NOTHING_WRITTEN, Busy, Closed, ConfigError, Full, Unavailable
 from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
 from tests.redis.linking import counted, once, opened, push, until
@@ -34,7 +33,7 @@ def test_a_password_that_was_set_meanwhile():
                     proxy.accept()
                     with pytest.raises(Unavailable, match="executed is not known") as caught:
                         await task
-                assert not isinstance(caught.value, NOT_SENT)
+                assert not isinstance(caught.value, NOTHING_WRITTEN)
                 assert isinstance(caught.value.__cause__, ConfigError)
                 with pytest.raises(ConfigError):  # this one was never sent
                     await servers.call(*once("c"), repeatable=True)
@@ -101,7 +100,7 @@ def test_refused_once_and_executed_afterwards():
                 nodes.link._resume()
                 with pytest.raises(Unavailable, match="not known") as caught:
                     await task
-                assert not isinstance(caught.value, NOT_SENT)
+                assert not isinstance(caught.value, NOTHING_WRITTEN)
                 assert isinstance(caught.value.__cause__, Busy)
                 more.cancel()
 
@@ -124,7 +123,7 @@ def test_one_node_is_full_and_another_lost_its_answer(statehold_redis_cluster):
             for commands in ([once("a"), blocking], [blocking, once("a")]):
                 with pytest.raises(Unavailable, match="not known") as caught:
                     await servers.call_many(commands, repeatable=True)
-                assert not isinstance(caught.value, NOT_SENT)
+                assert not isinstance(caught.value, NOTHING_WRITTEN)
             stalls.cli("CONFIG", "SET", "maxmemory", 1)
             with pytest.raises(Full):  # nowhere was anything written
                 await servers.call_many([once("a"), once("a", other)], repeatable=True)

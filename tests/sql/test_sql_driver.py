@@ -12,7 +12,7 @@ from sqlalchemy import event, select
 
 from statehold import AsyncStore, Log, State, Store, Tally
 from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
-from statehold.driver import Conflicted, Written
+from statehold.driver import Conflicted, Failed, Written
 from statehold.drivers.sql import sweeping
 from statehold.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
 from statehold.errors import (
@@ -321,6 +321,28 @@ def test_a_state_that_is_locked_is_busy(server_url):
 
     outcome = play(server_url, work, settings={"timeout": 1.5})[0]
     assert outcome.revision.number == 2
+
+
+def test_who_is_not_in_the_way_is_not_told_so(statehold_postgres):
+    """Of the commits of one call that take several, some stand: nobody is told that none was written.
+
+    The one has a value that no column holds, and is tried by itself, where its row is locked.
+    """
+    url, main = statehold_postgres.new_database(), tables().main
+
+    async def work(driver):
+        await driver.commit([commit(), commit(id="b")], NOW)
+        async with driver.engine.connect() as other, other.begin():
+            held = select(main.c.state).where(main.c.tenant == "t", main.c.id == "a")
+            await other.execute(held.with_for_update())
+            calls = [commit(id="b", op="1"), commit(Put("note", "", b'"x\\u0000"'), op="2")]
+            found = await driver.commit(calls, NOW)
+        return found, (await driver.read([key("b")], EVERYTHING, NOW))[0].revision.number
+
+    (one, other), number = play(url, work, settings={"timeout": 1.5})
+    assert (type(one), number) == (Written, 2)
+    assert isinstance(other, Failed)
+    assert isinstance(other.error, Busy | Timeout)
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "mysql", "mariadb"])

@@ -18,9 +18,9 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait, told
 from statehold.engine import run_now
-from statehold.errors import Closed, Corrupted, Invalid, own
+from statehold.errors import Closed, Corrupted, Invalid, StateholdError, own
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
 _Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float]
@@ -283,7 +283,14 @@ async def _answers(commit: _Commit, calls: list[_Call], *, singly: bool = True) 
         return [answer for call in calls for answer in await _answers(commit, [call])]
     except BaseException as error:  # noqa: BLE001  each caller is told
         return [error if len(calls) == 1 else own(error) for _ in calls]
-    return [[next(outcomes) for _ in some] for _, some, _ in calls]
+    return [_told([next(outcomes) for _ in some]) for _, some, _ in calls]
+
+
+def _told(outcomes: list[Outcome]) -> _Answer:
+    try:
+        return told(outcomes)
+    except StateholdError as error:
+        return error
 
 
 def _settle(calls: list[_Call], answers: list[_Answer]) -> None:

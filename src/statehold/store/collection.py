@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written
+from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written, told
 from statehold.engine import new_op
 from statehold.errors import (
+    NOTHING_WRITTEN,
     Conflict,
     Invalid,
     StateholdError,
@@ -30,7 +31,6 @@ from statehold.fields.base import Edit
 from statehold.schema import Schema
 from statehold.state import Home, S, snapshot
 from statehold.store.asking import ALL_READ, Asking
-from statehold.store.doubts import NOT_SENT
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
@@ -532,7 +532,7 @@ class AsyncCollection(Generic[S]):
         """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""
         try:
             if not repeatable:
-                return await self._driver.commit(commits, self._now())
+                return told(await self._driver.commit(commits, self._now()))
             return await self._send_noted(commits)
         except Unavailable as error:
             if len(commits) == 1:
@@ -543,8 +543,8 @@ class AsyncCollection(Generic[S]):
         """The same; that it failed is remembered for when they are sent again."""
         doubts, began = self.store._doubts, time.monotonic()
         try:
-            outcomes = await self._driver.commit(commits, self._now())
-        except NOT_SENT:
+            outcomes = told(await self._driver.commit(commits, self._now()))
+        except NOTHING_WRITTEN:
             raise
         except BaseException as error:  # also when cancelled, and then whatever the driver is
             if self._ambiguous or not isinstance(error, Exception):

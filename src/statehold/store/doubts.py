@@ -8,13 +8,9 @@ from typing import Final
 
 from statehold.changes import Commit, Key
 from statehold.driver import Driver
-from statehold.errors import Busy, ConfigError, Full, Invalid, ReadOnly
 
 MARGIN: Final = 1.0
 """Seconds by which a time of ours may be ahead of the clock that decides."""
-
-NOT_SENT: Final = (Busy, Full, ReadOnly, ConfigError, Invalid)
-"""Errors that say that nothing was written."""
 
 MOST: Final = 100_000
 """The maximum of op ids that are kept. Beyond it every op id is one that may have been applied since

@@ -14,7 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
-from statehold.driver import Cells, Driver, Feature, Late, Layout, Outcome, Page, Refused
+from statehold.driver import (
+    Cells,
+    Driver,
+    Failed,
+    Feature,
+    Late,
+    Layout,
+    Outcome,
+    Page,
+    Refused,
+    told,
+)
 from statehold.drivers.sql import opening
 from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.dialects import Dialect
@@ -317,6 +328,8 @@ class SqlDriver(Driver):
             (only,) = outcomes
             if isinstance(only, Refused) and only.reason == "value":
                 raise Invalid(f"{only.field}: {only.limit}", field=only.field)
+        if all(isinstance(outcome, Failed) for outcome in outcomes):
+            return told(outcomes)  # which raises
         return outcomes
 
     async def _commit_pieces(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
@@ -324,10 +337,10 @@ class SqlDriver(Driver):
         for some in _pieces(commits):
             try:
                 outcomes += await self._commit_piece(some, now)
-            except NOTHING_WRITTEN as error:
+            except StateholdError as error:
                 if not outcomes:
                     raise
-                raise self._halfway(error, len(outcomes), len(commits)) from error
+                return outcomes + [Failed(error)] * (len(commits) - len(outcomes))
         return outcomes
 
     async def _commit_piece(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
@@ -356,16 +369,15 @@ class SqlDriver(Driver):
             return cast("list[Outcome]", answers)
         try:
             found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
-        except NOTHING_WRITTEN as error:
-            if any(
+        except StateholdError as error:
+            again = isinstance(error, NOTHING_WRITTEN) and any(
                 isinstance(answer, Commit) and answer.since != commit.since
                 for answer, commit in zip(answers, commits, strict=True)
-            ):
-                raise self._refused_again(error) from error
-            done = len(answers) - len(some)
-            if done:
-                raise self._halfway(error, done, len(commits)) from error
-            raise
+            )
+            failure = self._refused_again(error) if again else error
+            if len(some) == len(answers):
+                raise failure from error
+            found = [Failed(failure)] * len(some)
         others = iter(found)
         settled = [next(others) if isinstance(one, Commit) else one for one in answers]
         return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
@@ -408,19 +420,9 @@ class SqlDriver(Driver):
         outcomes = await self._commit_each(commits[:half], now, untils[:half])
         try:
             outcomes += await self._commit_each(commits[half:], now, untils[half:])
-        except (*ERRORS, *NOTHING_WRITTEN) as error:
-            found = translated(error, self.shown_url)
-            if isinstance(found, NOTHING_WRITTEN):
-                raise self._halfway(found, half, len(commits)) from error
-            raise
+        except (*ERRORS, StateholdError) as error:
+            outcomes += [Failed(translated(error, self.shown_url))] * (len(commits) - half)
         return outcomes
-
-    def _halfway(self, error: StateholdError, done: int, count: int) -> Unavailable:
-        """What is said of commits of which some are done, where nothing was written of the others."""
-        return Unavailable(
-            f"{self.shown_url}: {done} of the {count} commits of a call are done, the others are not"
-            f" ({error.code})"
-        )
 
     async def _commit_portably(
         self, commits: Sequence[Commit], now: float, untils: Sequence[float]

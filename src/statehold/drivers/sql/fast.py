@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from sqlalchemy import URL, exc
 
 from statehold.changes import Commit, Key, Revision, Want
-from statehold.driver import Cells, Written
+from statehold.driver import Cells, Failed, Written
 from statehold.drivers.sql.errors import translated
 from statehold.drivers.sql.fastcall import Call, Group, next_call, seconds
 from statehold.drivers.sql.fastread import Reader
@@ -236,8 +236,7 @@ class Fast:
                     answer = await self._alone(known, some[0], until)
                     if answer is not None:
                         return [answer]
-                async with asyncio.timeout_at(ends):  # for all its calls, and what was before
-                    return await self._send(known, some, now, until)
+                return await self._send(known, some, now, until, ends)
 
             lane = lanes[at] = Lane(send, self._width, self._timeout)
         try:
@@ -284,9 +283,38 @@ class Fast:
         return sent_before(commit, since)
 
     async def _send(
-        self, kind: Kind, commits: Sequence[Commit], now: float, until: float
+        self, kind: Kind, commits: Sequence[Commit], now: float, until: float, ends: float
     ) -> Answers:
+        """What became of them in one call or several, of which the last may fail."""
         answers: Answers = list(commits)
+        try:
+            async with asyncio.timeout_at(ends):  # for all its calls, and what was before
+                await self._make_calls(kind, commits, answers, now, until)
+        except StateholdError as error:  # some of which are TimeoutErrors
+            failure = error
+        except TimeoutError:
+            failure = self._late()
+        else:
+            return answers
+        if all(one is commit for one, commit in zip(answers, commits, strict=True)):
+            raise failure
+        return [self._failed(*each, failure) for each in zip(answers, commits, strict=True)]
+
+    def _failed(self, answer: Answer, commit: Commit, failure: StateholdError) -> Answer:
+        """What is said of a commit, known or not, when a call failed for which it was or waited."""
+        if not isinstance(answer, Commit):
+            return answer
+        sent_before = answer is not commit  # and whether it was applied then is not known
+        return Failed(self._late() if sent_before else failure)
+
+    async def _make_calls(
+        self,
+        kind: Kind,
+        commits: Sequence[Commit],
+        answers: Answers,
+        now: float,
+        until: float,
+    ) -> None:
         left: Sequence[int] = range(len(commits))
         others: set[Key] = set()  # keys for the portable executor from here on
         most = len(commits)  # keys in one call
@@ -310,7 +338,6 @@ class Fast:
         handed_back = sum(isinstance(answer, Commit) for answer in answers)
         self._commits += len(commits) - handed_back
         self._handed_back += handed_back
-        return answers
 
     async def _call(
         self, kind: Kind, call: Call, answers: Answers, now: float, until: float
