@@ -339,7 +339,7 @@ def test_who_is_not_in_the_way_is_not_told_so(statehold_postgres):
             found = await driver.commit(calls, NOW)
         return found, (await driver.read([key("b")], EVERYTHING, NOW))[0].revision.number
 
-    (one, other), number = play(url, work, settings={"timeout": 1.5})
+    (one, other), number = play(url, work, open_=opened, settings={"timeout": 1.5})
     assert (type(one), number) == (Written, 2)
     assert isinstance(other, Failed)
     assert isinstance(other.error, Busy | Timeout)
