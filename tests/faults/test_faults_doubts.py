@@ -1,6 +1,7 @@
 """What a store remembers of the calls that it could not answer: whatever the clock here does."""
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -59,3 +60,26 @@ def test_a_repetition_is_known_as_one(request, backend, others, step):
     state = asyncio.run(repeated(url, server.port, step, others=others))
     once = {others + 1, others + 1_000_001}  # a statement may be cut off before it
     assert state.clicks in (once if others else {0})
+
+
+@pytest.mark.parametrize("backend", ["memory", "sqlite", "redis", "postgres", "mariadb"])
+def test_a_time_that_is_still_to_come_says_nothing(request, backend, tmp_path):
+    """Who noted when he sent it had a clock that was ahead: it is not taken for never sent."""
+    if backend == "redis":
+        url = request.getfixturevalue("statehold_redis").url
+    elif backend in {"postgres", "mariadb"}:
+        url = request.getfixturevalue(f"statehold_{backend}").new_database()
+    else:
+        url = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path}/state.db"}[backend]
+
+    async def main():
+        async with AsyncStore.open(url) as store:
+            visits = store.collection(Visit)
+            await visits.apply("future", Visit.clicks.add(1), op="once")
+            await visits.delete("future")
+            ahead = time.time() + HOUR
+            with pytest.raises(InDoubt):
+                await visits.apply("future", Visit.clicks.add(1), op="once", since=ahead)
+            return await visits.get("future")
+
+    assert not asyncio.run(main()).meta.exists

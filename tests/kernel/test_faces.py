@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from statehold import (
     InDoubt,
     Invalid,
     ManualClock,
+    Register,
     Repeated,
     Reused,
     Revision,
@@ -444,6 +446,23 @@ def test_commits_of_many_take_op_ids(collection):
     assert (collection.get("a").turns, collection.get("b").turns) == (2, 1)
     wrong = collection.apply_many([("a", [E.turns.add(9)], "x"), ("b", [E.turns.add(1)], "")])
     assert [type(error) for error in wrong] == [Reused, Invalid]
+
+
+def test_a_value_however_deep_is_known_again():
+    """What an idempotency key stands for is worked out in as many steps as the value has parts."""
+
+    class Anything(State, ttl=60):
+        value = Register(Any, default=None)
+
+    deep = {"x": [1, 2.0, None]}
+    for _ in range(60):
+        deep = [deep]
+    with Store(MemoryDriver()) as store:
+        things = store.collection(Anything)
+        first = things.apply("a", Anything.value.put(deep), op="once")
+        assert things.apply("a", Anything.value.put(deep), op="once") == first
+        with pytest.raises(Reused):
+            things.apply("a", Anything.value.put([deep]), op="once")
 
 
 def test_since_when_a_call_is_a_repetition():

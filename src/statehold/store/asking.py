@@ -28,6 +28,10 @@ ALL_READ: Final[frozenset[str]] = frozenset()
 """No field is left unread."""
 
 
+AT_ANY_TIME: Final = 1.0
+"""As `since`: nobody knows when. Epoch seconds."""
+
+
 class Asking:
     """Makes the wants and commits of one class in one tenant. Raises `Invalid` and `Unsupported`."""
 
@@ -111,7 +115,9 @@ class Asking:
         """When this op id was first sent, if it was, by the clock that decides expiry."""
         found = self._doubts.since(key, op, self._home.now())
         if given is not None:
-            given = checked_time(given, "since") + self._driver.skew - MARGIN
+            given = checked_time(given, "since") + self._driver.skew
+            # In the future of the store's clock it says nothing: the one who noted it had another.
+            given = given - MARGIN if given <= self._home.now() + MARGIN else AT_ANY_TIME
         if found is None or given is None:
             return given if found is None else found
         return min(found, given)

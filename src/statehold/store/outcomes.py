@@ -33,8 +33,8 @@ def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
         return Reused(text, key=key, field="op", found=at)
     if isinstance(outcome, Doubtful):
         return InDoubt(
-            f"{what}: it was sent before, and the state has forgotten too much to say whether"
-            " it was applied; nothing was written now",
+            f"{what}: it may have been sent before, and the state has forgotten too much to say"
+            " whether it was applied; nothing was written now",
             key=key,
             field="op",
         )

@@ -415,7 +415,8 @@ class SqlDriver(Driver):
                 raise
             if len(commits) == 1:
                 about = str(found).removeprefix(f"{found.field}: ")
-                return [Refused(found.field or "", "value", about, "")]
+                fields = sorted({change.field for change in commits[0].changes})
+                return [Refused(found.field or ", ".join(fields), "value", about, "")]
         half = len(commits) // 2
         outcomes = await self._commit_each(commits[:half], now, untils[:half])
         try:

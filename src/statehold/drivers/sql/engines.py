@@ -203,6 +203,7 @@ class Engines:
             found["server_settings"] = {
                 "application_name": "statehold",
                 **limits(self.timeout),
+                "standard_conforming_strings": "on",  # as the statements are written
                 "jit": "off",
             }
         return found

@@ -358,7 +358,11 @@ class Pools:
             options = {
                 "max_cached_statement_lifetime": 0,
                 "max_cacheable_statement_size": 0,
-                "server_settings": {"application_name": "statehold", **self._limits},
+                "server_settings": {
+                    "application_name": "statehold",
+                    "standard_conforming_strings": "on",  # as the functions are written
+                    **self._limits,
+                },
             }
         connection: Connection = await asyncpg.connect(
             host=settings["socket"] or url.host,

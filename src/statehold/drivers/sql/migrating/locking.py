@@ -38,7 +38,10 @@ def locked(connection: Connection, patience: float = 30.0) -> Generator[None]:
         got = connection.execute(
             text("SELECT GET_LOCK(:name, :patience)"), {**lock, "patience": patience}
         )
-        if got.scalar() != 1:
+        answer = got.scalar()
+        if answer is None:
+            raise Busy("the server ended the wait for another migration (max_statement_time?)")
+        if answer != 1:
             raise _busy(patience)
         try:
             yield
