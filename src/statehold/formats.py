@@ -61,7 +61,7 @@ class Format:
             info = msgspec.inspect.type_info(kind)
             _refuse_custom(info)
             self.dumps = (_checked(encode) if _is_raw(info) else encode,)
-            self.certain = _certain(kind, info)
+            self.certain = _certain(info)
 
 
 def _pydantic(kind: Any) -> tuple[tuple[Dump, ...], Load]:
@@ -185,7 +185,7 @@ def _never(_value: object) -> bool:
     return False
 
 
-def _certain(kind: Any, info: msgspec.inspect.Type) -> Callable[[Any], bool]:
+def _certain(info: msgspec.inspect.Type) -> Callable[[Any], bool]:
     """What says of a value, cheaply, that its JSON is read back as it is, by type and by value.
 
     So it is for exact text, numbers, bools and None, and for lists and Structs of nothing but such;
@@ -201,12 +201,12 @@ def _certain(kind: Any, info: msgspec.inspect.Type) -> Callable[[Any], bool]:
         inside = frozenset(_exact(info.item_type))
         return lambda value: value.__class__ is list and inside.issuperset(map(type, value))
     if isinstance(info, msgspec.inspect.StructType):
-        return _certain_struct(kind, info)
+        return _certain_struct(info)
     return _never
 
 
-def _certain_struct(kind: Any, info: msgspec.inspect.StructType) -> Callable[[Any], bool]:
-    kind = typing.get_origin(kind) or kind  # a generic one is made without its types
+def _certain_struct(info: msgspec.inspect.StructType) -> Callable[[Any], bool]:
+    kind: Any = typing.get_origin(info.cls) or info.cls  # a generic one is made without its types
     if info.array_like or kind.__struct_config__.dict or hasattr(kind, "__post_init__"):
         return _never
     shapes: list[tuple[type, ...]] = []  # of each member the types that it may be of
@@ -215,7 +215,7 @@ def _certain_struct(kind: Any, info: msgspec.inspect.StructType) -> Callable[[An
         member = _exact(field.type)
         if not member:
             member = (_LOOKED_INTO.get(type(field.type), _NoType),)
-            inside.append((attrgetter(field.name), _certain(None, field.type)))
+            inside.append((attrgetter(field.name), _certain(field.type)))
         shapes.append(member)
     if len(shapes) < 2 or prod(map(len, shapes)) > _SHAPES:
         return _never

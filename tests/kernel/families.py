@@ -92,6 +92,11 @@ class Doubles(msgspec.Struct):
         self.n = min(2 * self.n, 100)
 
 
+class Within(msgspec.Struct):
+    inner: Plain
+    n: int = 0
+
+
 class Generally(msgspec.Struct, Generic[T], frozen=True):
     inside: T
     more: T | None = None
@@ -347,6 +352,8 @@ FAMILIES = {
     "renamed Struct": (Renamed, [Renamed(), Renamed("Bob")], []),
     "generic Struct": (Generally[int], [Generally(1), Generally(1, 2)], [Generally("a"), Generally(1.0), Plain("u")]),
     "generic Struct of floats": (Generally[float], [Generally(1.5), Generally(-0.5, 1e22)], [Generally("a")]),
+    "generic Struct of Structs": (Generally[Plain], [Generally(Plain("u")), Generally(Plain(""), Plain("v", 3))], [Generally(More("u", 1, "x")), Generally(1), Generally(Plain("u", True))]),
+    "Struct in a Struct": (Within, [Within(Plain("u")), Within(Plain("", 2**53 + 1), 3)], [Within(More("u", 1, "x")), Within(Plain("u"), 1.0), Plain("u")]),
     "Struct with UNSET": (Unset, [Unset(), Unset(1), Unset(b=2)], [Unset(None), Unset(1.0)]),
     "Struct that changes": (Doubles, [Doubles(60)], [Doubles(1)]),
     "dataclass": (Item, [Item("a"), Item("a", [1])], [Item("a", AT), Rarer("a", why="b"), item_with_more(), Item(1)]),
