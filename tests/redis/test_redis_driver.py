@@ -412,3 +412,22 @@ def test_a_chat_through_the_face(redis):
             assert await chats.delete("abc") is False
 
     asyncio.run(play())
+
+
+def test_a_store_looks_at_its_server_once(redis):
+    """However many tasks come first, and though the one that came before them all is cancelled."""
+
+    class Visit(State, ttl=60):
+        n = Counter()
+
+    async def main():
+        async with AsyncStore.open(redis.url) as store:
+            visits = store.collection(Visit)
+            first = asyncio.create_task(visits.get("a"))
+            others = [asyncio.create_task(visits.get("a")) for _ in range(500)]
+            await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.gather(*others)
+            return store.driver.stats()["commands_total"]
+
+    assert asyncio.run(main()) < 501 + 30
