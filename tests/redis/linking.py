@@ -54,6 +54,17 @@ def counted(tag: str = "t") -> tuple[int, tuple[Any, ...]]:
     return slot_of(tag.encode()), ("EVALSHA_RO", LOOK.sha, 1, f"{{{tag}}}:number")
 
 
+def looked_at(servers: Servers) -> list[list[Any]]:
+    """How many op ids each other master had counted when it was met, from now on."""
+    found: list[list[Any]] = []
+
+    async def look(ask, _serves):
+        found.append(await ask([counted()[1]]))
+
+    servers.before_newcomers(look)
+    return found
+
+
 async def settled(calls: list[Coroutine[Any, Any, Any]]) -> list[Any]:
     """What became of calls that were made at once: replies and errors."""
     return await asyncio.gather(*calls, return_exceptions=True)

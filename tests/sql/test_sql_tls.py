@@ -1,8 +1,10 @@
 """Connections that are encrypted, or are to be and cannot: the error names the cure, at once."""
 
 import shutil
+import tempfile
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -35,13 +37,18 @@ def test_a_port_without_tls_is_told_at_once(request, server, tls):
     assert time.monotonic() - began < 15.0
 
 
+@pytest.fixture
+def folder():
+    """One that the servers' users may look into, unlike pytest's."""
+    with tempfile.TemporaryDirectory(prefix="statehold-tls-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.fixture(params=["postgresql", "mariadb"])
-def secured(request, tmp_path_factory):
+def secured(request, folder):
     """A server that speaks TLS, and its certificate, which is its own authority."""
-    folder = tmp_path_factory.mktemp("tls")
     certificate = Certificate.make(folder)
-    for each in (folder.parent.parent, folder.parent, folder):
-        each.chmod(0o755)
     kind, names = {
         "postgresql": (PostgresServer, {"ssl_cert_file": "path", "ssl_key_file": "key"}),
         "mariadb": (MariadbServer, {"ssl_cert": "path", "ssl_key": "key"}),

@@ -60,7 +60,7 @@ class Servers(ABC):
     @property
     @abstractmethod
     def generation(self) -> int:
-        """Goes up whenever a master that answers may be another one than before."""
+        """Goes up whenever slots may have another master than before, in a cluster."""
 
     @abstractmethod
     def before_newcomers(self, look: Newcomer) -> None:
