@@ -10,9 +10,10 @@ import pytest
 
 from statehold import AsyncStore, Counter, Log, Register, State
 from statehold.backends import open_driver
-from statehold.changes import EVERYTHING, Add, Append, Drop, Put, Want
+from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Want
 from statehold.driver import Written
 from statehold.drivers.redis import SETTINGS
+from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.committing import COMMIT
 from statehold.drivers.redis.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
@@ -431,3 +432,11 @@ def test_a_store_looks_at_its_server_once(redis):
             return store.driver.stats()["commands_total"]
 
     assert asyncio.run(main()) < 501 + 30
+
+
+def test_an_erasure_is_no_loss():
+    """It answers with the revision that it erased, which is the newest that was acknowledged."""
+    acknowledged, key = Acknowledged(), ("", "visit", "a")
+    acknowledged.note(Commit(key, (), None), Written(Revision(7, 3)), doubtful=False)
+    acknowledged.note(Commit(key, (), None, erase=True), Written(Revision(7, 3)), doubtful=True)
+    assert (acknowledged.checked, acknowledged.lost) == (1, 0)
