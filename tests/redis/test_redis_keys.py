@@ -308,7 +308,7 @@ def test_erase_leaves_a_trace_for_a_minute(rig, redis):
         assert keys(redis) == [state]
         held = redis.cli("HKEYS", state)
         assert {name[:2] for name in held} == {".", ".e"}
-        assert 59_000 < redis.cli("PTTL", state) <= 60_000
+        assert 59_000 < redis.cli("PTTL", state) <= 60_001  # the end is rounded up, the time down
         assert redis.cli("MEMORY", "USAGE", state) < 500
     rig.write(id="b")
     rig.erase("b")
