@@ -16,7 +16,7 @@ from statehold.driver import Driver
 from statehold.engine import BlockingClock, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
-from statehold.schema import Schema
+from statehold.schema import Lifetime, Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
@@ -137,6 +137,7 @@ class Collection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
     ) -> Revision: ...
@@ -150,6 +151,7 @@ class Collection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
     ) -> S: ...
@@ -162,17 +164,32 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
         if returning is None:
-            if op is None and expect is None and subject is None and epoch == 0 and since is None:
+            if (
+                op is None
+                and expect is None
+                and subject is None
+                and epoch == 0
+                and ttl is None
+                and since is None
+            ):
                 return self._run(self._apply(id, *edits))  # quicker than passing each
             return self._run(
                 core.apply(
-                    id, *edits, op=op, since=since, expect=expect, epoch=epoch, subject=subject
+                    id,
+                    *edits,
+                    op=op,
+                    since=since,
+                    expect=expect,
+                    epoch=epoch,
+                    subject=subject,
+                    ttl=ttl,
                 )
             )
         return self._run(
@@ -184,6 +201,7 @@ class Collection(Generic[S]):
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
                 returning=returning,
                 tail=tail,
             )
@@ -199,6 +217,7 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Committed[S]:
@@ -213,6 +232,7 @@ class Collection(Generic[S]):
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
                 returning=returning,
                 tail=tail,
             )
@@ -225,9 +245,9 @@ class Collection(Generic[S]):
         """See `AsyncCollection.apply_many`."""
         return self._run(self._core.apply_many(edits))
 
-    def touch(self, id: str) -> bool:
+    def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """See `AsyncCollection.touch`."""
-        return self._run(self._core.touch(id))
+        return self._run(self._core.touch(id, ttl=ttl))
 
     def delete(
         self,
@@ -252,6 +272,7 @@ class Collection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
@@ -264,6 +285,7 @@ class Collection(Generic[S]):
             op=op,
             epoch=epoch,
             subject=subject,
+            ttl=ttl,
             on_failure=on_failure,
         )
         return Session(core, self._run)
@@ -279,6 +301,7 @@ class Collection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
     ) -> R:
         """See `AsyncCollection.transact`."""
         return self._run(
@@ -291,6 +314,7 @@ class Collection(Generic[S]):
                 op=op,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
             )
         )
 
