@@ -29,6 +29,7 @@ from statehold.errors import (
     TooLarge,
     Unavailable,
     Unsupported,
+    WrongThread,
 )
 from statehold.fields import (
     Counter,
@@ -101,4 +102,5 @@ __all__ = [
     "Unsupported",
     "Vector",
     "Window",
+    "WrongThread",
 ]

@@ -88,6 +88,18 @@ def open_driver(url: str, **settings: object) -> Driver:
     return factory(parts, given)
 
 
+def gathering(driver: Driver, *, owns: bool = True) -> Driver:
+    """The driver, and over it what gathers concurrent commits where that is worth it.
+
+    Unless it `owns` the driver, what gathers leaves it open at the end.
+    """
+    if driver.gather == "no":
+        return driver
+    from statehold.middleware.coalesce import Coalesce
+
+    return Coalesce(driver, in_thread=driver.gather == "thread", owns=owns)
+
+
 def _shown(url: str) -> str:
     """The URL without what may be a password."""
     before, at, after = url.rpartition("@")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -314,6 +314,22 @@ class Driver(ABC):
     def stats(self) -> Mapping[str, int | float]:
         """Counters and gauges of the driver's own, by metric name; plain numbers, cheap to read."""
         return {}
+
+
+@runtime_checkable
+class Peeks(Protocol):
+    """What a driver may offer beside its calls: reading what it has at hand, at once.
+
+    A driver that suspends and yet knows some answers by itself, such as a cache, is asked this first
+    by callers who would have to go to another thread for its `read`.
+    """
+
+    def peek(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None] | None:
+        """What `read` would answer, without suspending or waiting; None if it has to be asked.
+
+        Safe for any thread.
+        """
+        ...
 
 
 class WouldWait(Exception):

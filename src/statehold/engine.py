@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from statehold.clock import SystemClock
+from statehold.clock import Clock, SystemClock
 
 R = TypeVar("R")
 
@@ -28,6 +28,20 @@ class BlockingClock(SystemClock):
     async def sleep(self, seconds: float) -> None:
         """Return after this many seconds, having blocked the thread."""
         threading.Event().wait(seconds)
+
+
+class WaitingClock:
+    """Another clock for callers without an event loop: what would suspend there is run by `run`."""
+
+    def __init__(self, clock: Clock, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self.clock = clock
+        self.now = clock.now
+        self.monotonic = clock.monotonic
+        self._run = run
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after this many seconds, by that clock."""
+        self._run(self.clock.sleep(seconds))
 
 
 def new_op() -> str:

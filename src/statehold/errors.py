@@ -124,6 +124,15 @@ class Closed(StateholdError, RuntimeError):
     code = "closed"
 
 
+class WrongThread(StateholdError, RuntimeError):
+    """A synchronous call from the thread of the event loop that would have to answer it.
+
+    Nothing was done: it would have waited for itself. Await the asynchronous API there.
+    """
+
+    code = "wrong_thread"
+
+
 class Unavailable(StateholdError, ConnectionError):
     """The store cannot answer. Never the same as absent."""
 

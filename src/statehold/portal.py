@@ -19,12 +19,18 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakSet, finalize
 
-from statehold.errors import Closed, StateholdError, Unavailable
+from statehold.engine import run_now
+from statehold.errors import Closed, StateholdError, Unavailable, WrongThread
 
 R = TypeVar("R")
+
+TICK: Final = 0.5
+"""Seconds between two looks at whether somebody else's event loop has been closed."""
+
+_ENDED: Final = "the event loop of the store has ended"
 
 GRACE: Final = 5.0
 """Seconds that a cancelled task may take to end before the loop ends without it."""
@@ -59,15 +65,17 @@ class Portal:
             raise
         return found
 
+    async def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The same for a task of another event loop, which goes on meanwhile."""
+        return await _awaited(coroutine, self._begin)
+
     def _begin(self, call: _Call) -> None:
         with self._lock:
             if self.closed or sys.is_finalizing():  # when the thread stands still
                 raise Closed("the store is closed")
             thread = self._running()
             if thread.is_here():
-                raise RuntimeError(
-                    "a function run by `transact` cannot call its own store synchronously"
-                )
+                raise WrongThread("a driver cannot call its own store synchronously")
             thread.begin(call)
 
     def close(self) -> None:
@@ -103,6 +111,85 @@ class Portal:
             self._finalizer.detach()
         if thread is not None:
             thread.leave_behind()
+
+
+class Guest:
+    """Runs coroutines in the event loop that is running here, for callers of other threads.
+
+    The loop is somebody else's. It is not for them to end it, nor do they know when it will: who
+    waits when it is closed is told `Closed`.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.loop = asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise WrongThread(
+                "an asynchronous store is shared from within the event loop that it is used in"
+            ) from error
+        self._process = os.getpid()
+
+    def check(self) -> None:
+        """Raise `WrongThread` in the loop's own thread."""
+        if asyncio._get_running_loop() is self.loop:  # noqa: SLF001  documented; the other raises
+            raise WrongThread(
+                "a synchronous call in the thread of the store's own event loop would wait for"
+                " itself: await the asynchronous store there, or call from another thread"
+                " (asyncio.to_thread)"
+            )
+
+    def run_here(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The result of a coroutine that never suspends. The rule is the same as for others."""
+        try:
+            self.check()
+        except WrongThread:
+            coroutine.close()
+            raise
+        return run_now(coroutine)
+
+    def run(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The result of the coroutine, run in the loop. Raises `WrongThread`, or `Closed`."""
+        call = _Call(coroutine)
+        try:
+            self.check()
+            self._begin(call)
+            while not call.wait(TICK):
+                if self.loop.is_closed():
+                    call.lose()
+            found: R = call.result()
+        except CancelledError as error:  # as the loop ends it cancels all of its tasks
+            raise Closed(_ENDED) from error
+        except BaseException:  # also KeyboardInterrupt, at any point
+            call.abandon()
+            raise
+        return found
+
+    async def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """The same for a task of any event loop; in the loop itself it is awaited in place."""
+        if asyncio.get_running_loop() is self.loop:
+            return await coroutine
+        try:
+            return await _awaited(coroutine, self._begin, self.loop.is_closed)
+        except CancelledError as error:
+            raise Closed(_ENDED) from error
+
+    def _begin(self, call: _Call) -> None:
+        if self._process != os.getpid():
+            raise Closed("the event loop of the store is in the process that forked this one")
+        call.thread = self
+        try:
+            self.loop.call_soon_threadsafe(call.begin)
+        except RuntimeError as error:
+            call.thread = None
+            raise Closed(_ENDED) from error
+
+    def ended(self, call: _Call) -> None:
+        """The call was answered."""
+
+    def soon(self, do: Callable[[], object]) -> None:
+        """Have this done in the loop, if it is still there."""
+        with suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(do)
 
 
 class LoopThread:
@@ -225,6 +312,50 @@ async def _ended(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
                 task.exception()  # so that nobody complains that it was not looked at
 
 
+async def _awaited(
+    coroutine: Coroutine[Any, Any, R],
+    begin: Callable[[_Call], None],
+    over: Callable[[], bool] | None = None,
+) -> R:
+    """The result of a call, awaited in another event loop than the one that makes it.
+
+    `over`, if there is one, says whether no answer can come any more.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def tell() -> None:
+        with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+            loop.call_soon_threadsafe(told.set)
+
+    call = _Call(coroutine, tell)
+    try:
+        begin(call)
+        if over is None:
+            await told.wait()
+        while not told.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(told.wait(), TICK)
+            if over is not None and over():
+                call.lose()
+        found: R = call.result()
+    except BaseException:
+        call.abandon()
+        raise
+    return found
+
+
+class _Host(Protocol):
+    """Where a call runs."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop: ...
+
+    def ended(self, call: _Call) -> None: ...
+
+    def soon(self, do: Callable[[], object]) -> None: ...
+
+
 class _Call:
     """A coroutine, and the thread that waits for it."""
 
@@ -234,14 +365,18 @@ class _Call:
         "_coroutine",
         "_error",
         "_over",
+        "_told",
         "_value",
         "task",
         "thread",
     )
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        self.thread: LoopThread | None = None
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], told: Callable[[], None] | None = None
+    ) -> None:
+        self.thread: _Host | None = None
         """The one that runs it, from when it is asked to."""
+        self._told = told
         self.task: asyncio.Task[Any] | None = None
         self._coroutine = coroutine
         self._answered = threading.Lock()
@@ -249,6 +384,13 @@ class _Call:
         self._over = self._closing = False
         self._value: Any = None
         self._error: BaseException | None = None
+
+    def wait(self, seconds: float) -> bool:
+        """Whether there is an answer within so many seconds."""
+        if self._answered.acquire(timeout=seconds):
+            self._answered.release()
+            return True
+        return False
 
     def result(self) -> Any:
         """Wait for the result."""
@@ -267,6 +409,12 @@ class _Call:
             self._coroutine.close()
         elif not self._over:
             self.thread.soon(self._cancel)
+
+    def lose(self) -> None:
+        """The loop has been closed, and nothing will be answered from there any more."""
+        if self.task is None:
+            self._coroutine.close()
+        self.fail(Closed(_ENDED))
 
     # ------------------------------------------------------------------------------- in the loop
 
@@ -312,6 +460,8 @@ class _Call:
             self._over = True
             self._value, self._error = value, error
             self._answered.release()
+            if self._told is not None:
+                self._told()
 
 
 class _Loop(asyncio.SelectorEventLoop):

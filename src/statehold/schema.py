@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from datetime import timedelta
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -24,12 +25,16 @@ from statehold.changes import (
 from statehold.driver import Layout, Refused
 from statehold.errors import Corrupted, Invalid, SchemaError, StateholdError, TooLarge
 from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
+from statehold.settings import duration
 
 OPS: Final = 128
 """How many op ids a state remembers unless its class says otherwise."""
 
 OP_BYTES: Final = 128
 """Maximum size of an op id, in bytes."""
+
+Lifetime: TypeAlias = timedelta | float
+"""How long a state lives from a write on, as a span or in seconds."""
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of the worst case of a state, in bytes, by default."""
@@ -89,6 +94,22 @@ class Schema:
         """What its driver is told."""
         fields = tuple(field.layout() for field in self.fields.values())
         return Layout(self.kind, fields, self.ops)
+
+    def lifetime(self, ttl: Lifetime) -> float:
+        """A ttl given for one write, in seconds. Raises `Invalid` unless it is within the class's."""
+        try:
+            seconds = duration(ttl)
+        except ValueError as error:
+            raise Invalid(f"ttl: {error}", field="ttl", found=ttl) from None
+        if self.ttl is not None and seconds > self.ttl:
+            raise Invalid(
+                f"ttl: {seconds:g} s is longer than the {self.ttl:g} s of {self.name}, which are the"
+                " most; raise the class's ttl, and say for other writes what it was",
+                field="ttl",
+                expected=self.ttl,
+                found=seconds,
+            )
+        return seconds
 
     def changes(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
         """The changes of the edits. Raises `Invalid` if one is not of this class's fields."""

@@ -10,8 +10,11 @@ from collections.abc import Awaitable
 from datetime import datetime
 from typing import Any, overload
 
+from statehold.driver import Driver
 from statehold.drivers.token import Jar, Key, KeyRing, TokenDriver
+from statehold.engine import run_now
 from statehold.errors import Invalid, Unsupported
+from statehold.middleware.wrapper import Wrapper
 from statehold.store import AsyncCollection, Collection
 
 __all__ = ["Jar", "Key", "KeyRing", "revoke", "session_of"]
@@ -23,7 +26,7 @@ def session_of(states: AsyncCollection[Any] | Collection[Any], token: str) -> st
     Raises `Tampered` unless it is a genuine token of this collection's class and tenant.
     """
     core = _core(states)
-    driver = _driver(core)
+    driver, _ = _driver(core)
     kind = core.schema.kind
     driver.opener.learn(core.schema.layout())
     return driver.session_of(token, core.tenant, kind, core.store.clock.now())
@@ -58,7 +61,8 @@ def revoke(
     now = core.store.clock.now()
     schema = core.schema
     lives = [life for life in (schema.ttl, schema.max_age) if life is not None]
-    work = _driver(core).revoke(
+    driver, over = _driver(core)
+    work = driver.revoke(
         core.tenant,
         schema.kind,
         id,
@@ -66,17 +70,22 @@ def revoke(
         life=min(lives, default=None),
         now=now,
     )
-    return states._run(work) if isinstance(states, Collection) else work  # noqa: SLF001  the same API
+    for wrapper in reversed(over):
+        work = wrapper.within(work)
+    return run_now(work) if isinstance(states, Collection) else work
 
 
 def _core(states: AsyncCollection[Any] | Collection[Any]) -> AsyncCollection[Any]:
     return states._core if isinstance(states, Collection) else states  # noqa: SLF001  likewise
 
 
-def _driver(core: AsyncCollection[Any]) -> TokenDriver:
-    driver: Any = core.store.driver
-    while not isinstance(driver, TokenDriver):
-        driver = getattr(driver, "_driver", None)  # middleware keeps what it wraps there
-        if driver is None:
-            raise Unsupported("the store is not one of tokens", expected="token:")
-    return driver
+def _driver(core: AsyncCollection[Any]) -> tuple[TokenDriver, list[Wrapper]]:
+    """The driver, and what lies over it."""
+    driver: Driver = core.store.driver
+    over: list[Wrapper] = []
+    while isinstance(driver, Wrapper):
+        over.append(driver)
+        driver = driver.inner
+    if not isinstance(driver, TokenDriver):
+        raise Unsupported("the store is not one of tokens", expected="token:")
+    return driver, over

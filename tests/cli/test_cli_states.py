@@ -62,6 +62,13 @@ def test_a_state_from_its_first_change_to_its_last(run):
     out, _ = run("get", "chat", "ü/1", "--fields", "history", "--tail", 1)
     assert json.loads(out)["fields"] == {"history": ["three"]}
 
+    lives = found["expires"] - found["updated"]
+    run("apply", "chat", "brief", "{}", "--ttl", "1m30s")
+    brief = json.loads(run("get", "chat", "brief")[0])
+    assert (round(lives), round(brief["expires"] - brief["updated"])) == (3600, 90)
+    _, err = run("apply", "chat", "brief", "{}", "--ttl", "2h", code=1)
+    assert "ttl: 7200 s is longer than the 3600 s" in err
+
     expect = ("--expect", first["revision"])
     stdin = b'{"turns": {"add": 1}}'
     second = json.loads(run("apply", "chat", "ü/1", "-", *expect, stdin=stdin)[0])

@@ -194,11 +194,12 @@ def test_what_cannot_be_said_in_a_header():
 
 def test_a_path_before_the_server():
     with server([WRITTEN]) as (url, requests):
-        ask(f"{url}/state/", commit(op="1", subject="ü"), key="secret")
+        ask(f"{url}/state/", commit(op="1", subject="ü", ttl=2), key="secret")
     head, body = requests[0]
     assert head.startswith("POST /state/v1/chat/a/commit HTTP/1.1\r\n")
     assert "Authorization: Bearer secret\r\n" in head
     assert "Statehold-Subject: %C3%BC\r\n" in head
+    assert "Statehold-TTL: 2.0\r\n" in head
     assert body == b"{}"
 
 

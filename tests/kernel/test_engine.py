@@ -7,7 +7,7 @@ import threading
 import pytest
 from sample import Everything, Message
 
-from statehold import AsyncStore, Closed, Conflict, Store, Unavailable
+from statehold import AsyncStore, Closed, Conflict, Store, Unavailable, WrongThread
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import BlockingClock, run_now
 from statehold.portal import Portal
@@ -133,11 +133,22 @@ def test_threads_share_a_store_that_needs_no_portal():
         assert (state.turns, len(state.history), state.meta.revision.number) == (2400, 5, 2400)
 
 
-def test_a_function_in_transact_may_not_call_back_and_wait_for_ever(store):
+def test_a_function_in_transact_may_call_its_own_store(store):
+    """It runs in the thread of who called, and only what the driver does in the portal's."""
     states = store.collection(E)
-    with pytest.raises(RuntimeError, match="transact"):
-        states.transact("a", lambda _: states.get("b"))
-    assert states.get("a").turns == 0
+    states.apply("b", E.turns.add(7))
+    found = states.transact("a", lambda _: (states.get("b").turns, threading.current_thread()))
+    assert found == (7, threading.current_thread())
+
+
+def test_a_driver_may_not_call_its_own_store_and_wait_for_ever():
+    class Calls(Suspending):
+        async def check(self, now):
+            store.collection(E).get("a")
+
+    store = Store(Calls())
+    with store, pytest.raises(WrongThread):
+        store.check()
 
 
 def test_a_closed_portal_starts_no_thread():

@@ -42,6 +42,17 @@ def test_each_has_its_own_result(client):
     assert client.get("/v1/chat?subject=me").json()["ids"] == ["c"]
 
 
+def test_each_may_say_its_ttl(client):
+    commits = [{"id": "a", "ttl": ttl} for ttl in (60, 0.5, None, 3600, 3601, 0, "1h", True, [])]
+    results = ask(client, commit=commits).json()["commit"]
+    assert [result["status"] for result in results] == [200] * 4 + [422] * 5
+    assert {result["field"] for result in results[4:]} == {"ttl"}
+    assert (results[4]["expected"], results[4]["found"]) == (3600, 3601)
+    ask(client, commit=[{"id": "a", "ttl": 60}])
+    state = client.get("/v1/chat/a").json()
+    assert state["expires"] - state["updated"] == pytest.approx(60)
+
+
 def test_reads_see_the_commits_of_the_same_batch(client):
     commits = [{"id": "a", "changes": {"turns": {"add": 1}}} for _ in range(5)]
     body = ask(client, commit=commits, read={"ids": ["a"]}).json()

@@ -216,6 +216,25 @@ def test_a_subject_has_its_own_listing(client):
     assert client.get("/v1/chat/a").json()["subject"] == "user ü"
 
 
+def test_a_commit_says_how_long_the_state_lives(client):
+    def expires(**headers):
+        answer = commit(client, "a", {"turns": {"add": 1}}, headers=headers)
+        assert answer.status_code == 200, answer.json()
+        state = client.get("/v1/chat/a").json()
+        return state["expires"] - state["updated"]
+
+    assert expires() == pytest.approx(3600)
+    assert expires(**{"Statehold-TTL": "12.5"}) == pytest.approx(12.5)
+    assert expires() == pytest.approx(3600)
+    for ttl, found in (("3601", 3601), ("0", None), ("-1", None), ("nan", None), ("1h", None)):
+        answer = commit(client, "a", {"turns": {"add": 1}}, headers={"Statehold-TTL": ttl})
+        assert answer.status_code == 400
+        if found:
+            problem = answer.json()
+            assert (problem["field"], problem["expected"], problem["found"]) == ("ttl", 3600, 3601)
+    assert client.get("/v1/chat/a").json()["fields"]["turns"] == 3
+
+
 def test_tenants_do_not_see_each_other(client):
     commit(client, "a", {"turns": {"add": 1}}, headers={"Statehold-Tenant": quote("häuser/1")})
     assert client.get("/v1/chat/a").status_code == 404

@@ -32,6 +32,15 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = "number of seconds"
 
 
+def _duration(text: str) -> float:
+    from statehold.settings import duration  # only where it is needed
+
+    return duration(text if not text.replace(".", "", 1).isdecimal() else float(text))
+
+
+_duration.__name__ = "duration"
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; what it parses has `run`, "module:function" of the command."""
     codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in MEANINGS.items())
@@ -68,23 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
     apply = command("apply", "states:apply", "Apply changes to a state, all or none.")
     key(apply)
-    apply.add_argument(
-        "changes",
-        metavar="JSON",
-        help='changes by field, such as {"turns": {"add": 1}}; - reads them from standard input',
-    )
-    apply.add_argument(
-        "--op", help="the op id, an idempotency key: commits with the same one are applied once"
-    )
-    apply.add_argument(
-        "--expect",
-        metavar="REVISION",
-        help="refuse unless the state is at this revision, absent or present",
-    )
-    apply.add_argument(
-        "--epoch", type=_positive, default=0, help="the writer's epoch, a fencing token"
-    )
-    apply.add_argument("--subject", help="whom the state is about")
+    _changing(apply)
 
     scan = command("scan", "states:scan", "Print the ids of a kind, one JSON text on each line.")
     scan.add_argument("kind", metavar="KIND", help="the kind of state")
@@ -171,6 +164,31 @@ def _migrate(of: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="the field was renamed: its column or table follows, with its data",
+    )
+
+
+def _changing(apply: argparse.ArgumentParser) -> None:
+    apply.add_argument(
+        "changes",
+        metavar="JSON",
+        help='changes by field, such as {"turns": {"add": 1}}; - reads them from standard input',
+    )
+    apply.add_argument(
+        "--op", help="the op id, an idempotency key: commits with the same one are applied once"
+    )
+    apply.add_argument(
+        "--expect",
+        metavar="REVISION",
+        help="refuse unless the state is at this revision, absent or present",
+    )
+    apply.add_argument(
+        "--epoch", type=_positive, default=0, help="the writer's epoch, a fencing token"
+    )
+    apply.add_argument("--subject", help="whom the state is about")
+    apply.add_argument(
+        "--ttl",
+        type=_duration,
+        help="how long it lives from now on, such as 30s (default, and at most: the kind's)",
     )
 
 

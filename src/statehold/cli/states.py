@@ -50,6 +50,7 @@ def apply(given: Namespace) -> int:
                 expect=expectation(given.expect),
                 epoch=given.epoch,
                 subject=given.subject,
+                ttl=given.ttl,
             )
         return _print({"revision": str(done.revision), "repeated": done.repeated})
 

@@ -39,8 +39,9 @@ class Access(ABC):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: float | None = None,
     ) -> Applied:
-        """The changes, by field and operation, stand all together."""
+        """The changes, by field and operation, stand all together. `ttl`: seconds from now on."""
 
     @abstractmethod
     async def delete(

@@ -35,12 +35,13 @@ class Local(Access):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: float | None = None,
     ) -> Applied:
         """See `Access.commit`."""
         collection = self._collection(key[0], key[1])
         edits = collection.schema.edits_from_json(changes)
         done = await collection.commit(
-            key[2], edits, op=op, expect=expect, epoch=epoch, subject=subject
+            key[2], edits, op=op, expect=expect, epoch=epoch, subject=subject, ttl=ttl
         )
         return Applied(done.revision, done.repeated)
 

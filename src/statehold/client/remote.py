@@ -115,11 +115,14 @@ class Remote(Access):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: float | None = None,
     ) -> Applied:
         """See `Access.commit`."""
         headers = _tenant(key[0]) | _conditions(expect, epoch) | _key(op)
         if subject is not None:
             headers["Statehold-Subject"] = quote(subject)
+        if ttl is not None:
+            headers["Statehold-TTL"] = repr(float(ttl))
         answer = await self._ask(
             "POST", f"{_path(key)}/commit", headers=headers, body=msgspec.json.encode(changes)
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -21,6 +21,7 @@ from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait, told
 from statehold.engine import run_now
 from statehold.errors import Closed, Corrupted, Invalid, StateholdError, own
+from statehold.middleware.wrapper import Wrapper
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
 _Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float]
@@ -29,34 +30,40 @@ _Commit: TypeAlias = Callable[[Sequence[Commit], float], Awaitable[list[Outcome]
 R = TypeVar("R")
 
 
-class Coalesce(Driver):
+class Coalesce(Wrapper):
     """Groups the commits that tasks make at the same time; everything else passes through.
 
     At most `max_batch` commits go down together, unless one call brings more; their `now` is the
     latest of the callers'. With `in_thread` the driver, which must not suspend, commits in a thread
     while the next batch gathers. Otherwise, with a driver that does not suspend, a commit is made
     at once as long as the one before it met no other. What a `WaitingDriver` would have to wait for
-    is done in a thread in any case.
+    is done in a thread in any case. Unless it `owns` the driver, `close` leaves that open.
 
     A cancelled caller's commits are applied or not, as those of any call that is cut short. An
     error of a batch reaches each of its callers, except that what is `Invalid` or `Corrupted`
     concerns one caller only: the batch is then committed call by call.
     """
 
-    suspends = True
-
-    def __init__(self, driver: Driver, *, max_batch: int = 256, in_thread: bool = False) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        *,
+        max_batch: int = 256,
+        in_thread: bool = False,
+        owns: bool = True,
+    ) -> None:
         if in_thread and driver.suspends:
             raise ValueError("in_thread: a driver that suspends belongs to its event loop")
-        self._driver = driver
+        super().__init__(driver)
+        self.suspends = True
+        self.gather = "no"
         self._max_batch = max_batch
         self._threaded = in_thread
+        self._owns = owns
         self._waiting = driver if isinstance(driver, WaitingDriver) else None
         self._queues: WeakKeyDictionary[_Loop, _Queue] = WeakKeyDictionary()
         self._latest: tuple[_Loop | None, _Queue | None] = (None, None)
         self._closed = False
-        self.features = driver.features
-        self.ambiguous = driver.ambiguous
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._closed:
@@ -68,7 +75,7 @@ class Coalesce(Driver):
             self._latest = (loop, queue)
         if queue.calm and queue.alone(loop):
             if self._waiting is None:
-                return await self._driver.commit(commits, now)
+                return await self.inner.commit(commits, now)
             try:
                 return await self._waiting.commit(commits, now, wait=False)
             except WouldWait:
@@ -82,7 +89,7 @@ class Coalesce(Driver):
         return queue
 
     def _new_queue(self) -> _Queue:
-        return _Queue(self._driver, self._max_batch, self._threaded)
+        return _Queue(self.inner, self._max_batch, self._threaded)
 
     async def _call(
         self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any
@@ -101,35 +108,25 @@ class Coalesce(Driver):
         loop = asyncio.get_running_loop()
         return await self._queue(loop).in_thread(loop, call)
 
-    @property
-    def skew(self) -> float:
-        return self._driver.skew
-
-    def earliest(self, monotonic: float) -> float | None:
-        return self._driver.earliest(monotonic)
-
     async def open(self, layout: Layout) -> None:
         if self._waiting is None:
-            await self._driver.open(layout)
+            await self.inner.open(layout)
         else:  # one after the other, so that tasks which came before others go on before them
-            await self._in_thread(partial(self._driver.open, layout))
+            await self._in_thread(partial(self.inner.open, layout))
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if self._waiting is None:
-            return await self._driver.read(keys, want, now)
+            return await self.inner.read(keys, want, now)
         try:
             return await self._waiting.read(keys, want, now, wait=False)
         except WouldWait:
-            return await self._in_thread(partial(self._driver.read, keys, want, now))
+            return await self._in_thread(partial(self.inner.read, keys, want, now))
 
     async def scan(self, tenant: str, kind: str, **which: Any) -> Page:
-        return await self._call(self._driver.scan, tenant, kind, **which)
+        return await self._call(self.inner.scan, tenant, kind, **which)
 
     async def check(self, now: float) -> None:
-        await self._call(self._driver.check, now)
-
-    def stats(self) -> Mapping[str, int | float]:
-        return self._driver.stats()
+        await self._call(self.inner.check, now)
 
     async def close(self) -> None:
         self._closed = True
@@ -142,11 +139,20 @@ class Coalesce(Driver):
             other.close()
         queue = queue or self._new_queue()
         try:
-            if self._waiting is not None:
-                await queue.in_thread(loop, self._driver.close)
+            if not self._owns:
+                pass
+            elif self._waiting is not None:
+                await queue.in_thread(loop, self.inner.close)
             else:
-                await self._driver.close()
+                await self.inner.close()
         finally:
+            queue.close()
+
+    def end(self) -> None:
+        """Nothing is passed down any more, and what waits in a queue is `Closed`. At once."""
+        self._closed = True
+        self._latest = (None, None)
+        for queue in list(self._queues.values()):
             queue.close()
 
 

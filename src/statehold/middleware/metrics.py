@@ -21,13 +21,13 @@ from statehold.driver import (
     Driver,
     FencedOff,
     Late,
-    Layout,
     Outcome,
     Page,
     Reused,
     Written,
 )
 from statehold.errors import StateholdError
+from statehold.middleware.wrapper import Wrapper
 
 BOUNDS: Final = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -74,31 +74,17 @@ _OUTCOMES: Final[dict[type, Outcomes]] = {
 CALLS: Final = ("read", "commit", "scan", "check")
 
 
-class Metrics(Driver):
+class Metrics(Wrapper):
     """A driver that counts what goes to another and comes back."""
 
     def __init__(self, driver: Driver) -> None:
-        self.inner = driver
-        self.features = driver.features
-        self.suspends = driver.suspends
-        self.ambiguous = driver.ambiguous
-        self.gather = driver.gather
+        super().__init__(driver)
         self.took = {call: Histogram() for call in CALLS}
         self.errors: Counter[tuple[str, str]] = Counter()
         self.outcomes: Counter[Outcomes] = Counter()
         self.found = 0
         self.absent = 0
         self.corrupted = 0
-
-    @property
-    def skew(self) -> float:
-        return self.inner.skew
-
-    def earliest(self, monotonic: float) -> float | None:
-        return self.inner.earliest(monotonic)
-
-    async def open(self, layout: Layout) -> None:
-        await self.inner.open(layout)
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         started = perf_counter()
@@ -165,12 +151,6 @@ class Metrics(Driver):
             raise
         finally:
             self.took["check"].observe(perf_counter() - started)
-
-    async def close(self) -> None:
-        await self.inner.close()
-
-    def stats(self) -> Mapping[str, int | float]:
-        return self.inner.stats()
 
     def _failed(self, call: str, error: Exception) -> None:
         code = error.code if isinstance(error, StateholdError) else "internal"

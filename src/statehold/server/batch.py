@@ -20,7 +20,7 @@ from statehold.server.service import Service
 from statehold.server.states import Asked, answer, refused
 from statehold.store.names import checked, checked_epoch, checked_time
 
-COMMIT: Final = ("id", "changes", "op", "since", "expect", "epoch", "subject")
+COMMIT: Final = ("id", "changes", "op", "since", "expect", "epoch", "subject", "ttl")
 READ: Final = ("ids", "fields", "tail")
 
 
@@ -105,6 +105,7 @@ class Batch:
                 expect=expect,
                 epoch=epoch,
                 subject=item.get("subject"),
+                ttl=lifetime_of(item.get("ttl")),
             )
         except StateholdError as error:
             return failed(id, refused(error, conditional=expect is not None))
@@ -184,6 +185,13 @@ def expected(value: Any) -> Revision | None:
 def whole(value: Any) -> Any:
     """The value, as an int if it is a whole number: 1.0 is 1 to other languages, and in JSON."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def lifetime_of(value: Any) -> Any:
+    """The ttl that a batch's commit names: a number. Raises `Invalid`."""
+    if isinstance(value, str):  # which a class may say, as "30s"
+        raise Invalid("ttl: must be seconds", field="ttl", found=value)
+    return value
 
 
 def failed(id: Any, problem: Problem) -> dict[str, Any]:

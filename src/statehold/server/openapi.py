@@ -79,6 +79,7 @@ class _Kind:
     def __init__(self, kind: str, cls: type[State], config: ServerConfig) -> None:
         self.kind = kind
         self.title = cls.__schema__.name
+        self.ttl = cls.__schema__.ttl
         self.fields: Mapping[str, Field[Any]] = cls.__schema__.fields
         self.config = config
         self.prefix = f"{kind}_"
@@ -121,6 +122,7 @@ class _Kind:
             "expect": _or_null({"anyOf": [_REVISION, {"enum": ["absent", "present"]}]}),
             "epoch": _or_null(_EPOCH),
             "subject": _or_null(_ID),
+            "ttl": _or_null(self._lifetime()),
         }
         read = {
             "ids": _list(_ID) | {"maxItems": self.config.max_batch},
@@ -146,6 +148,12 @@ class _Kind:
             "results": _object(results),
         }
         return {f"{self.prefix}{name}": schema for name, schema in given.items()}
+
+    def _lifetime(self) -> Json:
+        found: Json = {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e12}
+        if self.ttl is not None:
+            found |= {"maximum": self.ttl}
+        return found
 
     def paths(self) -> Json:
         """What can be done."""
@@ -175,6 +183,11 @@ class _Kind:
             "Statehold-Since",
             {"type": "number", "minimum": 0},
             "With Idempotency-Key: when it was first sent, epoch seconds.",
+        )
+        ttl = _header(
+            "Statehold-TTL",
+            self._lifetime(),
+            "How many seconds the state lives from now on, unless renewed.",
         )
         etag = {"ETag": {"schema": _TEXT, "description": "The revision."}}
         state = _answers(self._ref("state"), 404, headers=etag)
@@ -222,7 +235,7 @@ class _Kind:
                 "post": self._does(
                     "commit",
                     "Change a state, all at once or not at all",
-                    [ids, tenant, returning, tail, op, since, match, fresh, epoch, subject],
+                    [ids, tenant, returning, tail, op, since, match, fresh, epoch, subject, ttl],
                     commit,
                     self._ref("changes"),
                 )
@@ -294,7 +307,7 @@ def _changes(field: Field[Any]) -> Json:
 
 def _problem() -> Json:
     codes = sorted({*STATUS, *SERVER_STATUS})
-    scalar = {"type": ["string", "integer", "boolean"]}
+    scalar = {"type": ["string", "number", "boolean"]}
     properties = {
         "type": _TEXT,
         "title": _TEXT,

@@ -162,4 +162,6 @@ def _shown(value: Any) -> Any:
         return value
     if isinstance(value, int):
         return value if -(2**63) <= value < 2**63 else None
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     return value if isinstance(value, str) and len(value) <= 80 else None

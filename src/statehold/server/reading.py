@@ -149,6 +149,17 @@ def since_of(headers: Headers) -> float | None:
     return since if "idempotency-key" in headers else None
 
 
+def ttl_of(headers: Headers) -> float | None:
+    """How long the state is to live from now on, in seconds: `Statehold-TTL`."""
+    given = headers.get("statehold-ttl")
+    if given is None:
+        return None
+    try:
+        return float(given)
+    except ValueError:
+        raise malformed("Statehold-TTL: not seconds", "Statehold-TTL") from None
+
+
 async def body_of(request: Request, limit: int) -> Any:
     """The JSON of the body, of at most `limit` bytes. Raises `Problem`."""
     headers = request.headers

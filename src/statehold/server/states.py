@@ -26,6 +26,7 @@ from statehold.server.reading import (
     op_of,
     query_of,
     since_of,
+    ttl_of,
     unchanged,
 )
 from statehold.server.service import Service
@@ -107,6 +108,9 @@ class States:
             "subject": None if subject is None else from_header(subject, "Statehold-Subject"),
         }
         conditions["expect"] = condition_of(headers)
+        conditions["ttl"] = ttl_of(headers)
+        if conditions["ttl"] is not None:
+            at_fault(collection.schema.lifetime, conditions["ttl"])
         if conditions["subject"] == "":
             raise Problem(
                 "invalid", "Statehold-Subject: empty", status=400, field="Statehold-Subject"

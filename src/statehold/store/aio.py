@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
-from weakref import WeakValueDictionary
+from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet, WeakValueDictionary
 
-from statehold.backends import open_driver
+from statehold.backends import gathering, open_driver
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
@@ -14,6 +14,10 @@ from statehold.store.collection import AsyncCollection
 from statehold.store.doubts import Doubts
 from statehold.store.names import checked
 from statehold.store.turns import Turns
+
+if TYPE_CHECKING:
+    from statehold.store.sharing import Sharing
+    from statehold.store.sync import Store
 
 
 class AsyncStore:
@@ -32,6 +36,8 @@ class AsyncStore:
         self._doubts = Doubts(driver)
         self._closed = False
         self._turns = Turns()
+        self._sharing: Sharing | None = None
+        self._sharers: WeakSet[AsyncStore] = WeakSet()
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> AsyncStore:
@@ -40,12 +46,7 @@ class AsyncStore:
         Concurrent commits are gathered where the backend profits from it. Raises `ConfigError`, or
         `Unavailable` or `NotAStore` where opening already shows it.
         """
-        driver = open_driver(url, **settings)
-        if driver.gather != "no":
-            from statehold.middleware.coalesce import Coalesce
-
-            driver = Coalesce(driver, in_thread=driver.gather == "thread")
-        return cls(driver, clock=clock)
+        return cls(gathering(open_driver(url, **settings)), clock=clock)
 
     def collection(self, cls: type[S], *, tenant: str = "") -> AsyncCollection[S]:
         """The states of a class, in a tenant's namespace; tenants never see each other's."""
@@ -69,6 +70,31 @@ class AsyncStore:
             found = self._collections[cls, tenant] = AsyncCollection(self, cls, tenant)
         return found
 
+    def blocking(self) -> Store:
+        """A `Store` over the same backend, for synchronous callers of other threads.
+
+        Both may be used at once; op ids and kinds are known to both. It is asked for in the event
+        loop that the store is used in. There nobody may call it: whatever the backend,
+        `WrongThread` is raised where a call would wait for the loop that it stops. Closing it
+        ends nothing but its own use; once this store is closed, or its loop has ended, it raises
+        `Closed`.
+        """
+        return self._shared().blocking()
+
+    def asynchronous(self) -> AsyncStore:
+        """An `AsyncStore` over the same backend, for the tasks of any event loop in any thread.
+
+        Otherwise like `blocking`: both may be used at once, and this store is the one to close. Both
+        are methods of both stores, so that whoever is given one need not ask which it is.
+        """
+        return self._shared().asynchronous()
+
+    def _shared(self) -> Sharing:
+        from statehold.portal import Guest
+        from statehold.store.sharing import Sharing
+
+        return self._sharing or Sharing(self, self.driver, self.clock, Guest())
+
     async def check(self) -> None:
         """Raise `Unavailable` unless the store can answer now."""
         await self._ready()
@@ -87,10 +113,18 @@ class AsyncStore:
     async def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""
         if not self._closed:
-            self._closed = True
-            for collection in self._collections.values():
-                collection._open, collection._left = False, 0
+            self._end()
+            for sharer in list(self._sharers):
+                sharer._end()
+                if sharer._sharing is not None:
+                    sharer._sharing.end(sharer.driver)
             await self.driver.close()
+
+    def _end(self) -> None:
+        """Every call is `Closed` from now on."""
+        self._closed = True
+        for collection in list(self._collections.values()):
+            collection._open, collection._left = False, 0
 
     async def __aenter__(self) -> Self:
         return self

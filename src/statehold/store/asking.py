@@ -10,7 +10,7 @@ from statehold.driver import Driver, Feature
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported
 from statehold.fields.base import Edit
-from statehold.schema import OP_BYTES, Schema
+from statehold.schema import OP_BYTES, Lifetime, Schema
 from statehold.state import Home
 from statehold.store.doubts import MARGIN, Doubts
 from statehold.store.names import (
@@ -76,6 +76,7 @@ class Asking:
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Want | None = None,
         erase: bool = False,
         computed: bool = False,
@@ -96,7 +97,7 @@ class Asking:
         commit = Commit(
             key,
             schema.changes(asked, self._home.now()),
-            schema.ttl,
+            schema.ttl if ttl is None else schema.lifetime(ttl),
             op=op,
             expect=expect,
             epoch=epoch,

@@ -28,7 +28,7 @@ from statehold.errors import (
     Unavailable,
 )
 from statehold.fields.base import Edit
-from statehold.schema import Schema
+from statehold.schema import Lifetime, Schema
 from statehold.state import Home, S, snapshot
 from statehold.store.asking import ALL_READ, Asking
 from statehold.store.names import (
@@ -152,6 +152,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
     ) -> Revision: ...
@@ -165,6 +166,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
     ) -> S: ...
@@ -177,6 +179,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Revision | S:
@@ -190,7 +193,10 @@ class AsyncCollection(Generic[S]):
         repeats a call that another process made says with `since` when that was (epoch seconds), so
         that what the state has forgotten is told from what it has never seen.
 
-        Raises: `Conflict` if the state is not at `expect` (a revision, `ABSENT` or `PRESENT`),
+        `ttl` is how long the state lives from now on unless renewed: the class's by default, and at
+        most. It is not remembered: the next write, `touch` or renewing read counts anew.
+
+        Raises: `Invalid` for a longer `ttl`, `Conflict` if the state is not at `expect` (a revision, `ABSENT` or `PRESENT`),
         `Fenced` if it has seen a newer `epoch` (a fencing token), `TooLarge` if a bound would
         break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
         cannot tell whether the first one was applied. Nothing is written then.
@@ -204,6 +210,7 @@ class AsyncCollection(Generic[S]):
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
                 returning=returning,
                 tail=tail,
             )
@@ -226,7 +233,7 @@ class AsyncCollection(Generic[S]):
         commit = Commit(
             key,
             schema.changes(edits, now + self._driver.skew),
-            schema.ttl,
+            schema.ttl if ttl is None else schema.lifetime(ttl),
             new_op() if self._ambiguous else "",
             expect,
             epoch,
@@ -259,6 +266,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Committed[S]:
@@ -276,6 +284,7 @@ class AsyncCollection(Generic[S]):
             expect=expect,
             epoch=epoch,
             subject=subject,
+            ttl=ttl,
             returning=want,
         )
         written = self._written(
@@ -323,14 +332,17 @@ class AsyncCollection(Generic[S]):
 
         return [result(at) for at in range(total)]
 
-    async def touch(self, id: str) -> bool:
+    async def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """The state expires as if it had just been written. False if it is not found.
 
-        Its revision stays; a renewal is no commit.
+        Its revision stays; a renewal is no commit. `ttl` is how long it lives from now on, as in
+        `apply`: longer or shorter than it would have.
         """
         key = self._asking.key(id)
+        schema = self.schema
+        lifetime = schema.ttl if ttl is None else schema.lifetime(ttl)
         await self._ready()
-        want = Want((), None, (self.schema.ttl, self.schema.max_age))
+        want = Want((), None, (lifetime, schema.max_age))
         return (await self._driver.read((key,), want, self._now()))[0] is not None
 
     async def delete(
@@ -370,6 +382,7 @@ class AsyncCollection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
@@ -383,7 +396,7 @@ class AsyncCollection(Generic[S]):
         then.
         """
         read = {"fields": fields, "tail": tail, "on_failure": on_failure}
-        write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
+        write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject, "ttl": ttl}
         return AsyncSession(self, id, read, write, exclusive)
 
     @overload
@@ -398,6 +411,7 @@ class AsyncCollection(Generic[S]):
         op: str | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
     ) -> R: ...
     @overload
     async def transact(
@@ -411,6 +425,7 @@ class AsyncCollection(Generic[S]):
         op: str | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
     ) -> R: ...
     async def transact(
         self,
@@ -423,6 +438,7 @@ class AsyncCollection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.
 
@@ -446,6 +462,7 @@ class AsyncCollection(Generic[S]):
                     op=op,
                     epoch=epoch,
                     subject=subject,
+                    ttl=ttl,
                 ) as state:
                     found = fn(state)
                     result = (

@@ -45,7 +45,11 @@ class Doubts:
         for commit in commits:
             self._since.setdefault((commit.key, commit.op), began)
         while len(self._since) > MOST:
-            gone = self._since.pop(next(iter(self._since)), began)
+            try:
+                oldest = next(iter(self._since))
+            except RuntimeError:  # another thread has just changed it
+                continue
+            gone = self._since.pop(oldest, began)
             self._gone = gone if self._gone is None else min(self._gone, gone)
 
     def settle(self, commit: Commit) -> None:

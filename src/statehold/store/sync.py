@@ -1,22 +1,23 @@
 """`Store` and `Collection`: the same for synchronous callers.
 
-The core runs in place where the driver never suspends, else through a portal thread.
+The core runs in the caller's thread. What a driver that suspends is asked goes to an event loop in a
+thread of its own, the portal.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
 
 from statehold.backends import open_driver
 from statehold.changes import Revision
-from statehold.clock import Clock
+from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver
-from statehold.engine import BlockingClock, run_now
+from statehold.engine import BlockingClock, WaitingClock, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
-from statehold.schema import Schema
+from statehold.schema import Lifetime, Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
@@ -25,15 +26,11 @@ from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
 
 if TYPE_CHECKING:
+    from statehold.middleware.bridge import Run
     from statehold.portal import Portal
+    from statehold.store.sharing import Sharing
 
 R = TypeVar("R")
-
-
-class Run(Protocol):
-    """Runs a coroutine to its end."""
-
-    def __call__(self, coroutine: Coroutine[Any, Any, R], /) -> R: ...
 
 
 class Store:
@@ -46,16 +43,26 @@ class Store:
     """
 
     def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
-        if clock is None and not driver.suspends:
-            clock = BlockingClock()
-        self._async = AsyncStore(driver, clock=clock)
+        self._driver = driver
         self._portal: Portal | None = None
+        self._sharing: Sharing | None = None
         if driver.suspends:
+            from statehold.middleware.bridge import Blocking
             from statehold.portal import Portal  # and with it asyncio, which others do without
 
-            self._portal = Portal(self._async.close)
+            portal = self._portal = Portal(driver.close)
+            self._begin(Blocking(driver, portal.run, portal.close), clock, portal.run)
         else:
-            self._async._turns = NoTurns()
+            self._begin(driver, clock, None)
+
+    def _begin(self, driver: Driver, clock: Clock | None, run: Run | None) -> None:
+        """Take this driver, which never suspends, and a clock that does not either."""
+        self._clock = BlockingClock() if clock is None or type(clock) is SystemClock else clock
+        waiting = self._clock
+        if run is not None and not isinstance(waiting, BlockingClock):
+            waiting = WaitingClock(waiting, run)
+        self._async = AsyncStore(driver, clock=waiting)
+        self._async._turns = NoTurns()
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
@@ -65,30 +72,43 @@ class Store:
     @property
     def driver(self) -> Driver:
         """The driver that answers."""
-        return self._async.driver
+        return self._driver
 
     @property
     def clock(self) -> Clock:
         """The clock by which it tells time."""
-        return self._async.clock
+        return self._clock
 
     def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
         """See `AsyncStore.collection`."""
-        return Collection(self._async.collection(cls, tenant=tenant), self._run())
+        return Collection(self._async.collection(cls, tenant=tenant))
+
+    def blocking(self) -> Store:
+        """See `AsyncStore.blocking`."""
+        return self._shared().blocking()
+
+    def asynchronous(self) -> AsyncStore:
+        """See `AsyncStore.asynchronous`."""
+        return self._shared().asynchronous()
+
+    def _shared(self) -> Sharing:
+        if self._sharing is None:
+            from statehold.store.sharing import Sharing
+
+            self._sharing = Sharing(self._async, self._driver, self._clock, self._portal)
+        return self._sharing
 
     def check(self) -> None:
         """See `AsyncStore.check`."""
-        self._run()(self._async.check())
+        run_now(self._async.check())
 
     def close(self) -> None:
         """See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`."""
-        if self._portal is None:
+        try:
             run_now(self._async.close())
-        else:
-            self._portal.close()
-
-    def _run(self) -> Run:
-        return run_now if self._portal is None else self._portal.run
+        finally:
+            if self._portal is not None:  # which somebody else may be closing
+                self._portal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -100,9 +120,8 @@ class Store:
 class Collection(Generic[S]):
     """The states of one class, for synchronous callers; see `AsyncCollection` for each method."""
 
-    def __init__(self, core: AsyncCollection[S], run: Run) -> None:
+    def __init__(self, core: AsyncCollection[S]) -> None:
         self._core = core
-        self._run = run
         self._apply = core.apply
 
     @property
@@ -119,13 +138,13 @@ class Collection(Generic[S]):
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """See `AsyncCollection.get`."""
-        return self._run(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
+        return run_now(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
 
     def get_many(
         self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
     ) -> dict[str, S]:
         """See `AsyncCollection.get_many`."""
-        return self._run(self._core.get_many(ids, fields=fields, tail=tail))
+        return run_now(self._core.get_many(ids, fields=fields, tail=tail))
 
     @overload
     def apply(
@@ -137,6 +156,7 @@ class Collection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
     ) -> Revision: ...
@@ -150,6 +170,7 @@ class Collection(Generic[S]):
         expect: Revision | None = ...,
         epoch: int = ...,
         subject: str | None = ...,
+        ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
     ) -> S: ...
@@ -162,20 +183,35 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
         if returning is None:
-            if op is None and expect is None and subject is None and epoch == 0 and since is None:
-                return self._run(self._apply(id, *edits))  # quicker than passing each
-            return self._run(
+            if (
+                op is None
+                and expect is None
+                and subject is None
+                and epoch == 0
+                and ttl is None
+                and since is None
+            ):
+                return run_now(self._apply(id, *edits))  # quicker than passing each
+            return run_now(
                 core.apply(
-                    id, *edits, op=op, since=since, expect=expect, epoch=epoch, subject=subject
+                    id,
+                    *edits,
+                    op=op,
+                    since=since,
+                    expect=expect,
+                    epoch=epoch,
+                    subject=subject,
+                    ttl=ttl,
                 )
             )
-        return self._run(
+        return run_now(
             core.apply(
                 id,
                 *edits,
@@ -184,6 +220,7 @@ class Collection(Generic[S]):
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
                 returning=returning,
                 tail=tail,
             )
@@ -199,12 +236,13 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
-        return self._run(
+        return run_now(
             core.commit(
                 id,
                 edits,
@@ -213,6 +251,7 @@ class Collection(Generic[S]):
                 expect=expect,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
                 returning=returning,
                 tail=tail,
             )
@@ -223,11 +262,11 @@ class Collection(Generic[S]):
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
     ) -> list[Revision | StateholdError]:
         """See `AsyncCollection.apply_many`."""
-        return self._run(self._core.apply_many(edits))
+        return run_now(self._core.apply_many(edits))
 
-    def touch(self, id: str) -> bool:
+    def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """See `AsyncCollection.touch`."""
-        return self._run(self._core.touch(id))
+        return run_now(self._core.touch(id, ttl=ttl))
 
     def delete(
         self,
@@ -239,7 +278,7 @@ class Collection(Generic[S]):
         epoch: int = 0,
     ) -> bool:
         """See `AsyncCollection.delete`."""
-        return self._run(self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch))
+        return run_now(self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch))
 
     def session(
         self,
@@ -252,6 +291,7 @@ class Collection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
@@ -264,9 +304,10 @@ class Collection(Generic[S]):
             op=op,
             epoch=epoch,
             subject=subject,
+            ttl=ttl,
             on_failure=on_failure,
         )
-        return Session(core, self._run)
+        return Session(core)
 
     def transact(
         self,
@@ -279,9 +320,10 @@ class Collection(Generic[S]):
         op: str | None = None,
         epoch: int = 0,
         subject: str | None = None,
+        ttl: Lifetime | None = None,
     ) -> R:
         """See `AsyncCollection.transact`."""
-        return self._run(
+        return run_now(
             self._core.transact(
                 id,
                 fn,
@@ -291,6 +333,7 @@ class Collection(Generic[S]):
                 op=op,
                 epoch=epoch,
                 subject=subject,
+                ttl=ttl,
             )
         )
 
@@ -306,27 +349,26 @@ class Collection(Generic[S]):
         self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
     ) -> tuple[list[str], str | None]:
         """See `AsyncCollection.scan_page`."""
-        return self._run(self._core.scan_page(cursor=cursor, limit=limit, subject=subject))
+        return run_now(self._core.scan_page(cursor=cursor, limit=limit, subject=subject))
 
     def _each(self, ids: AsyncIterator[str]) -> Iterator[str]:
         async def step() -> str | None:
             return await anext(ids, None)
 
-        while (id := self._run(step())) is not None:
+        while (id := run_now(step())) is not None:
             yield id
 
 
 class Session(Generic[S]):
     """One read and one commit around a block, for synchronous callers."""
 
-    __slots__ = ("_core", "_run")
+    __slots__ = ("_core",)
 
-    def __init__(self, core: AsyncSession[S], run: Run) -> None:
+    def __init__(self, core: AsyncSession[S]) -> None:
         self._core = core
-        self._run = run
 
     def __enter__(self) -> S:
-        return self._run(self._core.__aenter__())
+        return run_now(self._core.__aenter__())
 
     def __exit__(
         self,
@@ -334,4 +376,4 @@ class Session(Generic[S]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._run(self._core.__aexit__(kind, error, trace))
+        run_now(self._core.__aexit__(kind, error, trace))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ from statehold.clock import Clock, SystemClock
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
 from statehold.engine import BlockingClock
 from statehold.errors import Unavailable
+from statehold.middleware.wrapper import Wrapper
 
 Result = TypeVar("Result")
 Call: TypeAlias = Literal["open", "read", "commit", "scan", "check"]
@@ -47,14 +48,12 @@ def lost() -> Exception:
     return Unavailable("the store is down (a scripted fault)")
 
 
-class FaultyDriver(Driver):
+class FaultyDriver(Wrapper):
     """Passes calls on to `driver`, except for what `fail`, `delay`, `hang` and `outage` script.
 
     Scripted faults are used up in the order in which they were scripted, each by one call. It is
     `ambiguous`, because an answer may get lost: stores give every commit an op id.
     """
-
-    ambiguous = True
 
     def __init__(
         self,
@@ -69,10 +68,11 @@ class FaultyDriver(Driver):
         With `suspends=True` calls may hang although the driver never suspends. With `features` it
         declares those instead of the driver's own.
         """
+        super().__init__(driver)
         self.driver: Final = driver
+        self.ambiguous = True
         self.features = driver.features if features is None else features
         self.suspends = driver.suspends if suspends is None else suspends
-        self.gather = driver.gather
         self.clock = clock or (SystemClock() if self.suspends else BlockingClock())
         self.calls: Counter[str] = Counter()
         """How often each call was made, also those that failed."""
@@ -148,26 +148,17 @@ class FaultyDriver(Driver):
         if fault.error is not None:
             raise fault.error()
 
-    @property
-    def skew(self) -> float:
-        """That of the driver."""
-        return self.driver.skew
-
-    def earliest(self, monotonic: float) -> float | None:
-        """See `Driver.earliest`."""
-        return self.driver.earliest(monotonic)
-
     async def open(self, layout: Layout) -> None:
         """Make ready for a kind, unless a fault is due."""
-        await self._call("open", lambda: self.driver.open(layout))
+        await self._call("open", lambda: self.inner.open(layout))
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         """Read, unless a fault is due."""
-        return await self._call("read", lambda: self.driver.read(keys, want, now))
+        return await self._call("read", lambda: self.inner.read(keys, want, now))
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """Commit, unless a fault is due."""
-        return await self._call("commit", lambda: self.driver.commit(commits, now))
+        return await self._call("commit", lambda: self.inner.commit(commits, now))
 
     async def scan(
         self,
@@ -182,19 +173,11 @@ class FaultyDriver(Driver):
         """Scan, unless a fault is due."""
         return await self._call(
             "scan",
-            lambda: self.driver.scan(
+            lambda: self.inner.scan(
                 tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
             ),
         )
 
     async def check(self, now: float) -> None:
         """Check, unless a fault is due."""
-        await self._call("check", lambda: self.driver.check(now))
-
-    async def close(self) -> None:
-        """Close the driver; that never fails."""
-        await self.driver.close()
-
-    def stats(self) -> Mapping[str, int | float]:
-        """Those of the driver."""
-        return self.driver.stats()
+        await self._call("check", lambda: self.inner.check(now))

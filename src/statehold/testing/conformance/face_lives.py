@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -78,6 +80,66 @@ class FaceLives(FaceCases):
             face.wait(2)
             assert visits.touch("a") is True
         assert visits.get("a").clicks == 1
+
+    @promise(4)
+    def test_face_a_ttl_of_its_own(self, face: Face) -> None:
+        """A write or touch may say a ttl, up to the class's; the next one counts anew."""
+        fields, visits, unit = face.cls, face.visits, face.unit
+
+        def write(id: str) -> None:
+            with visits.session(id, ttl=4 * unit) as state:
+                state.clicks += 1
+
+        add = fields.clicks.add(1)
+        ways: dict[str, Callable[[str], object]] = {
+            "apply": lambda name: visits.apply(name, add, ttl=4 * unit),
+            "once": lambda name: visits.apply(name, add, ttl=timedelta(seconds=4 * unit), op="1"),
+            "commit": lambda name: visits.commit(name, [add], ttl=4 * unit),
+            "session": write,
+        }
+        for way, shorten in ways.items():
+            visits.apply(f"long {way}", add)
+            for life in ("long", "short", "renewed"):
+                shorten(f"{life} {way}")
+            visits.apply(f"renewed {way}", add)
+        face.wait(2)
+        assert all(visits.get(f"short {way}").meta.exists for way in ways)
+        face.wait(2.5)
+        for way in ways:
+            there = visits.get_many([f"{life} {way}" for life in ("long", "short", "renewed")])
+            assert [state.meta.exists for state in there.values()] == [False, False, True], way
+        visits.apply("a", add)
+        if face.has(Feature.EXPECT):
+            assert visits.touch("a", ttl=4 * unit) is True
+            face.wait(2)
+            assert visits.touch("a", ttl=4 * unit) is True
+            face.wait(2.5)
+            assert visits.get("a").meta.exists
+            face.wait(2)
+            assert not visits.get("a").meta.exists
+
+    @promise(4)
+    def test_face_no_ttl_beyond_the_class(self, face: Face) -> None:
+        """A ttl that is longer than the class's, or is none, is refused, and nothing is written."""
+        fields, visits = face.cls, face.short
+        visits.apply("a", fields.clicks.add(1))
+        for ttl in (4.001 * face.unit, timedelta(days=999), 0, -1, math.nan, math.inf, True, "x"):
+            more: Any = {"ttl": ttl}
+            calls: list[Callable[[Any], object]] = [
+                lambda more: visits.apply("a", fields.clicks.add(1), **more),
+                lambda more: visits.commit("b", [fields.clicks.add(1)], **more),
+                lambda more: visits.touch("a", **more),
+            ]
+            for call in calls:
+                with pytest.raises(Invalid) as caught:
+                    call(more)
+                assert caught.value.field == "ttl"
+        assert visits.get("a").clicks == 1
+        assert not visits.get("b").meta.exists
+        with pytest.raises(Invalid) as caught:
+            visits.apply("a", ttl=4.001 * face.unit)
+        assert caught.value.expected == visits.schema.ttl
+        assert caught.value.found == 4.001 * face.unit
 
     @promise(4)
     def test_face_reading_renews_only_if_declared(self, face: Face) -> None:

@@ -1,0 +1,79 @@
+"""`Wrapper`: a driver that passes everything on to another."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+from statehold.changes import Commit, Key, Want
+from statehold.driver import Cells, Driver, Layout, Outcome, Page
+
+R = TypeVar("R")
+
+
+class Wrapper(Driver):
+    """A driver over another one, `inner`: whoever subclasses it says only what is otherwise.
+
+    What it declares is what `inner` declares. A subclass that suspends where `inner` does not, or
+    promises less, sets `suspends` or `features` after `super().__init__`.
+    """
+
+    def __init__(self, inner: Driver) -> None:
+        self.inner = inner
+        """The driver that is asked."""
+        self.features = inner.features
+        self.suspends = inner.suspends
+        self.ambiguous = inner.ambiguous
+        self.gather = inner.gather
+
+    @property
+    def skew(self) -> float:
+        """See `Driver.skew`."""
+        return self.inner.skew
+
+    def earliest(self, monotonic: float) -> float | None:
+        """See `Driver.earliest`."""
+        return self.inner.earliest(monotonic)
+
+    async def open(self, layout: Layout) -> None:
+        """See `Driver.open`."""
+        await self.inner.open(layout)
+
+    async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        """See `Driver.read`."""
+        return await self.inner.read(keys, want, now)
+
+    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """See `Driver.commit`."""
+        return await self.inner.commit(commits, now)
+
+    async def scan(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None,
+        cursor: str | None,
+        limit: int,
+        now: float,
+    ) -> Page:
+        """See `Driver.scan`."""
+        return await self.inner.scan(
+            tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
+        )
+
+    async def check(self, now: float) -> None:
+        """See `Driver.check`."""
+        await self.inner.check(now)
+
+    def stats(self) -> Mapping[str, int | float]:
+        """See `Driver.stats`."""
+        return self.inner.stats()
+
+    async def close(self) -> None:
+        """See `Driver.close`."""
+        await self.inner.close()
+
+    async def within(self, work: Coroutine[Any, Any, R]) -> R:
+        """What a coroutine of a driver further down returns, run where this one's calls run."""
+        return await work
