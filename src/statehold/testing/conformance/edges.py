@@ -94,22 +94,22 @@ class Edges(Cases):
     def test_sweeping_spares_the_living(self, rig: Rig) -> None:
         """States whose lives were lengthened or begun anew outlast every sweep; others are absent."""
         fates = ("gone", "longer", "renewed", "anew", "never")
-        for fate in fates:
-            for n in range(8):
-                rig.write(Append("log", (b"1",), 9), id=f"{fate} {n}", ttl=2)
-        unit = rig.unit
-        for n in range(8):
-            rig.write(Append("log", (b"2",), 9), id=f"longer {n}", ttl=500)
-            rig.read(f"renewed {n}", Want(renew=(500 * unit, None)))
-            rig.erase(f"anew {n}")
-            rig.write(Append("log", (b"2",), 9), id=f"anew {n}", ttl=500)
-            rig.write(id=f"never {n}", ttl=None)
-        rig.wait(2.5)
+        old, new = Append("log", (b"1",), 9), Append("log", (b"2",), 9)
+        ids = {fate: [f"{fate} {n}" for n in range(8)] for fate in fates}
+        rig.send(*(rig.commit(old, id=id, ttl=4) for fate in fates for id in ids[fate]))
+        rig.read_many(ids["renewed"], Want(renew=(500 * rig.unit, None)))
+        rig.send(
+            *(rig.commit(new, id=id, ttl=500) for id in ids["longer"]),
+            *(rig.commit(id=id, erase=True) for id in ids["anew"]),
+            *(rig.commit(new, id=id, ttl=500) for id in ids["anew"]),
+            *(rig.commit(id=id, ttl=None) for id in ids["never"]),
+        )
+        rig.wait(4.5)
         for n in range(200):
             rig.write(Add("sum", "k", 1), id=f"busy {n % 3}")
         held = {"gone": None, "longer": [b"1", b"2"], "renewed": [b"1"], "anew": [b"2"]}
         for fate, log in (*held.items(), ("never", [b"1"])):
-            for cells in rig.read_many([f"{fate} {n}" for n in range(8)]):
+            for cells in rig.read_many(ids[fate]):
                 found = None if cells is None else list(cells.fields["log"])
                 assert found == log, f"after sweeping a state that is {fate} holds {found}"
 
