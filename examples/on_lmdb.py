@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from statehold import changes, driver, errors
 from statehold.changes import ABSENT, HOLD_SECONDS, PRESENT, Commit, Items, Key, Revision, Want
-from statehold.cursors import Listing, foreign
+from statehold.cursors import Listing
 from statehold.driver import Cells, Feature, Layout, Outcome, Page, Written
 from statehold.settings import Settings, boolean, duration, size
 
@@ -340,8 +340,6 @@ class LmdbDriver(driver.WaitingDriver):
         listing, home = Listing(tenant, kind, subject), b"s" + hashed(tenant, kind)
         prefix = home if subject is None else b"a" + hashed(tenant, kind, subject)
         last = prefix if cursor is None else listing.place(cursor)
-        if not last.startswith(prefix):
-            raise foreign(cursor or "")
         keys: list[Key] = []
         with self._reading() as txn:
             place = txn.cursor()

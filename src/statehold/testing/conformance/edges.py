@@ -134,40 +134,43 @@ class Edges(Cases):
     def test_a_renewal_never_reaches_the_next_life(self, rig: Rig) -> None:
         """While reads renew a state that is deleted and made anew, each life keeps its own deadline."""
         need_given_clock(rig)
-        driver, key, start = rig.driver, rig.key(), rig.now
-        lives, done = rounds(150), threading.Event()
+        driver, start = rig.driver, rig.now
+        keys = [rig.key(f"{n}") for n in range(12)]
+        lives, done = rounds(100), threading.Event()
         times = [start]
         wrong: list[Any] = []
 
         async def live() -> None:
+            anew = [rig.commit(id=key, erase=True) for key in keys]
+            anew += [rig.commit(id=key, ttl=None) for key in keys]
             try:
                 for n in range(1, lives + 1):
                     now = start + 1000.0 * n
+                    await driver.commit(anew, now)
                     times[0] = now
-                    born = rig.commit(id=key, ttl=None)
-                    await driver.commit([born], now)
                     for _ in range(3):
                         if driver.suspends:
                             await asyncio.sleep(0)
                         else:
-                            time.sleep(0)  # noqa: ASYNC251  driven by hand, in a thread
-                        cells = (await driver.read([key], EVERYTHING, now))[0]
-                        if cells is None or cells.deadline not in (None, now + 500.0):
-                            wrong.append((n, cells))
-                    await driver.commit([rig.commit(id=key, erase=True)], now)
+                            time.sleep(0.0005)  # noqa: ASYNC251  driven by hand, in a thread
+                        found = await driver.read(keys, EVERYTHING, now)
+                        untils = [0.0 if cells is None else cells.deadline for cells in found]
+                        mine = (None, now + 500, now + 600)
+                        wrong.extend((n, until) for until in untils if until not in mine)
             finally:
                 done.set()
 
-        async def renew() -> None:
+        async def renew(age: float) -> None:
             while not done.is_set():
                 if driver.suspends:
                     await asyncio.sleep(0)
-                await driver.read([key], Want(renew=(None, 500.0)), times[0])
+                await driver.read(keys, Want(renew=(None, age)), times[0])
 
+        works = (live, lambda: renew(500.0), lambda: renew(600.0))
         interval = sys.getswitchinterval()
         sys.setswitchinterval(1e-5)
         try:
-            errors = [each for each in rig.run.together(live, renew, renew) if each is not None]
+            errors = [each for each in rig.run.together(*works) if each is not None]
         finally:
             sys.setswitchinterval(interval)
         assert not errors, errors
