@@ -33,6 +33,22 @@ def damage(path, key, field):
             conn.execute("UPDATE cell SET value = 'x' WHERE slot = ?", (state << 16 | number,))
 
 
+def stored(path):
+    """Every value of every table."""
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        tables = conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        rows = [row for (name,) in tables for row in conn.execute(f"SELECT * FROM {name}")]
+        return repr(rows).encode()
+
+
+@contextlib.contextmanager
+def held(path):
+    """Another connection is writing."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        yield
+
+
 @contextlib.contextmanager
 def interrupted(drivers):
     """SQLite gives up whatever it is asked."""
@@ -51,7 +67,7 @@ class TestSqlite(DriverConformance):
         opened = []
 
         def opening():
-            opened.append(SqliteDriver(path))
+            opened.append(SqliteDriver(path, busy_timeout_ms=2000))
             return opened[-1]
 
         return Backend(
@@ -60,6 +76,8 @@ class TestSqlite(DriverConformance):
             arguments=(path,),
             outage=lambda: interrupted(opened),
             corrupt=functools.partial(damage, path),
+            raw=lambda: stored(path),
+            held=lambda: held(path),
         )
 
 

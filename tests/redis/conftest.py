@@ -11,9 +11,12 @@ from tests.redis.linking import TICK
 
 
 def damage(server, key, field):
-    """Put something else in the place of a list."""
+    """Put something else in the place of a list, or of a field's entry."""
     _, state = Names().state(key)
-    server.cli("SET", state + b":" + field.encode(), "no list", "KEEPTTL")
+    if field == "log":
+        server.cli("SET", state + b":" + field.encode(), "no list", "KEEPTTL")
+    else:
+        server.cli("HSET", state, f"{field}:k", "12x")
 
 
 @contextlib.contextmanager

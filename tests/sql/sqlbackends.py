@@ -78,7 +78,9 @@ def tables(kind="basket"):
 
 def damage(url, key, field):
     """Delete the newest row of a list behind the driver's back."""
-    main, child = tables(key[1]).main, tables(key[1]).children[field]
+    main, child = tables(key[1]).main, tables(key[1]).children.get(field)
+    if child is None or "seq" not in child.c:
+        raise LookupError(f"only lists are broken here, and {field} is none")
 
     async def work(connection):
         found = select(main.c.state).where(main.c.tenant == key[0], main.c.id == key[2])

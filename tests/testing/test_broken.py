@@ -71,3 +71,21 @@ def test_the_machine_sees_it_too(name):
 
 def test_the_correct_toy_passes_the_machine():
     run(Backend(ToyDriver))
+
+
+def test_the_machine_plays_a_seed_again(monkeypatch):
+    """A failure says its seed, with which the same examples come again, in a tenant of their own."""
+    toy = BROKEN[SEEN_BY_THE_MACHINE[0]][0]
+
+    def failure():
+        with pytest.raises(AssertionError) as caught:
+            run(Backend(toy), examples=300)
+        notes = [re.sub(r"t[0-9a-f]{12}|incarnation=\d+", "", n) for n in caught.value.__notes__]
+        return [note for note in notes if "commits [" in note], notes[-1]
+
+    monkeypatch.setenv("STATEHOLD_SEED", "7")
+    steps, told = failure()
+    assert steps
+    assert "STATEHOLD_SEED=7" in told
+    assert "STATEHOLD_SHRINK=1" in told
+    assert failure()[0] == steps

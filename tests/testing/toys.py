@@ -23,6 +23,7 @@ from statehold.changes import (
     fold,
     new_incarnation,
 )
+from statehold.cursors import Listing
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -36,7 +37,7 @@ from statehold.driver import (
     Written,
     recalled,
 )
-from statehold.errors import Closed, Invalid, Unavailable
+from statehold.errors import Closed, Unavailable
 
 
 class Stored(msgspec.Struct):
@@ -83,15 +84,16 @@ class ToyDriver(Driver):
 
     async def scan(self, tenant: str, kind: str, *, subject: str | None, cursor: str | None,
                    limit: int, now: float) -> Page:  # fmt: skip
-        if cursor is not None and not cursor.startswith(">"):
-            raise Invalid("a foreign cursor", found=cursor)
+        listing = Listing(tenant, kind, subject)
+        after = None if cursor is None else listing.place(cursor).decode()
         with self.opened():
             found = sorted(
                 key for key in self.states if self.listed(key, tenant, kind, subject, now)
             )
-        found = [key for key in found if cursor is None or key[2] > cursor[1:]]
+        found = [key for key in found if after is None or key[2] > after]
         more = len(found) > limit
-        return Page(tuple(found[:limit]), ">" + found[limit - 1][2] if more else None)
+        end = listing.cursor(found[limit - 1][2].encode()) if more else None
+        return Page(tuple(found[:limit]), end)
 
     async def close(self) -> None:
         self.closed = True

@@ -28,7 +28,9 @@ All hooks of a `Backend`, and when they are needed:
 | `recipe`, `arguments` | `"module:callable"` and its positional arguments, JSON values: the same as `open`, for a process that has nothing but these | `SHARED` or `DURABLE` |
 | `own_clock` | None: the driver believes the `now` that it is given. Seconds (0.25, say): it has a clock of its own, and this is the unit of time in which the kit really waits; a state lives for 2 to 10 units | stores with a clock |
 | `outage()` | a context manager; while it is open the store cannot answer | if it can be arranged |
-| `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back | if the driver itself decodes anything |
+| `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back; `LookupError` says why that field cannot be | if the driver itself decodes anything |
+| `raw()` | the bytes of all that is stored, behind the driver's back | if it can be arranged: what is erased or has expired must not be among them |
+| `held()` | a context manager; while it is open another writer holds the store. Open drivers with a short time to wait | if one writer can keep others waiting |
 
 A case whose feature the driver does not declare, or whose optional hook the backend does not have, is
 skipped and says which. The rounds of races and crashes are modest; `STATEHOLD_ROUNDS=20` in the

@@ -23,6 +23,8 @@ class Backend:
     own_clock: float | None = None
     outage: Callable[[], AbstractContextManager[object]] | None = None
     corrupt: Callable[[Key, str], None] | None = None
+    raw: Callable[[], bytes] | None = None
+    held: Callable[[], AbstractContextManager[object]] | None = None
 
 
 def cook(recipe: str, arguments: tuple[Any, ...]) -> Driver:

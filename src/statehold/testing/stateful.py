@@ -7,9 +7,11 @@ After each step what it touched equals the model; at the end everything does.
 
 from __future__ import annotations
 
+import os
+import random
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import HealthCheck, Phase, note, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -211,26 +213,41 @@ class DriverMachine(RuleBasedStateMachine):
             self.rig.close()
 
 
-def run(backend: Backend, *, examples: int = 40, steps: int = 30, shrink: bool = False) -> None:
+def run(
+    backend: Backend, *, examples: int = 40, steps: int = 30, shrink: bool | None = None
+) -> None:
     """Look for a difference between a backend's driver and the model. Raises AssertionError.
 
-    What is printed is the first example that was found. With `shrink` the shortest one is looked
-    for, which takes minutes and would look like a hanging test.
+    What is printed is the first example that was found. With `shrink`, or `STATEHOLD_SHRINK=1` in
+    the environment, the shortest one is looked for, which takes minutes and would look like a hanging
+    test. `STATEHOLD_SEED` plays the examples of a run again; a failure says which that was.
     """
+    given = os.environ.get("STATEHOLD_SEED")
+    number = random.randrange(2**32) if given is None else int(given)
+    if shrink is None:
+        shrink = os.environ.get("STATEHOLD_SHRINK", "0") != "0"
 
+    @seed(number)
     class Machine(DriverMachine):
         def __init__(self) -> None:
             super().__init__(backend)
 
-    run_state_machine_as_test(
-        Machine,
-        settings=settings(
-            max_examples=rounds(examples),
-            stateful_step_count=steps,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
-            report_multiple_bugs=False,
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-        ),
-    )
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=rounds(examples),
+                stateful_step_count=steps,
+                deadline=None,
+                database=None,
+                phases=(Phase.generate, Phase.shrink) if shrink else (Phase.generate,),
+                report_multiple_bugs=False,
+                suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+            ),
+        )
+    except Exception as error:
+        error.add_note(
+            f"The same examples again: STATEHOLD_SEED={number}."
+            + ("" if shrink else " The shortest one, in minutes: STATEHOLD_SHRINK=1 besides.")
+        )
+        raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from statehold.testing.conformance.base import Cases
 from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
@@ -24,6 +25,7 @@ __all__ = [
     "Cases",
     "Commits",
     "DriverConformance",
+    "Edges",
     "ExactlyOnce",
     "FaceCommits",
     "FaceLives",
@@ -37,7 +39,9 @@ __all__ = [
 ]
 
 
-class DriverLevel(Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Failures, Races, Processes):
+class DriverLevel(
+    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+):
     """Every case that speaks to the driver itself."""
 
 

@@ -1,0 +1,98 @@
+"""The driver of the page *Write a driver* keeps the contract, alone and with commits grouped above it."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("lmdb")
+
+import lmdb
+from msgspec import msgpack
+from msgspec.structs import replace
+
+from examples.on_lmdb import LmdbDriver, place_of
+from statehold.middleware.coalesce import Coalesce
+from statehold.testing import Backend, DriverConformance
+from tests.variants import Variant
+
+
+class Down:
+    """An environment that can do nothing."""
+
+    def begin(self, *, write=False):
+        raise lmdb.DiskError("input/output error")
+
+
+@contextlib.contextmanager
+def down(driver):
+    """The folder cannot be used."""
+    folder = driver._folder
+    kept, folder.env = folder.env, Down()
+    yield
+    folder.env = kept
+
+
+def damage(driver, key, field):
+    """What no encoder has written, where the field is."""
+    with driver._writing(wait=True) as txn:
+        row = driver._row(txn, place_of(key))
+        cells = {**row.cells, field: b"\xc1"}
+        txn.put(row.place, msgpack.encode(replace(row, cells=cells)))
+
+
+def stored(driver):
+    """Every key and value."""
+    with driver._reading() as txn:
+        return b"\n".join(each for pair in txn.cursor() for each in pair)
+
+
+@contextlib.contextmanager
+def held(path):
+    """Another process is writing."""
+    wait = "import sys, fcntl, os; f = os.open(sys.argv[1], os.O_RDWR);"
+    wait += "fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", wait, f"{path}/writer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as child:
+        child.stdout.readline()
+        try:
+            yield
+        finally:
+            child.kill()
+
+
+class TestLmdb(DriverConformance):
+    @pytest.fixture
+    def backend(self, tmp_path):
+        path = str(tmp_path / "states")
+        opened = []
+
+        def opening():
+            opened.append(LmdbDriver(path, busy_timeout=2.0))
+            return opened[-1]
+
+        return Backend(
+            open=opening,
+            recipe="examples.on_lmdb:LmdbDriver",
+            arguments=(path,),
+            outage=lambda: down(opened[-1]),
+            corrupt=lambda key, field: damage(opened[-1], key, field),
+            raw=lambda: stored(opened[-1]),
+            held=lambda: held(path),
+        )
+
+
+def grouped(path):
+    """The driver as a store opens it for asynchronous callers."""
+    return Coalesce(LmdbDriver(path))
+
+
+class TestGroupedLmdb(Variant):
+    @pytest.fixture
+    def backend(self, tmp_path):
+        path = str(tmp_path / "states")
+        return Backend(lambda: grouped(path), f"{__name__}:grouped", (path,))
