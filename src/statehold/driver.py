@@ -102,7 +102,8 @@ class Cells(msgspec.Struct, gc=False):
     fields: dict[str, Cell]
     created: float
     updated: float
-    """When the last commit was made, epoch seconds by the clock that decides expiry."""
+    """When the last commit was made, epoch seconds by the clock that decides expiry. Where that clock
+    was set back it may still be the latest time at which a commit of this life was made."""
     deadline: float | None
     skew: float = 0.0
     """By how many seconds that clock was ahead of the caller's in this answer; what is known from
