@@ -46,6 +46,8 @@ from statehold.driver import (
 )
 from statehold.errors import Corrupted, Invalid, TooLarge
 
+_bare = object.__new__
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -214,40 +216,40 @@ def cut(fields: Mapping[str, Cell], want: Want) -> dict[str, Cell]:
 # ----------------------------------------------------------------------- cells that are partly loaded
 
 
-class Rest(Protocol):
-    """The entries of a field that are not loaded."""
-
-    def entry(self, name: str) -> Scalar | None:
-        """The value of one; None if there is no such entry."""
-
-    def lowest(self, gone: Mapping[str, object]) -> str | None:
-        """The lowest name, but for those that are None in `gone`; None if there is no other."""
-
-
 class Part(PartlyLoaded):
-    """Some entries of a field. The others are looked up, one by one, when a change asks for them.
+    """Some entries of a field, and `others` more; `changed` is what was set, None for what was deleted.
 
-    `others` is how many more there are; `changed` is what was set, and None for what was deleted.
-    Without a `rest` all that changes will look at has been loaded.
+    All that changes will look at has been loaded, unless a subclass looks the others up.
     """
 
-    __slots__ = ("changed", "others", "rest")
+    __slots__ = ("changed", "others")
 
-    def __init__(
-        self, entries: Mapping[str, Scalar] = {}, others: int = 0, rest: Rest | None = None
-    ) -> None:
-        super().__init__(entries)
-        self.others = others
-        self.rest = rest
-        self.changed: dict[str, Scalar | None] = {}
+    changed: dict[str, Scalar | None]
+    others: int
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Scalar], others: int) -> Part:
+        """These entries, and so many others."""
+        made = cls(entries)
+        made.others = others
+        made.changed = {}
+        return made
+
+    def look_up(self, entry: str) -> Scalar | None:  # noqa: ARG002  it is loaded or is not there
+        """The value of an entry that is not loaded; None if there is no such entry."""
+        return None
+
+    def lowest_other(self) -> str | None:
+        """The lowest of all names, but for those that are None in `changed`; None if it is loaded."""
+        return None
 
     def get(self, entry: str, default: Any = None, /) -> Any:
         """The value, looked up if it is not loaded; the default if there is no such entry."""
-        found = super().get(entry)
-        if found is None and self.others and self.rest is not None and entry not in self.changed:
-            found = self.rest.entry(entry)
+        found = dict.get(self, entry)
+        if found is None and self.others and entry not in self.changed:
+            found = self.look_up(entry)
             if found is not None:
-                super().__setitem__(entry, found)
+                dict.__setitem__(self, entry, found)
                 self.others -= 1
         return default if found is None else found
 
@@ -255,20 +257,20 @@ class Part(PartlyLoaded):
         return isinstance(entry, str) and self.get(entry) is not None
 
     def __setitem__(self, entry: str, value: Scalar) -> None:
-        super().__setitem__(entry, value)
+        dict.__setitem__(self, entry, value)
         self.changed[entry] = value
 
     def __delitem__(self, entry: str) -> None:
-        super().__delitem__(entry)
+        dict.__delitem__(self, entry)
         self.changed[entry] = None
 
     def __len__(self) -> int:
-        return super().__len__() + self.others
+        return dict.__len__(self) + self.others
 
     def lowest(self) -> str:
         """The name of the lowest entry of all, which is loaded then."""
         loaded = min(self, default=None)
-        other = self.rest.lowest(self.changed) if self.others and self.rest is not None else None
+        other = self.lowest_other() if self.others else None
         if other is None or (loaded is not None and loaded < other):
             assert loaded is not None  # noqa: S101  nobody asks where there is none
             return loaded
@@ -277,7 +279,7 @@ class Part(PartlyLoaded):
 
     def copy(self) -> Part:
         """One that can be changed by itself."""
-        made = Part(self, self.others, self.rest)
+        made = self.of(self, self.others)
         made.changed = self.changed.copy()
         return made
 
@@ -291,11 +293,15 @@ class Ends(Items):
 
     __slots__ = ("end", "floor", "fresh", "keep")
 
+    nbytes = 0  # of what is not here nothing is known
+
     def __init__(
         self, end: int = 0, floor: int = 0, fresh: tuple[bytes, ...] = (), keep: int = 0
     ) -> None:
-        self.end, self.floor, self.fresh, self.keep = end, floor, fresh, keep
-        self.nbytes = 0
+        self.end = end
+        self.floor = floor
+        self.fresh = fresh
+        self.keep = keep
 
     def __len__(self) -> int:
         return self.end - self.floor
@@ -304,8 +310,15 @@ class Ends(Items):
         """With the items at its end, and the oldest gone."""
         end = self.end + len(items)
         floor = max(self.floor, end - keep)
-        fresh = (*self.fresh, *items)
-        return Ends(end, floor, fresh[max(0, len(fresh) - (end - floor)) :], keep)
+        fresh = (*self.fresh, *items) if self.fresh else tuple(items)
+        if len(fresh) > end - floor:
+            fresh = fresh[floor - end :]
+        new: Ends = _bare(Ends)  # as `Items` does it
+        new.end = end
+        new.floor = floor
+        new.fresh = fresh
+        new.keep = keep
+        return new
 
 
 # ----------------------------------------------------------------------------------------- whole states

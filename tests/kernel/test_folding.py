@@ -184,19 +184,27 @@ def test_errors_of_a_commit_are_its_own_outcome():
 # -------------------------------------------------------------------------------- partly loaded cells
 
 
-class Rows:
+class Rows(Part):
     """Entries that are elsewhere; what is asked for is counted."""
 
-    def __init__(self, entries):
-        self.entries = entries
-        self.asked = []
+    def look_up(self, entry):
+        self.asked.append(entry)
+        return self.elsewhere.get(entry)
 
-    def entry(self, name):
-        self.asked.append(name)
-        return self.entries.get(name)
+    def lowest_other(self):
+        gone = self.changed
+        return min((n for n in self.elsewhere if gone.get(n, n) is not None), default=None)
 
-    def lowest(self, gone):
-        return min((n for n in self.entries if gone.get(n, n) is not None), default=None)
+    def copy(self):
+        made = super().copy()
+        made.elsewhere, made.asked = self.elsewhere, self.asked
+        return made
+
+
+def unread(entries):
+    made = Rows.of({}, len(entries))
+    made.elsewhere, made.asked = entries, []
+    return made
 
 
 names = st.sampled_from(("a", "b", "c", "d", "e"))
@@ -234,7 +242,7 @@ def written_back(rows, cell):
 def test_entries_partly_loaded_are_folded_as_whole_ones(rows, batches):
     """The contract of `into`: what it is given may fetch; refused commits leave it as it was."""
     whole = {"f": dict(rows)} if rows else {}
-    part = {"f": Part({}, len(rows), Rows(rows))} if rows else {}
+    part = {"f": unread(rows)} if rows else {}
     for batch in batches:
         outcomes = []
         for cells in (whole, part):
@@ -254,8 +262,8 @@ def test_entries_partly_loaded_are_folded_as_whole_ones(rows, batches):
 
 
 def test_of_a_large_map_only_what_a_change_names_is_looked_up():
-    rows = Rows({f"{n:04}": n for n in range(1000)})
-    cells = fold({"f": Part({}, 1000, rows)}, [Add("f", "0500", 1), Put("f", "new", b"1")])
+    rows = unread({f"{n:04}": n for n in range(1000)})
+    cells = fold({"f": rows}, [Add("f", "0500", 1), Put("f", "new", b"1")])
     assert rows.asked == ["0500", "new"]
     assert cells["f"].changed == {"0500": 501, "new": b"1"}
     cells = fold(cells, [Put("f", "newer", b"1", bound=1001, drop_lowest=True)])
@@ -289,7 +297,7 @@ def test_a_list_takes_no_entries_and_entries_no_items(change):
     with pytest.raises(Refusal, match="type"):
         fold({"f": Ends(2)}, [change])
     with pytest.raises(Refusal, match="type"):
-        fold({"f": Part({}, 2)}, [Append("f", (b"1",), 3)])
+        fold({"f": Part.of({}, 2)}, [Append("f", (b"1",), 3)])
 
 
 def test_an_op_id_that_stands_for_something_else_is_refused():
