@@ -47,6 +47,8 @@ from statehold.driver import (
 from statehold.errors import Corrupted, Invalid, TooLarge
 
 _bare = object.__new__
+_dict: Any = dict
+_get, _set, _delete, _len = _dict.get, _dict.__setitem__, _dict.__delitem__, _dict.__len__
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -180,13 +182,19 @@ def advance(
     return Head(revision, created, updated, until, commit.epoch, subject)
 
 
-def refused(error: Refusal | Invalid | TooLarge | Corrupted) -> Refused:
-    """The outcome of a commit whose folding ended so: its own, whatever else is in the batch."""
+def refused(
+    error: Refusal | Invalid | TooLarge | Corrupted, commit: Commit | None = None
+) -> Refused:
+    """The outcome of a commit whose folding ended so: its own, whatever else is in the batch.
+
+    Where the error names no field, it is about one of those that the commit changes.
+    """
     if isinstance(error, Refusal):
         return Refused(error.field, error.reason, error.limit, error.found)
     reason = "corrupted" if isinstance(error, Corrupted) else "value"
-    field = error.field or ""
-    return Refused(field, reason, str(error).removeprefix(f"{field}: "), "")
+    changes = () if commit is None else commit.changes
+    field = error.field or ", ".join(sorted({change.field for change in changes}))
+    return Refused(field, reason, str(error).removeprefix(f"{error.field}: "), "")
 
 
 def remember(known: dict[K, V], op: K, what: V, keep: int) -> V | None:
@@ -245,11 +253,11 @@ class Part(PartlyLoaded):
 
     def get(self, entry: str, default: Any = None, /) -> Any:
         """The value, looked up if it is not loaded; the default if there is no such entry."""
-        found = dict.get(self, entry)
+        found = _get(self, entry)
         if found is None and self.others and entry not in self.changed:
             found = self.look_up(entry)
             if found is not None:
-                dict.__setitem__(self, entry, found)
+                _set(self, entry, found)
                 self.others -= 1
         return default if found is None else found
 
@@ -257,15 +265,16 @@ class Part(PartlyLoaded):
         return isinstance(entry, str) and self.get(entry) is not None
 
     def __setitem__(self, entry: str, value: Scalar) -> None:
-        dict.__setitem__(self, entry, value)
+        _set(self, entry, value)
         self.changed[entry] = value
 
     def __delitem__(self, entry: str) -> None:
-        dict.__delitem__(self, entry)
+        _delete(self, entry)
         self.changed[entry] = None
 
     def __len__(self) -> int:
-        return dict.__len__(self) + self.others
+        count: int = _len(self)
+        return count + self.others
 
     def lowest(self) -> str:
         """The name of the lowest entry of all, which is loaded then."""

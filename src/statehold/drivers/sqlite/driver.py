@@ -194,7 +194,7 @@ class SqliteDriver(WaitingDriver):
             return self._transact(commits, now, [], wait=wait)
         except _OF_ONE as error:
             if len(commits) == 1:
-                return [refused(error)]
+                return [refused(error, commits[0])]
         # What of one commit cannot be stored, or read, is its own outcome: the others are folded
         # again, each written by itself, so that it is known at which the next error comes.
         others = list(range(len(commits)))
@@ -204,7 +204,8 @@ class SqliteDriver(WaitingDriver):
             try:
                 self._transact([commits[n] for n in others], now, done, apart=True, wait=wait)
             except _OF_ONE as error:
-                outcomes[others.pop(len(done))] = refused(error)
+                place = others.pop(len(done))
+                outcomes[place] = refused(error, commits[place])
             else:
                 outcomes.update(zip(others, done, strict=True))
                 break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal
+from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
 from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
 from statehold.drivers.sqlite.life import Life
@@ -45,10 +45,10 @@ class Transaction:
                 return barred
             if commit.erase:
                 return self._erased(life, commit)
-            self._fold(life, commit)
+            written = Written(self._fold(life, commit))
         except (Refusal, Corrupted) as error:
             return refused(error)
-        return self._written(life, commit, Written(revision_of(life.head)))
+        return written if commit.returning is None else self._written(life, commit, written)
 
     def end(self) -> None:
         """Write every change that is not written yet. Nothing is applied any more afterwards."""
@@ -60,19 +60,16 @@ class Transaction:
         for life in self._lives.values():
             life.settle()
 
-    def _fold(self, life: Life, commit: Commit) -> None:
+    def _fold(self, life: Life, commit: Commit) -> Revision:
         fields = life.fields.copy()
         touched = life.touched.copy()
         own: list[str] = []
-        numbers = self._names.numbers
         for change in commit.changes:
             name = change.field
             if name not in touched:
-                number = numbers.get(name)
+                number = self._names.numbers.get(name) or self._number(change)
                 if number is None:
-                    number = self._number(change)
-                    if number is None:
-                        continue  # nothing was ever stored under that name
+                    continue  # nothing was ever stored under that name
                 touched[name] = number
                 cell = life.stored_cell(number, change)
                 if cell is not None:
@@ -89,6 +86,7 @@ class Transaction:
             life.ops_kept = commit.ops
             life.new_ops[commit.op] = head.revision.number, life.ops, commit.intent, head.updated
         life.changed = True
+        return head.revision
 
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""

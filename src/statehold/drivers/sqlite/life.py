@@ -79,8 +79,12 @@ class Life:
             head.deadline,
             head.subject,
             self.ops,
-            encode_shape(self.shape).decode(),  # TEXT, for people
+            self.shape_text(),
         )
+
+    def shape_text(self) -> str:
+        """The shape as in its row: TEXT, for people."""
+        return encode_shape(self.shape).decode()
 
     def stored_cell(self, number: int, change: Change) -> Cell | None:
         """What the file has of a field, to be folded into. A new list begins with no items."""

@@ -76,17 +76,27 @@ class Writer:
                 life.subject = row[7]
                 life.stored = True
         for statement, some in zip(_WRITES, rows, strict=True):
-            if len(some) == 1:
-                self._execute(statement, some[0])
-            elif some:
-                self._cursor.executemany(statement, some)
+            if some:
+                if len(some) == 1:
+                    self._execute(statement, some[0])
+                else:
+                    self._cursor.executemany(statement, some)
 
     def _changed(self, life: Life) -> tuple[Any, ...]:
-        id, _, number, epoch, _, updated, until, subject, count, shape = life.row()
-        if subject != life.subject:
-            self._execute("UPDATE state SET subject = ? WHERE id = ?", (subject, id))
-            life.subject = subject
-        return (number, epoch, updated, until, count, shape, id)
+        head = life.head
+        assert head is not None  # noqa: S101  it has changed
+        if head.subject != life.subject:
+            self._execute("UPDATE state SET subject = ? WHERE id = ?", (head.subject, life.id))
+            life.subject = head.subject
+        return (
+            head.revision.number,
+            head.epoch,
+            head.updated,
+            head.deadline,
+            life.ops,
+            life.shape_text(),
+            life.id,
+        )
 
     def _made_anew(
         self, rows: tuple[_Rows, ...], life: Life, number: int, cell: Cell | None
@@ -117,7 +127,7 @@ class Writer:
 
     def _list_rows(self, life: Life, number: int, ends: Ends) -> Iterable[tuple[int, bytes]]:
         """The rows of a list's new items; its ring is brought up."""
-        new, count, keep = ends.fresh, len(ends), ends.keep
+        new, count, keep = ends.fresh, ends.end - ends.floor, ends.keep
         held: Any = life.shape.get(number) or (0, 0, 0, keep)
         list_id, following, stored, ring = held
         if keep > PLACE_MASK:
