@@ -357,7 +357,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
         old = cells.get(self.field)
         if old is None:
             old = _NO_ITEMS.fork()
-        elif isinstance(old, dict):
+        elif type(old) is not Items and isinstance(old, dict):  # the first is quicker
             raise Refusal(self.field, "type", "items", "entries")
         new = old.appended(self.items, self.keep)
         cells[self.field] = new

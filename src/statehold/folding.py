@@ -175,7 +175,8 @@ def advance(
         created = updated = now
         subject, revision = commit.subject, Revision(born(), 1)
     else:
-        created, updated = head.created, max(now, head.updated)
+        created, updated = head.created, head.updated
+        updated = now if now > updated else updated  # noqa: FURB136  max() is a call
         subject = head.subject if commit.subject is None else commit.subject
         revision = Revision(head.revision.incarnation, head.revision.number + 1)
     until = deadline(created, now, commit.ttl, commit.max_age)

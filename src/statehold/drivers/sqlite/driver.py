@@ -204,6 +204,8 @@ class SqliteDriver(WaitingDriver):
             try:
                 self._transact([commits[n] for n in others], now, done, apart=True, wait=wait)
             except _OF_ONE as error:
+                if len(done) == len(others):
+                    raise  # at COMMIT, and of none of them in particular
                 place = others.pop(len(done))
                 outcomes[place] = refused(error, commits[place])
             else:
@@ -229,7 +231,7 @@ class SqliteDriver(WaitingDriver):
             expired = self._expired
             try:
                 cursor.execute("BEGIN IMMEDIATE")
-                transaction = Transaction(cursor, self._names, now)
+                transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
                 for commit in commits:
                     outcome = transaction.apply(commit)
                     if apart:

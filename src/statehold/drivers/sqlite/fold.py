@@ -7,32 +7,25 @@ at the end, so that many commits of one state cost one reading and one writing o
 
 from __future__ import annotations
 
-import sqlite3
-
 from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
 from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
-from statehold.drivers.sqlite.life import Life
+from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
-from statehold.folding import admit, advance, is_over, refused, revision_of
+from statehold.folding import Head, admit, advance, is_over, refused, revision_of
 
 
-class Transaction:
+class Transaction(Writer, kw_only=True):
     """The commits of one call, between BEGIN and COMMIT, at one `now`."""
 
-    __slots__ = ("_execute", "_lives", "_names", "_writer", "erased", "now")
-
-    def __init__(self, cursor: sqlite3.Cursor, names: FieldNames, now: float) -> None:
-        self._execute = cursor.execute
-        self._names = names
-        self._writer = Writer(cursor)
-        self._lives: dict[Key, Life] = {}
-        self.now = now
-        self.erased = False
-        """Whether something that was stored is gone, which the log is not to keep."""
+    names: FieldNames
+    now: float
+    lives: dict[Key, Life] = {}  # noqa: RUF012  a Struct copies it
+    erased: bool = False
+    """Whether something that was stored is gone, which the log is not to keep."""
 
     def apply(self, commit: Commit) -> Outcome:
         """Fold one commit; see `Driver.commit`."""
@@ -52,12 +45,12 @@ class Transaction:
 
     def end(self) -> None:
         """Write every change that is not written yet. Nothing is applied any more afterwards."""
-        self._writer.write([life for life in self._lives.values() if life.changed])
+        self.write(self.lives.values())
 
     def settle(self) -> None:
         """The same, and more may be applied."""
         self.end()
-        for life in self._lives.values():
+        for life in self.lives.values():
             life.settle()
 
     def _fold(self, life: Life, commit: Commit) -> Revision:
@@ -67,7 +60,7 @@ class Transaction:
         for change in commit.changes:
             name = change.field
             if name not in touched:
-                number = self._names.numbers.get(name) or self._number(change)
+                number = self.names.numbers.get(name) or self._number(change)
                 if number is None:
                     continue  # nothing was ever stored under that name
                 touched[name] = number
@@ -91,8 +84,8 @@ class Transaction:
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""
         if isinstance(change, Drop):
-            return self._names.known(self._execute, change.field)
-        return self._names.number(self._execute, change.field)
+            return self.names.known(self.execute, change.field)
+        return self.names.number(self.execute, change.field)
 
     def _written(self, life: Life, commit: Commit, outcome: Written) -> Written:
         """With the cells as they stand, where they are wanted."""
@@ -100,25 +93,33 @@ class Transaction:
         if want is None or life.head is None or commit.erase:
             return outcome
         if life.changed:
-            self._writer.write([life])
+            self.write([life])
             life.settle()
-        cells = cells_of(self._execute, self._names, life.row(), want)
+        cells = cells_of(
+            self.execute, self.names, life.row(encode_shape(life.shape).decode()), want
+        )
         return Written(outcome.revision, cells, outcome.repeated)
 
     def _life(self, key: Key) -> Life:
-        life = self._lives.get(key)
+        life = self.lives.get(key)
         if life is not None:
             if life.head is not None and is_over(life.head, self.now):
-                return self._erase(
-                    life
-                )  # an earlier commit of this batch set a deadline that is past
+                # An earlier commit of this batch set a deadline that is past.
+                return self._erase(life)
             return life
-        row: Row | None = self._execute(SELECT_STATE, key).fetchone()
-        if row is not None and row[6] is not None and row[6] <= self.now:
+        row: Row | None = self.execute(SELECT_STATE, key).fetchone()
+        if row is None:
+            life = self.lives[key] = Life(self.execute, key)
+            return life
+        id, incarnation, number, epoch, created, updated, until, subject, ops, text = row
+        shape = decode_shape(text)
+        if until is not None and until <= self.now:
             self.erased = True
-            erase_state(self._execute, row[0], decode_shape(row[9]))
-            row = None
-        life = self._lives[key] = Life(self._execute, key, row)
+            erase_state(self.execute, id, shape)
+            life = self.lives[key] = Life(self.execute, key)
+            return life
+        head = Head(Revision(incarnation, number), created, updated, until, epoch, subject)
+        life = self.lives[key] = Life(self.execute, key, head, id, ops, True, subject, shape)
         return life
 
     # ------------------------------------------------------------------------------------- erasing
@@ -127,10 +128,10 @@ class Transaction:
         """Returns the state as it is from now on."""
         self.erased = True
         if life.changed and life.head is not None:  # of which the file does not know
-            self._execute("UPDATE ended SET at = max(at, ?)", (life.head.updated,))
+            self.execute("UPDATE ended SET at = max(at, ?)", (life.head.updated,))
         if life.stored:
-            erase_state(self._execute, life.id, life.shape)
-        life = self._lives[life.key] = Life(self._execute, life.key)
+            erase_state(self.execute, life.id, life.shape)
+        life = self.lives[life.key] = Life(self.execute, life.key)
         return life
 
     def _erased(self, life: Life, commit: Commit) -> Written:
@@ -138,7 +139,7 @@ class Transaction:
         self._erase(life)
         if commit.op:
             until = self.now + HOLD_SECONDS
-            self._execute(
+            self.execute(
                 "INSERT INTO erased (tenant, kind, key, op, intent, incarnation, number, until)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (*commit.key, commit.op, commit.intent, stood.incarnation, stood.number, until),

@@ -6,10 +6,12 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
+import msgspec
+
 from statehold.changes import Cell, Items
 from statehold.drivers.sqlite.erasing import erase_lists
-from statehold.drivers.sqlite.life import Life
-from statehold.drivers.sqlite.reading import Ring, places
+from statehold.drivers.sqlite.life import Life, encode_shape
+from statehold.drivers.sqlite.reading import Execute, Ring, places
 from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from statehold.errors import Invalid
 from statehold.folding import Ends, Part
@@ -34,26 +36,30 @@ _WRITES: Final = (
 _Rows: TypeAlias = list[tuple[Any, ...]]
 
 
-class Writer:
+class Writer(msgspec.Struct):
     """Writes within one transaction, and gives new states and lists their numbers."""
 
-    __slots__ = ("_cursor", "_execute", "_next_list", "_next_state")
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self._execute = cursor.execute
-        self._next_list = self._next_state = 0
+    cursor: sqlite3.Cursor
+    execute: Execute
+    next_list: int = 0
+    next_state: int = 0
 
     def write(self, lives: Iterable[Life]) -> None:  # noqa: C901, PLR0912  calls cost
-        """Write the changes of these states. Raises `Invalid`."""
+        """Write what has changed of these states. Raises `Invalid`."""
         rows: tuple[_Rows, ...] = ([], [], [], [], [], [], [])
         _, dropped, entries, items, ops, made, changed = rows
         for life in lives:
+            head = life.head
+            if head is None or not life.changed:
+                continue
             if not life.stored:
                 life.id = self._state_id()
             for name, number in life.touched.items():
                 cell = life.fields.get(name)
-                if isinstance(cell, Part):
+                if type(cell) is Ends:
+                    if cell.fresh:
+                        items += self._list_rows(life, number, cell)
+                elif isinstance(cell, Part):
                     slot = life.id << FIELD_BITS | number
                     for entry, value in cell.changed.items():
                         if value is None:
@@ -61,42 +67,30 @@ class Writer:
                         else:
                             entries.append((slot, entry, value))
                     life.shape[number] = len(cell)
-                elif isinstance(cell, Ends):
-                    if cell.fresh:
-                        items += self._list_rows(life, number, cell)
                 else:
                     self._made_anew(rows, life, number, cell)
             if life.new_ops:
                 ops += self._op_rows(life)
+            shape = encode_shape(life.shape).decode()  # TEXT, for people
+            number = head.revision.number
             if life.stored:
-                changed.append(self._changed(life))
+                changed.append(
+                    (number, head.epoch, head.updated, head.deadline, life.ops, shape, life.id)
+                )
+                if head.subject != life.subject:
+                    self.execute(
+                        "UPDATE state SET subject = ? WHERE id = ?", (head.subject, life.id)
+                    )
             else:
-                row = life.row()
-                made.append((*life.key, *row))
-                life.subject = row[7]
+                made.append((*life.key, *life.row(shape)))
                 life.stored = True
+            life.subject = head.subject
         for statement, some in zip(_WRITES, rows, strict=True):
             if some:
                 if len(some) == 1:
-                    self._execute(statement, some[0])
+                    self.execute(statement, some[0])
                 else:
-                    self._cursor.executemany(statement, some)
-
-    def _changed(self, life: Life) -> tuple[Any, ...]:
-        head = life.head
-        assert head is not None  # noqa: S101  it has changed
-        if head.subject != life.subject:
-            self._execute("UPDATE state SET subject = ? WHERE id = ?", (head.subject, life.id))
-            life.subject = head.subject
-        return (
-            head.revision.number,
-            head.epoch,
-            head.updated,
-            head.deadline,
-            life.ops,
-            life.shape_text(),
-            life.id,
-        )
+                    self.cursor.executemany(statement, some)
 
     def _made_anew(
         self, rows: tuple[_Rows, ...], life: Life, number: int, cell: Cell | None
@@ -106,7 +100,7 @@ class Writer:
         slot = life.id << FIELD_BITS | number
         held = life.shape.pop(number, None)
         if isinstance(held, tuple):
-            erase_lists(self._execute, (held[0],))
+            erase_lists(self.execute, (held[0],))
         elif held is not None:
             cleared.append((slot,))
         if isinstance(cell, Items):
@@ -117,11 +111,11 @@ class Writer:
             life.shape[number] = len(cell)
 
     def _state_id(self) -> int:
-        if not self._next_state:
-            (newest,) = self._execute("SELECT max(id) FROM state").fetchone()
-            self._next_state = (newest or 0) + 1
-        self._next_state += 1
-        return self._next_state - 1
+        if not self.next_state:
+            (newest,) = self.execute("SELECT max(id) FROM state").fetchone()
+            self.next_state = (newest or 0) + 1
+        self.next_state += 1
+        return self.next_state - 1
 
     # --------------------------------------------------------------------------------------- lists
 
@@ -143,7 +137,7 @@ class Writer:
         if ring != keep or staying not in (stored, keep - len(new)):
             # The bound has changed: lay the ring out anew.
             new = (*self._newest(base, held, staying), *new)
-            erase_lists(self._execute, (list_id,))
+            erase_lists(self.execute, (list_id,))
             following, ring = 0, keep
         life.shape[number] = (list_id, (following + len(new)) % ring, count, ring)
         if following + len(new) <= ring:
@@ -154,18 +148,18 @@ class Writer:
         return [
             value
             for first, last in places(held, count)
-            for (value,) in self._execute(
+            for (value,) in self.execute(
                 "SELECT value FROM item WHERE id BETWEEN ? AND ? ORDER BY id",
                 (base | first, base | last),
             )
         ]
 
     def _list_id(self) -> int:
-        if not self._next_list:
-            (newest,) = self._execute("SELECT max(id) FROM item").fetchone()
-            self._next_list = ((newest or 0) >> PLACE_BITS) + 1
-        self._next_list += 1
-        return self._next_list - 1
+        if not self.next_list:
+            (newest,) = self.execute("SELECT max(id) FROM item").fetchone()
+            self.next_list = ((newest or 0) >> PLACE_BITS) + 1
+        self.next_list += 1
+        return self.next_list - 1
 
     # -------------------------------------------------------------------------------------- op ids
 
@@ -174,7 +168,7 @@ class Writer:
         seqs = [which[1] for which in life.new_ops.values()]
         each = max(1, life.ops_kept // 4)
         if max(seqs) // each != (min(seqs) - 1) // each:
-            self._execute(
+            self.execute(
                 "DELETE FROM op WHERE state = ? AND seq <= ?", (life.id, life.ops - life.ops_kept)
             )
         return [(life.id, op, *which) for op, which in life.new_ops.items()]
