@@ -194,6 +194,21 @@ def cell_nbytes(cell: Cell) -> int:
 _NO_ITEMS: Final = Items()
 
 
+class PartlyLoaded(dict[str, Scalar]):
+    """Entries of which not all are here: a driver may give them to `into`, and need not load a map.
+
+    What `into` does to entries is `get`, `in`, `[]` (of what it has found there), `[]=`, `del`, `len`,
+    `copy` and, past a bound, `lowest`: these must answer for all of the field's entries. Nothing is
+    iterated but by `cell_nbytes`, so that what `into` returns means nothing then.
+    """
+
+    __slots__ = ()
+
+    def lowest(self) -> str:
+        """The name of the lowest entry. There is one."""
+        raise NotImplementedError
+
+
 def _entries(cells: dict[str, Cell], field: str, own: list[str]) -> Entries:
     """The field's entries, to be written: made when absent, copied unless in `own`, then in it."""
     cell = cells.get(field)
@@ -217,7 +232,7 @@ def _enter(entries: Entries, change: Put | Add | Accumulate, value: Scalar) -> i
     while bound is not None and len(entries) >= bound:
         if not change.drop_lowest or bound < 1:
             raise Refusal(change.field, "bound", bound, len(entries) + 1)
-        lowest = min(entries)
+        lowest = entries.lowest() if isinstance(entries, PartlyLoaded) else min(entries)
         if change.entry < lowest:
             return growth  # it would be the first to go
         growth -= len(lowest) + _nbytes(entries[lowest])
@@ -232,6 +247,9 @@ def _enter(entries: Entries, change: Put | Add | Accumulate, value: Scalar) -> i
 # is the caller's alone and changed in place; any other is copied first, and its name added. Returns
 # by how many bytes of names and values the cells have grown. Raises `Refusal` before anything of
 # this one change is visible.
+#
+# Of `cells` it uses `get`, `[]=` and `del`, for the field that the change names. What it finds there is
+# entries, a dict, or one that is `PartlyLoaded`; or items, of which it uses `appended` and `nbytes`.
 
 
 class Put(msgspec.Struct, frozen=True, gc=False, tag="put"):
@@ -339,7 +357,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
         old = cells.get(self.field)
         if old is None:
             old = _NO_ITEMS.fork()
-        elif not isinstance(old, Items):
+        elif type(old) is not Items and isinstance(old, dict):  # the first is quicker
             raise Refusal(self.field, "type", "items", "entries")
         new = old.appended(self.items, self.keep)
         cells[self.field] = new

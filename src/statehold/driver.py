@@ -102,7 +102,8 @@ class Cells(msgspec.Struct, gc=False):
     fields: dict[str, Cell]
     created: float
     updated: float
-    """When the last commit was made, epoch seconds by the clock that decides expiry."""
+    """When the last commit was made, epoch seconds by the clock that decides expiry. Where that clock
+    was set back it may still be the latest time at which a commit of this life was made."""
     deadline: float | None
     skew: float = 0.0
     """By how many seconds that clock was ahead of the caller's in this answer; what is known from
@@ -140,7 +141,12 @@ class FencedOff(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A change cannot be applied (see `changes.Refusal` for `reason`). Nothing was written."""
+    """It cannot be applied, and nothing was written.
+
+    `reason` is one of `changes.Refusal`; or "budget" (there is no room: `limit` and `found` in
+    words), "value" (what the store cannot hold) or "corrupted" (what it cannot read), the latter two
+    with what is wrong as `limit`.
+    """
 
     field: str
     reason: str
@@ -190,12 +196,6 @@ def told(outcomes: list[Outcome]) -> list[Outcome]:
     ) from failed[0]
 
 
-def recalled(commit: Commit, first: Revision, intent: int, *, erased: bool) -> Written | Reused:
-    """What a commit gets whose op id is remembered, with what it stood for."""
-    same = erased == commit.erase and (0 in (intent, commit.intent) or intent == commit.intent)
-    return Written(first, None, True) if same else Reused(first)
-
-
 class Page(msgspec.Struct, frozen=True):
     """Some keys in a stable order, and the cursor to go on from; None when there are no more."""
 
@@ -209,6 +209,12 @@ class Driver(ABC):
     Calls may come concurrently from tasks of one event loop, and from several threads when
     `suspends` is False. `now` is epoch seconds from the caller's clock; a store with a clock of its
     own ignores it. A state is expired, and absent to every call, from `now >= deadline` on.
+
+    It need not check what no store sends: names of tenants, ids and subjects over 512 bytes of UTF-8,
+    op ids over 128, entries over 512; text that is not Unicode (lone surrogates); an epoch outside
+    0 to 2^63 - 1; a `keep`, `bound`, `ops` or `limit` below 1; a ttl or max age that is not finite
+    and over zero; `since` without an op id; `erase` with changes; a kind that was not opened. What
+    it does then is its own affair, as long as no other state is harmed.
 
     Every method raises `Unavailable` (or a leaf of it) when the store cannot answer, never an empty
     answer instead; `Closed` after `close`; errors of third parties are translated, `from exc`.
@@ -258,8 +264,9 @@ class Driver(ABC):
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """Apply each commit atomically, in order, and say what became of it.
 
-        Commits are independent: one that is refused leaves the others alone. Several on the same
-        key are applied one after the other. For each, in this order:
+        Commits are independent: one that is refused leaves the others alone, and so does one with a
+        value that cannot be stored (`Refused` for "value") or to a state that cannot be read
+        ("corrupted"). Several on the same key are applied one after the other. For each, in this order:
 
         1. an expired state is absent: a new life begins, with nothing of the old one;
         2. an op id that is remembered: `Written` again, with the first one's revision; `Reused` if

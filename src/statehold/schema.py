@@ -239,8 +239,10 @@ def refused(schema: Schema, key: Key, why: Refusal | Refused) -> StateholdError:
         "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
         "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
         "value": (Invalid, f"{why.limit}"),
+        "corrupted": (Corrupted, f"{why.limit}"),
     }.get(why.reason, (Corrupted, f"{why.found} is stored where {why.limit} was expected"))
-    return error(f"{name}: {message}", key=key, field=name, expected=why.limit, found=why.found)
+    text = f"{name}: {message}" if name else message
+    return error(text, key=key, field=name or None, expected=why.limit, found=why.found)
 
 
 def _object(given: Any, name: str) -> dict[str, Any]:

@@ -46,8 +46,12 @@ def driver(path):
     run_now(driver.close())
 
 
-def write(driver, *changes, key=KEY, now=NOW, ttl=3600.0, **kw):
-    return run_now(driver.commit([Commit(key, changes, ttl, **kw)], now))[0]
+def commit(*changes, key=KEY, ttl=3600.0, **kw):
+    return Commit(key, changes, ttl, **kw)
+
+
+def write(driver, *changes, now=NOW, **kw):
+    return run_now(driver.commit([commit(*changes, **kw)], now))[0]
 
 
 def read(driver, want=EVERYTHING, key=KEY, now=NOW):
@@ -210,24 +214,29 @@ def test_names_are_only_names(driver, name):
     assert read(driver, key=(name, name, name + "\x00")) is None
 
 
-def test_what_is_no_text_is_invalid(driver):
-    """A lone surrogate cannot be stored; the transaction around it leaves nothing."""
-    for key, change in (("\ud800", Add("n", "", 1)), ("b", Put("\udfff", "", b""))):
-        with pytest.raises(Invalid):
-            write(driver, change, key=("", "chat", key))
-    with pytest.raises(Invalid):
-        run_now(driver.commit([Commit(KEY, (), None), Commit(KEY, (), None, op="\ud800")], NOW))
-    with pytest.raises(Invalid):
-        write(driver, Append("log", (b"",), 2**24))
+def test_what_cannot_be_stored_is_the_outcome_of_its_own_commit(driver):
+    """Such as a lone surrogate, in a name or an op id, or a list that is too long."""
+    bad = (
+        commit(Add("n", "", 1), key=("", "chat", "\ud800")),
+        commit(Put("\udfff", "", b"")),
+        commit(op="\ud800"),
+        commit(Append("log", (b"",), 2**24)),
+    )
+    for each in bad:
+        (outcome,) = run_now(driver.commit([each], NOW))
+        assert (type(outcome), outcome.reason) == (Refused, "value")
+    batch = [commit(Add("n", "", 1)), *bad, commit(Add("n", "", 1), Put("new", "", b"1"))]
+    first, *others, last = run_now(driver.commit(batch, NOW))
+    assert [one.reason for one in others] == ["value"] * len(bad)
+    assert (first.revision.number, last.revision.number) == (1, 2)
+    assert read(driver).fields == {"n": {"": 2}, "new": {"": b"1"}}
     with pytest.raises(Invalid):
         read(driver, key=("", "", "\ud800"))
-    assert write(driver, Put("fresh", "", b"1")).revision.number == 1
 
 
 def test_field_numbers_of_a_rolled_back_transaction_are_given_again(driver, path):
     """A name numbered in a transaction that failed is not taken for numbered."""
-    with pytest.raises(Invalid):
-        write(driver, Put("a", "", b"1"), Put("\ud800", "", b"1"))
+    assert isinstance(write(driver, Put("a", "", b"1"), Put("\ud800", "", b"1")), Refused)
     write(driver, Put("b", "", b"2"))
     write(driver, Put("a", "", b"3"))
     run_now(driver.close())

@@ -9,7 +9,8 @@ from statehold import Busy, Counter, Log, Map, State, Store
 from statehold.drivers import memory, sqlite
 
 # A tracer can raise where no signal does: between a lock's giving back and the line that says so.
-TAKING = {"commit", "read", "acquire", "release", "__enter__", "__exit__", "reader", "done"}
+TAKING = {"commit", "_transact", "read", "reader", "done"}
+TAKING |= {"acquire", "release", "__enter__", "__exit__"}
 FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite))
 
 

@@ -89,8 +89,8 @@ def test_renewals_leave_nothing_behind(store, clock):
         visits.apply("a", Visit.turns.add(1))
         clock.advance(1)
     assert visits.get("a").turns == 2000
-    assert sum(map(len, store.driver._buckets.values())) == 1
-    assert len(store.driver._order) == len(store.driver._buckets)
+    assert store.driver._buckets.states() == 1
+    assert len(store.driver._buckets._order) == len(store.driver._buckets)
     clock.advance(60)
     assert not visits.get("a").meta.exists
 
@@ -220,7 +220,7 @@ def test_states_that_come_and_go_leave_nothing_behind(store, cls):
     driver = store.driver
     assert driver.stats()["bytes"] == 0
     assert driver._subjects == {}
-    assert sum(map(len, driver._buckets.values())) < 1000
+    assert driver._buckets.states() < 1000
     listing = driver._listings["", cls.__schema__.kind]
     assert len(listing.added) + len(listing._ids) < 1000
 
@@ -235,8 +235,8 @@ def test_a_deleted_state_leaves_no_work_behind(store, clock):
     clock.advance(61)
     for _ in range(3):  # whatever there is to tidy up
         kept.get("0")
-    looked, take = [], store.driver._next
-    store.driver._next = lambda: looked.append(1) or take()
+    looked, take = [], store.driver._buckets.next
+    store.driver._buckets.next = lambda: looked.append(1) or take()
     for _ in range(20):
         kept.get("0")
     assert len(looked) <= 20

@@ -11,7 +11,7 @@ from statehold.changes import EVERYTHING, Add, Append, Commit
 from statehold.driver import Driver, Failed, Feature, Page, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver
-from statehold.errors import Busy, Closed, Invalid, Unavailable
+from statehold.errors import Busy, Closed, Unavailable
 from statehold.middleware.coalesce import Coalesce
 
 NOW = 1_700_000_000.0
@@ -217,15 +217,18 @@ def test_an_error_names_the_key_of_its_caller():
     assert [error.key for error in errors] == [("t", "visit", f"v{n}") for n in range(8)]
 
 
-def test_what_is_invalid_is_its_callers_alone(make):
-    watched, driver = make()
-    watched.error = Invalid("no such name")
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_what_cannot_be_stored_is_its_callers_alone(tmp_path, in_thread):
+    """It is an outcome, so that nothing is committed again for the others."""
 
     async def play():
-        calls = [driver.commit([add(name)], NOW) for name in ("a", "bad", "b", "bad")]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
-        assert [type(answer) for answer in answers] == [list, Invalid, list, Invalid]
+        driver = Coalesce(SqliteDriver(tmp_path / "state.db"), in_thread=in_thread)
+        calls = [driver.commit([add(name)], NOW) for name in ("a", "\ud800", "b", "\udfff")]
+        ((a,), (bad,), (b,), (worse,)) = await asyncio.gather(*calls)
+        assert (a.revision.number, b.revision.number) == (1, 1)
+        assert (bad.reason, worse.reason) == ("value", "value")
         assert (await total(driver, "a"), await total(driver, "b")) == (1, 1)
+        assert driver.stats()["transactions_total"] == 1
         await driver.close()
 
     asyncio.run(play())

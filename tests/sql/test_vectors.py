@@ -206,10 +206,9 @@ def test_what_is_no_such_vector_is_invalid(backend, open_, raw):
     """The field refuses it before; a driver that is handed it all the same writes nothing."""
 
     async def work(driver):
-        with pytest.raises(Invalid, match="taste"):
-            await driver.commit([put("a", raw, op="1")], time.time())
-        both = await driver.commit([put("a", raw, op="1"), put("b", raw, op="1")], time.time())
-        assert [(one.field, one.reason) for one in both] == [("taste", "value")] * 2
+        for some in (["a"], ["a", "b"]):
+            found = await driver.commit([put(id, raw, op="1") for id in some], time.time())
+            assert {(one.field, one.reason) for one in found} == {("taste", "value")}
         assert await driver.read([key("a"), key("b")], Want(), time.time()) == [None, None]
 
     play(backend.url, work, open_)

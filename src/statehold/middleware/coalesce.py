@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait, told
 from statehold.engine import run_now
-from statehold.errors import Closed, Corrupted, Invalid, StateholdError, own
+from statehold.errors import Closed, StateholdError, own
 from statehold.middleware.wrapper import Wrapper
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
@@ -40,8 +40,7 @@ class Coalesce(Wrapper):
     is done in a thread in any case. Unless it `owns` the driver, `close` leaves that open.
 
     A cancelled caller's commits are applied or not, as those of any call that is cut short. An
-    error of a batch reaches each of its callers, except that what is `Invalid` or `Corrupted`
-    concerns one caller only: the batch is then committed call by call.
+    error of a batch reaches each of its callers; what concerns one commit only is its outcome.
     """
 
     def __init__(
@@ -161,7 +160,6 @@ class _Queue:
 
     def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
-        self._waits = isinstance(driver, WaitingDriver)
         self._at_once: _Commit = driver.commit
         if isinstance(driver, WaitingDriver):
             self._at_once = partial(driver.commit, wait=False)
@@ -236,7 +234,7 @@ class _Queue:
             self.calm = len(calls) <= 1
             if calls:
                 try:
-                    answers = run_now(_answers(self._at_once, calls, singly=not self._waits))
+                    answers = run_now(_answers(self._at_once, calls))
                 except WouldWait:
                     self.calm = False
                     self._hand_over(loop, calls)
@@ -268,12 +266,8 @@ class _Queue:
             self._pass_down(loop)
 
 
-async def _answers(commit: _Commit, calls: list[_Call], *, singly: bool = True) -> list[_Answer]:
-    """What became of each call, all made together and, where one spoils it for the others, singly.
-
-    Raises `WouldWait` where nothing was done: also instead of the latter if it is not to be, for
-    some may be done by the time that the next would have to wait.
-    """
+async def _answers(commit: _Commit, calls: list[_Call]) -> list[_Answer]:
+    """What became of each call, all made together. Raises `WouldWait` where nothing was done."""
     commits = [each for _, some, _ in calls for each in some]
     if not commits:
         return [[] for _ in calls]
@@ -281,12 +275,6 @@ async def _answers(commit: _Commit, calls: list[_Call], *, singly: bool = True) 
         outcomes = iter(await commit(commits, max(now for _, _, now in calls)))
     except WouldWait:
         raise
-    except (Invalid, Corrupted) as error:
-        if len(calls) == 1:
-            return [error]
-        if not singly:
-            raise WouldWait from error
-        return [answer for call in calls for answer in await _answers(commit, [call])]
     except BaseException as error:  # noqa: BLE001  each caller is told
         return [error if len(calls) == 1 else own(error) for _ in calls]
     return [_told([next(outcomes) for _ in some]) for _, some, _ in calls]

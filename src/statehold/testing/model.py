@@ -61,6 +61,8 @@ class Life:
     created: float
     number: int = 0
     updated: float = 0.0
+    newest: float = 0.0
+    """The latest time of any commit, which is another if the clock was set back."""
     deadline: float | None = None
     epoch: int = 0
     subject: str | None = None
@@ -69,6 +71,8 @@ class Life:
     """Every op id of this life, in order."""
     remembered: list[str] = field(default_factory=list[str])
     """Those that must be remembered: each commit kept as many of the newest as it said."""
+    shadow: float = -math.inf
+    """Until when other lives went on, if the clock was set back before this one began."""
 
     @property
     def revision(self) -> Revision:
@@ -96,6 +100,7 @@ class Model:
         self.over: dict[tuple[Key, str], Applied] = {}
         """Op ids of lives that have ended, which may be remembered and need not be."""
         self.incarnations: set[int] = set()
+        self.newest_end = -math.inf
 
     # -------------------------------------------------------------------------------- reading
 
@@ -110,6 +115,7 @@ class Model:
     def _end(self, key: Key) -> None:
         life = self.lives.pop(key, None)
         if life is not None:
+            self.newest_end = max(self.newest_end, life.newest)
             self.over |= {(key, op): applied for op, applied in life.applied.items()}
 
     def keys(self, tenant: str, kind: str, now: float, subject: str | None = None) -> list[str]:
@@ -138,8 +144,9 @@ class Model:
         assert cells.subject == life.subject, f"subject {cells.subject!r}, not {life.subject!r}"
         assert cells.epoch == life.epoch, f"epoch {cells.epoch}, not {life.epoch}"
         if self.exact:
+            updated = life.newest if cells.updated == life.newest else life.updated
             found = (cells.created, cells.updated, cells.deadline)
-            wanted = (life.created, life.updated, life.deadline)
+            wanted = (life.created, updated, life.deadline)
             assert found == wanted, f"created, updated, deadline are {found}, not {wanted}"
         expected: Fields = {}
         for name, value in life.fields.items():
@@ -217,7 +224,7 @@ class Model:
     def _all_known(self, life: Life | None, commit: Commit, now: float) -> bool:
         """Whether all that was applied at `since` or later must be remembered."""
         since = -math.inf if commit.since is None else commit.since
-        if life is None or life.created >= since:
+        if life is None or life.created >= since or life.shadow >= since:
             return False  # of lives that have ended nothing need be known
         if commit.erase and (since <= now - HOLD_SECONDS or not self.erase_once):
             return False
@@ -252,10 +259,13 @@ class Model:
             assert incarnation not in self.incarnations, "an incarnation came back"
             self.incarnations.add(incarnation)
             life = self.lives[commit.key] = Life(incarnation, now)
+            if self.newest_end > now:
+                life.shadow = self.newest_end
         life.number += 1
         assert outcome.revision == life.revision, f"{outcome.revision}, not {life.revision}"
         self.past.setdefault(commit.key, []).append(life.revision)
         life.updated, life.epoch, life.fields = now, commit.epoch, fields
+        life.newest = max(now, life.newest)
         life.deadline = _until(life.created, now, commit.ttl, commit.max_age)
         if commit.subject is not None:
             life.subject = commit.subject

@@ -3,36 +3,26 @@
 A state's cells are replaced whole by each commit and never change once somebody has read them, so
 reading copies nothing. Only a large field that nobody has read since is changed in place.
 
-Nothing is ever scanned. A state that expires sits in the *bucket* of the second in which its
-deadline was when it got there; renewals do not move it. When a bucket comes due, some of its keys
-are looked at with each call: those renewed meanwhile go to their new bucket, the others go. The
-same buckets, earliest first, say what to evict when the byte budget is spent: what would expire
-soonest, which among states of one ttl is what was written longest ago.
+Nothing is ever scanned: see `buckets` for expiry and eviction.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import math
 import threading
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import cast
 from urllib.parse import SplitResult
 
-import msgspec
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
     EVERYTHING,
-    HOLD_SECONDS,
-    PRESENT,
     Cell,
     Commit,
-    Items,
     Key,
     Refusal,
     Revision,
@@ -42,31 +32,18 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.cursors import Listing, foreign
-from statehold.driver import (
-    Cells,
-    Conflicted,
-    Doubtful,
-    Driver,
-    Feature,
-    FencedOff,
-    Late,
-    Outcome,
-    Page,
-    Refused,
-    Written,
-    recalled,
-)
+from statehold.driver import Cells, Driver, Feature, Outcome, Page, Written
+from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
-from statehold.drivers.memory.slots import NEVER, Private, Slot, is_expired
+from statehold.drivers.memory.past import ERASURE_BYTES, Ended, Remembered
+from statehold.drivers.memory.slots import Private, Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
+from statehold.folding import admit, cut, is_over, refused, revision_of
 from statehold.settings import Settings, size
 
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values."""
-
-ERASURE_BYTES = 500
-"""Roughly what it takes to remember an erasure."""
 
 LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
@@ -108,14 +85,10 @@ class MemoryDriver(Driver):
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
-        self._buckets: dict[float, dict[Key, Slot]] = {}
-        self._order: list[float] = []  # heap of the buckets' numbers
-        self._due = NEVER
+        self._buckets = Buckets()
         self._listings: dict[tuple[str, str], Ordered] = {}
         self._nbytes = 0
-        # Erasures by key and op id, in their order: revision, intent, until when they are kept.
-        self._erased: dict[tuple[Key, str], tuple[Revision, int, float]] = {}
-        self._ended = -math.inf  # the newest commit of any life that has ended
+        self._past = Ended()
         self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
         self._expired = self._evicted = 0
         self._closed = False
@@ -131,7 +104,7 @@ class MemoryDriver(Driver):
     # ------------------------------------------------------------------------------------- reading
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
-        if len(keys) == 1 and now < self._due and want is EVERYTHING:
+        if len(keys) == 1 and now < self._buckets.due and want is EVERYTHING:
             # No lock: a slot's cells are replaced whole, and `private` is set before they are.
             slot = self._slots.get(keys[0])
             if slot is not None:
@@ -143,7 +116,7 @@ class MemoryDriver(Driver):
         with self.lock:
             self._owner = get_ident()
             try:
-                if now >= self._due:
+                if now >= self._buckets.due:
                     self._sweep(now)
                 return [self._read(key, want, now) for key in keys]
             except BaseException as error:
@@ -170,15 +143,7 @@ class MemoryDriver(Driver):
             slot.private = ()
         if want.fields is None and want.tail is None:
             return cells
-        fields: dict[str, Cell] = {}
-        for name in cells.fields if want.fields is None else want.fields:
-            cell = cells.fields.get(name)
-            if isinstance(cell, Items):
-                tail = want.tail_of(name)
-                fields[name] = cell if tail is None else cell.tail(tail)
-            elif cell is not None:
-                fields[name] = cell
-        return msgspec.structs.replace(cells, fields=fields)
+        return replace(cells, fields=cut(cells.fields, want))
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -190,7 +155,7 @@ class MemoryDriver(Driver):
         with self.lock:
             self._owner = me
             try:
-                if now >= self._due:
+                if now >= self._buckets.due:
                     self._sweep(now)
                 if len(commits) == 1:
                     return [self._commit(commits[0], now)]
@@ -222,9 +187,10 @@ class MemoryDriver(Driver):
                     cell.undo()
         self._begun = None
         slots, self._slots = self._slots, {}
-        self._subjects, self._buckets, self._order, self._listings = {}, {}, [], {}
-        self._due = -math.inf if self._closed else NEVER
-        self._nbytes = ERASURE_BYTES * len(self._erased)
+        self._subjects, self._listings, self._buckets = {}, {}, Buckets()
+        if self._closed:
+            self._buckets.due = -math.inf
+        self._nbytes = ERASURE_BYTES * len(self._past.erasures)
         for key, slot in slots.items():
             if not hasattr(slot, "cells"):
                 continue  # it was about to be made
@@ -237,40 +203,31 @@ class MemoryDriver(Driver):
             self._nbytes += slot.nbytes
             if cells.subject is not None:
                 self._about(key, None, cells.subject)
-            self._put_in_bucket(key, slot)
+            self._buckets.put(key, slot)
 
-    def _commit(  # noqa: C901, PLR0911, PLR0912, PLR0915  the contract's steps, without the cost of calls
-        self, commit: Commit, now: float
-    ) -> Outcome:
+    def _commit(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0912, PLR0915  see below
+        """`folding.step`, written out for speed: what nothing bars needs no call but its changes'."""
         key = commit.key
         slot = self._slots.get(key)
-        if slot is None:
-            cells = _ABSENT
-        else:
+        cells = _ABSENT
+        if slot is not None:
             cells = slot.cells
             if cells.deadline is not None and now >= cells.deadline:
                 self._remove(key, slot)
                 self._expired += 1
                 slot = None
                 cells = _ABSENT
-        if commit.op:
-            known = self._recalled(commit, slot, now)
-            if known is not None:
-                return known
-        if commit.until is not None and now > commit.until:
-            return Late()
-        if commit.epoch < cells.epoch:
-            return FencedOff(cells.epoch)
-        revision = cells.revision
-        expect = commit.expect
-        if expect is not None and (revision == ABSENT if expect == PRESENT else revision != expect):
-            return Conflicted(revision)
+        if (
+            commit.op
+            or commit.expect is not None
+            or commit.until is not None
+            or commit.epoch < cells.epoch
+        ):
+            barred = self._barred(commit, slot, now)
+            if barred is not None:
+                return barred
         if commit.erase:
-            if slot is not None:
-                self._remove(key, slot)
-            if commit.op:
-                self._keep_erasure(commit, revision, now)
-            return Written(revision)
+            return self._erase(commit, slot, now)
 
         fields = cells.fields.copy()
         own: list[str] = []
@@ -285,15 +242,16 @@ class MemoryDriver(Driver):
         except Refusal as refusal:
             if slot is not None and slot.private:
                 self._undo(slot)
-            return Refused(refusal.field, refusal.reason, refusal.limit, refusal.found)
+            return refused(refusal)
 
         new = slot is None
         if slot is None:
-            slot = self._born(key)
-            created = now
+            slot = self._born(key, now)
+            created = updated = now
             revision = Revision(new_incarnation(), 1)
         else:
-            created = cells.created
+            created, updated, revision = cells.created, cells.updated, cells.revision
+            updated = now if now > updated else updated  # noqa: FURB136  max() is a call
             revision = Revision(revision.incarnation, revision.number + 1)
         ttl = commit.ttl
         if commit.max_age is None:
@@ -309,22 +267,24 @@ class MemoryDriver(Driver):
             if len(fields.get(name, ())) > LARGE_ENTRIES:
                 self._keep_private(slot, fields, own)
                 break
-        slot.cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
+        slot.cells = Cells(revision, fields, created, updated, until, 0.0, commit.epoch, subject)
         if new:
-            self._put_in_bucket(key, slot)
+            self._buckets.put(key, slot)
         elif until is not None and until < slot.bucket - 1:
-            self._leave_bucket(key, slot)
-            self._put_in_bucket(key, slot)
+            self._buckets.leave(key, slot)
+            self._buckets.put(key, slot)
         if commit.op:
-            self._remember(slot, commit)
+            slot.remember(commit)
         if self._nbytes > self._budget:
             self._evict(key, now)
         if commit.returning is None:
             return Written(revision)
         return Written(revision, self._shared(slot, commit.returning))
 
-    def _born(self, key: Key) -> Slot:
+    def _born(self, key: Key, now: float) -> Slot:
         slot = self._slots[key] = Slot()
+        if self._past.ended > now:  # the clock was set back
+            slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
         listing = self._listings.get(key[:2])
@@ -351,58 +311,32 @@ class MemoryDriver(Driver):
                     fields[name] = Private(cell)
         slot.private = tuple(private)
 
-    # ------------------------------------------------------------------------------------- op ids
+    def _barred(self, commit: Commit, slot: Slot | None, now: float) -> Outcome | None:
+        """What a commit gets that is not to be applied; None if nothing bars it."""
+        head = None if slot is None else slot.cells
+        barred = admit(commit, head, Remembered(self._past, commit.key, slot), now)
+        want = commit.returning
+        if want is None or commit.erase or slot is None or not isinstance(barred, Written):
+            return barred
+        return Written(barred.revision, self._shared(slot, want), True)
 
-    def _recalled(  # noqa: PLR0911  the contract's steps
-        self, commit: Commit, slot: Slot | None, now: float
-    ) -> Outcome | None:
-        """What a commit gets for its op id; None if nothing speaks against it."""
-        erased = self._erased.get((commit.key, commit.op))
-        if erased is not None:
-            return recalled(commit, erased[0], erased[1], erased=True)
-        if slot is not None and slot.ops is not None and commit.op in slot.ops:
-            number, intent, _ = slot.ops[commit.op]
-            first = Revision(slot.cells.revision.incarnation, number)
-            outcome = recalled(commit, first, intent, erased=False)
-            if isinstance(outcome, Written) and commit.returning is not None:
-                return Written(first, self._shared(slot, commit.returning), True)
-            return outcome
-        if commit.since is not None:
-            earlier = slot is None or slot.cells.created >= commit.since
-            if earlier and self._ended >= commit.since:
-                return Doubtful()
-            if slot is not None and slot.forgot >= commit.since:
-                return Doubtful()
-            if commit.erase and commit.since <= now - HOLD_SECONDS:
-                return Doubtful()
-        return None
-
-    def _remember(self, slot: Slot, commit: Commit) -> None:
-        if slot.ops is None:
-            slot.ops = {}
-        slot.ops[commit.op] = slot.cells.revision.number, commit.intent, slot.cells.updated
-        while len(slot.ops) > commit.ops:
-            slot.forgot = max(slot.forgot, slot.ops.pop(next(iter(slot.ops)))[2])
-
-    def _keep_erasure(self, commit: Commit, revision: Revision, now: float) -> None:
-        erased = self._erased
-        for at in list(itertools.islice(erased, 2)):  # whoever adds one takes out two that are over
-            if erased[at][2] > now:
-                break
-            del erased[at]
-            self._nbytes -= ERASURE_BYTES
-        erased[commit.key, commit.op] = revision, commit.intent, now + HOLD_SECONDS
-        self._nbytes += ERASURE_BYTES
+    def _erase(self, commit: Commit, slot: Slot | None, now: float) -> Written:
+        stood = revision_of(None if slot is None else slot.cells)
+        if slot is not None:
+            self._remove(commit.key, slot)
+        if commit.op:
+            self._nbytes += self._past.erase(commit, stood, now)
+        return Written(stood)
 
     def _remove(self, key: Key, slot: Slot) -> None:
-        self._leave_bucket(key, slot)
+        self._buckets.leave(key, slot)
         self._forget(key, slot)
 
     def _forget(self, key: Key, slot: Slot) -> None:
         """Remove a state that is in no bucket any more."""
         del self._slots[key]
         self._nbytes -= slot.nbytes
-        self._ended = max(self._ended, slot.cells.updated)
+        self._past.ended = max(self._past.ended, slot.cells.updated)
         self._unindex(key, slot.cells.subject)
         listing = self._listings.get(key[:2])
         if listing is not None:
@@ -425,83 +359,44 @@ class MemoryDriver(Driver):
     # ------------------------------------------------------------------------------ expiry, eviction
 
     def _renew(self, key: Key, slot: Slot, until: float | None) -> None:
-        slot.cells = msgspec.structs.replace(slot.cells, deadline=until)
+        slot.cells = replace(slot.cells, deadline=until)
         if until is not None and until < slot.bucket - 1:
-            self._leave_bucket(key, slot)
-            self._put_in_bucket(key, slot)
-
-    def _put_in_bucket(self, key: Key, slot: Slot) -> None:
-        until = slot.cells.deadline
-        number = slot.bucket = NEVER if until is None else math.floor(until) + 1
-        bucket = self._buckets.get(number)
-        if bucket is None:
-            bucket = self._buckets[number] = OrderedDict() if until is None else {}
-            heapq.heappush(self._order, number)
-            if len(self._order) > 2 * len(self._buckets) + 1024:
-                self._order = list(self._buckets)  # without those of emptied buckets
-                heapq.heapify(self._order)
-            self._due = self._order[0]
-        bucket[key] = slot
-
-    def _leave_bucket(self, key: Key, slot: Slot) -> None:
-        bucket = self._buckets[slot.bucket]
-        del bucket[key]
-        if not bucket:
-            self._drop_bucket(slot.bucket)
-
-    def _drop_bucket(self, number: float) -> None:
-        del self._buckets[number]
-        while self._order and self._order[0] not in self._buckets:
-            heapq.heappop(self._order)
-        self._due = self._order[0] if self._order else NEVER
-
-    def _next(self) -> tuple[Key, Slot] | None:
-        """A state of the earliest bucket, taken out of it; None if there is no bucket.
-
-        Of those that never expire it is the oldest.
-        """
-        if not self._order:
-            return None
-        number = self._order[0]
-        bucket = self._buckets[number]
-        found = bucket.popitem(last=False) if isinstance(bucket, OrderedDict) else bucket.popitem()
-        if not bucket:
-            self._drop_bucket(number)
-        return found
+            self._buckets.leave(key, slot)
+            self._buckets.put(key, slot)
 
     def _sweep(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
         for _ in range(SWEPT_PER_CALL):
-            if now < self._due:
+            if now < self._buckets.due:
                 return
-            found = self._next()
+            found = self._buckets.next()
             if found is None:
                 return
             key, slot = found
-            if is_expired(slot, now):
+            if is_over(slot.cells, now):
                 self._forget(key, slot)
                 self._expired += 1
             else:
-                self._put_in_bucket(key, slot)
+                self._buckets.put(key, slot)
 
     def _evict(self, spared: Key, now: float) -> None:
         """Let go of what would expire soonest until the budget holds, but not of `spared`."""
         kept: Slot | None = None
-        while self._nbytes > self._budget and (found := self._next()) is not None:
+        while self._nbytes > self._budget and (found := self._buckets.next()) is not None:
             key, slot = found
             if key == spared:
                 kept = slot
             elif (slot.cells.deadline or 0.0) >= slot.bucket:
-                self._put_in_bucket(key, slot)  # renewed since it got here
+                self._buckets.put(key, slot)  # renewed since it got here
             else:
                 self._forget(key, slot)
-                if is_expired(slot, now):
+                if is_over(slot.cells, now):
                     self._expired += 1
                 else:
                     self._evicted += 1
         if kept is not None:
-            self._put_in_bucket(spared, kept)
+            self._buckets.put(spared, kept)
 
     # -------------------------------------------------------------------------------------- listing
 
@@ -535,7 +430,7 @@ class MemoryDriver(Driver):
             live = tuple(
                 key
                 for key in keys
-                if (slot := self._slots.get(key)) is not None and not is_expired(slot, now)
+                if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
             )
         return Page(live, listing.cursor(page[-1].encode()) if more else None)
 
@@ -544,13 +439,12 @@ class MemoryDriver(Driver):
             self._shut()
             self._slots.clear()
             self._buckets.clear()
-            self._order.clear()
             self._subjects.clear()
             self._listings.clear()
 
     def _shut(self) -> None:
         self._closed = True
-        self._due = -math.inf  # every call comes by `_sweep`
+        self._buckets.due = -math.inf  # every call comes by `_sweep`
 
     def stats(self) -> Mapping[str, int | float]:
         return {

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from statehold.changes import Entries, Scalar
+from statehold.changes import Commit, Entries, Scalar
 from statehold.driver import Cells
-
-NEVER = math.inf
+from statehold.folding import remember
 
 
 class Private(dict[str, Scalar]):
@@ -47,7 +46,7 @@ class Slot:
     cells: Cells
 
     def __init__(self) -> None:
-        self.bucket = NEVER
+        self.bucket = math.inf
         self.nbytes = 0
         self.ops: dict[str, tuple[int, int, float]] | None = None
         """The op ids that are remembered: number of the commit, its intent, its time."""
@@ -56,8 +55,12 @@ class Slot:
         self.private: tuple[str, ...] = ()
         """Fields whose entries are `Private`."""
 
-
-def is_expired(slot: Slot, now: float) -> bool:
-    """Whether its deadline has passed."""
-    until = slot.cells.deadline
-    return until is not None and now >= until
+    def remember(self, commit: Commit) -> None:
+        """Have the op id of the newest commit remembered, and the oldest forgotten."""
+        if self.ops is None:
+            self.ops = {}
+        cells = self.cells
+        done = (cells.revision.number, commit.intent, cells.updated)
+        gone = remember(self.ops, commit.op, done, commit.ops)
+        if gone is not None:
+            self.forgot = max(self.forgot, gone[2])

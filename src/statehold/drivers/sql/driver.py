@@ -23,7 +23,6 @@ from statehold.driver import (
     Layout,
     Outcome,
     Page,
-    Refused,
     told,
 )
 from statehold.drivers.sql import opening
@@ -62,6 +61,7 @@ from statehold.errors import (
     TooLarge,
     Unavailable,
 )
+from statehold.folding import refused
 from statehold.sqlitefiles.log import erases
 
 Item = TypeVar("Item")
@@ -324,10 +324,6 @@ class SqlDriver(Driver):
             outcomes = await self._commit_piece(commits, now)
         else:
             outcomes = await self._commit_pieces(commits, now)
-        if len(outcomes) == 1:
-            (only,) = outcomes
-            if isinstance(only, Refused) and only.reason == "value":
-                raise Invalid(f"{only.field}: {only.limit}", field=only.field)
         if all(isinstance(outcome, Failed) for outcome in outcomes):
             return told(outcomes)  # which raises
         return outcomes
@@ -414,9 +410,7 @@ class SqlDriver(Driver):
             if not isinstance(found, Invalid | TooLarge):
                 raise
             if len(commits) == 1:
-                about = str(found).removeprefix(f"{found.field}: ")
-                fields = sorted({change.field for change in commits[0].changes})
-                return [Refused(found.field or ", ".join(fields), "value", about, "")]
+                return [refused(found, commits[0])]
         half = len(commits) // 2
         outcomes = await self._commit_each(commits[:half], now, untils[:half])
         try:

@@ -11,6 +11,7 @@ from typing import Final
 
 from statehold.changes import Cell, Refusal, Scalar
 from statehold.drivers.sql.tables import Stored
+from statehold.folding import Ends
 
 REST: Final = 16_384
 """Bytes of a statement beside its values, at most: names, ids, the statement itself."""
@@ -23,16 +24,16 @@ def check(
     fields: Mapping[str, Stored],
     touched: Iterable[str],
     cells: Mapping[str, Cell],
-    fresh: Mapping[str, Iterable[bytes]],
     packet: int,
 ) -> None:
-    """Raises `Refusal` if a row that is to be written is too large. `fresh` are new items of lists."""
+    """Raises `Refusal` if a row that is to be written is too large."""
     row: dict[str, int] = {}
     for name in touched:
         cell = cells.get(name)
         entries = cell if isinstance(cell, dict) else {}
         if fields[name].table:
-            for value in (*entries.values(), *fresh.get(name, ())):
+            fresh = cell.fresh if isinstance(cell, Ends) else ()
+            for value in (*entries.values(), *fresh):
                 _check(name, _size(value, packet), packet)
         else:
             row[name] = sum(len(entry) + 8 + _size(one, packet) for entry, one in entries.items())

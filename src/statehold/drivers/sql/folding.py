@@ -1,98 +1,32 @@
-"""One state within a transaction: what was loaded of it, and the fold of a commit into it.
-
-Entries are folded by the changes themselves; of lists only their ends are known, since an append
-needs no more.
-"""
+"""One state within a transaction: what was loaded of it, and the fold of a commit into it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-import msgspec
-
-from statehold.changes import (
-    ABSENT,
-    PRESENT,
-    Append,
-    Cell,
-    Change,
-    Commit,
-    Drop,
-    Entries,
-    Key,
-    Refusal,
-    Revision,
-    Scalar,
-    deadline,
-    new_incarnation,
-)
-from statehold.driver import Conflicted, FencedOff, Outcome, Refused, Written
+from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Items, Key, Refusal
+from statehold.driver import Outcome, Written
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
-
-
-class Part(dict[str, Scalar]):
-    """Some of a field's entries; `others` is how many more there are in the table."""
-
-    others: int = 0
-
-    @classmethod
-    def of(cls, entries: Mapping[str, Scalar], others: int) -> Part:
-        """These, and so many others."""
-        made = cls(entries)
-        made.others = others
-        return made
-
-    def __len__(self) -> int:
-        return super().__len__() + self.others
-
-    def copy(self) -> Part:
-        """One that can be changed by itself."""
-        return Part.of(self, self.others)
-
-
-class Ends(msgspec.Struct, frozen=True):
-    """A list: its rows have the numbers over `floor` to `end`; `fresh` are the newest, unsaved."""
-
-    end: int = 0
-    floor: int = 0
-    """0 also stands for a floor that is not known."""
-    fresh: tuple[bytes, ...] = ()
-
-    def after(self, change: Append) -> Ends:
-        """With the items at its end, and the oldest gone."""
-        end = self.end + len(change.items)
-        floor = max(self.floor, end - change.keep)
-        fresh = (*self.fresh, *change.items)
-        return Ends(end, floor, fresh[max(0, len(fresh) - (end - floor)) :])
-
-
-_NO_ITEMS: Final = Ends()
+from statehold.folding import Ends, Head, advance, is_over, refused
 
 
 @dataclass
 class Life:
-    """A state whose row is locked. `incarnation` 0: there is a row, and no state as yet."""
+    """A state whose row is locked. `head` None: there is a row, and no state as yet."""
 
     key: Key
     state: int
-    incarnation: int = 0
-    number: int = 0
-    created: float = 0.0
-    updated: float = 0.0
-    deadline: float | None = None
-    epoch: int = 0
-    subject: str | None = None
+    head: Head | None = None
     ops: int = 0
     nulls: frozenset[str] = frozenset()
     cells: dict[str, Cell] = field(default_factory=dict[str, Cell])
-    lists: dict[str, Ends] = field(default_factory=dict[str, Ends])
-    loaded: dict[str, Cell] = field(default_factory=dict[str, Cell])
-    """The entries with a table of their own as they stand in it, to see what has changed."""
+    """Of lists their `Ends`, of entries with a table of their own a `Part`."""
+    loaded: set[str] = field(default_factory=set[str])
+    """Fields that have entries in a table of their own."""
     touched: set[str] = field(default_factory=set[str])
     """Fields that were changed since the row was saved."""
     applied: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
@@ -106,26 +40,13 @@ class Life:
     changed: bool = False
     """Whether there is anything to be saved."""
 
-    @property
-    def revision(self) -> Revision:
-        """The revision of the newest commit."""
-        return Revision(self.incarnation, self.number)
-
     def lives(self, now: float) -> bool:
         """Whether there is a state."""
-        return self.incarnation != 0 and (self.deadline is None or now < self.deadline)
+        return self.head is not None and not is_over(self.head, now)
 
-
-def refusal(life: Life | None, commit: Commit, now: float) -> Outcome | None:
-    """What a commit gets whose conditions do not hold; None for one that is to be applied."""
-    alive = life is not None and life.lives(now)
-    stands = life.revision if life is not None and alive else ABSENT
-    if life is not None and alive and commit.epoch < life.epoch:
-        return FencedOff(life.epoch)
-    expect = commit.expect
-    if expect is not None and expect != stands and not (expect == PRESENT and alive):
-        return Conflicted(stands)
-    return None
+    def expired(self, now: float) -> bool:
+        """Whether there was one."""
+        return self.head is not None and is_over(self.head, now)
 
 
 def apply(
@@ -140,36 +61,27 @@ def apply(
     `packet` is how large a statement may be, if that is limited.
     """
     try:
-        cells, lists, touched = _folded(life, commit.changes, fields)
+        cells, touched = _folded(life, commit.changes, fields)
         if packet is not None:
-            fresh = {name: lists[name].fresh for name in touched if name in lists}
-            fitting.check(fields, life.touched | touched, cells, fresh, packet)
-    except Refusal as refused:
-        return Refused(refused.field, refused.reason, refused.limit, refused.found)
-    life.cells, life.lists = cells, lists
+            fitting.check(fields, life.touched | touched, cells, packet)
+    except (Refusal, Invalid) as error:
+        return refused(error)
+    life.cells = cells
     life.touched |= touched
-    if life.incarnation == 0:
-        life.incarnation = new_incarnation()
-        life.created = now
-    life.number += 1
-    life.updated = now
-    life.deadline = deadline(life.created, now, commit.ttl, commit.max_age)
-    life.epoch = commit.epoch
-    if commit.subject is not None:
-        life.subject = commit.subject
+    head = life.head = advance(commit, life.head, now)
     if commit.op:
         life.ops += 1
-        life.applied[commit.op] = (life.number, commit.intent)
+        life.applied[commit.op] = (head.revision.number, commit.intent)
         life.recorded.append((commit.op, life.ops))
         life.keep_ops = commit.ops
     life.changed = True
-    return Written(life.revision)
+    return Written(head.revision)
 
 
 def _folded(
     life: Life, changes: Iterable[Change], fields: Mapping[str, Stored]
-) -> tuple[dict[str, Cell], dict[str, Ends], set[str]]:
-    cells, lists = life.cells.copy(), life.lists.copy()
+) -> tuple[dict[str, Cell], set[str]]:
+    cells = life.cells.copy()
     own: list[str] = []
     touched: set[str] = set()
     for change in changes:
@@ -179,27 +91,28 @@ def _folded(
             if isinstance(change, Drop):
                 continue  # nothing was ever stored under that name
             raise Invalid(f"{name}: the tables have nothing to hold it", field=name)
-        if stored.lies == "items":
-            lists[name] = _listed(lists.get(name, _NO_ITEMS), change)
-        elif isinstance(change, Append):
-            raise Refusal(name, "type", "items", "entries")
-        else:
-            change.into(cells, own)
+        listed = stored.lies == "items"
+        if not isinstance(change, Drop) and isinstance(change, Append) is not listed:
+            kinds = ("items", "entries")
+            raise Refusal(name, "type", kinds[not listed], kinds[listed])
+        change.into(cells, own)
         touched.add(name)
     for name in touched:
         cell = cells.get(name)
-        if isinstance(cell, dict):
+        if fields[name].lies == "items":
+            cells[name] = _going_on(life.cells.get(name), cell)
+        elif isinstance(cell, dict):
             _check(fields[name], cell)
-    return cells, lists, touched
+    return cells, touched
 
 
-def _listed(ends: Ends, change: Change) -> Ends:
-    """A list after a change. Raises `Refusal`."""
-    if isinstance(change, Append):
-        return ends.after(change) if change.items else ends
-    if not isinstance(change, Drop):
-        raise Refusal(change.field, "type", "entries", "items")
-    return Ends(ends.end, ends.end) if change.entry is None else ends
+def _going_on(old: Cell | None, new: Cell | None) -> Ends:
+    """A list that was dropped, and perhaps made anew, goes on where it ended."""
+    if isinstance(new, Ends):
+        return new
+    end = old.end if isinstance(old, Ends) else 0
+    fresh = tuple(new) if isinstance(new, Items) else ()
+    return Ends(end + len(fresh), end, fresh)
 
 
 def _check(stored: Stored, entries: Entries) -> None:

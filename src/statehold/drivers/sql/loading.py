@@ -8,9 +8,9 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Row, Select, Table, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Cell, Change, Commit, Entries, Key
+from statehold.changes import Change, Commit, Entries, Key, Revision
 from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.folding import Ends, Life, Part
+from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.tables import META, Stored, Tables
 from statehold.drivers.sql.types import escaped
@@ -22,6 +22,7 @@ from statehold.drivers.sql.values import (
     from_nulls,
     from_object,
 )
+from statehold.folding import Ends, Head, Part
 
 CHUNK: Final = 500
 """Maximum keys, or pairs, in one statement."""
@@ -76,24 +77,22 @@ def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Sel
 def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dialect) -> Life:
     """A row as a state; what cannot be read of it is as if it were not there."""
     nulls = from_nulls(row.nulls)
-    life = Life(
-        (row.tenant, tables.kind, row.id),
-        row.state,
-        row.incarnation,
-        row.number,
-        row.created_at,
-        row.updated_at,
-        row.expires_at,
-        row.epoch,
-        row.subject,
-        row.ops,
-        nulls,
-    )
+    head = None
+    if row.incarnation:
+        head = Head(
+            Revision(row.incarnation, row.number),
+            row.created_at,
+            row.updated_at,
+            row.expires_at,
+            row.epoch,
+            row.subject,
+        )
+    life = Life((row.tenant, tables.kind, row.id), row.state, head, row.ops, nulls)
     values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
     for stored in columns:
         value = values[stored.column]
         if stored.lies == "items":
-            life.lists[stored.name] = Ends(value or 0)
+            life.cells[stored.name] = Ends(value or 0)
             continue
         try:
             cell = cell_of(stored, value, nulls, dialect)
@@ -131,7 +130,7 @@ async def load_children(
     touched: dict[str, _Touched] = {}
     for commit in commits:
         life = lives.get(commit.key)
-        if life is None or life.incarnation == 0:
+        if life is None or life.head is None:
             continue  # nothing is stored
         for change in commit.changes:
             stored = tables.fields.get(change.field)
@@ -184,10 +183,9 @@ async def _load_entries(
         counts.update((row[0], row[1]) for row in await connection.execute(counting))
     for state, entries in found.items():
         part = Part.of(entries, max(0, counts.get(state, 0) - len(entries)))
-        cell: Cell = part
-        lives[state].loaded[stored.name] = part.copy()
         if len(part):
-            lives[state].cells[stored.name] = cell
+            lives[state].cells[stored.name] = part
+            lives[state].loaded.add(stored.name)
 
 
 def number_or_bytes(stored: Stored, row: Loaded) -> Any:

@@ -26,14 +26,15 @@ from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.engines import packet_of
-from statehold.drivers.sql.folding import Life, apply, refusal
+from statehold.drivers.sql.folding import Life, apply
 from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
 from statehold.drivers.sql.reading import Found, read
-from statehold.drivers.sql.recalling import Past, end_of, note_ends, outcome_of, recall
+from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
 from statehold.drivers.sql.saving import erase, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.errors import Busy
+from statehold.folding import admit, revision_of
 
 _Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
 
@@ -137,7 +138,7 @@ class _Kind:
             await note_ends(self.connection, self.dialect, self.tables, self.ends)
             self.ends.clear()
             await self._return(returning, outcomes)
-        unborn = [life.state for life in self.lives.values() if life.incarnation == 0]
+        unborn = [life.state for life in self.lives.values() if life.head is None]
         if unborn:
             await erase(self.connection, self.tables, unborn)
 
@@ -151,15 +152,12 @@ class _Kind:
             over = [
                 life
                 for key in queues
-                if (life := self.lives.get(key)) is not None
-                and life.incarnation
-                and not life.lives(self.now)
+                if (life := self.lives.get(key)) is not None and life.expired(self.now)
             ]
             if over:  # a new life is a new row, with nothing in it that the old one had
                 await erase(self.connection, self.tables, [life.state for life in over])
                 for life in over:
-                    # A commit whose maximum age was over ended it later than its deadline says.
-                    self._ended(life, max(life.deadline or self.now, life.updated))
+                    self._ended(life)
                     del self.lives[life.key]
             missing = [
                 key
@@ -175,12 +173,15 @@ class _Kind:
             await self._lock(missing)
         raise Busy(f"{self.tables.kind}: other writers were in the way", key=next(iter(queues)))
 
-    def _ended(self, life: Life, at: float) -> None:
-        """A life has ended: what is sent again may have been applied to it."""
+    def _ended(self, life: Life) -> None:
+        """A life is over: what is sent again may have been applied to it."""
+        assert life.head is not None  # noqa: S101  there was one
+        # A commit whose maximum age was over ended it later than its deadline says.
+        at = max(life.head.deadline or self.now, life.head.updated)
         past = self.pasts.setdefault(life.key, Past())
         past.ended = max(past.ended, at)
         if at > self.now - HOLD_SECONDS:
-            self.ends.append(end_of(life.key, life.revision, at))
+            self.ends.append(end_of(life.key, life.head.revision, at))
 
     def _fold(
         self,
@@ -198,8 +199,9 @@ class _Kind:
                 return  # it was erased in this round; the next one makes a row
             queue.popleft()
             past = self.pasts.setdefault(key, Past())
-            outcome = outcome_of(life, past, commit, self.now)
-            outcome = outcome or refusal(life, commit, self.now)
+            present = life if life is not None and life.lives(self.now) else None
+            head = None if present is None else present.head
+            outcome = admit(commit, head, Remembered(present, past, self.now), self.now)
             if outcome is None and commit.erase:
                 outcomes[place] = Written(self._erase(life, past, commit, erased))
                 continue
@@ -210,13 +212,13 @@ class _Kind:
             if isinstance(outcome, Written) and commit.returning is not None:
                 returning.append((place, commit))
                 return
-            if life is not None and life.incarnation and not life.lives(self.now):
+            if life is not None and life.expired(self.now):
                 return
 
     def _erase(self, life: Life | None, past: Past, commit: Commit, erased: list[Life]) -> Revision:
         """The state is to be gone. Returns at which revision it stood."""
-        stood = life.revision if life is not None and life.lives(self.now) else ABSENT
-        if life is not None and life.incarnation:
+        stood = revision_of(life.head if life is not None and life.lives(self.now) else None)
+        if life is not None and life.head is not None:
             erased.append(life)
             del self.lives[life.key]
         if stood != ABSENT:

@@ -23,13 +23,13 @@ from sqlalchemy import Select, Table, bindparam, func, literal_column, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Commit, Key, Revision
-from statehold.driver import Doubtful, Late, Outcome, recalled
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.types import Name
+from statehold.folding import Applied
 
 NEVER: Final = -math.inf
 
@@ -46,31 +46,29 @@ class Past(msgspec.Struct):
     """When the newest of them ended, as far as that was asked for."""
 
 
-def outcome_of(life: Life | None, past: Past, commit: Commit, now: float) -> Outcome | None:
-    """What a commit gets for its op id or its time; None if nothing speaks against it."""
-    alive = life is not None and life.lives(now)
-    if commit.op:
-        erasure = past.erasures.get(commit.op)
+class Remembered(msgspec.Struct):
+    """What is remembered of one state, once it was looked up; see `folding.Past`."""
+
+    life: Life | None
+    """The present one."""
+    past: Past
+    now: float
+
+    def applied(self, op: str) -> Applied | None:
+        erasure = self.past.erasures.get(op)
         if erasure is not None:
-            return recalled(commit, *erasure, erased=True)
-        first = life.applied.get(commit.op) if life is not None and alive else None
-        if life is not None and first is not None:
-            revision = Revision(life.incarnation, first[0])
-            return recalled(commit, revision, first[1], erased=False)
-    if commit.since is not None:
-        living = life if alive else None
-        if _may_be_forgotten(living, past, commit.since, now) or not commit.op:
-            return Doubtful()
-    return Late() if commit.until is not None and now > commit.until else None
+            return Applied(*erasure, erased=True)
+        first = None if self.life is None else self.life.applied.get(op)
+        if self.life is None or self.life.head is None or first is None:
+            return None
+        return Applied(Revision(self.life.head.revision.incarnation, first[0]), first[1])
 
+    def forgot(self) -> float:
+        return NEVER if self.life is None else self.life.forgot
 
-def _may_be_forgotten(life: Life | None, past: Past, since: float, now: float) -> bool:
-    """Whether an id that was applied at `since` or later may not be known any more."""
-    if life is not None and life.forgot >= since:
-        return True
-    if life is not None and life.created < since:
-        return False  # no other has ended since
-    return past.ended >= since or since < now - HOLD_SECONDS
+    def ended(self) -> float:
+        """What ended earlier than is remembered may have ended just then."""
+        return max(self.past.ended, self.now - HOLD_SECONDS)
 
 
 def sent_before(commit: Commit, since: float) -> Commit:
@@ -93,7 +91,7 @@ async def recall(
     for commit in commits:
         key, op = commit.key, commit.op
         life = lives.get(key)
-        if op and life is not None and life.incarnation and op not in life.applied:
+        if op and life is not None and life.head is not None and op not in life.applied:
             by_state[life.state] = life
             applied.append((life.state, op))
         if op and op not in pasts.setdefault(key, Past()).erasures:
@@ -242,9 +240,9 @@ __all__ = [
     "MOST_OPS",
     "RECENT_SECONDS",
     "Past",
+    "Remembered",
     "end_of",
     "note_ends",
-    "outcome_of",
     "recall",
     "sent_before",
 ]

@@ -11,13 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import Scalar
 from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.folding import Ends, Life, Part
+from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object
 from statehold.errors import Invalid
+from statehold.folding import Ends, Part
 
 
 async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
@@ -51,7 +52,9 @@ async def save(
         for name in life.loaded:
             life.cells.pop(name, None)  # to be loaded again, should another commit need it
         life.loaded.clear()
-        life.lists = {name: Ends(ends.end) for name, ends in life.lists.items()}
+        for name, cell in life.cells.items():
+            if isinstance(cell, Ends):
+                life.cells[name] = Ends(cell.end)
         life.changed = False
 
 
@@ -62,17 +65,19 @@ async def _save_rows(
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for life in lives:
         nulls = set(life.nulls)
+        head = life.head
+        assert head is not None  # noqa: S101  it has changed
         row: dict[str, Any] = {
             "state": life.state,
             "tenant": life.key[0],
             "id": life.key[2],
-            "incarnation": life.incarnation,
-            "number": life.number,
-            "created_at": life.created,
-            "updated_at": life.updated,
-            "expires_at": life.deadline,
-            "epoch": life.epoch,
-            "subject": life.subject,
+            "incarnation": head.revision.incarnation,
+            "number": head.revision.number,
+            "created_at": head.created,
+            "updated_at": head.updated,
+            "expires_at": head.deadline,
+            "epoch": head.epoch,
+            "subject": head.subject,
             "ops": life.ops,
         }
         for stored in tables.fields.values():
@@ -88,10 +93,9 @@ async def _save_rows(
 
 def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> Any:
     """What the field's column is set to; `nulls` is brought up to date."""
-    if stored.lies == "items":
-        ends = life.lists.get(stored.name)
-        return ends.end if ends is not None and ends.end else None
     cell: Any = life.cells.get(stored.name, {})
+    if isinstance(cell, Ends):
+        return cell.end or None
     if stored.lies == "object":
         return to_object(stored.name, cell, escape=dialect.escapes)
     value: Scalar | None = cell.get("")
@@ -117,9 +121,7 @@ async def _save_items(
     gone: list[tuple[int, int]] = []
     rows: list[dict[str, Any]] = []
     for life in lives:
-        ends = life.lists.get(stored.name)
-        if ends is None:
-            continue
+        ends: Any = life.cells[stored.name]
         if ends.floor > 0:
             gone.append((life.state, ends.floor))
         first = ends.end - len(ends.fresh) + 1
@@ -161,16 +163,15 @@ async def _save_entries(
     gone: list[tuple[int, str]] = []
     rows: list[dict[str, Any]] = []
     for life in lives:
-        before: Any = life.loaded.get(stored.name, Part())
-        after: Any = life.cells.get(stored.name, {})
-        if isinstance(before, Part) and before.others and not isinstance(after, Part):
+        cell: Any = life.cells.get(stored.name, {})
+        changed: dict[str, Scalar | None] = cell.changed if isinstance(cell, Part) else cell
+        if stored.name in life.loaded and not isinstance(cell, Part):
             cleared.append(life.state)  # dropped as a whole, and perhaps made anew
-            before = {}
-        gone += [(life.state, entry) for entry in before if entry not in after]
+        gone += [(life.state, entry) for entry, value in changed.items() if value is None]
         rows += [
             {"state": life.state, "entry": entry, **_columns(stored, value)}
-            for entry, value in after.items()
-            if entry not in before or not _same(before[entry], value)
+            for entry, value in changed.items()
+            if value is not None
         ]
     for some in chunks(cleared):
         await connection.execute(delete(table).where(table.c.state.in_(some)))
@@ -180,10 +181,6 @@ async def _save_entries(
     if rows:
         changing = [name for name in rows[0] if name not in ("state", "entry")]
         await connection.execute(dialect.upsert(table, ["state", "entry"], changing), rows)
-
-
-def _same(one: Scalar, other: Scalar) -> bool:
-    return type(one) is type(other) and one == other
 
 
 def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
@@ -204,16 +201,17 @@ async def _save_ops(
 ) -> None:
     """Record the op ids. Those to be forgotten are deleted now and then."""
     rows: list[dict[str, Any]] = []
-    forgotten: list[Life] = []
+    forgotten: list[tuple[Life, float]] = []
     for life in lives:
+        updated = life.head.updated if life.head is not None else 0.0
         for op, seq in life.recorded:
             number, intent = life.applied[op]
             row = {"state": life.state, "op": op, "number": number, "seq": seq}
-            rows.append({**row, "intent": intent, "at": life.updated})
+            rows.append({**row, "intent": intent, "at": updated})
         step = max(FORGET_EVERY, life.keep_ops // 2)
         due = life.ops // step > (life.ops - len(life.recorded)) // step
         if life.recorded and life.ops > life.keep_ops and due:
-            forgotten.append(life)
+            forgotten.append((life, updated))
     for some in chunks(forgotten):
         each = [
             and_(
@@ -221,10 +219,10 @@ async def _save_ops(
                 table.c.seq <= life.ops - life.keep_ops,
                 or_(
                     table.c.seq <= life.ops - MOST_OPS,
-                    table.c.at < life.updated - RECENT_SECONDS,
+                    table.c.at < updated - RECENT_SECONDS,
                 ),
             )
-            for life in some
+            for life, updated in some
         ]
         await connection.execute(delete(table).where(or_(*each)))
     if rows:

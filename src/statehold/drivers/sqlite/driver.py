@@ -27,7 +27,8 @@ from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
-from statehold.errors import ConfigError, ReadOnly
+from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
+from statehold.folding import refused
 from statehold.settings import Settings, choice, count
 
 SETTINGS = Settings(
@@ -52,6 +53,10 @@ SWEEP_STATES = 2 * SWEEP_COMMITS
 """How many states are looked at then: the whole file twice while as many states are made."""
 SWEEP_ROWS = 1000
 """About how many items are deleted then at most, except that a state goes at once."""
+
+
+_OF_ONE = (Invalid, TooLarge, Corrupted)
+"""Errors that concern one commit of a batch."""
 
 
 class SqliteDriver(WaitingDriver):
@@ -185,6 +190,39 @@ class SqliteDriver(WaitingDriver):
     async def commit(
         self, commits: Sequence[Commit], now: float, *, wait: bool = True
     ) -> list[Outcome]:
+        try:
+            return self._transact(commits, now, [], wait=wait)
+        except _OF_ONE as error:
+            if len(commits) == 1:
+                return [refused(error, commits[0])]
+        # What of one commit cannot be stored, or read, is its own outcome: the others are folded
+        # again, each written by itself, so that it is known at which the next error comes.
+        others = list(range(len(commits)))
+        outcomes: dict[int, Outcome] = {}
+        while others:
+            done: list[Outcome] = []
+            try:
+                self._transact([commits[n] for n in others], now, done, apart=True, wait=wait)
+            except _OF_ONE as error:
+                if len(done) == len(others):
+                    raise  # at COMMIT, and of none of them in particular
+                place = others.pop(len(done))
+                outcomes[place] = refused(error, commits[place])
+            else:
+                outcomes.update(zip(others, done, strict=True))
+                break
+        return [outcomes[n] for n in range(len(commits))]
+
+    def _transact(
+        self,
+        commits: Sequence[Commit],
+        now: float,
+        outcomes: list[Outcome],
+        *,
+        apart: bool = False,
+        wait: bool,
+    ) -> list[Outcome]:
+        """The outcomes of one transaction, put into `outcomes`; `apart`: when each is written."""
         file = self._file
         with file.turn(wait=wait) as cursor:
             file.present()
@@ -193,11 +231,15 @@ class SqliteDriver(WaitingDriver):
             expired = self._expired
             try:
                 cursor.execute("BEGIN IMMEDIATE")
-                transaction = Transaction(cursor, self._names, now)
-                outcomes = [transaction.apply(commit) for commit in commits]
+                transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
+                for commit in commits:
+                    outcome = transaction.apply(commit)
+                    if apart:
+                        transaction.settle()
+                    outcomes.append(outcome)
                 transaction.end()
                 self._unswept += len(commits)
-                if self._unswept >= SWEEP_COMMITS:
+                if self._unswept >= SWEEP_COMMITS and not apart:
                     self._sweep(cursor, now)
                 cursor.execute("COMMIT")
             except BaseException as error:

@@ -1,112 +1,142 @@
-"""One state within a transaction: what is known of it, and what is to be written."""
+"""One state within a transaction: what is known of it, and what was folded into it."""
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+import math
+from typing import Any
 
 import msgspec
 
-from statehold.changes import Key, Scalar
-from statehold.drivers.sqlite.reading import Row, Shape, decode_shape
+from statehold.changes import Append, Cell, Change, Key, Revision, Scalar
+from statehold.drivers.sqlite.reading import SCALARS, Execute, Row, Shape
+from statehold.drivers.sqlite.schema import FIELD_BITS
+from statehold.folding import Applied, Ends, Head, Part
 
-Place: TypeAlias = tuple[int, str]
-"""An entry within a state: (field number, entry)."""
-
-_ABSENT_PLACE: Any = object()
 encode_shape = msgspec.json.Encoder().encode
 
 
-class Life:
-    """What a transaction knows and has changed of one state. `number` 0: it does not exist."""
+class Life(msgspec.Struct):
+    """What a transaction knows and has changed of one state; see `folding.Past` for what is asked."""
 
-    __slots__ = (
-        "changed",
-        "cleared",
-        "created",
-        "deadline",
-        "dirty",
-        "epoch",
-        "gone",
-        "id",
-        "incarnation",
-        "key",
-        "loaded",
-        "new_ops",
-        "number",
-        "ops",
-        "ops_kept",
-        "pending",
-        "shape",
-        "stored",
-        "subject",
-        "subject_changed",
-        "undo",
-        "updated",
-    )
+    execute: Execute
+    key: Key
+    head: Head | None = None
+    id: int = 0
+    ops: int = 0
+    """How many op ids there have been."""
+    stored: bool = False
+    """Whether the file has a row of it, with this `subject` and `shape`."""
+    subject: str | None = None
+    shape: Shape = {}
+    ops_kept: int = 0
+    changed: bool = False
+    fields: dict[str, Cell] = {}
+    """The cells of what was touched, as far as a change looked at them."""
+    touched: dict[str, int] = {}
+    """The fields that were changed, and their numbers."""
+    new_ops: dict[str, tuple[int, int, int, float]] = {}
+    """By op id: as in the table, number, seq, intent, at."""
 
-    def __init__(self, key: Key) -> None:
-        self.key = key
-        self.undo: list[tuple[dict[Any, Any], Any, Any]] = []
-        self.begin_absent()
+    def settle(self) -> None:
+        """What was folded is written, and nothing is loaded."""
+        self.changed = False
+        self.fields, self.touched, self.new_ops = {}, {}, {}
 
-    def begin_absent(self) -> None:
-        self.id = self.incarnation = self.number = self.epoch = self.ops = 0
-        self.created = self.updated = 0.0
-        self.deadline: float | None = None
-        self.subject: str | None = None
-        self.stored = self.changed = self.subject_changed = False
-        self.ops_kept = 0
-        self.shape: Shape = {}
-        self.loaded: dict[Place, Scalar | None] = {}  # as in the file
-        self.dirty: dict[Place, Scalar | None] = {}  # to be written; None: to be deleted
-        self.cleared: dict[int, bool] = {}  # fields whose entries in the file are void
-        self.gone: dict[int, bool] = {}  # lists whose rows are void
-        self.pending: dict[int, tuple[tuple[bytes, ...], int, int]] = {}
-        # ^ by field: items to be written, how many there are then in all, the last `keep`
-        self.new_ops: dict[str, tuple[int, int, int, float]] = {}
-        # ^ by op id: as in the table, number, seq, intent, at
-
-    def begin_stored(self, row: Row) -> None:
-        (
-            self.id,
-            self.incarnation,
-            self.number,
-            self.epoch,
-            self.created,
-            self.updated,
-            self.deadline,
-            self.subject,
-            self.ops,
-            shape,
-        ) = row
-        self.shape = decode_shape(shape)
-        self.stored = True
-
-    def row(self) -> Row:
-        """As `SELECT_STATE` would show it."""
+    def row(self, shape: str) -> Row:
+        """As `SELECT_STATE` would show it, with that shape."""
+        head = self.head
+        assert head is not None  # noqa: S101  it is there, since it is asked for
         return (
             self.id,
-            self.incarnation,
-            self.number,
-            self.epoch,
-            self.created,
-            self.updated,
-            self.deadline,
-            self.subject,
+            head.revision.incarnation,
+            head.revision.number,
+            head.epoch,
+            head.created,
+            head.updated,
+            head.deadline,
+            head.subject,
             self.ops,
-            encode_shape(self.shape),
+            shape,
         )
 
-    def set(self, what: dict[Any, Any], key: Any, value: Any) -> None:
-        self.undo.append((what, key, what.get(key, _ABSENT_PLACE)))
-        what[key] = value
+    def stored_cell(self, number: int, change: Change) -> Cell | None:
+        """What the file has of a field, to be folded into. A new list begins with no items."""
+        held = self.shape.get(number)
+        if isinstance(held, tuple):
+            return Ends(held[2])
+        if held is None:
+            return Ends() if isinstance(change, Append) and change.items else None
+        rows = _Rows()
+        rows.others = held
+        rows.changed = {}
+        rows.execute = self.execute
+        rows.slot = self.id << FIELD_BITS | number
+        return rows
 
-    def remove(self, what: dict[Any, Any], key: Any) -> None:
-        self.undo.append((what, key, what.pop(key)))
+    # ------------------------------------------------------------------------------- what it remembers
 
-    def take_back(self) -> None:
-        for what, key, old in reversed(self.undo):
-            if old is _ABSENT_PLACE:
-                what.pop(key, None)
-            else:
-                what[key] = old
+    def applied(self, op: str) -> Applied | None:
+        erased = self.execute(
+            "SELECT incarnation, number, intent FROM erased"
+            " WHERE tenant = ? AND kind = ? AND key = ? AND op = ?",
+            (*self.key, op),
+        ).fetchone()
+        if erased is not None:
+            return Applied(Revision(*erased[:2]), erased[2], erased=True)
+        if self.head is None or not self.ops:
+            return None
+        first: Any = self.new_ops.get(op)
+        if first is None and self.stored:
+            first = self.execute(
+                "SELECT number, seq, intent FROM op WHERE state = ? AND op = ?", (self.id, op)
+            ).fetchone()
+        if first is None:
+            return None
+        return Applied(Revision(self.head.revision.incarnation, first[0]), first[2])
+
+    def forgot(self) -> float:
+        """Of those that are gone none was later than the oldest that is there."""
+        held, oldest = 0, None
+        if self.stored:
+            held, oldest = self.execute(
+                "SELECT count(*), min(at) FROM op WHERE state = ?", (self.id,)
+            ).fetchone()
+        if self.ops <= held + len(self.new_ops):
+            return -math.inf
+        if oldest is None:
+            oldest = min((at for *_, at in self.new_ops.values()), default=math.inf)
+        return float(oldest)
+
+    def ended(self) -> float:
+        (at,) = self.execute("SELECT at FROM ended").fetchone()
+        return float(at)
+
+
+class _Rows(Part):
+    """Entries of a field in the file, looked up when a change asks for them."""
+
+    __slots__ = ("execute", "slot")
+
+    execute: Execute
+    slot: int
+
+    def look_up(self, entry: str) -> Scalar | None:
+        row = self.execute(
+            "SELECT value FROM cell WHERE slot = ? AND entry = ?", (self.slot, entry)
+        ).fetchone()
+        if row is None:
+            return None
+        value: Scalar = row[0]
+        # What nobody can have put there is like bytes that say nothing: no number, and no array.
+        return value if value.__class__ in SCALARS else b""
+
+    def lowest_other(self) -> str | None:
+        rows = self.execute("SELECT entry FROM cell WHERE slot = ? ORDER BY entry", (self.slot,))
+        gone = self.changed
+        return next((entry for (entry,) in rows if gone.get(entry, entry) is not None), None)
+
+    def copy(self) -> Part:
+        made = _Rows(self)
+        made.others, made.execute, made.slot = self.others, self.execute, self.slot
+        made.changed = self.changed.copy()
+        return made

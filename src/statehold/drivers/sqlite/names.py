@@ -13,13 +13,14 @@ class FieldNames:
     """Field names and their numbers, as far as one process has met them. Numbers never change."""
 
     def __init__(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
+        """Those that are known."""
         self._names: dict[int, str] = {}
         self._fresh: list[str] = []
 
     def number(self, execute: Callable[..., sqlite3.Cursor], name: str) -> int:
         """The field's number, given within the transaction under way if it has none yet."""
-        number = self._numbers.get(name)
+        number = self.numbers.get(name)
         if number is not None:
             return number
         number = self.known(execute, name)
@@ -35,7 +36,7 @@ class FieldNames:
 
     def known(self, execute: Callable[..., sqlite3.Cursor], name: str) -> int | None:
         """The field's number, or None if nothing was ever stored under that name."""
-        number = self._numbers.get(name)
+        number = self.numbers.get(name)
         if number is None:
             row = execute("SELECT number FROM field WHERE name = ?", (name,)).fetchone()
             if row is not None:
@@ -55,7 +56,7 @@ class FieldNames:
         return name
 
     def _learn(self, number: int, name: str) -> None:
-        self._numbers[name] = number
+        self.numbers[name] = number
         self._names[number] = name
 
     def kept(self) -> None:
@@ -65,5 +66,5 @@ class FieldNames:
     def taken_back(self) -> None:
         """The transaction was rolled back, and the numbers given in it."""
         for name in self._fresh:  # an interrupt may have come before it was learnt
-            self._names.pop(self._numbers.pop(name, 0), None)
+            self._names.pop(self.numbers.pop(name, 0), None)
         self._fresh.clear()

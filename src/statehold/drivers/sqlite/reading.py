@@ -102,7 +102,7 @@ def _fields(
         entries = read(execute, base, counted)
         for number, name, count in counted:
             cell = entries[base | number]
-            if len(cell) == count and _SCALARS.issuperset(map(type, cell.values())):
+            if len(cell) == count and SCALARS.issuperset(map(type, cell.values())):
                 fields[name] = cell
             else:
                 corrupted.append(name)
@@ -135,7 +135,7 @@ def _entries_of_each(
     }
 
 
-_SCALARS = frozenset((bytes, int, float))
+SCALARS = frozenset((bytes, int, float))
 
 
 def _items(execute: Execute, ring: Ring, count: int) -> Items | None:

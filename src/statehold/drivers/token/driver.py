@@ -7,47 +7,31 @@ from typing import Final
 
 import msgspec
 
-from statehold.changes import (
-    ABSENT,
-    PRESENT,
-    Cell,
-    Commit,
-    Items,
-    Key,
-    Refusal,
-    Revision,
-    Want,
-    deadline,
-    fold,
-    new_incarnation,
-)
+from statehold.changes import Commit, Key, Refusal, Revision, Want, deadline, fold
 from statehold.driver import (
     Cells,
     Conflicted,
-    Doubtful,
     Driver,
     Feature,
-    FencedOff,
-    Late,
     Layout,
     Outcome,
     Page,
     Refused,
-    Reused,
     Written,
-    recalled,
 )
 from statehold.drivers.token.budget import Rules, check
 from statehold.drivers.token.format import Form
 from statehold.drivers.token.jar import Held, Jar, current
 from statehold.drivers.token.opening import Opener
-from statehold.drivers.token.record import Record, op_digest
+from statehold.drivers.token.past import Remembered
+from statehold.drivers.token.record import Record
 from statehold.drivers.token.registry import Registry, Seen
 from statehold.drivers.token.registry import check as vouched
 from statehold.drivers.token.ring import KeyRing
 from statehold.drivers.token.sealing import Sealer
 from statehold.drivers.token.spill import Spill
 from statehold.errors import Closed, ConfigError, Invalid, Unsupported
+from statehold.folding import Head, admit, advance, cut, is_over, refused, revision_of
 
 BUDGET: Final = 3500
 """Maximum characters of a token: with its name and attributes a cookie of 4,096 bytes."""
@@ -147,14 +131,9 @@ class TokenDriver(Driver):
             loaded = await self._sealer.load(record, spilled, now)
             fields = fields | loaded
             corrupted = tuple(name for name in spilled if name not in loaded)
-        if want.fields is not None or want.tail is not None:
-            names = fields if want.fields is None else want.fields
-            fields = {name: _tail(fields[name], name, want) for name in names if name in fields}
-        else:
-            fields = fields.copy()
         return Cells(
             record.revision,
-            fields,
+            cut(fields, want),
             record.created,
             record.updated,
             record.deadline,
@@ -229,7 +208,7 @@ class TokenDriver(Driver):
         if token is None:
             return Held(None, None, None)
         record = self.opener.open(token, *key, now)
-        if record.deadline is not None and now >= record.deadline:
+        if is_over(record, now):
             jar.expired.add(key)
             return Held(None, None, None)
         return Held(record, token, None)
@@ -241,7 +220,7 @@ class TokenDriver(Driver):
         """
         self.opener.ring.refresh(now)
         record = self.opener.open(token, tenant, kind, None, now)
-        return None if record.deadline is not None and now >= record.deadline else record.key[2]
+        return None if is_over(record, now) else record.key[2]
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -256,38 +235,20 @@ class TokenDriver(Driver):
     async def _commit(self, jar: Jar, commit: Commit, now: float) -> Outcome:
         held = (await self._held(jar, (commit.key,), now))[0]
         old = _live(held, now)
-        known = await self._recalled(commit, old, now)
-        if known is not None:
-            return known
-        refusal = _unmet(commit, old)
-        if refusal is not None:
-            return refusal
+        head = None if old is None else old.head
+        past = Remembered(old, commit, self._ops)
+        barred = admit(commit, head, past, now)
+        if isinstance(barred, Written) and old is not None:
+            return await self._written(commit, old, barred.revision, now, repeated=True)
+        if barred is not None:
+            return barred
         if commit.erase:
             return await self._erase(jar, held, old, now)
         try:
-            new = await self._folded(commit, old, now)
+            new = await self._folded(commit, advance(commit, head, now), past, now)
         except Refusal as why:
-            return Refused(why.field, why.reason, why.limit, why.found)
+            return refused(why)
         return await self._carried(jar, held, commit, new, now)
-
-    async def _recalled(self, commit: Commit, old: Record | None, now: float) -> Outcome | None:
-        """What a commit gets for its op id or its time; None if nothing speaks against it."""
-        first = None if old is None or not commit.op else old.ops.get(op_digest(commit.op))
-        if old is not None and first is not None:
-            revision = Revision(old.revision.incarnation, first[0])
-            outcome = recalled(commit, revision, first[1], erased=False)
-            if isinstance(outcome, Reused):
-                return outcome
-            return await self._written(commit, old, revision, now, repeated=True)
-        if commit.since is not None and (commit.erase or self._may_have_forgotten(old, commit)):
-            return Doubtful()
-        return Late() if commit.until is not None and now > commit.until else None
-
-    def _may_have_forgotten(self, old: Record | None, commit: Commit) -> bool:
-        """A token keeps no times of its op ids, so one that keeps all that it may is in doubt."""
-        if old is None or commit.since is None or old.created >= commit.since:
-            return True
-        return len(old.ops) >= min(commit.ops, self._ops)
 
     async def _carried(
         self, jar: Jar, held: Held, commit: Commit, new: Record, now: float
@@ -320,44 +281,33 @@ class TokenDriver(Driver):
         returned = await self._cells(record, commit.returning, now)
         return Written(revision, returned, repeated)
 
-    async def _folded(self, commit: Commit, old: Record | None, now: float) -> Record:
-        if old is None:
-            old = Record(
-                key=commit.key,
-                revision=Revision(new_incarnation(), 0),
-                created=now,
-                updated=now,
-                deadline=None,
-            )
-        fields, spilled = old.fields, old.spilled
-        if spilled:
+    async def _folded(self, commit: Commit, head: Head, past: Remembered, now: float) -> Record:
+        old = past.record
+        fields, spilled, versions = {}, {}, {}
+        if old is not None:
+            fields, spilled, versions = old.fields, old.spilled, old.versions
+        if old is not None and spilled:
             touched = {change.field for change in commit.changes}
             fields = fields | await self._sealer.load(old, touched.intersection(spilled), now)
             spilled = {name: handle for name, handle in spilled.items() if name not in touched}
-        folded = fold(fields, commit.changes)
-        ops = old.ops
-        if commit.op:
-            ops = {**ops, op_digest(commit.op): (old.revision.number + 1, commit.intent)}
-            while len(ops) > min(commit.ops, self._ops):
-                del ops[next(iter(ops))]
-        raised = self.opener.raised(old.key[1])
+        raised = self.opener.raised(commit.key[1])
         return Record(
-            key=old.key,
-            revision=Revision(old.revision.incarnation, old.revision.number + 1),
-            created=old.created,
-            updated=now,
-            deadline=deadline(old.created, now, commit.ttl, commit.max_age),
-            epoch=commit.epoch,
+            key=commit.key,
+            revision=head.revision,
+            created=head.created,
+            updated=now,  # the date of the token: one dated in the future is not accepted
+            deadline=head.deadline,
+            epoch=head.epoch,
             registered=self._registry is not None,
-            ops=ops,
-            versions=old.versions if raised is None else raised,
-            fields={name: cell for name, cell in folded.items() if cell},
+            ops=past.after(head.revision.number),
+            versions=versions if raised is None else raised,
+            fields={name: cell for name, cell in fold(fields, commit.changes).items() if cell},
             spilled=spilled,
         )
 
     async def _erase(self, jar: Jar, held: Held, old: Record | None, now: float) -> Outcome:
         if old is None:
-            return Written(ABSENT)
+            return Written(revision_of(None))
         key = old.key
         if self._registry is not None:
             await self._registry.revoke(*key, now, old.deadline, now)
@@ -433,21 +383,4 @@ class TokenDriver(Driver):
 
 def _live(held: Held, now: float) -> Record | None:
     record = held.record
-    expired = record is not None and record.deadline is not None and now >= record.deadline
-    return None if expired else record
-
-
-def _tail(cell: Cell, name: str, want: Want) -> Cell:
-    count = want.tail_of(name)
-    return cell if count is None or not isinstance(cell, Items) else cell.tail(count)
-
-
-def _unmet(commit: Commit, old: Record | None) -> Outcome | None:
-    """Why the commit's conditions do not hold, if so."""
-    if old is not None and commit.epoch < old.epoch:
-        return FencedOff(old.epoch)
-    if commit.expect is not None:
-        stands = ABSENT if old is None else old.revision
-        if (stands == ABSENT) if commit.expect == PRESENT else (stands != commit.expect):
-            return Conflicted(stands)
-    return None
+    return None if record is None or is_over(record, now) else record

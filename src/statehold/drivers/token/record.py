@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from statehold.changes import Cell, Entries, Items, Key, Revision, Scalar
+from statehold.folding import Head
 
 OP_BYTES: Final = 8
 """Bytes of the digest by which an op id is remembered."""
@@ -40,6 +41,11 @@ class Record(msgspec.Struct, kw_only=True):
     fields: dict[str, Cell] = {}
     spilled: dict[str, str] = {}
     """Fields that are kept elsewhere → the handle under which."""
+
+    @property
+    def head(self) -> Head:
+        """As every state has one, but that nobody is told whom a token is about."""
+        return Head(self.revision, self.created, self.updated, self.deadline, self.epoch)
 
 
 def op_digest(op: str) -> bytes:

@@ -1,0 +1,174 @@
+"""What was folded into states, written to their rows. A list's rows are described in `schema`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from statehold.changes import Cell, Items
+from statehold.drivers.sqlite.erasing import erase_lists
+from statehold.drivers.sqlite.life import Life, encode_shape
+from statehold.drivers.sqlite.reading import Execute, Ring, places
+from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
+from statehold.errors import Invalid
+from statehold.folding import Ends, Part
+
+_WRITES: Final = (
+    "DELETE FROM cell WHERE slot = ?",
+    "DELETE FROM cell WHERE slot = ? AND entry = ?",
+    "INSERT INTO cell VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+    "REPLACE INTO item VALUES (?, ?)",
+    "REPLACE INTO op VALUES (?, ?, ?, ?, ?, ?)",
+    (
+        "INSERT INTO state (tenant, kind, key, id, incarnation, number, epoch, created,"
+        " updated, deadline, subject, ops, shape) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    ),
+    (
+        "UPDATE state SET number = ?, epoch = ?, updated = ?, deadline = ?, ops = ?, shape = ?"
+        " WHERE id = ?"
+    ),
+)
+"""What writes the changes of states to their rows, in this order."""
+
+_Rows: TypeAlias = list[tuple[Any, ...]]
+
+
+class Writer(msgspec.Struct):
+    """Writes within one transaction, and gives new states and lists their numbers."""
+
+    cursor: sqlite3.Cursor
+    execute: Execute
+    next_list: int = 0
+    next_state: int = 0
+
+    def write(self, lives: Iterable[Life]) -> None:  # noqa: C901, PLR0912  calls cost
+        """Write what has changed of these states. Raises `Invalid`."""
+        rows: tuple[_Rows, ...] = ([], [], [], [], [], [], [])
+        _, dropped, entries, items, ops, made, changed = rows
+        for life in lives:
+            head = life.head
+            if head is None or not life.changed:
+                continue
+            if not life.stored:
+                life.id = self._state_id()
+            for name, number in life.touched.items():
+                cell = life.fields.get(name)
+                if type(cell) is Ends:
+                    if cell.fresh:
+                        items += self._list_rows(life, number, cell)
+                elif isinstance(cell, Part):
+                    slot = life.id << FIELD_BITS | number
+                    for entry, value in cell.changed.items():
+                        if value is None:
+                            dropped.append((slot, entry))
+                        else:
+                            entries.append((slot, entry, value))
+                    life.shape[number] = len(cell)
+                else:
+                    self._made_anew(rows, life, number, cell)
+            if life.new_ops:
+                ops += self._op_rows(life)
+            shape = encode_shape(life.shape).decode()  # TEXT, for people
+            number = head.revision.number
+            if life.stored:
+                changed.append(
+                    (number, head.epoch, head.updated, head.deadline, life.ops, shape, life.id)
+                )
+                if head.subject != life.subject:
+                    self.execute(
+                        "UPDATE state SET subject = ? WHERE id = ?", (head.subject, life.id)
+                    )
+            else:
+                made.append((*life.key, *life.row(shape)))
+                life.stored = True
+            life.subject = head.subject
+        for statement, some in zip(_WRITES, rows, strict=True):
+            if some:
+                if len(some) == 1:
+                    self.execute(statement, some[0])
+                else:
+                    self.cursor.executemany(statement, some)
+
+    def _made_anew(
+        self, rows: tuple[_Rows, ...], life: Life, number: int, cell: Cell | None
+    ) -> None:
+        """A field that was dropped, or of which there was nothing; and what there is of it now."""
+        cleared, _, entries, items, *_ = rows
+        slot = life.id << FIELD_BITS | number
+        held = life.shape.pop(number, None)
+        if isinstance(held, tuple):
+            erase_lists(self.execute, (held[0],))
+        elif held is not None:
+            cleared.append((slot,))
+        if isinstance(cell, Items):
+            count = len(cell)
+            items += self._list_rows(life, number, Ends(count, 0, tuple(cell), count))
+        elif cell:
+            entries += [(slot, entry, value) for entry, value in cell.items()]
+            life.shape[number] = len(cell)
+
+    def _state_id(self) -> int:
+        if not self.next_state:
+            (newest,) = self.execute("SELECT max(id) FROM state").fetchone()
+            self.next_state = (newest or 0) + 1
+        self.next_state += 1
+        return self.next_state - 1
+
+    # --------------------------------------------------------------------------------------- lists
+
+    def _list_rows(self, life: Life, number: int, ends: Ends) -> Iterable[tuple[int, bytes]]:
+        """The rows of a list's new items; its ring is brought up."""
+        new, count, keep = ends.fresh, ends.end - ends.floor, ends.keep
+        held: Any = life.shape.get(number) or (0, 0, 0, keep)
+        list_id, following, stored, ring = held
+        if keep > PLACE_MASK:
+            raise Invalid(f"a list keeps at most {PLACE_MASK} items, not {keep}", found=keep)
+        if not list_id:
+            list_id = self._list_id()
+        if keep > ring and following == 0 and stored == ring:
+            following = ring  # full, and not wrapped yet: it can go on past its end
+        if keep > ring and following >= stored:
+            ring = keep
+        base = list_id << PLACE_BITS
+        staying = count - len(new)
+        if ring != keep or staying not in (stored, keep - len(new)):
+            # The bound has changed: lay the ring out anew.
+            new = (*self._newest(base, held, staying), *new)
+            erase_lists(self.execute, (list_id,))
+            following, ring = 0, keep
+        life.shape[number] = (list_id, (following + len(new)) % ring, count, ring)
+        if following + len(new) <= ring:
+            return enumerate(new, base + following)
+        return [(base | (following + nth) % ring, item) for nth, item in enumerate(new)]
+
+    def _newest(self, base: int, held: Ring, count: int) -> list[bytes]:
+        return [
+            value
+            for first, last in places(held, count)
+            for (value,) in self.execute(
+                "SELECT value FROM item WHERE id BETWEEN ? AND ? ORDER BY id",
+                (base | first, base | last),
+            )
+        ]
+
+    def _list_id(self) -> int:
+        if not self.next_list:
+            (newest,) = self.execute("SELECT max(id) FROM item").fetchone()
+            self.next_list = ((newest or 0) >> PLACE_BITS) + 1
+        self.next_list += 1
+        return self.next_list - 1
+
+    # -------------------------------------------------------------------------------------- op ids
+
+    def _op_rows(self, life: Life) -> _Rows:
+        """The rows of the new op ids; those that no longer count go, a few commits' worth at a time."""
+        seqs = [which[1] for which in life.new_ops.values()]
+        each = max(1, life.ops_kept // 4)
+        if max(seqs) // each != (min(seqs) - 1) // each:
+            self.execute(
+                "DELETE FROM op WHERE state = ? AND seq <= ?", (life.id, life.ops - life.ops_kept)
+            )
+        return [(life.id, op, *which) for op, which in life.new_ops.items()]
