@@ -9,10 +9,9 @@ import pytest
 pytest.importorskip("lmdb")
 
 import lmdb
-from msgspec import msgpack
 from msgspec.structs import replace
 
-from examples.on_lmdb import LmdbDriver, place_of
+from examples.on_lmdb import LmdbDriver, load, save
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance
 from tests.variants import Variant
@@ -37,9 +36,9 @@ def down(driver):
 def damage(driver, key, field):
     """What no encoder has written, where the field is."""
     with driver._writing(wait=True) as txn:
-        row = driver._row(txn, place_of(key))
-        cells = {**row.cells, field: b"\xc1"}
-        txn.put(row.place, msgpack.encode(replace(row, cells=cells)))
+        life = load(txn, key)
+        fields = {name: cell for name, cell in life.fields.items() if name != field}
+        save(txn, key, life, replace(life, fields=fields, unreadable={field: b"\xc1"}))
 
 
 def stored(driver):

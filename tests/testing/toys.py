@@ -35,9 +35,9 @@ from statehold.driver import (
     Page,
     Refused,
     Written,
-    recalled,
 )
 from statehold.errors import Closed, Unavailable
+from statehold.folding import Applied, recalled
 
 
 class Stored(msgspec.Struct):
@@ -141,7 +141,7 @@ class ToyDriver(Driver):
         stands = state.cells.revision if state else ABSENT
         before = self.applied.get((key, commit.op))
         if before is not None:
-            known = recalled(commit, before.revision, before.intent, erased=before.erased)
+            known = recalled(commit, Applied(before.revision, before.intent, before.erased))
             if isinstance(known, Written):
                 known = msgspec.structs.replace(known, returned=self.returned(commit, now))
             return known

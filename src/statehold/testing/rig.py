@@ -124,6 +124,7 @@ class Rig:
         self.unit = backend.own_clock or 60.0
         self.exact = backend.own_clock is None
         self._now = like.now if like else 1_700_000_000.0
+        self.waited = 0.0  # in units
         self._followers: list[Rig] = []
         self.kinds: list[str] = []
         self.run = Runner(backend.open)
@@ -148,6 +149,7 @@ class Rig:
 
     def wait(self, units: float) -> None:
         """Let this much time pass, for this rig and the others on its data."""
+        self.waited += units
         if self.exact:
             self._now += units * self.unit
             for rig in self._followers:

@@ -1,0 +1,47 @@
+"""One commit on one life of a state: what every place that folds commits does alike.
+
+`admit` says what bars a commit, `advance` what the head of a life is after it, `cut` what of the
+cells is wanted. A driver that keeps states in rows puts them together around what it loads, and gives
+`Change.into` a `Part` of the entries and the `Ends` of the lists; who keeps a state whole (a journal,
+an owner, a cache, a simulation) runs `step`, which is all of it.
+
+Everything here is pure: the time is given, and so is the number of a new life, if it matters.
+"""
+
+from statehold.folding.admission import (
+    Applied,
+    Head,
+    Headed,
+    Past,
+    admit,
+    advance,
+    is_over,
+    recalled,
+    refused,
+    remember,
+    revision_of,
+)
+from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
+from statehold.folding.parts import Ends, Part, cut
+
+__all__ = [
+    "NEVER_LIVED",
+    "Applied",
+    "Ends",
+    "Head",
+    "Headed",
+    "Life",
+    "Part",
+    "Past",
+    "admit",
+    "advance",
+    "cut",
+    "is_over",
+    "pack",
+    "recalled",
+    "refused",
+    "remember",
+    "revision_of",
+    "step",
+    "unpack",
+]

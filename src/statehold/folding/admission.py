@@ -1,0 +1,184 @@
+"""What bars a commit, and what the head of a life is after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias, TypeVar
+
+import msgspec
+
+from statehold.changes import (
+    ABSENT,
+    HOLD_SECONDS,
+    PRESENT,
+    Commit,
+    Refusal,
+    Revision,
+    deadline,
+    new_incarnation,
+)
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Doubtful,
+    FencedOff,
+    Late,
+    Outcome,
+    Refused,
+    Reused,
+    Written,
+)
+from statehold.errors import Corrupted, Invalid, TooLarge
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Head(msgspec.Struct, frozen=True, gc=False):
+    """What a living state is beside its cells; see `Cells` for each."""
+
+    revision: Revision
+    created: float
+    updated: float
+    deadline: float | None = None
+    epoch: int = 0
+    subject: str | None = None
+
+
+Headed: TypeAlias = Head | Cells
+"""Cells have a head of their own."""
+
+
+class Applied(msgspec.Struct, frozen=True, gc=False):
+    """What an op id stands for: the revision that it made or erased, and its intent."""
+
+    revision: Revision
+    intent: int
+    erased: bool = False
+
+
+class Past(Protocol):
+    """What is remembered of a state. Asked only about a commit with an op id."""
+
+    def applied(self, op: str) -> Applied | None:
+        """What the op id did: in the present life, or as an erasure."""
+
+    def forgot(self) -> float:
+        """No op id that was applied to the present life after this time is forgotten.
+
+        Nor to an earlier one, if the clock was set back and the present one began before its end.
+        """
+        ...
+
+    def ended(self) -> float:
+        """No earlier life has had a commit after this time."""
+        ...
+
+
+class Ending(Protocol):
+    """What may have a deadline."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Epoch seconds; None for never."""
+
+
+def is_over(head: Ending, now: float) -> bool:
+    """Whether its deadline has passed, and the state is absent."""
+    until = head.deadline
+    return until is not None and now >= until
+
+
+def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcome | None:
+    """What a commit gets that is not to be applied; None if nothing bars it.
+
+    `head` is that of the present life, None where the state is absent (`is_over` included). These are
+    the steps 2 to 6 of `Driver.commit`. For a repeated op id what is to be returned is left to add.
+    """
+    if commit.op:
+        first = past.applied(commit.op)
+        if first is not None:
+            return recalled(commit, first)
+        if commit.since is not None and _may_be_forgotten(commit, commit.since, head, past, now):
+            return Doubtful()
+    if commit.until is not None and now > commit.until:
+        return Late()
+    if head is not None and commit.epoch < head.epoch:
+        return FencedOff(head.epoch)
+    expect = commit.expect
+    if expect is None:
+        return None
+    stands = revision_of(head)
+    holds = head is not None if expect == PRESENT else expect == stands
+    return None if holds else Conflicted(stands)
+
+
+def recalled(commit: Commit, first: Applied) -> Written | Reused:
+    """What a commit gets whose op id is remembered, with what it stood for."""
+    same = 0 in (first.intent, commit.intent) or first.intent == commit.intent
+    if same and first.erased == commit.erase:
+        return Written(first.revision, None, True)
+    return Reused(first.revision)
+
+
+def _may_be_forgotten(
+    commit: Commit, since: float, head: Headed | None, past: Past, now: float
+) -> bool:
+    """Whether an op id that was applied at `since` or later may not be known any more."""
+    if commit.erase and since <= now - HOLD_SECONDS:
+        return True
+    if head is not None and past.forgot() >= since:
+        return True
+    # Where the present life was there before, no other has ended since.
+    return (head is None or head.created >= since) and past.ended() >= since
+
+
+def revision_of(head: Headed | None) -> Revision:
+    """At what the state stands."""
+    return ABSENT if head is None else head.revision
+
+
+def advance(
+    commit: Commit,
+    head: Headed | None,
+    now: float,
+    born: Callable[[], int] = new_incarnation,
+) -> Head:
+    """The head after a commit that was applied: the next of this life, or the first of a new one.
+
+    `born` gives a new life its incarnation. A clock may step back; `updated` does not.
+    """
+    if head is None:
+        created = updated = now
+        subject, revision = commit.subject, Revision(born(), 1)
+    else:
+        created, updated = head.created, head.updated
+        updated = now if now > updated else updated  # noqa: FURB136  max() is a call
+        subject = head.subject if commit.subject is None else commit.subject
+        revision = Revision(head.revision.incarnation, head.revision.number + 1)
+    until = deadline(created, now, commit.ttl, commit.max_age)
+    return Head(revision, created, updated, until, commit.epoch, subject)
+
+
+def refused(
+    error: Refusal | Invalid | TooLarge | Corrupted, commit: Commit | None = None
+) -> Refused:
+    """The outcome of a commit whose folding ended so: its own, whatever else is in the batch.
+
+    Where the error names no field, it is about one of those that the commit changes.
+    """
+    if isinstance(error, Refusal):
+        return Refused(error.field, error.reason, error.limit, error.found)
+    reason = "corrupted" if isinstance(error, Corrupted) else "value"
+    changes = () if commit is None else commit.changes
+    field = error.field or ", ".join(sorted({change.field for change in changes}))
+    return Refused(field, reason, str(error).removeprefix(f"{error.field}: "), "")
+
+
+def remember(known: dict[K, V], op: K, what: V, keep: int) -> V | None:
+    """Have the newest `keep` op ids known. Returns the last one of those that went, if any."""
+    known[op] = what
+    gone: V | None = None
+    while len(known) > keep:
+        gone = known.pop(next(iter(known)))
+    return gone

@@ -1,0 +1,243 @@
+"""States in one piece, for who keeps them so: a journal, an owner, a cache, a simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from statehold.changes import (
+    HOLD_SECONDS,
+    Cell,
+    Change,
+    Commit,
+    Drop,
+    Items,
+    Refusal,
+    Scalar,
+    Want,
+    deadline,
+    fold,
+    moves,
+    new_incarnation,
+)
+from statehold.driver import Cells, Outcome, Written
+from statehold.folding.admission import (
+    Applied,
+    Head,
+    admit,
+    advance,
+    is_over,
+    refused,
+    remember,
+    revision_of,
+)
+from statehold.errors import Corrupted
+from statehold.folding.parts import cut
+
+
+
+class Life(msgspec.Struct, frozen=True):
+    """A state in one piece, with what it remembers. `head` None: it is absent.
+
+    It is never changed, and outlives what is erased or expires: that leaves behind what recognises
+    a repetition.
+    """
+
+    head: Head | None = None
+    fields: dict[str, Cell] = {}
+    unreadable: dict[str, bytes] = {}
+    """Fields that could not be decoded, as they were found; they are not in `fields`."""
+    ops: dict[str, tuple[Applied, float]] = {}
+    """The op ids of the newest commits, with the time of each."""
+    forgotten: float = -math.inf
+    """See `Past.forgot`."""
+    erasures: dict[str, tuple[Applied, float]] = {}
+    """The op ids of erasures, with the time of each."""
+    over: float = -math.inf
+    """See `Past.ended`."""
+
+    def applied(self, op: str) -> Applied | None:
+        """See `Past`."""
+        found = self.erasures.get(op) or self.ops.get(op)
+        return None if found is None else found[0]
+
+    def forgot(self) -> float:
+        """See `Past`."""
+        return self.forgotten
+
+    def ended(self) -> float:
+        """See `Past`."""
+        return self.over
+
+    def at(self, now: float) -> Life:
+        """As it is at that time: absent if its deadline has passed."""
+        return self._without() if self.head is not None and is_over(self.head, now) else self
+
+    def needed(self) -> float | None:
+        """Until when it has to be kept, in epoch seconds; None for always. Before: for ever absent.
+
+        Who lets go of it remembers `last` for all that are gone, as the `over` of whoever comes next.
+        """
+        until = max((time + HOLD_SECONDS for _, time in self.erasures.values()), default=-math.inf)
+        if self.head is None:
+            return until
+        return None if self.head.deadline is None else max(until, self.head.deadline)
+
+    def last(self) -> float:
+        """No commit was made to it after this time."""
+        return self.over if self.head is None else max(self.over, self.head.updated)
+
+    def renewed(self, want: Want, now: float) -> Life:
+        """As a read that renews leaves it; itself where nothing is to be written."""
+        head = self.head
+        if head is None or want.renew is None:
+            return self
+        until = deadline(head.created, now, *want.renew)
+        if not moves(until, head.deadline, want.renew[0]):
+            return self
+        return replace(self, head=replace(head, deadline=until))
+
+    def _without(self) -> Life:
+        return Life(erasures=self.erasures, over=self.last())
+
+    def cells(self, want: Want) -> Cells | None:
+        """The state as a reader gets it; None where it is absent."""
+        head = self.head
+        if head is None:
+            return None
+        return Cells(
+            head.revision,
+            cut(self.fields, want),
+            head.created,
+            head.updated,
+            head.deadline,
+            epoch=head.epoch,
+            subject=head.subject,
+            corrupted=tuple(
+                name for name in self.unreadable if want.fields is None or name in want.fields
+            ),
+        )
+
+
+NEVER_LIVED: Final = Life()
+"""A state that was never there."""
+
+
+def step(
+    life: Life, commit: Commit, now: float, born: Callable[[], int] = new_incarnation
+) -> tuple[Life, Outcome]:
+    """The state after a commit, and what became of the commit; see `Driver.commit`.
+
+    Lists share their buffers with those of `life`: two threads must not step from it at once.
+    """
+    life = life.at(now)
+    head = life.head
+    barred = admit(commit, head, life, now)
+    if barred is not None:
+        return life, _returning(barred, life, commit)
+    if commit.erase:
+        return _erased(life, commit, now), Written(revision_of(head))
+    unreadable = life.unreadable
+    try:
+        if unreadable:
+            unreadable = _dropped(unreadable, commit.changes)
+        fields = fold(life.fields, commit.changes)
+    except (Refusal, Corrupted) as error:
+        return life, refused(error)
+    head = advance(commit, head, now, born)
+    ops, forgotten = life.ops, life.forgotten
+    if life.head is None and life.over > now:
+        forgotten = life.over
+    if commit.op:
+        ops = ops.copy()
+        done = Applied(head.revision, commit.intent)
+        gone = remember(ops, commit.op, (done, head.updated), commit.ops)
+        forgotten = forgotten if gone is None else max(forgotten, gone[1])
+    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over)
+    return life, _returning(Written(head.revision), life, commit)
+
+
+def _dropped(unreadable: dict[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:
+    """Those that are left. Raises `Corrupted` where a change would build on one of them."""
+    left = unreadable.copy()
+    for change in changes:
+        if change.field in left:
+            if change != Drop(change.field):
+                raise Corrupted(f"{change.field}: cannot be read", field=change.field)
+            del left[change.field]
+    return left
+
+
+def _returning(outcome: Outcome, life: Life, commit: Commit) -> Outcome:
+    """With the cells as they stand, where they are wanted, and the commit is one of this life."""
+    if not isinstance(outcome, Written) or commit.returning is None or commit.erase:
+        return outcome
+    return replace(outcome, returned=life.cells(commit.returning))
+
+
+def _erased(life: Life, commit: Commit, now: float) -> Life:
+    done = Applied(revision_of(life.head), commit.intent, erased=True)
+    gone = life if life.head is None else life._without()  # noqa: SLF001  its own module
+    if not commit.op:
+        return gone
+    held = _held(gone.erasures.items(), now)
+    return replace(gone, erasures={**held, commit.op: (done, now)})
+
+
+def _held(
+    erasures: Iterable[tuple[str, tuple[Applied, float]]], now: float
+) -> dict[str, tuple[Applied, float]]:
+    return {op: one for op, one in erasures if one[1] + HOLD_SECONDS > now}
+
+
+# ------------------------------------------------------------------------------------ as one record
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    """A life, its cells encoded one by one: one that cannot be read leaves the others."""
+
+    head: Head | None
+    cells: dict[str, bytes]
+    ops: dict[str, tuple[Applied, float]]
+    forgotten: float
+    erasures: dict[str, tuple[Applied, float]]
+    over: float
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_packed = msgspec.msgpack.Decoder(_Packed).decode
+_decode_cell = msgspec.msgpack.Decoder(dict[str, Scalar] | list[bytes]).decode
+
+
+def pack(life: Life) -> bytes:
+    """A life as one record, for who keeps it or sends it elsewhere."""
+    cells = dict(life.unreadable)
+    for name, cell in life.fields.items():
+        if cell:
+            cells[name] = _encode(list(cell) if isinstance(cell, Items) else cell)
+    return _encode(
+        _Packed(life.head, cells, life.ops, life.forgotten, life.erasures, life.over)
+    )
+
+
+def unpack(record: bytes) -> Life:
+    """What `pack` made. Raises `Corrupted` for anything else; cells may be `unreadable` by themselves."""
+    try:
+        packed = _decode_packed(record)
+    except msgspec.DecodeError as error:
+        raise Corrupted(f"no record of a state ({error})") from error
+    fields: dict[str, Cell] = {}
+    unreadable: dict[str, bytes] = {}
+    for name, data in packed.cells.items():
+        try:
+            cell = _decode_cell(data)
+        except msgspec.DecodeError:
+            unreadable[name] = data
+        else:
+            fields[name] = cell if isinstance(cell, dict) else Items(cell)
+    rest = packed.ops, packed.forgotten, packed.erasures, packed.over
+    return Life(packed.head, fields, unreadable, *rest)

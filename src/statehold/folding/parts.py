@@ -1,0 +1,133 @@
+"""Cells of which only a part is loaded, and what of a state's cells is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from statehold.changes import Cell, Items, PartlyLoaded, Scalar, Want
+
+_bare = object.__new__
+_dict: Any = dict
+_get, _set, _delete, _len = _dict.get, _dict.__setitem__, _dict.__delitem__, _dict.__len__
+
+
+def cut(fields: Mapping[str, Cell], want: Want) -> dict[str, Cell]:
+    """What is wanted of these cells."""
+    out: dict[str, Cell] = {}
+    for name in fields if want.fields is None else want.fields:
+        cell = fields.get(name)
+        if cell is None:
+            continue
+        if isinstance(cell, Items):
+            tail = want.tail_of(name)
+            if tail is not None:
+                cell = cell.tail(tail)
+        out[name] = cell
+    return out
+
+
+class Part(PartlyLoaded):
+    """Some entries of a field, and `others` more; `changed` is what was set, None for what was deleted.
+
+    All that changes will look at has been loaded, unless a subclass looks the others up.
+    """
+
+    __slots__ = ("changed", "others")
+
+    changed: dict[str, Scalar | None]
+    others: int
+
+    @classmethod
+    def of(cls, entries: Mapping[str, Scalar], others: int) -> Part:
+        """These entries, and so many others."""
+        made = cls(entries)
+        made.others = others
+        made.changed = {}
+        return made
+
+    def look_up(self, entry: str) -> Scalar | None:  # noqa: ARG002  it is loaded or is not there
+        """The value of an entry that is not loaded; None if there is no such entry."""
+        return None
+
+    def lowest_other(self) -> str | None:
+        """The lowest of all names, but for those that are None in `changed`; None if it is loaded."""
+        return None
+
+    def get(self, entry: str, default: Any = None, /) -> Any:
+        """The value, looked up if it is not loaded; the default if there is no such entry."""
+        found = _get(self, entry)
+        if found is None and self.others and entry not in self.changed:
+            found = self.look_up(entry)
+            if found is not None:
+                _set(self, entry, found)
+                self.others -= 1
+        return default if found is None else found
+
+    def __contains__(self, entry: object) -> bool:
+        return isinstance(entry, str) and self.get(entry) is not None
+
+    def __setitem__(self, entry: str, value: Scalar) -> None:
+        _set(self, entry, value)
+        self.changed[entry] = value
+
+    def __delitem__(self, entry: str) -> None:
+        _delete(self, entry)
+        self.changed[entry] = None
+
+    def __len__(self) -> int:
+        count: int = _len(self)
+        return count + self.others
+
+    def lowest(self) -> str:
+        """The name of the lowest entry of all, which is loaded then."""
+        loaded = min(self, default=None)
+        other = self.lowest_other() if self.others else None
+        if other is None or (loaded is not None and loaded < other):
+            assert loaded is not None  # noqa: S101  nobody asks where there is none
+            return loaded
+        self.get(other)
+        return other
+
+    def copy(self) -> Part:
+        """One that can be changed by itself."""
+        made = self.of(self, self.others)
+        made.changed = self.changed.copy()
+        return made
+
+
+class Ends(Items):
+    """A list of which only the ends are known, which is all that an append needs.
+
+    Its items are those over the place `floor` up to `end`; `fresh` are the newest of them, that are
+    not saved yet, and `keep` is the bound of the last append (0: there was none).
+    """
+
+    __slots__ = ("end", "floor", "fresh", "keep")
+
+    nbytes = 0  # of what is not here nothing is known
+
+    def __init__(
+        self, end: int = 0, floor: int = 0, fresh: tuple[bytes, ...] = (), keep: int = 0
+    ) -> None:
+        self.end = end
+        self.floor = floor
+        self.fresh = fresh
+        self.keep = keep
+
+    def __len__(self) -> int:
+        return self.end - self.floor
+
+    def appended(self, items: Sequence[bytes], keep: int) -> Ends:
+        """With the items at its end, and the oldest gone."""
+        end = self.end + len(items)
+        floor = max(self.floor, end - keep)
+        fresh = (*self.fresh, *items) if self.fresh else tuple(items)
+        if len(fresh) > end - floor:
+            fresh = fresh[floor - end :]
+        new: Ends = _bare(Ends)  # as `Items` does it
+        new.end = end
+        new.floor = floor
+        new.fresh = fresh
+        new.keep = keep
+        return new
