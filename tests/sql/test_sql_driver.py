@@ -323,6 +323,24 @@ def test_a_state_that_is_locked_is_busy(server_url):
     assert outcome.revision.number == 2
 
 
+def test_a_transaction_that_was_undone_does_not_hurry_the_next(server_url):
+    """Until when it might be committed is no limit for what its connection does later."""
+
+    async def work(driver):
+        await driver.commit([commit()], NOW)
+        event.listen(driver.engine.sync_engine, "commit", undone, once=True)
+        with pytest.raises(ZeroDivisionError):
+            await driver.commit([commit()], NOW)
+        await asyncio.sleep(2.5)  # longer than its timeout, and the margin for the clocks
+        return await driver.commit([commit()], NOW)
+
+    def undone(_connection):
+        raise ZeroDivisionError
+
+    (outcome,) = play(server_url, work, settings={"timeout": 1.5, "pool_size": 1})
+    assert isinstance(outcome, Written)
+
+
 def test_who_is_not_in_the_way_is_not_told_so(statehold_postgres):
     """Of the commits of one call that take several, some stand: nobody is told that none was written.
 

@@ -468,8 +468,9 @@ class AsyncCollection(Generic[S]):
                     result = (
                         await cast("Awaitable[R]", found) if isinstance(found, Awaitable) else found
                     )
-                if state.meta.repeated:  # by somebody who was quicker
-                    raise repeated_error(state.meta.committed, (self.tenant, self._kind, id))
+                committed, repeated = state._done or (None, False)
+                if repeated:  # by somebody who was quicker
+                    raise repeated_error(committed, (self.tenant, self._kind, id))
                 return result  # noqa: TRY300  whatever else is raised is not for this `except`
             except Conflict:
                 if attempt == attempts - 1:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult
-from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
@@ -24,6 +22,7 @@ from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers, op
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.settings import Settings
+from statehold.together import Together
 
 SETTINGS = Settings("redis", {**EVICTION, **CONNECTION})
 
@@ -55,9 +54,7 @@ class RedisDriver(Driver):
         self._names = Names()
         self._eviction = eviction
         self._inspected = False
-        self._inspecting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[None]] = (
-            WeakKeyDictionary()
-        )
+        self._opening = Together()
         self._skew = Skew()
         self._acknowledged = Acknowledged()
         self._generation = servers.generation  # the masters whose acknowledgements are compared
@@ -65,15 +62,8 @@ class RedisDriver(Driver):
         self._commits = self._renewals_skipped = 0
 
     async def open(self, layout: Layout) -> None:  # noqa: ARG002  all kinds are kept alike
-        if self._inspected:
-            return
-        # Once for all who come at the same time, and not cancelled with any of them.
-        loop = asyncio.get_running_loop()
-        task = self._inspecting.get(loop)
-        if task is None or task.done():
-            task = self._inspecting[loop] = loop.create_task(self._inspect())
-            task.add_done_callback(_heard)
-        await asyncio.shield(task)
+        if not self._inspected:
+            await self._opening.do("inspect", self._inspect)
 
     async def _inspect(self) -> None:
         await inspect(self._servers, self._eviction)
@@ -250,12 +240,6 @@ class RedisDriver(Driver):
             "failover_lost_total": self._acknowledged.lost,
             **self._servers.stats(),
         }
-
-
-def _heard(task: asyncio.Task[None]) -> None:
-    """Its error is looked at, though everybody who waited for it may have gone."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _unspeakable(error: UnicodeError) -> Invalid:

@@ -70,7 +70,9 @@ class Link(Owner):
         self._loading = False
         self._since: float | None = None  # when the last connection was made
         self._met: Met | None = None  # the last connection …
-        self._left: set[int] = set()  # … and those before it, on which calls may still be under way
+        self._left: dict[
+            int, float
+        ] = {}  # … and when those before it were lost, with calls under way
         self._short = 0  # how many in a row did not last
         self._clock = ServerClock()
         self._timeout = dialer.options.timeout
@@ -328,8 +330,9 @@ class Link(Owner):
         self._trouble = Unavailable(f"redis at {self.address}: {why}")
         keep = [call for call in sent if self._may_repeat(call, now, why)]
         self._tally.repeated += len(keep)
-        if sent and self._met is not None and self._met.wire is wire and self._met.id is not None:
-            self._left.add(self._met.id)  # also if nobody waits: who gave up may send it again
+        met, asked = self._met, any(not isinstance(call, Aside) for call in sent)
+        if asked and met is not None and met.wire is wire and met.id is not None:
+            self._left[met.id] = now  # also if nobody waits: who gave up may send it again
         keep += [call for call in unsent if self._goes_on(call, why)]
         self.outbox[:0] = keep
         self._outbox_bytes = sum(len(call.data) for call in self.outbox)
@@ -421,12 +424,15 @@ class Link(Owner):
         """Before anything is sent again, the server ends the connections on which it was sent first.
 
         What the network may still deliver there, later than we send it again, is not executed then.
-        Each is ended anew on every connection until the server has answered to that.
+        Each is ended anew on every connection until the server has answered to that, or all that was
+        sent there comes too late by its `STAMP`.
         """
         before, self._met = self._met, met
         if before is None or before.run_id is None or before.run_id != met.run_id:
             self._left.clear()  # another server, which calls its connections otherwise
-        deadline = self._loop.time() + self._timeout
+        now = self._loop.time()
+        deadline = now + self._timeout
+        self._left = {id: lost for id, lost in self._left.items() if now < lost + 2 * self._timeout}
         for number in self._left:
             end = pack((b"CLIENT", b"KILL", b"ID", number))
             future = self._loop.create_future()
@@ -435,7 +441,7 @@ class Link(Owner):
 
     def _ended(self, number: int, done: asyncio.Future[Any]) -> None:
         if not done.cancelled() and done.result() is not None:
-            self._left.discard(number)
+            self._left.pop(number, None)
 
     def fail_all(self, error: StateholdError) -> None:
         """Everyone who waits for a connection or a pause gets this error."""

@@ -27,7 +27,7 @@ class TooLate(Exception):
 
 def decide_by(connection: AsyncConnection, until: float) -> None:
     """The transaction under way may not be committed after that instant, nor after an earlier one."""
-    info = (connection.sync_connection or connection).info
+    info = connection.info
     info[UNTIL] = min(until, info.get(UNTIL, until))
 
 
@@ -35,11 +35,16 @@ def commits_in_time(dialect: Dialect) -> None:
     """Have SQLAlchemy commit so: it raises `TooLate` where a transaction's time is over."""
     commit = {"postgresql": _postgresql, "mysql": _mariadb}[dialect.name]
 
+    def do_begin(dbapi_connection: PoolProxiedConnection) -> None:
+        # One that was rolled back has left its own; `info` is the connection's, for as long as it lives.
+        dbapi_connection.info.pop(UNTIL, None)
+
     def do_commit(dbapi_connection: PoolProxiedConnection) -> None:
         until = dbapi_connection.info.pop(UNTIL, None)
         if until is None or not commit(dialect, dbapi_connection, until):
             dbapi_connection.commit()
 
+    dialect.do_begin = do_begin  # type: ignore[method-assign]
     dialect.do_commit = do_commit  # type: ignore[method-assign]
 
 

@@ -63,6 +63,7 @@ from statehold.errors import (
 )
 from statehold.folding import refused
 from statehold.sqlitefiles.log import erases
+from statehold.together import Together, heard
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,8 +71,8 @@ Result = TypeVar("Result")
 PIECE = 256
 """How many keys or commits of one call are done together, each piece with the time of a call."""
 
-NOTHING_WRITTEN = (Busy, Full, ReadOnly, ConfigError)
-"""Errors that say so."""
+NOT_NOW = (Busy, Full, ReadOnly, ConfigError)
+"""Errors that say of a commit that it was not written this time, and nothing of the times before."""
 
 LOST_CONNECTIONS = 3
 """How often in one call a connection may be lost. Then the database is not there."""
@@ -116,9 +117,7 @@ class SqlDriver(Driver):
         if self._fast is not None:
             self.gather = "no"  # it gathers what comes while a call is under way
         self._tasks: set[asyncio.Future[Any]] = set()  # calls, also those whose callers have gone
-        self._opening: dict[
-            tuple[asyncio.AbstractEventLoop, str], tuple[Layout, asyncio.Future[None]]
-        ] = {}
+        self._opening = Together(self._tasks)
         self._skew = Skew()
         self._closed = False
         self._sweeps = Sweeps(self._sweep)
@@ -170,18 +169,7 @@ class SqlDriver(Driver):
         if known is not None and known.layout == layout:
             return
 
-        # One look at the tables for all who wait for it, and not cancelled with any of them: a caller
-        # whose time runs out would else leave the next one to begin anew.
-        at = (asyncio.get_running_loop(), layout.kind)
-        shared = self._opening.get(at)
-        if shared is None or shared[0] != layout:
-            task = asyncio.ensure_future(self._make_ready(layout))
-            self._opening[at] = shared = (layout, task)
-            self._tasks.add(task)
-            task.add_done_callback(self._finished)
-            task.add_done_callback(lambda _: self._opening.pop(at, None))
-        making = shared[1]
-        await self._bounded(lambda: asyncio.shield(making))
+        await self._bounded(lambda: self._opening.do(layout, lambda: self._make_ready(layout)))
 
     async def _make_ready(self, layout: Layout) -> None:
         tables = self.tables_of(layout)
@@ -244,8 +232,7 @@ class SqlDriver(Driver):
 
     def _finished(self, task: asyncio.Future[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever would have been told may have gone
+        heard(task)
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -366,7 +353,7 @@ class SqlDriver(Driver):
         try:
             found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
         except StateholdError as error:
-            again = isinstance(error, NOTHING_WRITTEN) and any(
+            again = isinstance(error, NOT_NOW) and any(
                 isinstance(answer, Commit) and answer.since != commit.since
                 for answer, commit in zip(answers, commits, strict=True)
             )
@@ -430,7 +417,11 @@ class SqlDriver(Driver):
             try:
                 async with self._engines.writing() as connection:
                     outcomes = await commit_all(
-                        *(connection, self.dialect, kinds, commits, now),
+                        connection,
+                        self.dialect,
+                        kinds,
+                        commits,
+                        now,
                         clock=self._clock,
                         untils=untils,
                     )
@@ -452,9 +443,9 @@ class SqlDriver(Driver):
             await self._fast.end_leftover()
         try:
             outcomes = await self._trying(attempt, again)
-        except (*ERRORS, *NOTHING_WRITTEN) as error:
+        except (*ERRORS, *NOT_NOW) as error:
             found = translated(error, self.shown_url)
-            if doubtful and isinstance(found, NOTHING_WRITTEN):
+            if doubtful and isinstance(found, NOT_NOW):
                 raise self._refused_again(found) from error
             raise
         self._transactions += 1

@@ -267,7 +267,7 @@ PACKET: Final = "statehold packet"
 
 def packet_of(connection: AsyncConnection) -> int | None:
     """How large a statement on this connection may be, if that is limited."""
-    found: int | None = (connection.sync_connection or connection).info.get(PACKET)
+    found: int | None = connection.info.get(PACKET)
     return found
 
 
