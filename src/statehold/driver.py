@@ -380,6 +380,6 @@ class WaitingDriver(Driver):
     ) -> Page:
         """See `Driver.scan`."""
 
-    @abstractmethod
     async def check(self, now: float, *, wait: bool = True) -> None:
         """See `Driver.check`."""
+        await self.read([("", "", "")], Want(fields=()), now, wait=wait)

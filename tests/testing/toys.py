@@ -46,7 +46,7 @@ class Stored(msgspec.Struct):
     cells: Cells
 
 
-class Applied(msgspec.Struct):
+class Done(msgspec.Struct):
     """What an op id stood for, and the revision that it made or erased."""
 
     revision: Revision
@@ -61,9 +61,7 @@ class ToyDriver(Driver):
 
     def __init__(self) -> None:
         self.states: dict[Key, Stored] = {}
-        self.applied: dict[
-            tuple[Key, str], Applied
-        ] = {}  # all of them, for ever: so none is in doubt
+        self.applied: dict[tuple[Key, str], Done] = {}  # all of them, for ever: so none is in doubt
         self.lock = threading.Lock()
         self.closed = False
         self.down = False
@@ -173,7 +171,7 @@ class ToyDriver(Driver):
 
     def remember(self, commit: Commit, revision: Revision) -> None:
         if commit.op:
-            self.applied[commit.key, commit.op] = Applied(revision, commit.intent, commit.erase)
+            self.applied[commit.key, commit.op] = Done(revision, commit.intent, commit.erase)
 
     def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
         return fold(fields, commit.changes)

@@ -25,6 +25,7 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.driver import Cells, Outcome, Written
+from statehold.errors import Corrupted
 from statehold.folding.admission import (
     Applied,
     Head,
@@ -35,9 +36,7 @@ from statehold.folding.admission import (
     remember,
     revision_of,
 )
-from statehold.errors import Corrupted
 from statehold.folding.parts import cut
-
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -219,9 +218,7 @@ def pack(life: Life) -> bytes:
     for name, cell in life.fields.items():
         if cell:
             cells[name] = _encode(list(cell) if isinstance(cell, Items) else cell)
-    return _encode(
-        _Packed(life.head, cells, life.ops, life.forgotten, life.erasures, life.over)
-    )
+    return _encode(_Packed(life.head, cells, life.ops, life.forgotten, life.erasures, life.over))
 
 
 def unpack(record: bytes) -> Life:
