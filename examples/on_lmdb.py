@@ -6,24 +6,23 @@ import contextlib
 import fcntl
 import hashlib
 import itertools
-import math
 import os
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from struct import pack as packed
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from urllib.parse import SplitResult, unquote
-from weakref import WeakValueDictionary, finalize
+from weakref import WeakValueDictionary
 
 import lmdb
 from msgspec import msgpack
 
 from statehold import driver, errors, folding
-from statehold.changes import Commit, Key, Want
+from statehold.changes import Key
 from statehold.cursors import Listing
-from statehold.driver import Cells, Feature, Layout, Outcome, Page
-from statehold.folding import Life
+from statehold.driver import Feature, Page
 from statehold.settings import Settings, boolean, duration, size
 
 SETTINGS = Settings(
@@ -34,7 +33,6 @@ SETTINGS = Settings(
         "busy_timeout": (duration, 5.0, "Maximum time to wait for another writer."),
     },
 )
-SWEPT = 16  # of the rows that nobody needs any more, so many go with each call that writes
 LAST = b"last"  # the key of when a row that is gone last had a commit
 decode_row = msgpack.Decoder(tuple[Key, bytes]).decode
 
@@ -49,7 +47,7 @@ def place_of(key: Key) -> bytes:
     return b"s" + hashed(*key[:2]) + hashed(key[2])
 
 
-def indexed(key: Key, life: Life) -> Generator[bytes]:
+def indexed(key: Key, life: folding.Life) -> Generator[bytes]:
     """What leads to a row: its subject, and when it is needed no more."""
     place, until = place_of(key), life.needed()
     if life.head is not None and life.head.subject is not None:
@@ -58,19 +56,26 @@ def indexed(key: Key, life: Life) -> Generator[bytes]:
         yield b"d" + packed(">d", max(until, 0.0)) + place
 
 
-def load(txn: Any, key: Key) -> Life:
+def following(txn: Any, start: bytes, prefix: bytes) -> Iterator[bytes]:
+    """The keys from there on that begin with the prefix."""
+    cursor = txn.cursor()
+    places = cursor.iternext(values=False) if cursor.set_range(start) else ()
+    return itertools.takewhile(lambda place: place.startswith(prefix), places)
+
+
+def load(txn: Any, key: Key) -> folding.Life:
     """What is there of a state, and what is remembered of it."""
     found = txn.get(place_of(key))
     if found is None:
-        return Life(over=float(txn.get(LAST, b"-inf")))
+        return folding.Life(over=float(txn.get(LAST, b"-inf")))
     return folding.unpack(decode_row(found)[1])
 
 
-def save(txn: Any, key: Key, old: Life, new: Life | None) -> None:
+def save(txn: Any, key: Key, old: folding.Life, new: folding.Life | None) -> None:
     """Replace what is there of a state, and what leads to it; None: it is needed no more."""
     for place in indexed(key, old):
         txn.delete(place)
-    if new is None or new.needed() == -math.inf:
+    if new is None or new.needed() == float("-inf"):
         txn.delete(place_of(key))
         txn.put(LAST, repr(max(old.last(), float(txn.get(LAST, b"-inf")))).encode())
         return
@@ -80,14 +85,18 @@ def save(txn: Any, key: Key, old: Life, new: Life | None) -> None:
 
 
 def sweep(txn: Any, now: float) -> None:
-    """Let go of some of what nobody needs any more."""
-    due = txn.cursor()
-    due.set_range(b"d")
-    for place in list(itertools.islice(due.iternext(values=False), SWEPT)):
-        if not b"d" <= place < b"d" + packed(">d", now):
-            return
-        key, record = decode_row(txn.get(place[9:]))
-        save(txn, key, folding.unpack(record), None)
+    """Let go of a few rows that nobody needs any more."""
+    for place in list(itertools.islice(following(txn, b"d", b"d"), 16)):
+        if place < b"d" + packed(">d", now):
+            key, record = decode_row(txn.get(place[9:]))
+            save(txn, key, folding.unpack(record), None)
+
+
+def locked(lock: IO[bytes]) -> bool:
+    """Whether it is ours now."""
+    with contextlib.suppress(BlockingIOError):
+        return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) is None
+    return False
 
 
 @contextlib.contextmanager
@@ -102,91 +111,64 @@ def translated() -> Generator[None]:
         raise errors.Unavailable(f"lmdb: {error}") from error
 
 
-class Folder:
-    """What a process has open of a folder, once: LMDB forbids to open it twice."""
-
-    opened: ClassVar[WeakValueDictionary[tuple[int, str], Folder]] = WeakValueDictionary()
-    guard = threading.Lock()
-
-    def __init__(self, path: str, max_bytes: int, *, flush: bool) -> None:
-        self.env = lmdb.open(path, map_size=max_bytes, sync=flush, max_readers=1024)
-        self.lock = os.open(f"{path}/writer", os.O_RDWR | os.O_CREAT)
-        self.turn = threading.Lock()
-        finalize(self, os.close, self.lock)  # once the last of its drivers is closed
-
-    def locked(self) -> bool:
-        with contextlib.suppress(BlockingIOError, PermissionError):
-            return fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB) is None
-        return False
-
-
 class LmdbDriver(driver.WaitingDriver):
     features = frozenset(Feature)
     gather = "tick"
+    opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
+    opening = threading.Lock()
 
     def __init__(self, path: str, **settings: object) -> None:
-        known = {name: SETTINGS.default(name) for name in SETTINGS.known} | SETTINGS.parse(settings)
-        self._at, self._patience = (os.getpid(), os.path.realpath(path)), known["busy_timeout"]
-        with translated(), Folder.guard:
-            self._folder = Folder.opened.get(self._at)
-            if self._folder is None:
-                self._folder = Folder(self._at[1], known["max_bytes"], flush=known["flush"])
-                Folder.opened[self._at] = self._folder
+        known = SETTINGS.complete(settings)
+        self._patience = known["busy_timeout"]
+        self._at = at = (os.getpid(), Path(path).resolve())
+        how = {"map_size": known["max_bytes"], "sync": known["flush"], "max_readers": 1024}
+        with translated(), self.opening:  # once in a process: LMDB forbids more
+            self._env = self.opened.get(at) or lmdb.open(path, **how)
+            self.opened[at] = self._env
 
-    async def open(self, layout: Layout, *, wait: bool = True) -> None:
+    async def open(self, layout, *, wait=True):
         self._opened()
 
-    async def close(self) -> None:
-        self._folder = None
+    async def close(self):
+        self._env = None
 
-    def _opened(self) -> Folder:
-        if self._folder is None or self._at[0] != os.getpid():
+    def _opened(self) -> Any:
+        if self._env is None or self._at[0] != os.getpid():
             raise errors.Closed("lmdb: closed, or opened before a fork: open it in this process")
-        return self._folder
-
-    @contextlib.contextmanager
-    def _reading(self) -> Generator[Any]:
-        with translated(), self._opened().env.begin() as txn:
-            yield txn
+        return self._env
 
     @contextlib.contextmanager
     def _writing(self, *, wait: bool) -> Generator[Any]:
         """A transaction that writes. LMDB by itself waits for other writers for ever."""
-        folder, until = self._opened(), time.monotonic() + self._patience
-        mine = folder.turn.acquire(timeout=self._patience if wait else 0)
-        try:
-            while not mine or not folder.locked():
+        env, until = self._opened(), time.monotonic() + self._patience
+        with translated(), (self._at[1] / "writer").open("wb") as lock:
+            while not locked(lock):
                 if not wait:
                     raise driver.WouldWait
                 if time.monotonic() >= until:
                     raise errors.Busy("lmdb: others were writing all the time; nothing was written")
                 time.sleep(0.001)
-            with translated(), folder.env.begin(write=True) as txn:
-                yield txn
-        finally:
-            if mine:
-                fcntl.lockf(folder.lock, fcntl.LOCK_UN)
-                folder.turn.release()
+            try:
+                with env.begin(write=True) as txn:
+                    yield txn
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)  # a child that was forked meanwhile has it too
 
-    async def read(
-        self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
-    ) -> list[Cells | None]:
-        with self._reading() as txn:
+    async def read(self, keys, want, now, *, wait=True):
+        with translated(), self._opened().begin() as txn:
             lives = [load(txn, key).at(now) for key in keys]
         if any(life.renewed(want, now) is not life for life in lives):
             with self._writing(wait=wait) as txn:
-                for n, key in enumerate(keys):
-                    stands = load(txn, key).at(now)
-                    lives[n] = stands.renewed(want, now)
-                    save(txn, key, stands, lives[n])
+                olds = [load(txn, key).at(now) for key in keys]
+                lives = [old.renewed(want, now) for old in olds]
+                for key, old, new in zip(keys, olds, lives, strict=True):
+                    save(txn, key, old, new)
         return [life.cells(want) for life in lives]
 
-    async def commit(
-        self, commits: Sequence[Commit], now: float, *, wait: bool = True
-    ) -> list[Outcome]:
+    async def commit(self, commits, now, *, wait=True):
         with self._writing(wait=wait) as txn:
             sweep(txn, now)
-            outcomes: list[Outcome] = []
+            outcomes = []
             for commit in commits:
                 old = load(txn, commit.key)
                 new, outcome = folding.step(old, commit, now)
@@ -195,32 +177,17 @@ class LmdbDriver(driver.WaitingDriver):
                 outcomes.append(outcome)
             return outcomes
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-        wait: bool = True,
-    ) -> Page:
+    async def scan(self, tenant, kind, *, subject, cursor, limit, now, wait=True):
         listing, home = Listing(tenant, kind, subject), b"s" + hashed(tenant, kind)
         prefix = home if subject is None else b"a" + hashed(tenant, kind, subject)
-        last = prefix if cursor is None else listing.place(cursor)
-        keys: list[Key] = []
-        with self._reading() as txn:
-            place = txn.cursor()
-            more = place.set_range(last if cursor is None else last + b"\0")
-            while more and place.key().startswith(prefix):
+        last, keys = prefix if cursor is None else listing.place(cursor), []
+        with translated(), self._opened().begin() as txn:
+            for place in following(txn, last if cursor is None else last + b"\0", prefix):
                 if len(keys) == limit:
                     return Page(tuple(keys), listing.cursor(last))
-                last = place.key()
-                key, record = decode_row(txn.get(home + last[17:]))
+                last, (key, record) = place, decode_row(txn.get(home + place[17:]))
                 if folding.unpack(record).at(now).head is not None:
                     keys.append(key)
-                more = place.next()
         return Page(tuple(keys))
 
 

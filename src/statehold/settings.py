@@ -111,6 +111,10 @@ class Settings:
         """What a setting is unless it is given."""
         return self.known[name][1]
 
+    def complete(self, given: Mapping[str, object]) -> dict[str, Any]:
+        """All settings: those that are given, parsed, and what the others are."""
+        return {name: self.default(name) for name in self.known} | self.parse(given)
+
     def parse(self, given: Mapping[str, object]) -> dict[str, Any]:
         """The given settings, parsed. Raises `ConfigError` naming an unknown or wrong one."""
         parsed: dict[str, Any] = {}

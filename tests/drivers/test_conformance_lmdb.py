@@ -27,10 +27,9 @@ class Down:
 @contextlib.contextmanager
 def down(driver):
     """The folder cannot be used."""
-    folder = driver._folder
-    kept, folder.env = folder.env, Down()
+    kept, driver._env = driver._env, Down()
     yield
-    folder.env = kept
+    driver._env = kept
 
 
 def damage(driver, key, field):
@@ -43,7 +42,7 @@ def damage(driver, key, field):
 
 def stored(driver):
     """Every key and value."""
-    with driver._reading() as txn:
+    with driver._env.begin() as txn:
         return b"\n".join(each for pair in txn.cursor() for each in pair)
 
 
@@ -51,7 +50,7 @@ def stored(driver):
 def held(path):
     """Another process is writing."""
     wait = "import sys, fcntl, os; f = os.open(sys.argv[1], os.O_RDWR);"
-    wait += "fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    wait += "fcntl.flock(f, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", wait, f"{path}/writer"],
         stdin=subprocess.PIPE,

@@ -98,9 +98,8 @@ class SqlDriver(Driver):
     gather: Literal["no", "tick", "thread"] = "tick"
 
     def __init__(self, url: URL, dialect: Dialect, **settings: object) -> None:
-        given = SETTINGS.parse({name: v for name, v in settings.items() if v is not None})
-        self.settings: dict[str, Any] = {name: SETTINGS.default(name) for name in SETTINGS.known}
-        self.settings |= given
+        given = {name: value for name, value in settings.items() if value is not None}
+        self.settings = SETTINGS.complete(given)
         self.dialect = dialect
         self._url = url.set(drivername=dialect.driver)
         try:
