@@ -36,6 +36,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "stale": (409, "Newer tokens were issued since"),
     "revoked": (403, "The token was revoked"),
     "newer": (409, "The token was written by a newer version"),
+    "wrong_thread": (500, "The store was used where it cannot be"),
     "config": (500, "The configuration is wrong"),
     "schema": (500, "A kind is declared wrongly"),
     "error": (500, "Something went wrong"),
