@@ -416,11 +416,14 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """What a reader asks for. `fields` None means all; `tail` bounds the items read of each list.
 
     `renew` moves the deadline as a write would, in the same round trip: (ttl, max age) in seconds.
+    Of a state that is still at a revision of `unless` only that is said: see `Cells.unchanged`. A
+    revision is of one life of one state, so those of several keys can be asked for together.
     """
 
     fields: tuple[str, ...] | None = None
     tail: int | dict[str, int] | None = None
     renew: tuple[float | None, float | None] | None = None
+    unless: tuple[Revision, ...] = ()
 
     def tail_of(self, field: str) -> int | None:
         """How many of the field's newest items are wanted; None for all."""
@@ -432,6 +435,18 @@ EVERYTHING: Final = Want()
 
 HOLD_SECONDS: Final = 60.0
 """How long a state that was erased leaves behind what recognises the erasure's repetition."""
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """What a commit was for, in the words of who made it; opaque here.
+
+    It is for who keeps commits, or passes them on: a state itself has nothing of it.
+    """
+
+    type: str = ""
+    payload: bytes = b""
+    actor: str = ""
+    cause: str = ""
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -450,6 +465,12 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
       from the state's creation that no renewal moves it beyond.
     * `subject`: whom the state is about from now on; None leaves it as it is.
     * `erase`: delete the state with everything that belongs to it; `changes` must be empty.
+    * `revision`: the revision that it shall make, decided by who has folded it already. It is made
+      if it is the next one of the life that stands, or the first of a new one where there is none;
+      else it is in conflict. `expect` is not said besides.
+    * `at`: when it was made, by the clock of who decided that: `created`, `updated` and the deadline go
+      by it. None: when it is applied. What would be over already is not written any more (`Late`).
+    * `note`: what it was for.
     """
 
     key: Key
@@ -466,6 +487,17 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     intent: int = 0
     since: float | None = None
     until: float | None = None
+    revision: Revision | None = None
+    at: float | None = None
+    note: Note | None = None
+
+
+def required(commit: Commit) -> Revision | None:
+    """The revision that must stand for it: `expect`, or the one before `revision`."""
+    makes = commit.revision
+    if makes is None:
+        return commit.expect
+    return Revision(makes.incarnation, makes.number - 1) if makes.number > 1 else ABSENT
 
 
 def said_of(change: Change) -> tuple[object, ...]:

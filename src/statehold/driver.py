@@ -114,6 +114,8 @@ class Cells(msgspec.Struct, gc=False):
     """"cache" when a middleware answered."""
     corrupted: tuple[str, ...] = ()
     """Fields that the driver could not read; they are left out of `fields`."""
+    unchanged: bool = False
+    """It is at a revision of `Want.unless`, and so nothing is in `fields`."""
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -126,6 +128,11 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     revision: Revision
     returned: Cells | None = None
     repeated: bool = False
+    updated: float | None = None
+    """When it was made, epoch seconds by the clock that decides expiry. None if it is repeated, and
+    after `erase`."""
+    deadline: float | None = None
+    """When the state ends, if nothing comes; None for never, and where `updated` is None."""
 
 
 class Conflicted(msgspec.Struct, frozen=True):
@@ -276,9 +283,10 @@ class Driver(ABC):
            because newer ones took its place or its life has ended: `Doubtful`;
         4. `until` has passed: `Late`;
         5. `epoch` lower than the state's: `FencedOff`;
-        6. `expect` that does not hold: `Conflicted`;
+        6. `expect` that does not hold, or a `revision` that is not the next: `Conflicted`;
         7. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
-           an absent state makes it exist unless `expect` says otherwise.
+           an absent state makes it exist unless `expect` says otherwise; with `at`, one that would
+           make a state which is over already is `Late`.
 
         A life remembers the op ids of its newest commits: as many as the newest commit with an op
         id says in `ops`, at least. They may be forgotten when it ends. Of erasures with an op id,

@@ -15,11 +15,13 @@ from statehold.folding.admission import (
     Past,
     admit,
     advance,
+    is_late,
     is_over,
     recalled,
     refused,
     remember,
     revision_of,
+    written,
 )
 from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
@@ -36,6 +38,7 @@ __all__ = [
     "admit",
     "advance",
     "cut",
+    "is_late",
     "is_over",
     "pack",
     "recalled",
@@ -44,4 +47,5 @@ __all__ = [
     "revision_of",
     "step",
     "unpack",
+    "written",
 ]

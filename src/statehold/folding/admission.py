@@ -16,6 +16,7 @@ from statehold.changes import (
     Revision,
     deadline,
     new_incarnation,
+    required,
 )
 from statehold.driver import (
     Cells,
@@ -105,7 +106,7 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
         return Late()
     if head is not None and commit.epoch < head.epoch:
         return FencedOff(head.epoch)
-    expect = commit.expect
+    expect = commit.expect if commit.revision is None else required(commit)
     if expect is None:
         return None
     stands = revision_of(head)
@@ -148,9 +149,11 @@ def advance(
 
     `born` gives a new life its incarnation. A clock may step back; `updated` does not.
     """
+    if commit.at is not None:
+        now = commit.at
     if head is None:
         created = updated = now
-        subject, revision = commit.subject, Revision(born(), 1)
+        subject, revision = commit.subject, commit.revision or Revision(born(), 1)
     else:
         created, updated = head.created, head.updated
         updated = now if now > updated else updated  # noqa: FURB136  max() is a call
@@ -158,6 +161,16 @@ def advance(
         revision = Revision(head.revision.incarnation, head.revision.number + 1)
     until = deadline(created, now, commit.ttl, commit.max_age)
     return Head(revision, created, updated, until, commit.epoch, subject)
+
+
+def is_late(commit: Commit, head: Head, now: float) -> bool:
+    """Whether what it makes is over already, since it comes so long after it was made."""
+    return commit.at is not None and is_over(head, now)
+
+
+def written(head: Headed) -> Written:
+    """The outcome of a commit that has made this."""
+    return Written(head.revision, None, False, head.updated, head.deadline)
 
 
 def refused(

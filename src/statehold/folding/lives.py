@@ -24,17 +24,19 @@ from statehold.changes import (
     moves,
     new_incarnation,
 )
-from statehold.driver import Cells, Outcome, Written
+from statehold.driver import Cells, Late, Outcome, Written
 from statehold.errors import Corrupted
 from statehold.folding.admission import (
     Applied,
     Head,
     admit,
     advance,
+    is_late,
     is_over,
     refused,
     remember,
     revision_of,
+    written,
 )
 from statehold.folding.parts import cut
 
@@ -88,7 +90,11 @@ class Life(msgspec.Struct, frozen=True):
 
     def last(self) -> float:
         """No commit was made to it after this time."""
-        return self.over if self.head is None else max(self.over, self.head.updated)
+        if self.head is None:
+            return self.over
+        # The newest op id came later than its commit was made, where somebody else decided when.
+        newest = self.ops[next(reversed(self.ops))][1] if self.ops else self.over
+        return max(self.over, self.head.updated, newest)
 
     def renewed(self, want: Want, now: float) -> Life:
         """As a read that renews leaves it; itself where nothing is to be written."""
@@ -108,17 +114,18 @@ class Life(msgspec.Struct, frozen=True):
         head = self.head
         if head is None:
             return None
+        same = head.revision in want.unless
+        broken = [one for one in self.unreadable if want.fields is None or one in want.fields]
         return Cells(
             head.revision,
-            cut(self.fields, want),
+            {} if same else cut(self.fields, want),
             head.created,
             head.updated,
             head.deadline,
             epoch=head.epoch,
             subject=head.subject,
-            corrupted=tuple(
-                name for name in self.unreadable if want.fields is None or name in want.fields
-            ),
+            corrupted=() if same else tuple(broken),
+            unchanged=same,
         )
 
 
@@ -140,6 +147,9 @@ def step(
         return life, _returning(barred, life, commit)
     if commit.erase:
         return _erased(life, commit, now), Written(revision_of(head))
+    head = advance(commit, head, now, born)
+    if is_late(commit, head, now):
+        return life, Late()
     unreadable = life.unreadable
     try:
         if unreadable:
@@ -147,17 +157,16 @@ def step(
         fields = fold(life.fields, commit.changes)
     except (Refusal, Corrupted) as error:
         return life, refused(error)
-    head = advance(commit, head, now, born)
     ops, forgotten = life.ops, life.forgotten
     if life.head is None and life.over > now:
         forgotten = life.over
     if commit.op:
         ops = ops.copy()
         done = Applied(head.revision, commit.intent)
-        gone = remember(ops, commit.op, (done, head.updated), commit.ops)
+        gone = remember(ops, commit.op, (done, max(now, head.updated)), commit.ops)
         forgotten = forgotten if gone is None else max(forgotten, gone[1])
     life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over)
-    return life, _returning(Written(head.revision), life, commit)
+    return life, _returning(written(head), life, commit)
 
 
 def _dropped(unreadable: dict[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:

@@ -61,8 +61,10 @@ class Life:
     created: float
     number: int = 0
     updated: float = 0.0
-    newest: float = 0.0
+    latest: float = 0.0
     """The latest time of any commit, which is another if the clock was set back."""
+    newest: float = 0.0
+    """The latest time at which any came, which is later where somebody else decided when it was."""
     deadline: float | None = None
     epoch: int = 0
     subject: str | None = None
@@ -144,7 +146,7 @@ class Model:
         assert cells.subject == life.subject, f"subject {cells.subject!r}, not {life.subject!r}"
         assert cells.epoch == life.epoch, f"epoch {cells.epoch}, not {life.epoch}"
         if self.exact:
-            updated = life.newest if cells.updated == life.newest else life.updated
+            updated = life.latest if cells.updated == life.latest else life.updated
             found = (cells.created, cells.updated, cells.deadline)
             wanted = (life.created, updated, life.deadline)
             assert found == wanted, f"created, updated, deadline are {found}, not {wanted}"
@@ -186,7 +188,7 @@ class Model:
         if commit.until is not None and now > commit.until:
             assert isinstance(outcome, Late), f"after its time: {outcome}"
             return
-        barred = _barred(life, commit)
+        barred = _barred(life, commit, now)
         if barred is not None:
             assert outcome == barred, f"{outcome} where it should be {barred}"
         elif commit.erase:
@@ -258,15 +260,25 @@ class Model:
             assert incarnation, "an incarnation is never 0"
             assert incarnation not in self.incarnations, "an incarnation came back"
             self.incarnations.add(incarnation)
-            life = self.lives[commit.key] = Life(incarnation, now)
+            life = self.lives[commit.key] = Life(
+                incarnation, now if commit.at is None else commit.at
+            )
             if self.newest_end > now:
                 life.shadow = self.newest_end
         life.number += 1
         assert outcome.revision == life.revision, f"{outcome.revision}, not {life.revision}"
         self.past.setdefault(commit.key, []).append(life.revision)
-        life.updated, life.epoch, life.fields = now, commit.epoch, fields
-        life.newest = max(now, life.newest)
-        life.deadline = _until(life.created, now, commit.ttl, commit.max_age)
+        made = now if commit.at is None else commit.at
+        assert commit.revision in (None, life.revision), f"{life.revision}, not {commit.revision}"
+        life.updated, life.epoch, life.fields = made, commit.epoch, fields
+        life.latest = max(made, life.latest)
+        life.newest = max(now, made, life.newest)
+        life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
+        if self.exact:
+            told = (outcome.updated, outcome.deadline)
+            assert told in ((life.latest, life.deadline), (life.updated, life.deadline)), (
+                f"it says {told}, not {(life.latest, life.deadline)}"
+            )
         if commit.subject is not None:
             life.subject = commit.subject
         if commit.op:
@@ -284,14 +296,29 @@ class Model:
             self._check_cells(life, commit.returning, outcome.returned)
 
 
-def _barred(life: Life | None, commit: Commit) -> Outcome | None:
+def _over_already(life: Life | None, commit: Commit, now: float) -> bool:
+    """Whether what it would make has ended, since it was made so long ago."""
+    if commit.at is None or commit.erase:
+        return False
+    born = commit.at if life is None else life.created
+    until = _until(born, commit.at, commit.ttl, commit.max_age)
+    return until is not None and until <= now
+
+
+def _barred(life: Life | None, commit: Commit, now: float) -> Outcome | None:
     """What a commit gets that may not even try."""
     if life is not None and commit.epoch < life.epoch:
         return FencedOff(life.epoch)
     stands = ABSENT if life is None else life.revision
-    if commit.expect is None or (commit.expect == PRESENT and life is not None):
-        return None
-    return None if commit.expect == stands else Conflicted(stands)
+    holds = commit.expect in (None, stands) or (commit.expect == PRESENT and life is not None)
+    makes = commit.revision
+    if makes is not None:
+        begins = life is None and makes.number == 1
+        goes_on = life is not None and makes == Revision(life.incarnation, life.number + 1)
+        holds = holds and (begins or goes_on)
+    if not holds:
+        return Conflicted(stands)
+    return Late() if _over_already(life, commit, now) else None
 
 
 def apply_all(fields: Fields, changes: tuple[Change, ...]) -> tuple[str, str] | None:

@@ -36,7 +36,7 @@ from statehold.changes import (
 )
 from statehold.driver import Feature
 from statehold.testing.backend import Backend, rounds
-from statehold.testing.model import Model, array
+from statehold.testing.model import Life, Model, array
 from statehold.testing.rig import FIELDS, KIND, Rig
 
 OTHER_KIND = "basket:more"
@@ -134,7 +134,21 @@ class DriverMachine(RuleBasedStateMachine):
             options["returning"] = draw(st.one_of(st.none(), wants))
         options["ttl"] = draw(ttls) if self.rig.exact else None
         options["max_age"] = draw(st.sampled_from((None, None, 4.0))) if self.rig.exact else None
+        if options.get("expect") is None and draw(st.integers(0, 8)) == 0:
+            options |= self.decided(data, life)
         return self.rig.commit(*draw(st.lists(changes, max_size=5)), id=key, **options)
+
+    def decided(self, data: st.DataObject, life: Life | None) -> dict[str, Any]:
+        """What somebody else has decided of a commit: mostly the next revision, and a while ago."""
+        made: dict[str, Any] = {}
+        if self.has(Feature.EXPECT):
+            stands = life.revision if life else Revision(random.getrandbits(60) + 1, 0)
+            more = data.draw(st.sampled_from((1, 1, 1, 1, 0, 2)))
+            made["revision"] = Revision(stands.incarnation, max(1, stands.number + more))
+        if self.rig.exact:
+            ago = data.draw(st.sampled_from((0.0, 0.1, 2.0)))
+            made["at"] = self.rig.now - ago * self.rig.unit
+        return made
 
     def check(self, *keys: Key, want: Want = EVERYTHING) -> None:
         """Read the keys and compare."""

@@ -32,14 +32,14 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.cursors import Listing, foreign
-from statehold.driver import Cells, Driver, Feature, Outcome, Page, Written
+from statehold.driver import Cells, Driver, Feature, Late, Outcome, Page, Written
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
 from statehold.drivers.memory.past import ERASURE_BYTES, Ended, Remembered
 from statehold.drivers.memory.slots import Private, Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
-from statehold.folding import admit, cut, is_over, refused, revision_of
+from statehold.folding import admit, advance, cut, is_late, is_over, refused, revision_of
 from statehold.settings import Settings, size
 
 STATE_BYTES = 900
@@ -141,6 +141,8 @@ class MemoryDriver(Driver):
         cells = slot.cells
         if slot.private:
             slot.private = ()
+        if cells.revision in want.unless:
+            return replace(cells, fields={}, unchanged=True)
         if want.fields is None and want.tail is None:
             return cells
         return replace(cells, fields=cut(cells.fields, want))
@@ -222,12 +224,18 @@ class MemoryDriver(Driver):
             or commit.expect is not None
             or commit.until is not None
             or commit.epoch < cells.epoch
+            or commit.revision is not None
         ):
             barred = self._barred(commit, slot, now)
             if barred is not None:
                 return barred
         if commit.erase:
             return self._erase(commit, slot, now)
+        at = now
+        if commit.at is not None:
+            at = commit.at
+            if is_late(commit, advance(commit, None if slot is None else cells, now), now):
+                return Late()
 
         fields = cells.fields.copy()
         own: list[str] = []
@@ -247,17 +255,17 @@ class MemoryDriver(Driver):
         new = slot is None
         if slot is None:
             slot = self._born(key, now)
-            created = updated = now
-            revision = Revision(new_incarnation(), 1)
+            created = updated = at
+            revision = commit.revision or Revision(new_incarnation(), 1)
         else:
             created, updated, revision = cells.created, cells.updated, cells.revision
-            updated = now if now > updated else updated  # noqa: FURB136  max() is a call
+            updated = at if at > updated else updated  # noqa: FURB136  max() is a call
             revision = Revision(revision.incarnation, revision.number + 1)
         ttl = commit.ttl
         if commit.max_age is None:
-            until = None if ttl is None else now + ttl
+            until = None if ttl is None else at + ttl
         else:
-            until = deadline(created, now, ttl, commit.max_age)
+            until = deadline(created, at, ttl, commit.max_age)
         subject = cells.subject
         if commit.subject is not None:
             subject = self._about(key, subject, commit.subject)
@@ -274,12 +282,12 @@ class MemoryDriver(Driver):
             self._buckets.leave(key, slot)
             self._buckets.put(key, slot)
         if commit.op:
-            slot.remember(commit)
+            slot.remember(commit, now)
         if self._nbytes > self._budget:
             self._evict(key, now)
         if commit.returning is None:
-            return Written(revision)
-        return Written(revision, self._shared(slot, commit.returning))
+            return Written(revision, None, False, updated, until)
+        return Written(revision, self._shared(slot, commit.returning), False, updated, until)
 
     def _born(self, key: Key, now: float) -> Slot:
         slot = self._slots[key] = Slot()
@@ -336,7 +344,7 @@ class MemoryDriver(Driver):
         """Remove a state that is in no bucket any more."""
         del self._slots[key]
         self._nbytes -= slot.nbytes
-        self._past.ended = max(self._past.ended, slot.cells.updated)
+        self._past.ended = max(self._past.ended, slot.last())
         self._unindex(key, slot.cells.subject)
         listing = self._listings.get(key[:2])
         if listing is not None:

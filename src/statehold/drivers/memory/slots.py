@@ -55,12 +55,18 @@ class Slot:
         self.private: tuple[str, ...] = ()
         """Fields whose entries are `Private`."""
 
-    def remember(self, commit: Commit) -> None:
+    def last(self) -> float:
+        """No commit came after this time."""
+        updated = self.cells.updated
+        return max(updated, self.ops[next(reversed(self.ops))][2]) if self.ops else updated
+
+    def remember(self, commit: Commit, now: float) -> None:
         """Have the op id of the newest commit remembered, and the oldest forgotten."""
         if self.ops is None:
             self.ops = {}
         cells = self.cells
-        done = (cells.revision.number, commit.intent, cells.updated)
+        time = cells.updated if cells.updated > now else now  # noqa: FURB136  max() is a call
+        done = (cells.revision.number, commit.intent, time)
         gone = remember(self.ops, commit.op, done, commit.ops)
         if gone is not None:
             self.forgot = max(self.forgot, gone[2])

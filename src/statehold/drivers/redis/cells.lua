@@ -1,7 +1,8 @@
 -- Shared by the scripts that read: the cells of a state as a reply.
 --
 -- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
--- of each list's newest items (nil for all); `tails`, the same for single fields by name.
+-- of each list's newest items (nil for all); `tails`, the same for single fields by name; `unless`,
+-- incarnations and numbers as in ".": of a state that is there only ".", ".subject" and "=" are said.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
 -- its field and its items, false in their place when they are not all there.
@@ -9,6 +10,19 @@
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
 local function cells(state, now, want, mode)
   local all
+  if want and want.unless then
+    local held = redis.call('HMGET', state, '.', '.subject')
+    local meta = held[1]
+    for _, known in ipairs(meta and #meta == 64 and want.unless or {}) do
+      if known == string.sub(meta, 1, 13) then
+        local deadline = struct.unpack('<d', meta, 28)
+        if deadline ~= 0 and now >= deadline then return nil end
+        all = {'.', meta}
+        if held[2] then all = {'.', meta, '.subject', held[2]} end
+        return {now, all, '='}
+      end
+    end
+  end
   local fields = want and want.fields
   if fields then
     local names = {'.', '.subject'}

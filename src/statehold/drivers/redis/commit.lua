@@ -13,7 +13,8 @@
 --      6… for each change the field of the hash that it is about
 --      …  options, each a name and a value: ops; epoch (8 bytes, big-endian); age (max age in
 --         microseconds); subject; expect ("absent", "present" or an incarnation of 8 bytes) and
---         number; want (msgpack, see cells.lua); since and until (microseconds), as the caller has it
+--         number; want (msgpack, see cells.lua); since and until (microseconds), as the caller has it;
+--         at (microseconds), when it was made
 --      …  changes, each beginning with its kind:
 --         p put, i put if absent: field, entry, value, bound
 --         n add to a number, v to an array of float64: field, entry, amount, bound
@@ -57,7 +58,7 @@ end
 
 local ops, age, writer, subject, expect, expected, want = 129, nil, UNFENCED, nil, nil, nil, nil
 local last, since, mode = struct.unpack(STAMP, ARGV[#ARGV])
-local not_after
+local not_after, made
 local at = 6 + n
 local options = tonumber(ARGV[4])
 if options > 0 then
@@ -71,6 +72,7 @@ if options > 0 then
     elseif name == 'number' then expected = tonumber(value)
     elseif name == 'since' then since = since == 0 and tonumber(value) or math.min(since, tonumber(value))
     elseif name == 'until' then not_after = tonumber(value)
+    elseif name == 'at' then made = tonumber(value)
     else want = cmsgpack.unpack(value) end
   end
   at = at + options
@@ -127,6 +129,12 @@ if expect then
   elseif expect == 'present' then holds = before
   else holds = before and expect == life and expected == number end
   if not holds then return {'conflict', before and meta or ''} end
+end
+
+if made then
+  local born, over = before and created or made, ARGV[3] ~= '' and made + tonumber(ARGV[3]) or nil
+  if age and (not over or born + age < over) then over = born + age end
+  if over and over <= now then return {'late'} end
 end
 
 -- 6. the changes, staged: hash fields with their new value, false for none; what to do to lists
@@ -285,11 +293,13 @@ end
 
 -- 7. everything is well: write
 local was, ended = updated, deadline
-if updated < now then updated = now end -- and never goes back
+if made and not before then updated = made end
+made = made or now
+if updated < made then updated = made end -- and never goes back
 if not before then created = updated end
 local gone = ends -- when the keys of what was before are to end
 deadline = 0
-if ARGV[3] ~= '' then deadline = now + tonumber(ARGV[3]) end
+if ARGV[3] ~= '' then deadline = made + tonumber(ARGV[3]) end
 if age and (deadline == 0 or created + age < deadline) then deadline = created + age end
 ends = end_of(deadline, now, before, gone)
 
@@ -317,6 +327,7 @@ if drops or not before then
   end
 end
 if not before then
+  local was_had, was_size = had, size
   life, number, had, size = ARGV[2], 0, 0, 0
   if not meta then
     redis.call('DEL', state, ops_key) -- left over from a life that was lost
@@ -324,11 +335,13 @@ if not before then
     local _, _, _, _, unknown = memories()
     forgot = unknown(now, age and '0' or ARGV[3])
   elseif ended ~= ERASED then
-    local _, wipe = lasting(mode)
+    local _, wipe, _, _, _, _, _, _, _, memories = lasting(mode)
+    local _, _, _, _, _, _, _, _, newest_of = memories()
+    local newest = newest_of(ops_key, was_had, was_size)
     local keep = {[ops_key] = op ~= ''}
     for key in pairs(appended) do keep[key] = true end
     erased = wipe(state, ops_key, gone, erased, now, keep)
-    forgot = math.max(forgot, math.ceil(was / 1000))
+    forgot = math.max(forgot, math.ceil(was / 1000), newest)
   end
 end
 
@@ -359,7 +372,7 @@ end
 
 number = number + 1
 if op ~= '' then
-  local time = (updated + 999) / 1000 -- rounded down when it is packed
+  local time = (math.max(updated, now) + 999) / 1000 -- rounded down when it is packed
   local record = string.sub(op, 3) .. struct.pack('<I5I6', number, time)
   local slot = size > 0 and had % size
   if had == 0 then

@@ -19,6 +19,7 @@ from statehold.changes import (
     Put,
     Revision,
     new_incarnation,
+    required,
 )
 from statehold.driver import (
     Cells,
@@ -35,7 +36,7 @@ from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.reading import cells_of, wanted
 from statehold.drivers.redis.scripts import COMMIT, ERASE
 from statehold.drivers.redis.servers import UNSTAMPED, Command
-from statehold.drivers.redis.values import revision_of, stored
+from statehold.drivers.redis.values import revision_of, stored, times_of
 from statehold.errors import Corrupted, Invalid
 
 Arguments: TypeAlias = list[bytes | str | int]
@@ -141,7 +142,9 @@ def command_of(commit: Commit, state: bytes) -> Command:
         len(keys),
         *keys,
         op_id(commit.op, commit.intent),
-        new_incarnation().to_bytes(8, "little"),
+        (new_incarnation() if commit.revision is None else commit.revision.incarnation).to_bytes(
+            8, "little"
+        ),
         micros(commit.ttl),
         len(options),
         len(about),
@@ -156,22 +159,16 @@ def _options(commit: Commit) -> Arguments:
     """What few commits say, by name."""
     options: Arguments = []
     if commit.ops != 128:
-        if commit.ops > MOST_OPS:
-            raise Invalid(
-                f"redis: a state remembers at most {MOST_OPS} op ids",
-                field="ops",
-                expected=MOST_OPS,
-                found=commit.ops,
-            )
-        options += ("ops", commit.ops)
+        options += ("ops", _many_ops(commit.ops))
     if commit.epoch:
         options += ("epoch", commit.epoch.to_bytes(8))
     if commit.max_age is not None:
         options += ("age", micros(commit.max_age))
     if commit.subject is not None:
         options += ("subject", commit.subject)
-    if commit.expect is not None:
-        expect, number = _expected(commit.expect)
+    stands = required(commit)
+    if stands is not None:
+        expect, number = _expected(stands)
         options += ("expect", expect, "number", number)
     if commit.returning is not None:
         options += ("want", wanted(commit.returning) or _EVERYTHING)
@@ -179,7 +176,20 @@ def _options(commit: Commit) -> Arguments:
         options += ("since", _instant(commit.since))
     if commit.until is not None:
         options += ("until", _instant(commit.until))
+    if commit.at is not None:
+        options += ("at", _instant(commit.at))
     return options
+
+
+def _many_ops(ops: int) -> int:
+    if ops > MOST_OPS:
+        raise Invalid(
+            f"redis: a state remembers at most {MOST_OPS} op ids",
+            field="ops",
+            expected=MOST_OPS,
+            found=ops,
+        )
+    return ops
 
 
 _of_stores = re.compile(r"[0-9a-f]{24}").fullmatch
@@ -238,11 +248,17 @@ def _expected(expect: Revision) -> tuple[str | bytes, int]:
 def outcome_of(reply: Any, commit: Commit, now: float) -> Outcome:
     """What became of a commit. Raises `Corrupted`."""
     if reply.__class__ is bytes:
-        return Written(revision_of(reply))
+        return written(reply)
     read = _REPLIES.get(reply[0])
     if read is None:
         raise Corrupted(f"{commit.key}: the description of the stored state cannot be read")
     return read(reply, now)
+
+
+def written(meta: bytes, returned: Cells | None = None) -> Written:
+    """The outcome of a commit that has made this."""
+    _, updated, deadline = times_of(meta)
+    return Written(revision_of(meta), returned, False, updated, deadline)
 
 
 def _repeated(reply: list[Any], now: float) -> Written:
@@ -265,7 +281,7 @@ def _stood(meta: bytes) -> Revision:
 
 
 _REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
-    b"written": lambda reply, now: Written(revision_of(reply[1]), _returned(reply[2], now)),
+    b"written": lambda reply, now: written(reply[1], _returned(reply[2], now)),
     b"repeated": _repeated,
     b"erased": lambda reply, _: Written(_stood(reply[1])),
     b"conflict": lambda reply, _: Conflicted(_stood(reply[1])),

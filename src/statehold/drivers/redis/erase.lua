@@ -37,7 +37,7 @@ end
 
 local _, wipe, index_of, elsewhere, memories
 _, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local erasure_of, differ, _, _, unknown, older = memories()
+local erasure_of, differ, _, _, unknown, older, _, _, newest_of = memories()
 if op ~= '' then
   local erasure = erased > 0 and erasure_of(state, op)
   if erasure then
@@ -69,6 +69,7 @@ if meta and deadline ~= ERASED then
   end
   if trouble then return trouble end
 end
+local newest = newest_of(ops_key, had, size)
 erased = wipe(state, ops_key, ends, erased, now, {})
 if not meta and op == '' then return {'erased', ''} end
 
@@ -79,7 +80,7 @@ if not meta then
 elseif not ends then
   forgot = math.ceil(now / 1000)
 elseif deadline ~= ERASED then
-  forgot = math.max(forgot, was)
+  forgot = math.max(forgot, was, newest)
 end
 local stays = math.ceil(math.max(now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end

@@ -142,7 +142,13 @@ local function lasting(mode)
       return oldest == 0 or (had > size and oldest * 1000 >= since) -- 0: another's hand has taken it
     end
 
-    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of
+    -- The time of the newest op id (milliseconds). It came later than its commit was made, where
+    -- somebody else decided when.
+    local function newest_of(ops, had, size)
+      return had > 0 and time_of(ops, size, 0, (had - 1) % size) or 0
+    end
+
+    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of, newest_of
   end
 
   -- The lists of a state, by the names of their keys.

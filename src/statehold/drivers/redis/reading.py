@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def wanted(want: Want) -> bytes:
     """What is wanted of a state, for a script; empty for everything. Raises UnicodeError."""
-    if want is EVERYTHING or (want.fields is None and want.tail is None):
+    if want is EVERYTHING or (want.fields is None and want.tail is None and not want.unless):
         return b""
     told: dict[str, object] = {}
     if want.fields is not None:
@@ -27,6 +27,12 @@ def wanted(want: Want) -> bytes:
         told["tails"] = {stored_field[name].decode(): count for name, count in tail.items()}
     elif tail is not None:
         told["tail"] = tail
+    if want.unless:
+        told["unless"] = [
+            known.incarnation.to_bytes(8, "little") + known.number.to_bytes(5, "little")
+            for known in want.unless
+            if 0 <= known.incarnation < 1 << 64 and 0 <= known.number < 1 << 40
+        ]
     return _encode(told)
 
 
@@ -38,9 +44,10 @@ def cells_of(reply: list[Any], now: float) -> Cells:
         raise Corrupted("the description of a stored state cannot be read")
     created, updated, deadline = times_of(meta)
     hash = _Hash()
+    unchanged = len(reply) == 3
     try:
         hash.take(held)
-        for place in range(2, len(reply), 2):
+        for place in range(2, len(reply) - unchanged, 2):
             field, items = field_of[reply[place][1:]], reply[place + 1]
             if items is None:
                 hash.corrupted.add(field)
@@ -60,6 +67,7 @@ def cells_of(reply: list[Any], now: float) -> Cells:
         epoch_in(meta),
         hash.subject,
         corrupted=tuple(sorted(hash.corrupted)),
+        unchanged=unchanged,
     )
 
 

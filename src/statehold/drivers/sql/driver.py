@@ -273,7 +273,7 @@ class SqlDriver(Driver):
         for key in keys:
             by_kind.setdefault(key[1], []).append(key)
         kinds = [self._tables(kind) for kind in by_kind]
-        alone = len(kinds) == 1 and takes_one_statement(wanted(kinds[0], want))
+        alone = len(kinds) == 1 and takes_one_statement(wanted(kinds[0], want)) and not want.unless
         found: dict[Key, Found] = {}
         async with self._engines.reading(one_statement=alone) as connection:
             for tables in kinds:

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 from msgspec.structs import replace
 from sqlalchemy import URL, exc
 
-from statehold.changes import Commit, Key, Revision, Want
+from statehold.changes import Commit, Key, Revision, Want, deadline
 from statehold.driver import Cells, Failed, Written
 from statehold.drivers.sql.errors import translated
 from statehold.drivers.sql.fastcall import Call, Group, next_call, seconds
@@ -82,11 +82,13 @@ class Kind:
         self.avoided = 0  # so many more commits that come alone go to the function
         given = ", ".join(f"${n}" for n in range(1, len(self.at) + 1))
         name = qualified(tables.schema, function.name)
-        self.commit = f"SELECT o_incarnation, o_number, o_bad FROM {name}({given})"  # noqa: S608  quoted
+        columns = ("o_incarnation", "o_number", "o_created", "o_now", "o_bad")
+        told = ", ".join(f"c.{column}" for column in columns)
+        self.commit = f"SELECT {told} FROM {name}({given}) AS c"  # noqa: S608  quoted
         n = len(self.at)
         # What a function writes is seen by a function that is called after it.
         self.commit_and_read = (
-            f"SELECT c.o_incarnation, c.o_number, c.o_bad, r.* FROM {name}({given}) AS c"  # noqa: S608  likewise
+            f"SELECT {told}, r.* FROM {name}({given}) AS c"  # noqa: S608  likewise
             f" LEFT JOIN LATERAL {qualified(tables.schema, read_name)}("
             f"ARRAY(SELECT c.o_state[i.i] FROM unnest(${n + 1}::integer[]) AS i(i)),"
             f" ${n + 2}, ${n + 3}) AS r ON TRUE"
@@ -272,7 +274,9 @@ class Fast:
             return None
         self._calls += 1
         self._commits += 1
-        return Written(Revision(*rows[0][:2]))
+        incarnation, number, updated, expires, _ = rows[0]
+        ends = None if expires is None else expires.timestamp()
+        return Written(Revision(incarnation, number), None, False, updated.timestamp(), ends)
 
     def _again(self, commit: Commit, began: float, error: Exception) -> Commit:
         """The commit as it is sent again that may have been applied since then. Raises if it cannot."""
@@ -359,17 +363,23 @@ class Fast:
         except InTheAir as unknown:
             self._mark(groups, answers, began, unknown.error)
             return list(range(1, len(groups) + 1))
-        incarnations, numbers, bad = rows[0][:3]
+        *found, made, bad = rows[0][:5]
         if bad:
             return list(bad)
         self._calls += 1
-        for group, incarnation, number in zip(groups, incarnations, numbers, strict=True):
+        updated = made.timestamp()
+        for group, incarnation, number, began_at in zip(groups, *found, strict=True):
+            created = began_at.timestamp() if number else updated
             for count, place in enumerate(group.places, 1):
-                answers[place] = Written(Revision(incarnation, number + count))
+                commit = answers[place]
+                assert isinstance(commit, Commit)  # noqa: S101  it has no answer yet
+                ends = deadline(created, updated, commit.ttl, commit.max_age)
+                revision = Revision(incarnation, number + count)
+                answers[place] = Written(revision, None, False, updated, ends)
         if not readers:
             return None
         for row in rows:
-            reader = readers[int(row[3]) - 1]
+            reader = readers[int(row[5]) - 1]
             group = groups[reader - 1]
             self._returned(kind, group, row, answers, now)
         return None
@@ -393,8 +403,8 @@ class Fast:
     ) -> None:
         written = answers[group.places[-1]]
         if isinstance(written, Written) and group.returning is not None:
-            cells = kind.reader.cells(row[4:], group.returning, now)
-            answers[group.places[-1]] = Written(written.revision, cells)
+            cells = kind.reader.cells(row[6:], group.returning, now)
+            answers[group.places[-1]] = replace(written, returned=cells)
 
     def _refused(self, kind: Kind, error: Exception, keys: int) -> list[int]:
         """The keys that it names, if any. Raises what is no refusal, translated."""
@@ -422,6 +432,12 @@ class Fast:
         if want.renew is not None:
             statement = kind.reader.renewing
             arguments += [seconds(limit) for limit in want.renew]
+        elif want.unless:
+            statement = kind.reader.comparing
+            arguments += [
+                [one.incarnation for one in want.unless],
+                [one.number for one in want.unless],
+            ]
         try:
             rows = await self._fetch(statement, arguments, repeatable=True)
         except ServerError as error:

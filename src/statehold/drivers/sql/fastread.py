@@ -35,6 +35,7 @@ class Reader:
         self._places = selection(tables, "", "").places
         self.statement = read_statement(tables)
         self.renewing = read_statement(tables, renew=True)
+        self.comparing = read_statement(tables, unless=True)
 
     def arguments(self, wants: Sequence[Want]) -> tuple[list[bool], list[int | None]]:
         """Which fields are read, and how many items of each, so that every want is met."""
@@ -56,7 +57,9 @@ class Reader:
         fields: dict[str, Cell] = {}
         corrupted: list[str] = []
         null = from_nulls(nulls)
-        for stored in self._fields:
+        revision = Revision(incarnation, number)
+        same = revision in want.unless
+        for stored in () if same else self._fields:
             name = stored.name
             if want.fields is not None and name not in want.fields:
                 continue
@@ -71,7 +74,7 @@ class Reader:
             if cell:
                 fields[name] = cell
         return Cells(
-            Revision(incarnation, number),
+            revision,
             fields,
             created.timestamp(),
             updated.timestamp(),
@@ -80,6 +83,7 @@ class Reader:
             epoch,
             None if subject is None else unescaped(subject),
             corrupted=tuple(corrupted),
+            unchanged=same,
         )
 
 

@@ -77,7 +77,7 @@ class Singles:
         """
         if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
             return None
-        if commit.since is not None:
+        if commit.since is not None or commit.revision is not None or commit.at is not None:
             return None
         tenant, _, id = commit.key
         arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation(), until]
@@ -163,7 +163,7 @@ class _Row:
             "t.epoch = 0",
             "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())",
         ]
-        self.returned = ["state", "incarnation", "number"]
+        self.returned = ["state", "incarnation", "number", "updated_at", "expires_at"]
 
     def add(self, column: str, inserted: str, updated: str) -> None:
         """A column, and what it becomes in a new row and in one that is there."""
@@ -213,7 +213,7 @@ def _text(tables: Tables, shape: _Shape) -> str:
         old = "(s.state, s.number) IS DISTINCT FROM (b.state, b.number + 1)"
         undone.append(f"s.number > 1 AND {old}")
     return (
-        f"WITH {', '.join(parts)} SELECT s.incarnation, s.number,"
+        f"WITH {', '.join(parts)} SELECT s.incarnation, s.number, s.updated_at, s.expires_at,"
         f" CASE WHEN {' OR '.join(undone)} THEN 1 / (s.number - s.number) END FROM {rows}"
     )
 
@@ -222,7 +222,7 @@ def _op_id(tables: Tables, row: _Row, given: _Numbered) -> tuple[str, list[str]]
     """The op id, and the statements that remember it."""
     op, remembered, intent = given.next("text"), given.next("bigint"), given.next("bigint")
     row.add("ops", "1", "t.ops + 1")
-    row.returned += ["ops", "updated_at"]
+    row.returned.append("ops")
     ops = qualified(tables.schema, tables.ops.name)
     insert = (
         f"INSERT INTO {ops} (state, op, number, seq, intent, at)"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Items, Key, Refusal
-from statehold.driver import Outcome, Written
+from statehold.driver import Late, Outcome
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
-from statehold.folding import Ends, Head, advance, is_over, refused
+from statehold.folding import Ends, Head, advance, is_late, is_over, refused, written
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Life:
     """Fields that were changed since the row was saved."""
     applied: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     """Op ids that were looked up or are new: the commit's number, and its intent."""
-    recorded: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
-    """Those that are new since the row was saved, and which of the life's each is."""
+    recorded: list[tuple[str, int, float]] = field(default_factory=list[tuple[str, int, float]])
+    """Those that are new since the row was saved, which of the life's each is, and when it came."""
     forgot: float = -math.inf
     """No op id that was applied after this time is forgotten. Known once it is `counted`."""
     counted: bool = False
@@ -60,6 +60,9 @@ def apply(
 
     `packet` is how large a statement may be, if that is limited.
     """
+    head = advance(commit, life.head, now)
+    if is_late(commit, head, now):
+        return Late()
     try:
         cells, touched = _folded(life, commit.changes, fields)
         if packet is not None:
@@ -68,14 +71,14 @@ def apply(
         return refused(error)
     life.cells = cells
     life.touched |= touched
-    head = life.head = advance(commit, life.head, now)
+    life.head = head
     if commit.op:
         life.ops += 1
         life.applied[commit.op] = (head.revision.number, commit.intent)
-        life.recorded.append((commit.op, life.ops))
+        life.recorded.append((commit.op, life.ops, max(now, head.updated)))
         life.keep_ops = commit.ops
     life.changed = True
-    return Written(head.revision)
+    return written(head)
 
 
 def _folded(

@@ -110,7 +110,7 @@ def commit_function(tables: Tables) -> CommitFunction | None:
     create = (
         f"CREATE OR REPLACE FUNCTION {qualified(tables.schema, name)}(\n  {listed},\n"
         "  OUT o_state bigint[], OUT o_incarnation bigint[], OUT o_number bigint[],"
-        " OUT o_bad integer[]\n"
+        " OUT o_created timestamptz[], OUT o_now timestamptz, OUT o_bad integer[]\n"
         f") LANGUAGE plpgsql VOLATILE{SETTINGS}\nAS $statehold$\n{body}$statehold$"
     )
     return CommitFunction(name, {arg: n for n, (arg, _) in enumerate(arguments)}, create)
@@ -188,12 +188,14 @@ DECLARE
 {"".join(f"  {name} {kind};{chr(10)}" for name, kind, _ in locked)}BEGIN
   LOOP
     SELECT count(*), min(l.expires_at), max(l.epoch), array_agg(l.state), array_agg(l.incarnation),
-        array_agg(l.number), array_agg(l.epoch), array_agg(l.expires_at), array_agg(l.ops)\
+        array_agg(l.number), array_agg(l.created_at), array_agg(l.epoch), array_agg(l.expires_at),
+        array_agg(l.ops)\
 {"".join(f", array_agg(l.{name})" for name, _, _ in locked)}
-      INTO v_count, v_first, v_highest, o_state, o_incarnation, o_number, v_epoch, v_expires, v_ops\
+      INTO v_count, v_first, v_highest, o_state, o_incarnation, o_number, o_created, v_epoch,
+        v_expires, v_ops\
 {"".join(f", {name}" for name, _, _ in locked)}
       FROM (
-        SELECT t.state, t.incarnation, t.number, t.epoch, t.expires_at, t.ops\
+        SELECT t.state, t.incarnation, t.number, t.created_at, t.epoch, t.expires_at, t.ops\
 {"".join(f", {expression} AS {name}" for name, _, expression in locked)}
         FROM generate_series(1, v_keys) AS u(k)
         JOIN {main} AS t ON t.tenant = a_tenant[u.k] AND t.id = a_id[u.k]
@@ -252,6 +254,7 @@ DECLARE
     RETURN;
   END IF;
 
+  o_now := v_now;
   IF {untouched or "TRUE"} THEN
     {lean};
     GET DIAGNOSTICS v_count = ROW_COUNT;

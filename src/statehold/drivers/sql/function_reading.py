@@ -137,13 +137,18 @@ $statehold$"""
     return ReadFunction(tables.schema, text)
 
 
-def read_statement(tables: Tables, *, renew: bool = False) -> str:
+def read_statement(tables: Tables, *, renew: bool = False, unless: bool = False) -> str:
     """`$1` tenants, `$2` ids, `$3` wanted, `$4` tails → the states that live.
 
     With `renew`, `$5` ttl and `$6` max age, a read moves the deadline, as a write would, unless it
-    would hardly move or a writer holds the row, who moves it too.
+    would hardly move or a writer holds the row, who moves it too. With `unless`, `$5` incarnations
+    and `$6` their numbers, no field is read of a state that is at one of these.
     """
-    found = selection(tables, "$3::boolean[]", "$4::bigint[]")
+    wanted = "$3::boolean[]"
+    if unless:
+        known = "SELECT * FROM unnest($5::bigint[], $6::bigint[])"
+        wanted = f"CASE WHEN (t.incarnation, t.number) NOT IN ({known}) THEN {wanted} END"
+    found = selection(tables, wanted, "$4::bigint[]")
     main = qualified(tables.schema, tables.main.name)
     keys = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(tenant, id, k)"
     same = "t.tenant = u.tenant AND t.id = u.id"

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from msgspec.structs import replace
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -246,7 +247,7 @@ class _Kind:
                 one, outcome = found.get(commit.key), outcomes[place]
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
-                outcomes[place] = Written(outcome.revision, cells, outcome.repeated)
+                outcomes[place] = replace(outcome, returned=cells)
 
 
 def _needs_row(commit: Commit) -> bool:

@@ -54,6 +54,40 @@ async def read(
     """
     fields = wanted(tables, want)
     found: dict[Key, Found] = {}
+    if want.unless:
+        heads = await _read_rows(connection, dialect, tables, keys, (), now, at)
+        for key, one in heads.items():
+            one.cells.unchanged = one.cells.revision in want.unless
+            if one.cells.unchanged:
+                found[key] = one
+        keys = [key for key in heads if key not in found]
+    changed = await _read_rows(connection, dialect, tables, keys, fields, now, at)
+    found |= changed
+    for stored in fields:
+        if not stored.table:
+            continue
+        tail = want.tail_of(stored.name) if stored.lies == "items" else None
+        for some in chunks(changed.values()):
+            if stored.lies == "items":
+                await _read_items(connection, tables, stored, some, tail)
+            else:
+                await _read_entries(connection, tables, stored, some)
+    for one in found.values():
+        one.cells.corrupted = tuple(one.corrupted)
+    return found
+
+
+async def _read_rows(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    tables: Tables,
+    keys: Sequence[Key],
+    fields: Sequence[Stored],
+    now: float,
+    at: float | None,
+) -> dict[Key, Found]:
+    """The states that live, with what of these fields is in the main table."""
+    found: dict[Key, Found] = {}
     for some in chunks(dict.fromkeys(keys)):
         for row in await connection.execute(_rows(dialect, tables, some, fields)):
             clock: float = row.clock if dialect.own_clock else now
@@ -61,17 +95,6 @@ async def read(
             if row.incarnation and lives:
                 key = (row.tenant, tables.kind, row.id)
                 found[key] = _found(row, dialect, fields, clock - now)
-    for stored in fields:
-        if not stored.table:
-            continue
-        tail = want.tail_of(stored.name) if stored.lies == "items" else None
-        for some in chunks(found.values()):
-            if stored.lies == "items":
-                await _read_items(connection, tables, stored, some, tail)
-            else:
-                await _read_entries(connection, tables, stored, some)
-    for one in found.values():
-        one.cells.corrupted = tuple(one.corrupted)
     return found
 
 

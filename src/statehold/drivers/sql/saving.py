@@ -203,15 +203,14 @@ async def _save_ops(
     rows: list[dict[str, Any]] = []
     forgotten: list[tuple[Life, float]] = []
     for life in lives:
-        updated = life.head.updated if life.head is not None else 0.0
-        for op, seq in life.recorded:
+        for op, seq, at in life.recorded:
             number, intent = life.applied[op]
             row = {"state": life.state, "op": op, "number": number, "seq": seq}
-            rows.append({**row, "intent": intent, "at": updated})
+            rows.append({**row, "intent": intent, "at": at})
         step = max(FORGET_EVERY, life.keep_ops // 2)
         due = life.ops // step > (life.ops - len(life.recorded)) // step
         if life.recorded and life.ops > life.keep_ops and due:
-            forgotten.append((life, updated))
+            forgotten.append((life, life.recorded[-1][2]))
     for some in chunks(forgotten):
         each = [
             and_(
@@ -219,10 +218,10 @@ async def _save_ops(
                 table.c.seq <= life.ops - life.keep_ops,
                 or_(
                     table.c.seq <= life.ops - MOST_OPS,
-                    table.c.at < updated - RECENT_SECONDS,
+                    table.c.at < newest - RECENT_SECONDS,
                 ),
             )
-            for life, updated in some
+            for life, newest in some
         ]
         await connection.execute(delete(table).where(or_(*each)))
     if rows:

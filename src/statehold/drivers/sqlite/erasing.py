@@ -26,7 +26,11 @@ def erase_lists(execute: Execute, lists: Iterable[int]) -> None:
 
 def erase_state(execute: Execute, state: int, shape: Shape) -> None:
     """Delete a state and every row that belongs to it; of its op ids, the newest one's time stays."""
-    execute("UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?))", (state,))
+    execute(
+        "UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?1),"
+        " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",
+        (state,),
+    )
     erase_lists(execute, [held[0] for held in shape.values() if isinstance(held, tuple)])
     first = state << FIELD_BITS
     execute("DELETE FROM cell WHERE slot BETWEEN ? AND ?", (first, first | FIELD_MASK))

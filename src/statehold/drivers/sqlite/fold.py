@@ -7,15 +7,26 @@ at the end, so that many commits of one state cost one reading and one writing o
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
-from statehold.driver import Outcome, Written
+from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
-from statehold.folding import Head, admit, advance, is_over, refused, revision_of
+from statehold.folding import (
+    Head,
+    admit,
+    advance,
+    is_late,
+    is_over,
+    refused,
+    revision_of,
+    written,
+)
 
 
 class Transaction(Writer, kw_only=True):
@@ -33,15 +44,13 @@ class Transaction(Writer, kw_only=True):
             life = self._life(commit.key)
             barred = admit(commit, life.head, life, self.now)
             if barred is not None:
-                if isinstance(barred, Written):
-                    return self._written(life, commit, barred)
-                return barred
+                return self._written(life, commit, barred)
             if commit.erase:
                 return self._erased(life, commit)
-            written = Written(self._fold(life, commit))
+            done = self._fold(life, commit)
         except (Refusal, Corrupted) as error:
             return refused(error)
-        return written if commit.returning is None else self._written(life, commit, written)
+        return done if commit.returning is None else self._written(life, commit, done)
 
     def end(self) -> None:
         """Write every change that is not written yet. Nothing is applied any more afterwards."""
@@ -53,7 +62,10 @@ class Transaction(Writer, kw_only=True):
         for life in self.lives.values():
             life.settle()
 
-    def _fold(self, life: Life, commit: Commit) -> Revision:
+    def _fold(self, life: Life, commit: Commit) -> Outcome:
+        head = advance(commit, life.head, self.now)
+        if is_late(commit, head, self.now):
+            return Late()
         fields = life.fields.copy()
         touched = life.touched.copy()
         own: list[str] = []
@@ -73,13 +85,14 @@ class Transaction(Writer, kw_only=True):
             change.into(fields, own)
         life.fields = fields
         life.touched = touched
-        head = life.head = advance(commit, life.head, self.now)
+        life.head = head
         if commit.op:
             life.ops += 1
             life.ops_kept = commit.ops
-            life.new_ops[commit.op] = head.revision.number, life.ops, commit.intent, head.updated
+            at = max(self.now, head.updated)
+            life.new_ops[commit.op] = head.revision.number, life.ops, commit.intent, at
         life.changed = True
-        return head.revision
+        return written(head)
 
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""
@@ -87,10 +100,10 @@ class Transaction(Writer, kw_only=True):
             return self.names.known(self.execute, change.field)
         return self.names.number(self.execute, change.field)
 
-    def _written(self, life: Life, commit: Commit, outcome: Written) -> Written:
+    def _written(self, life: Life, commit: Commit, outcome: Outcome) -> Outcome:
         """With the cells as they stand, where they are wanted."""
         want = commit.returning
-        if want is None or life.head is None or commit.erase:
+        if not isinstance(outcome, Written) or want is None or life.head is None or commit.erase:
             return outcome
         if life.changed:
             self.write([life])
@@ -98,7 +111,7 @@ class Transaction(Writer, kw_only=True):
         cells = cells_of(
             self.execute, self.names, life.row(encode_shape(life.shape).decode()), want
         )
-        return Written(outcome.revision, cells, outcome.repeated)
+        return replace(outcome, returned=cells)
 
     def _life(self, key: Key) -> Life:
         life = self.lives.get(key)
@@ -128,7 +141,8 @@ class Transaction(Writer, kw_only=True):
         """Returns the state as it is from now on."""
         self.erased = True
         if life.changed and life.head is not None:  # of which the file does not know
-            self.execute("UPDATE ended SET at = max(at, ?)", (life.head.updated,))
+            came = (at for *_, at in life.new_ops.values())
+            self.execute("UPDATE ended SET at = max(at, ?)", (max((life.head.updated, *came)),))
         if life.stored:
             erase_state(self.execute, life.id, life.shape)
         life = self.lives[life.key] = Life(self.execute, life.key)

@@ -55,6 +55,11 @@ def places(ring: Ring, count: int) -> Iterator[tuple[int, int]]:
 def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells:
     """The state whose row is given, as far as wanted; what cannot be read is in `corrupted`."""
     state, incarnation, number, epoch, created, updated, until, subject, _, text = row
+    revision = Revision(incarnation, number)
+    if revision in want.unless:
+        return Cells(
+            revision, {}, created, updated, until, epoch=epoch, subject=subject, unchanged=True
+        )
     shape = decode_shape(text)
     try:
         fields, corrupted = _fields(execute, names, state, shape, want)
@@ -63,7 +68,7 @@ def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells
             raise
         fields, corrupted = _one_by_one(execute, names, state, shape, want)
     return Cells(
-        Revision(incarnation, number),
+        revision,
         fields,
         created,
         updated,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
+from msgspec.structs import replace
 
 from statehold.changes import Commit, Key, Refusal, Revision, Want, deadline, fold
 from statehold.driver import (
@@ -13,6 +13,7 @@ from statehold.driver import (
     Conflicted,
     Driver,
     Feature,
+    Late,
     Layout,
     Outcome,
     Page,
@@ -31,7 +32,7 @@ from statehold.drivers.token.ring import KeyRing
 from statehold.drivers.token.sealing import Sealer
 from statehold.drivers.token.spill import Spill
 from statehold.errors import Closed, ConfigError, Invalid, Unsupported
-from statehold.folding import Head, admit, advance, cut, is_over, refused, revision_of
+from statehold.folding import Head, admit, advance, cut, is_late, is_over, refused, revision_of
 
 BUDGET: Final = 3500
 """Maximum characters of a token: with its name and attributes a cookie of 4,096 bytes."""
@@ -124,9 +125,10 @@ class TokenDriver(Driver):
         return found
 
     async def _cells(self, record: Record, want: Want, now: float) -> Cells:
-        fields = record.fields
+        same = record.revision in want.unless
+        fields = {} if same else record.fields
         corrupted: tuple[str, ...] = ()
-        if record.spilled:
+        if record.spilled and not same:
             spilled = [n for n in record.spilled if want.fields is None or n in want.fields]
             loaded = await self._sealer.load(record, spilled, now)
             fields = fields | loaded
@@ -139,6 +141,7 @@ class TokenDriver(Driver):
             record.deadline,
             epoch=record.epoch,
             corrupted=corrupted,
+            unchanged=same,
         )
 
     async def _renew(
@@ -152,7 +155,7 @@ class TokenDriver(Driver):
         until = deadline(record.created, now, *renew)
         if until == record.deadline:
             return record
-        new = msgspec.structs.replace(record, deadline=until)
+        new = replace(record, deadline=until)
         seen = held.seen
         if self._registry is not None and seen is not None:
             moved = await self._registry.move(record.key, seen, record.revision, until, now)
@@ -239,13 +242,16 @@ class TokenDriver(Driver):
         past = Remembered(old, commit, self._ops)
         barred = admit(commit, head, past, now)
         if isinstance(barred, Written) and old is not None:
-            return await self._written(commit, old, barred.revision, now, repeated=True)
+            return await self._written(commit, old, barred, now)
         if barred is not None:
             return barred
         if commit.erase:
             return await self._erase(jar, held, old, now)
+        head = advance(commit, head, now)
+        if is_late(commit, head, now):
+            return Late()
         try:
-            new = await self._folded(commit, advance(commit, head, now), past, now)
+            new = await self._folded(commit, head, past, now)
         except Refusal as why:
             return refused(why)
         return await self._carried(jar, held, commit, new, now)
@@ -265,21 +271,16 @@ class TokenDriver(Driver):
             seen = moved
         jar.put(new.key, Held(new, token, seen))
         jar.changed = True
-        return await self._written(commit, new, new.revision, now)
+        done = Written(new.revision, None, False, new.updated, new.deadline)
+        return await self._written(commit, new, done, now)
 
     async def _written(
-        self,
-        commit: Commit,
-        record: Record,
-        revision: Revision,
-        now: float,
-        *,
-        repeated: bool = False,
+        self, commit: Commit, record: Record, outcome: Written, now: float
     ) -> Written:
+        """With the cells as they stand, where they are wanted."""
         if commit.returning is None:
-            return Written(revision, repeated=repeated)
-        returned = await self._cells(record, commit.returning, now)
-        return Written(revision, returned, repeated)
+            return outcome
+        return replace(outcome, returned=await self._cells(record, commit.returning, now))
 
     async def _folded(self, commit: Commit, head: Head, past: Remembered, now: float) -> Record:
         old = past.record
@@ -295,7 +296,8 @@ class TokenDriver(Driver):
             key=commit.key,
             revision=head.revision,
             created=head.created,
-            updated=now,  # the date of the token: one dated in the future is not accepted
+            # The date of the token: one dated in the future is not accepted.
+            updated=now if commit.at is None else head.updated,
             deadline=head.deadline,
             epoch=head.epoch,
             registered=self._registry is not None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from statehold.testing.conformance.base import Cases
 from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.decided import Decided
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
@@ -24,6 +25,7 @@ __all__ = [
     "Bounds",
     "Cases",
     "Commits",
+    "Decided",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
@@ -40,7 +42,7 @@ __all__ = [
 
 
 class DriverLevel(
-    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+    Commits, Decided, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
 ):
     """Every case that speaks to the driver itself."""
 
