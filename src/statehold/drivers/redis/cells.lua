@@ -2,7 +2,8 @@
 --
 -- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
 -- of each list's newest items (nil for all); `tails`, the same for single fields by name; `unless`,
--- incarnations and numbers as in ".": of a state that is there only ".", ".subject" and "=" are said.
+-- incarnations and numbers as in ".", in hexadecimal: of a state that is there only ".", ".subject" and
+-- "=" are said.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
 -- its field and its items, false in their place when they are not all there.
@@ -12,9 +13,12 @@ local function cells(state, now, want, mode)
   local all
   if want and want.unless then
     local held = redis.call('HMGET', state, '.', '.subject')
-    local meta = held[1]
-    for _, known in ipairs(meta and #meta == 64 and want.unless or {}) do
-      if known == string.sub(meta, 1, 13) then
+    local meta = held[1] or ''
+    local stands = string.gsub(string.sub(meta, 1, 13), '.', function(byte)
+      return string.format('%02x', string.byte(byte))
+    end)
+    for _, known in ipairs(#meta == 64 and want.unless or {}) do
+      if known == stands then
         local deadline = struct.unpack('<d', meta, 28)
         if deadline ~= 0 and now >= deadline then return nil end
         all = {'.', meta}

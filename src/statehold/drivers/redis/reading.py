@@ -29,7 +29,7 @@ def wanted(want: Want) -> bytes:
         told["tail"] = tail
     if want.unless:
         told["unless"] = [
-            known.incarnation.to_bytes(8, "little") + known.number.to_bytes(5, "little")
+            f"{known.incarnation.to_bytes(8, 'little').hex()}{known.number.to_bytes(5, 'little').hex()}"
             for known in want.unless
             if 0 <= known.incarnation < 1 << 64 and 0 <= known.number < 1 << 40
         ]

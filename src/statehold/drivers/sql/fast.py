@@ -363,13 +363,14 @@ class Fast:
         except InTheAir as unknown:
             self._mark(groups, answers, began, unknown.error)
             return list(range(1, len(groups) + 1))
-        *found, made, bad = rows[0][:5]
+        incarnations, numbers, births, made, bad = rows[0][:5]
         if bad:
             return list(bad)
         self._calls += 1
         updated = made.timestamp()
-        for group, incarnation, number, began_at in zip(groups, *found, strict=True):
-            created = began_at.timestamp() if number else updated
+        for k, group in enumerate(groups):
+            incarnation, number = incarnations[k], numbers[k]
+            created = births[k].timestamp() if number else updated
             for count, place in enumerate(group.places, 1):
                 commit = answers[place]
                 assert isinstance(commit, Commit)  # noqa: S101  it has no answer yet
@@ -434,10 +435,7 @@ class Fast:
             arguments += [seconds(limit) for limit in want.renew]
         elif want.unless:
             statement = kind.reader.comparing
-            arguments += [
-                [one.incarnation for one in want.unless],
-                [one.number for one in want.unless],
-            ]
+            arguments += kind.reader.known(want)
         try:
             rows = await self._fetch(statement, arguments, repeatable=True)
         except ServerError as error:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from statehold.changes import Cell, Items, Revision, Want
+from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.function_reading import META, read_statement, selection
 from statehold.drivers.sql.tables import Stored, Tables
@@ -48,6 +48,11 @@ class Reader:
             counts = [tail for tail in some if tail is not None]
             tails.append(max(counts) if counts and len(counts) == len(some) else None)
         return asked, tails
+
+    def known(self, want: Want) -> tuple[list[int], list[int]]:
+        """The revisions of which no fields are read; those that no row can have are left out."""
+        some = [r for r in want.unless if max(r.incarnation, r.number) <= INT64_MAX]
+        return [r.incarnation for r in some], [r.number for r in some]
 
     def cells(self, row: Sequence[Any], want: Want, now: float) -> Cells:
         """The cells of a state. `row` begins with the columns of `META`."""
