@@ -29,7 +29,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deep lint bench docs constraints clean
+.PHONY: help demo test test-deep mutants lint bench docs constraints clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -43,6 +43,9 @@ test: .venv/made ## run the tests (ARGS goes to pytest)
 test-deep: .venv/made ## play what grows with rounds ROUNDS times as often (long)
 	@STATEHOLD_ROUNDS=$(ROUNDS) HYPOTHESIS_PROFILE=thorough \
 		$(BIN)/python -m pytest $(SHARED) -m "deep or rounds" $(ARGS)
+
+mutants: .venv/made ## plant faults in copies of two drivers, each of which the kit has to catch (long; ARGS=--help)
+	@$(BIN)/python -m mutants $(ARGS)
 
 lint: .venv/made ## style, types and the direction of imports
 	$(BIN)/ruff check
@@ -66,7 +69,7 @@ constraints: .venv/made ## pin what pyproject.toml asks for (UPGRADE=--upgrade: 
 clean: ## remove everything that make has made
 	rm -rf .venv .venv-bench site dist .hypothesis .import_linter_cache \
 		.mypy_cache .pytest_cache .ruff_cache
-	find src tests examples bench -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests examples bench mutants -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 
 .venv/made: pyproject.toml constraints.txt
 	@$(call install,.venv,constraints.txt)

@@ -81,6 +81,7 @@ class TestLmdb(DriverConformance):
             corrupt=lambda key, field: damage(opened[-1], key, field),
             raw=lambda: stored(opened[-1]),
             held=lambda: held(path),
+            set_back=True,
         )
 
 

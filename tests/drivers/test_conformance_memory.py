@@ -11,7 +11,7 @@ from tests.variants import Variant
 class TestMemory(DriverConformance):
     @pytest.fixture
     def backend(self):
-        return Backend(MemoryDriver)
+        return Backend(MemoryDriver, set_back=True)
 
 
 class TestGroupedMemory(Variant):

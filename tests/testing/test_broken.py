@@ -8,30 +8,32 @@ from pathlib import Path
 import pytest
 
 from statehold.testing import Backend
+from statehold.testing.promises import broken
 from statehold.testing.stateful import run
 from tests.testing.broken import BROKEN
 from tests.testing.toys import ToyDriver
 
-SEEN_BY_THE_MACHINE = (
-    "AppliesLate",
-    "DeletesByPrefix",
-    "ErasesAgain",
-    "ErasuresRepeatCommits",
-    "ExpiresLate",
-    "ForgetsMaxAge",
-    "ForgetsOps",
-    "HalfApplies",
-    "IgnoresBounds",
-    "IgnoresEpochs",
-    "IgnoresExpect",
-    "IgnoresIntents",
-    "KeepsOneTooMany",
-    "RepeatsRevisions",
-    "Resurrects",
-    "ServesOtherKinds",
-    "SortsItems",
-    "TakesForgottenForNew",
-)
+SEEN_BY_THE_MACHINE = {
+    "AppliesLate": {4},
+    "DeletesByPrefix": {3, 6, 12},
+    "ErasesAgain": {2},
+    "ErasuresRepeatCommits": {2},
+    "ExpiresLate": {4},
+    "ForgetsMaxAge": {4},
+    "ForgetsOps": {2},
+    "HalfApplies": {1, 3, 5},
+    "IgnoresBounds": {5},
+    "IgnoresEpochs": {7},
+    "IgnoresExpect": {3},
+    "IgnoresIntents": {2},
+    "KeepsOneTooMany": {5},
+    "RepeatsRevisions": {6},
+    "Resurrects": {4, 6},
+    "ServesOtherKinds": {8},
+    "SortsItems": {5},
+    "TakesForgottenForNew": {2},
+}
+"""And which promise it says that they break."""
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +66,10 @@ def test_a_failure_names_the_promise(report):
 
 @pytest.mark.parametrize("name", SEEN_BY_THE_MACHINE)
 def test_the_machine_sees_it_too(name):
-    """The stateful machine finds by itself what is broken."""
-    with pytest.raises(AssertionError):
+    """The stateful machine finds by itself what is broken, and says which promise that is."""
+    with pytest.raises(AssertionError) as caught:
         run(Backend(BROKEN[name][0]), examples=300)
+    assert broken(caught.value) in SEEN_BY_THE_MACHINE[name], str(caught.value)
 
 
 def test_the_correct_toy_passes_the_machine():
@@ -75,7 +78,7 @@ def test_the_correct_toy_passes_the_machine():
 
 def test_the_machine_plays_a_seed_again(monkeypatch):
     """A failure says its seed, with which the same examples come again, in a tenant of their own."""
-    toy = BROKEN[SEEN_BY_THE_MACHINE[0]][0]
+    toy = BROKEN["AppliesLate"][0]
 
     def failure():
         with pytest.raises(AssertionError) as caught:

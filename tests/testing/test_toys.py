@@ -10,7 +10,7 @@ from tests.testing.toys import ToyDriver
 class TestToy(DriverConformance):
     @pytest.fixture
     def backend(self):
-        return Backend(ToyDriver)
+        return Backend(ToyDriver, set_back=True)
 
 
 class TestFaulty(DriverConformance):

@@ -25,6 +25,7 @@ class Backend:
     corrupt: Callable[[Key, str], None] | None = None
     raw: Callable[[], bytes] | None = None
     held: Callable[[], AbstractContextManager[object]] | None = None
+    set_back: bool = False
 
 
 def cook(recipe: str, arguments: tuple[Any, ...]) -> Driver:

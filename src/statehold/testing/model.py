@@ -11,7 +11,7 @@ import copy
 import math
 import struct
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from statehold.changes import (
     ABSENT,
@@ -39,6 +39,7 @@ from statehold.driver import (
     Reused,
     Written,
 )
+from statehold.testing.promises import promised
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -51,6 +52,8 @@ class Applied:
     intent: int
     erased: bool
     time: float
+    newest: float = -math.inf
+    """The latest time that its life had seen, which is another if the clock was set back."""
 
 
 @dataclass
@@ -82,6 +85,23 @@ class Life:
         return Revision(self.incarnation, self.number)
 
 
+ABOUT: Final[dict[type, int]] = {
+    Reused: 2,
+    Doubtful: 2,
+    Late: 4,
+    FencedOff: 7,
+    Conflicted: 3,
+    Refused: 5,
+}
+"""Which promise an outcome is about."""
+
+
+def _about(outcome: Outcome, otherwise: int = 3) -> int:
+    if isinstance(outcome, Written) and outcome.repeated:
+        return 2
+    return ABOUT.get(type(outcome), otherwise)
+
+
 class No(Exception):
     """A change that cannot be applied."""
 
@@ -95,6 +115,8 @@ class Model:
 
     def __init__(self, *, exact: bool = True, erase_once: bool = True) -> None:
         self.exact = exact
+        self.doubts = True
+        """Whether what was forgotten must never be applied again."""
         self.erase_once = erase_once
         self.lives: dict[Key, Life] = {}
         self.past: dict[Key, list[Revision]] = {}
@@ -103,6 +125,12 @@ class Model:
         """Op ids of lives that have ended, which may be remembered and need not be."""
         self.incarnations: set[int] = set()
         self.newest_end = -math.inf
+        self.expired = -math.inf
+        """The latest deadline of those that have expired."""
+        self.how: dict[Key, int] = {}
+        """How states ended: by which promise they are absent."""
+        self.barred: set[Key] = set()
+        """Those whose newest commit was not to be written."""
 
     # -------------------------------------------------------------------------------- reading
 
@@ -110,15 +138,27 @@ class Model:
         """The state's present life; None when absent or expired."""
         life = self.lives.get(key)
         if life is not None and life.deadline is not None and now >= life.deadline:
-            self._end(key)
+            self.expired = max(self.expired, life.deadline)
+            self._end(key, 4)
             return None
         return life
 
-    def _end(self, key: Key) -> None:
+    def _end(self, key: Key, how: int) -> None:
         life = self.lives.pop(key, None)
+        self.how[key] = how
         if life is not None:
             self.newest_end = max(self.newest_end, life.newest)
             self.over |= {(key, op): applied for op, applied in life.applied.items()}
+
+    def set_back(self, now: float, *, known: bool) -> None:
+        """The clock, which showed `now`, is to be set back: not to before `expired`.
+
+        What need not be remembered any more need not be known again; `known` says whether the rest is.
+        """
+        self.doubts = self.doubts and known
+        for at, applied in list(self.erased.items()):
+            if now >= applied.time + HOLD_SECONDS:
+                self.over[at] = self.erased.pop(at)
 
     def keys(self, tenant: str, kind: str, now: float, subject: str | None = None) -> list[str]:
         """The ids that a scan must find, sorted."""
@@ -134,22 +174,31 @@ class Model:
         """Raise AssertionError unless `cells` is what a read must answer; renews, if wanted."""
         life = self.life(key, now)
         if life is None:
-            assert cells is None, f"an absent state was served: {cells}"
+            with promised(self.how.get(key, 8)):
+                assert cells is None, f"an absent state was served: {cells}"
             return
-        assert cells is not None, f"a state that lives was not found: {key}"
+        with promised(3):
+            assert cells is not None, f"a state that lives was not found: {key}"
         if want.renew is not None:
             life.deadline = _until(life.created, now, *want.renew)
-        self._check_cells(life, want, cells)
+        self._check_cells(life, want, cells, lost=1 if key in self.barred else 3)
 
-    def _check_cells(self, life: Life, want: Want, cells: Cells) -> None:
-        assert cells.revision == life.revision, f"revision {cells.revision}, not {life.revision}"
-        assert cells.subject == life.subject, f"subject {cells.subject!r}, not {life.subject!r}"
-        assert cells.epoch == life.epoch, f"epoch {cells.epoch}, not {life.epoch}"
+    def _check_cells(self, life: Life, want: Want, cells: Cells, lost: int = 3) -> None:
+        """`lost` is the promise that is broken where something else is there than should be."""
+        with promised(6):
+            assert cells.revision == life.revision, (
+                f"revision {cells.revision}, not {life.revision}"
+            )
+        with promised(8):
+            assert cells.subject == life.subject, f"subject {cells.subject!r}, not {life.subject!r}"
+        with promised(7):
+            assert cells.epoch == life.epoch, f"epoch {cells.epoch}, not {life.epoch}"
         if self.exact:
             updated = life.latest if cells.updated == life.latest else life.updated
             found = (cells.created, cells.updated, cells.deadline)
             wanted = (life.created, updated, life.deadline)
-            assert found == wanted, f"created, updated, deadline are {found}, not {wanted}"
+            with promised(4):
+                assert found == wanted, f"created, updated, deadline are {found}, not {wanted}"
         expected: Fields = {}
         for name, value in life.fields.items():
             if want.fields is not None and name not in want.fields:
@@ -161,9 +210,14 @@ class Model:
             if shown:
                 expected[name] = shown
         actual = {name: cell for name, cell in cells.fields.items() if cell}
-        assert set(actual) == set(expected), f"fields {sorted(actual)}, not {sorted(expected)}"
+        with promised(lost):
+            assert set(actual) == set(expected), f"fields {sorted(actual)}, not {sorted(expected)}"
         for name, value in expected.items():
-            assert _same(value, actual[name]), f"{name} is {actual[name]!r}, not {value!r}"
+            got = actual[name]
+            with promised(
+                5 if lost == 3 and (is_a(value, list) or len(got) > len(value)) else lost
+            ):
+                assert _same(value, got), f"{name} is {got!r}, not {value!r}"
 
     # ------------------------------------------------------------------------------ committing
 
@@ -176,25 +230,32 @@ class Model:
         ):  # more is remembered than need be, and that is well
             must = next((one for one in may if one.revision == outcome.revision), None)
         if must is not None:
-            self._judge_repeat(life, commit, must, outcome, now)
+            with promised(2):
+                self._judge_repeat(life, commit, must, outcome, now)
             return
         if commit.since is not None:
-            known = self._all_known(life, commit, now)
-            if isinstance(outcome, Doubtful):
-                assert not known, "a commit that nobody can have forgotten was called doubtful"
-                return
-            before = [one for one in may if one.time >= commit.since]
-            assert not before, f"a commit that was applied before, and forgotten: {outcome}"
+            with promised(2):
+                known = self._all_known(life, commit, now)
+                if isinstance(outcome, Doubtful):
+                    assert not known, "a commit that nobody can have forgotten was called doubtful"
+                    return
+                before = [one for one in may if one.time >= commit.since]
+                said = f"a commit that was applied before, and forgotten: {outcome}"
+                assert not before or not self.doubts, said
         if commit.until is not None and now > commit.until:
-            assert isinstance(outcome, Late), f"after its time: {outcome}"
+            with promised(4):
+                assert isinstance(outcome, Late), f"after its time: {outcome}"
             return
         barred = _barred(life, commit, now)
         if barred is not None:
-            assert outcome == barred, f"{outcome} where it should be {barred}"
+            self.barred.add(commit.key)
+            with promised(_about(barred)):
+                assert outcome == barred, f"{outcome} where it should be {barred}"
         elif commit.erase:
             stood = ABSENT if life is None else life.revision
-            assert outcome == Written(stood), f"an erase of {stood}: {outcome}"
-            self._end(commit.key)
+            with promised(_about(outcome, self.how.get(commit.key, 12) if life is None else 12)):
+                assert outcome == Written(stood), f"an erase of {stood}: {outcome}"
+            self._end(commit.key, 12)
             if commit.op:
                 applied = Applied(stood, commit.intent, erased=True, time=now)
                 self.erased[commit.key, commit.op] = applied
@@ -204,9 +265,11 @@ class Model:
             if no is None:
                 self._take_over(life, commit, fields, outcome, now)
             else:
-                assert isinstance(outcome, Refused), f"to be refused ({no}): {outcome}"
-                found = (outcome.field, outcome.reason)
-                assert found == no, f"refused for {found}, not {no}"
+                self.barred.add(commit.key)
+                with promised(5 if no[1] == "bound" else 16):
+                    assert isinstance(outcome, Refused), f"to be refused ({no}): {outcome}"
+                    found = (outcome.field, outcome.reason)
+                    assert found == no, f"refused for {found}, not {no}"
 
     def _remembered(
         self, life: Life | None, commit: Commit, now: float
@@ -233,7 +296,8 @@ class Model:
         if not self.erase_once and len(life.applied) >= commit.ops:
             return False  # it keeps no times, and cannot tell what is full from what overflowed
         return all(
-            applied.time < since or op in life.remembered for op, applied in life.applied.items()
+            max(applied.time, applied.newest) < since or op in life.remembered
+            for op, applied in life.applied.items()
         )
 
     def _judge_repeat(
@@ -253,20 +317,27 @@ class Model:
     def _take_over(
         self, life: Life | None, commit: Commit, fields: Fields, outcome: Outcome, now: float
     ) -> None:
-        assert isinstance(outcome, Written), f"a good commit: {outcome}"
-        assert not outcome.repeated, "a first commit was taken for a repeat"
+        with promised(_about(outcome)):
+            assert isinstance(outcome, Written), f"a good commit: {outcome}"
+            assert not outcome.repeated, "a first commit was taken for a repeat"
         if life is None:
             incarnation = outcome.revision.incarnation
-            assert incarnation, "an incarnation is never 0"
-            assert incarnation not in self.incarnations, "an incarnation came back"
+            with promised(self.how.get(commit.key, 6)):
+                number = outcome.revision.number
+                assert number == 1, f"a new life began with {number} commits of another one"
+            with promised(6):
+                assert incarnation, "an incarnation is never 0"
+                assert incarnation not in self.incarnations, "an incarnation came back"
             self.incarnations.add(incarnation)
             life = self.lives[commit.key] = Life(
                 incarnation, now if commit.at is None else commit.at
             )
             if self.newest_end > now:
                 life.shadow = self.newest_end
+        self.barred.discard(commit.key)
         life.number += 1
-        assert outcome.revision == life.revision, f"{outcome.revision}, not {life.revision}"
+        with promised(6):
+            assert outcome.revision == life.revision, f"{outcome.revision}, not {life.revision}"
         self.past.setdefault(commit.key, []).append(life.revision)
         made = now if commit.at is None else commit.at
         assert commit.revision in (None, life.revision), f"{life.revision}, not {commit.revision}"
@@ -282,18 +353,23 @@ class Model:
         if commit.subject is not None:
             life.subject = commit.subject
         if commit.op:
-            life.applied[commit.op] = Applied(life.revision, commit.intent, erased=False, time=now)
+            life.applied[commit.op] = Applied(
+                life.revision, commit.intent, erased=False, time=now, newest=life.newest
+            )
             life.remembered = [*life.remembered, commit.op][-commit.ops :]
         self._check_returned(life, commit, outcome, now)
 
     def _check_returned(self, life: Life, commit: Commit, outcome: Written, now: float) -> None:
+        returned = outcome.returned
         if commit.returning is None:
-            assert outcome.returned is None, "cells were returned that nobody asked for"
-        elif outcome.returned is None and life.deadline is not None and life.deadline <= now:
+            with promised(1):
+                assert returned is None, "cells were returned that nobody asked for"
+        elif returned is None and life.deadline is not None and life.deadline <= now:
             return  # a max age that had passed when it was first given: the state ended with it
         else:
-            assert outcome.returned is not None, "the cells asked for were not returned"
-            self._check_cells(life, commit.returning, outcome.returned)
+            with promised(1):
+                assert returned is not None, "the cells asked for were not returned"
+            self._check_cells(life, commit.returning, returned)
 
 
 def _over_already(life: Life | None, commit: Commit, now: float) -> bool:

@@ -31,8 +31,34 @@ PROMISES: Final = {
 Case = TypeVar("Case", bound=Callable[..., Any])
 
 
+class promised:  # noqa: N801  it reads as a statement
+    """What fails inside is about this promise, whatever the case is about: `with promised(4): ...`.
+
+    Of several, one inside the other, the innermost says it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is not None and broken(error) is None:
+            vars(error)["promise"] = self.number
+
+
+def broken(error: BaseException) -> int | None:
+    """The promise that a failure is about, where it says so itself."""
+    number = vars(error).get("promise")
+    return number if isinstance(number, int) else None
+
+
 def promise(number: int) -> Callable[[Case], Case]:
-    """Mark a case as one of a promise; when it fails, the failure names the promise."""
+    """Mark a case as one of a promise; when it fails, the failure names the promise.
+
+    A case that checks many things says by `promised` what each of them is about.
+    """
 
     def mark(case: Case) -> Case:
         about = (case.__doc__ or "").strip().partition("\n")[0]
@@ -42,7 +68,8 @@ def promise(number: int) -> Callable[[Case], Case]:
             try:
                 return case(*args, **kwargs)
             except Exception as error:
-                error.add_note(f"Broken promise {number}, {PROMISES[number]}.\n{about}")
+                failed = broken(error) or number
+                error.add_note(f"Broken promise {failed}, {PROMISES[failed]}.\n{about}")
                 raise
 
         vars(told)["promise"] = number

@@ -16,6 +16,7 @@ from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
+from statehold.testing.conformance.instants import Instants
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
 from statehold.testing.conformance.processes import FaceProcesses, Processes
@@ -34,6 +35,7 @@ __all__ = [
     "FaceProcesses",
     "FaceTrouble",
     "Failures",
+    "Instants",
     "Lifetimes",
     "Listing",
     "Processes",
@@ -42,7 +44,17 @@ __all__ = [
 
 
 class DriverLevel(
-    Commits, Decided, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+    Commits,
+    Decided,
+    ExactlyOnce,
+    Lifetimes,
+    Bounds,
+    Listing,
+    Edges,
+    Instants,
+    Failures,
+    Races,
+    Processes,
 ):
     """Every case that speaks to the driver itself."""
 

@@ -68,6 +68,9 @@ NAMES = (
     "é" * 256,
 )
 
+RUN_TOGETHER = (("", "abc", "c"), ("a", "bc", "c"), ("ab", "c", "c"), ("a", "b", "cc"))
+"""Tenants, kinds and ids that make the same text when nothing is put between."""
+
 
 class Listing(Cases):
     """Names are safe, and neighbours do not overlap, whoever lists or deletes."""
@@ -137,6 +140,25 @@ class Listing(Cases):
                 assert rig.ids(kind, tenant=tenant) == ["a", "a:a", "b", "basket:a:a"]
         assert rig.ids(tenant="nobody") == []
         assert rig.ids(tenant=":") == []
+
+    @promise(8)
+    def test_names_do_not_run_together(self, rig: Rig) -> None:
+        """What ends one name and begins the next is told apart, where both make the same text."""
+        subject = {"subject": "c"} if rig.has(Feature.SUBJECT) else {}
+        keys = [rig.key(id, kind=kind, tenant=tenant) for tenant, kind, id in RUN_TOGETHER]
+        for kind in {key[1] for key in keys}:
+            rig.open_kind(kind)
+        for n, key in enumerate(keys):
+            assert rig.read(key) is None, f"{key} is another state"
+            rig.write(Add("sum", "k", n), id=key, **subject)
+        for n, key in enumerate(keys):
+            assert rig.fields(key) == {"sum": {"k": n}}
+        need(rig, Feature.SCAN)
+        for tenant, kind, id in RUN_TOGETHER:
+            assert rig.ids(kind, tenant=tenant) == [id]
+        if subject:
+            assert rig.ids("bc", tenant="a", subject="c") == ["c"]
+            assert rig.ids("b", tenant="a", subject="cc") == []
 
     @promise(8)
     def test_a_scan_serves_its_own_kind(self, rig: Rig) -> None:

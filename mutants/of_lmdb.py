@@ -1,0 +1,325 @@
+"""Faults of the example on LMDB: what leads to rows, sweeping, waiting, opening, errors."""
+
+from __future__ import annotations
+
+from mutants.mutant import Mutant
+
+UNINDEXED = "    for place in indexed(key, old):\n        txn.delete(place)\n"
+STEPPED = "                if new is not old:\n"
+READ = (
+    "        with translated(), self._opened().begin() as txn:\n"
+    "            lives = [load(txn, key).at(now) for key in keys]\n"
+)
+RENEWED = "                olds = [load(txn, key).at(now) for key in keys]\n"
+BEGUN = "                with env.begin(write=True) as txn:\n                    yield txn\n"
+OPENED = "self.opened.get(at) or lmdb.open(path, **how)"
+CLOSED = "        self._env = None\n\n    def _opened"
+LISTED = 'following(txn, last if cursor is None else last + b"\\0", prefix)'
+
+
+def _fault(kind: str, fault: str, old: str, new: str) -> Mutant:
+    return Mutant(kind, fault, "examples/on_lmdb.py", old, new)
+
+
+FAULTS = [
+    _fault(
+        "names",
+        "those of several parts run together",
+        "hashlib.blake2b(msgpack.encode(names)",
+        'hashlib.blake2b("".join(names).encode()',
+    ),
+    _fault(
+        "names",
+        "ids in capitals are those in small letters",
+        "+ hashed(key[2])",
+        "+ hashed(key[2].casefold())",
+    ),
+    _fault(
+        "names",
+        "all tenants are one",
+        'return b"s" + hashed(*key[:2])',
+        'return b"s" + hashed("", key[1])',
+    ),
+    _fault("subject index", "what led to a row stays", UNINDEXED, ""),
+    _fault(
+        "subject index",
+        "it stays after an erasure, and finds the next life",
+        UNINDEXED,
+        UNINDEXED.replace(
+            "        txn",
+            '        if new is not None and new.head is not None or place[:1] == b"d":\n'
+            "            txn",
+        ),
+    ),
+    _fault(
+        "subject index",
+        "a listing by subject finds everybody's",
+        "prefix = home if subject is None else",
+        "prefix = home if True else",
+    ),
+    _fault(
+        "sweeping",
+        "it takes the living along",
+        '        if place < b"d" + packed(">d", now):\n',
+        "        if True:\n",
+    ),
+    _fault(
+        "sweeping",
+        "it comes a minute early",
+        'place < b"d" + packed(">d", now)',
+        'place < b"d" + packed(">d", now + 60)',
+    ),
+    _fault(
+        "sweeping",
+        "it goes by a deadline that has moved",
+        UNINDEXED,
+        UNINDEXED.replace(
+            "        txn",
+            '        if place[:1] == b"a" or new is None or new.head is None:\n            txn',
+        ),
+    ),
+    _fault("sweeping", "it is never done", 'following(txn, b"d", b"d"), 16)', "(), 16)"),
+    _fault(
+        "sweeping",
+        "what it lets go of is forgotten without a trace",
+        "txn.put(LAST, ",
+        "txn.put(LAST + LAST, ",
+    ),
+    _fault(
+        "sweeping",
+        "only the last that was let go of is known",
+        'repr(max(old.last(), float(txn.get(LAST, b"-inf"))))',
+        "repr(old.last())",
+    ),
+    _fault(
+        "erase",
+        "the row stays",
+        "        txn.delete(place_of(key))\n",
+        "        pass\n",
+    ),
+    _fault(
+        "erase",
+        "it is acknowledged, and forgotten",
+        STEPPED,
+        "                if new is not old and (new.head is not None or old.head is None):\n",
+    ),
+    _fault(
+        "erase",
+        "it takes along what has the same subject",
+        STEPPED,
+        "                if commit.erase and old.head is not None and old.head.subject:\n"
+        '                    near = b"a" + hashed(*commit.key[:2], old.head.subject)\n'
+        "                    for place in list(following(txn, near, near)):\n"
+        '                        txn.delete(b"s" + hashed(*commit.key[:2]) + place[17:])\n'
+        "                        txn.delete(place)\n" + STEPPED,
+    ),
+    _fault(
+        "renewals",
+        "they are not stored",
+        "                    save(txn, key, old, new)\n        return",
+        "                    pass\n        return",
+    ),
+    _fault(
+        "renewals",
+        "they bring back what has expired",
+        RENEWED,
+        RENEWED.replace(".at(now)", ""),
+    ),
+    _fault(
+        "renewals",
+        "they store what was read before, over what was written meanwhile",
+        RENEWED,
+        "                olds = lives\n",
+    ),
+    _fault(
+        "renewals",
+        "only that of the first key is stored",
+        "in zip(keys, olds, lives, strict=True):",
+        "in list(zip(keys, olds, lives, strict=True))[:1]:",
+    ),
+    _fault(
+        "bulk",
+        "keys that are asked for twice are answered once",
+        READ,
+        READ.replace("in keys", "in dict.fromkeys(keys)"),
+    ),
+    _fault(
+        "bulk",
+        "what is absent has no answer",
+        "return [life.cells(want) for life in lives]",
+        "return [cells for life in lives if (cells := life.cells(want))]",
+    ),
+    _fault(
+        "isolation",
+        "commits of one call do not see each other",
+        "                old = load(txn, commit.key)\n",
+        "                with self._opened().begin() as before:\n"
+        "                    old = load(before, commit.key)\n",
+    ),
+    _fault(
+        "isolation",
+        "one that is refused takes the others of its call along",
+        "            return outcomes\n",
+        "            if any(isinstance(one, driver.Refused) for one in outcomes):\n"
+        "                txn.abort()\n"
+        "            return outcomes\n",
+    ),
+    _fault(
+        "isolation",
+        "none is applied after one that is refused",
+        "                outcomes.append(outcome)\n",
+        "                outcomes.append(outcome)\n"
+        "                if isinstance(outcome, driver.Refused):\n"
+        "                    return outcomes + [outcome] * (len(commits) - len(outcomes))\n",
+    ),
+    _fault(
+        "isolation",
+        "commits build on what stood before their turn came",
+        BEGUN,
+        "                with env.begin() as before:\n"
+        "                    was = dict(before.cursor())\n"
+        "                fcntl.flock(lock, fcntl.LOCK_UN)\n"
+        "                time.sleep(0.0001)\n"
+        "                fcntl.flock(lock, fcntl.LOCK_EX)\n"
+        "                with env.begin(write=True) as txn:\n"
+        "                    for place, value in was.items():\n"
+        "                        txn.put(place, value)\n"
+        "                    yield txn\n",
+    ),
+    _fault(
+        "durability",
+        "each opening has a folder of its own",
+        OPENED,
+        '(os.makedirs(path, exist_ok=True), lmdb.open(__import__("tempfile").mkdtemp(dir=path),'
+        " **how))[1]",
+    ),
+    _fault(
+        "durability",
+        "each process has a folder of its own",
+        OPENED,
+        "self.opened.get(at) or (os.makedirs(path, exist_ok=True),"
+        ' lmdb.open(f"{path}/{os.getpid()}", **how))[1]',
+    ),
+    _fault(
+        "durability",
+        "opening begins with an empty folder",
+        OPENED,
+        'self.opened.get(at) or (__import__("shutil").rmtree(path, ignore_errors=True),'
+        " lmdb.open(path, **how))[1]",
+    ),
+    _fault(
+        "durability",
+        "what was acknowledged is written when it suits",
+        "            return outcomes\n",
+        "            if time.monotonic() % 0.01 < 0.0005:\n"
+        "                txn.abort()\n"
+        "            return outcomes\n",
+    ),
+    _fault(
+        "durability",
+        "the second half of a call is a transaction of its own, begun after the answer",
+        "            sweep(txn, now)\n            outcomes = []\n            for commit in commits:\n",
+        "            outcomes = []\n"
+        "            for nth, commit in enumerate(commits):\n"
+        "                if nth and os.getpid() % 2:\n"
+        "                    break\n",
+    ),
+    _fault(
+        "waiting",
+        "for another process for ever",
+        "                if time.monotonic() >= until:\n",
+        "                if False:\n",
+    ),
+    _fault(
+        "waiting",
+        "in place, though it was not to",
+        "                if not wait:\n                    raise driver.WouldWait\n",
+        "",
+    ),
+    _fault(
+        "waiting",
+        "it says so after what was to be done is done",
+        STEPPED,
+        "                if not wait and commit is commits[-1] and len(commits) > 1:\n"
+        "                    raise driver.WouldWait\n" + STEPPED,
+    ),
+    _fault(
+        "errors",
+        "those of the library come through",
+        "except (lmdb.Error, OSError) as error:",
+        "except OSError as error:",
+    ),
+    _fault(
+        "errors",
+        "a store that cannot be read is empty",
+        READ,
+        "        try:\n"
+        "            with self._opened().begin() as txn:\n"
+        "                lives = [load(txn, key).at(now) for key in keys]\n"
+        "        except lmdb.Error:\n"
+        "            lives = [folding.NEVER_LIVED for key in keys]\n",
+    ),
+    _fault("closing", "closed is open", CLOSED, CLOSED.replace("self._env = None", "pass")),
+    _fault(
+        "closing",
+        "it closes what others have open",
+        CLOSED,
+        "        self._opened().close() if self._env is not None else None\n" + CLOSED,
+    ),
+    _fault(
+        "closing",
+        "it cannot be done twice",
+        CLOSED,
+        "        self._opened()\n" + CLOSED,
+    ),
+    _fault(
+        "fork",
+        "a child goes on with its parent's folder",
+        "if self._env is None or self._at[0] != os.getpid():",
+        "if self._env is None:",
+    ),
+    _fault(
+        "page boundaries",
+        "a page has one more than its limit",
+        "if len(keys) == limit:",
+        "if len(keys) > limit:",
+    ),
+    _fault(
+        "page boundaries",
+        "a state is skipped when the last of a page is gone",
+        f"in {LISTED}:",
+        "in itertools.islice(following(txn, last, prefix), int(cursor is not None), None):",
+    ),
+    _fault(
+        "page boundaries",
+        "the last of a page comes again",
+        'last if cursor is None else last + b"\\0"',
+        "last",
+    ),
+    _fault(
+        "page boundaries",
+        "the last of a page and the first of the next are one",
+        "return Page(tuple(keys), listing.cursor(last))",
+        "return Page(tuple(keys), listing.cursor(place))",
+    ),
+    _fault(
+        "page boundaries",
+        "there is no page after one that is full",
+        "return Page(tuple(keys), listing.cursor(last))",
+        "return Page(tuple(keys), listing.cursor(last) if limit > 2 else None)",
+    ),
+    _fault(
+        "scans",
+        "they list what has expired",
+        "folding.unpack(record).at(now).head is not None",
+        "folding.unpack(record).head is not None",
+    ),
+    _fault(
+        "scans",
+        "they end where something has expired",
+        "                    keys.append(key)\n",
+        "                    keys.append(key)\n"
+        "                else:\n"
+        "                    return Page(tuple(keys))\n",
+    ),
+]
