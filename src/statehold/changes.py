@@ -431,7 +431,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 EVERYTHING: Final = Want()
 
 HOLD_SECONDS: Final = 60.0
-"""How long a state that was erased leaves behind what recognises the erasure's repetition."""
+"""How long a state that was erased leaves behind what recognises the erasure's repetition.
+
+For as long the highest epoch that a key has seen outlives its state, and whoever held it.
+"""
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
@@ -450,6 +453,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
       from the state's creation that no renewal moves it beyond.
     * `subject`: whom the state is about from now on; None leaves it as it is.
     * `erase`: delete the state with everything that belongs to it; `changes` must be empty.
+    * `claim`: only the epoch is claimed, for so many seconds; see `Driver.commit`. None: no claim.
     """
 
     key: Key
@@ -466,6 +470,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     intent: int = 0
     since: float | None = None
     until: float | None = None
+    claim: float | None = None
 
 
 def said_of(change: Change) -> tuple[object, ...]:

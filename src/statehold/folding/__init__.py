@@ -15,19 +15,30 @@ from statehold.folding.admission import (
     Past,
     admit,
     advance,
+    ended_at,
     is_over,
     recalled,
     refused,
     remember,
     revision_of,
 )
+from statehold.folding.fencing import (
+    NO_FENCE,
+    Fence,
+    claimed,
+    fenced,
+    left_behind,
+    seen,
+)
 from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
 
 __all__ = [
     "NEVER_LIVED",
+    "NO_FENCE",
     "Applied",
     "Ends",
+    "Fence",
     "Head",
     "Headed",
     "Life",
@@ -35,13 +46,18 @@ __all__ = [
     "Past",
     "admit",
     "advance",
+    "claimed",
     "cut",
+    "ended_at",
+    "fenced",
     "is_over",
+    "left_behind",
     "pack",
     "recalled",
     "refused",
     "remember",
     "revision_of",
+    "seen",
     "step",
     "unpack",
 ]

@@ -21,7 +21,6 @@ from statehold.driver import (
     Cells,
     Conflicted,
     Doubtful,
-    FencedOff,
     Late,
     Outcome,
     Refused,
@@ -29,6 +28,7 @@ from statehold.driver import (
     Written,
 )
 from statehold.errors import Corrupted, Invalid, TooLarge
+from statehold.folding.fencing import Fence, fenced
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,7 +58,7 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 
 class Past(Protocol):
-    """What is remembered of a state. Asked only about a commit with an op id."""
+    """What is remembered of a state. Asked only about a commit with an op id, but for `fence`."""
 
     def applied(self, op: str) -> Applied | None:
         """What the op id did: in the present life, or as an erasure."""
@@ -72,6 +72,13 @@ class Past(Protocol):
 
     def ended(self) -> float:
         """No earlier life has had a commit after this time."""
+        ...
+
+    def fence(self) -> Fence:
+        """What is remembered of epochs, `NO_FENCE` for nothing.
+
+        Asked about claims, where the state is absent, and where it has seen a newer epoch.
+        """
         ...
 
 
@@ -89,13 +96,18 @@ def is_over(head: Ending, now: float) -> bool:
     return until is not None and now >= until
 
 
+def ended_at(head: Headed) -> float:
+    """When a life has ended whose deadline is over. A commit may have set one that was over by then."""
+    return head.updated if head.deadline is None else max(head.deadline, head.updated)
+
+
 def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcome | None:
     """What a commit gets that is not to be applied; None if nothing bars it.
 
     `head` is that of the present life, None where the state is absent (`is_over` included). These are
     the steps 2 to 6 of `Driver.commit`. For a repeated op id what is to be returned is left to add.
     """
-    if commit.op:
+    if commit.op and commit.claim is None:
         first = past.applied(commit.op)
         if first is not None:
             return recalled(commit, first)
@@ -103,8 +115,10 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
             return Doubtful()
     if commit.until is not None and now > commit.until:
         return Late()
-    if head is not None and commit.epoch < head.epoch:
-        return FencedOff(head.epoch)
+    if head is None or commit.claim is not None or commit.epoch < head.epoch:
+        barred = fenced(commit, head, past.fence(), now)
+        if barred is not None:
+            return barred
     expect = commit.expect
     if expect is None:
         return None

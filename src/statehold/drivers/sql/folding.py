@@ -11,7 +11,7 @@ from statehold.driver import Outcome, Written
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
-from statehold.folding import Ends, Head, advance, is_over, refused
+from statehold.folding import NO_FENCE, Ends, Fence, Head, advance, is_over, refused
 
 
 @dataclass
@@ -39,6 +39,8 @@ class Life:
     keep_ops: int = 0
     changed: bool = False
     """Whether there is anything to be saved."""
+    fence: Fence = NO_FENCE
+    """What the row said of epochs as it was locked."""
 
     def lives(self, now: float) -> bool:
         """Whether there is a state."""

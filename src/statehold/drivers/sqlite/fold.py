@@ -7,15 +7,27 @@ at the end, so that many commits of one state cost one reading and one writing o
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
 from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
+from statehold.drivers.sqlite.fences import leave_fence, remember_fence
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
-from statehold.folding import Head, admit, advance, is_over, refused, revision_of
+from statehold.folding import (
+    Head,
+    admit,
+    advance,
+    claimed,
+    ended_at,
+    is_over,
+    refused,
+    revision_of,
+)
 
 
 class Transaction(Writer, kw_only=True):
@@ -36,6 +48,8 @@ class Transaction(Writer, kw_only=True):
                 if isinstance(barred, Written):
                     return self._written(life, commit, barred)
                 return barred
+            if commit.claim is not None:
+                return self._claimed(life, commit)
             if commit.erase:
                 return self._erased(life, commit)
             written = Written(self._fold(life, commit))
@@ -81,6 +95,15 @@ class Transaction(Writer, kw_only=True):
         life.changed = True
         return head.revision
 
+    def _claimed(self, life: Life, commit: Commit) -> Written:
+        fence = claimed(commit, life.head, life.fence(), self.now)
+        remember_fence(self.execute, life.key, fence)
+        if life.head is not None and life.head.epoch != fence.epoch:
+            life.head = replace(life.head, epoch=fence.epoch)
+            life.changed = True
+        written = Written(revision_of(life.head), epoch=fence.epoch)
+        return self._written(life, commit, written)
+
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""
         if isinstance(change, Drop):
@@ -98,13 +121,14 @@ class Transaction(Writer, kw_only=True):
         cells = cells_of(
             self.execute, self.names, life.row(encode_shape(life.shape).decode()), want
         )
-        return Written(outcome.revision, cells, outcome.repeated)
+        return replace(outcome, returned=cells)
 
     def _life(self, key: Key) -> Life:
         life = self.lives.get(key)
         if life is not None:
             if life.head is not None and is_over(life.head, self.now):
                 # An earlier commit of this batch set a deadline that is past.
+                leave_fence(self.execute, key, life.head.epoch, ended_at(life.head))
                 return self._erase(life)
             return life
         row: Row | None = self.execute(SELECT_STATE, key).fetchone()
@@ -115,6 +139,7 @@ class Transaction(Writer, kw_only=True):
         shape = decode_shape(text)
         if until is not None and until <= self.now:
             self.erased = True
+            leave_fence(self.execute, key, epoch, max(until, updated))
             erase_state(self.execute, id, shape)
             life = self.lives[key] = Life(self.execute, key)
             return life
@@ -136,6 +161,7 @@ class Transaction(Writer, kw_only=True):
 
     def _erased(self, life: Life, commit: Commit) -> Written:
         stood = revision_of(life.head)
+        leave_fence(self.execute, life.key, commit.epoch, self.now)
         self._erase(life)
         if commit.op:
             until = self.now + HOLD_SECONDS

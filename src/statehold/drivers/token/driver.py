@@ -233,6 +233,11 @@ class TokenDriver(Driver):
             return [await self._commit(jar, commit, now) for commit in commits]
 
     async def _commit(self, jar: Jar, commit: Commit, now: float) -> Outcome:
+        if commit.claim is not None:
+            raise Unsupported(
+                "TokenDriver does not support claim: nothing is kept beside a token",
+                expected=Feature.CLAIM,
+            )
         held = (await self._held(jar, (commit.key,), now))[0]
         old = _live(held, now)
         head = None if old is None else old.head

@@ -15,6 +15,7 @@ from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
+from statehold.testing.conformance.fences import Fences
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
 from statehold.testing.conformance.processes import FaceProcesses, Processes
@@ -32,6 +33,7 @@ __all__ = [
     "FaceProcesses",
     "FaceTrouble",
     "Failures",
+    "Fences",
     "Lifetimes",
     "Listing",
     "Processes",
@@ -40,7 +42,7 @@ __all__ = [
 
 
 class DriverLevel(
-    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Fences, Races, Processes
 ):
     """Every case that speaks to the driver itself."""
 
