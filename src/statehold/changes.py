@@ -434,7 +434,10 @@ class Want(msgspec.Struct, frozen=True, gc=False):
 EVERYTHING: Final = Want()
 
 HOLD_SECONDS: Final = 60.0
-"""How long a state that was erased leaves behind what recognises the erasure's repetition."""
+"""How long a state that was erased leaves behind what recognises the erasure's repetition.
+
+For as long the highest epoch that a key has seen outlives its state, and whoever held it.
+"""
 
 
 class Note(msgspec.Struct, frozen=True, gc=False):
@@ -471,6 +474,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     * `at`: when it was made, by the clock of who decided that: `created`, `updated` and the deadline go
       by it. None: when it is applied. What would be over already is not written any more (`Late`).
     * `note`: what it was for.
+    * `claim`: only the epoch is claimed, for so many seconds; see `Driver.commit`. None: no claim.
     """
 
     key: Key
@@ -490,6 +494,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     revision: Revision | None = None
     at: float | None = None
     note: Note | None = None
+    claim: float | None = None
 
 
 def required(commit: Commit) -> Revision | None:

@@ -38,6 +38,8 @@ class Feature(enum.StrEnum):
     """What was acknowledged survives a killed process."""
     ERASE_ONCE = "erase_once"
     """An erasure's op id is remembered after it: repeated, it erases no later life."""
+    CLAIM = "claim"
+    """Epochs can be claimed, and what a key has seen of them outlives its state."""
 
 
 class FieldLayout(msgspec.Struct, frozen=True):
@@ -133,6 +135,8 @@ class Written(msgspec.Struct, frozen=True, gc=False):
     after `erase`."""
     deadline: float | None = None
     """When the state ends, if nothing comes; None for never, and where `updated` is None."""
+    epoch: int = 0
+    """What a claim was given."""
 
 
 class Conflicted(msgspec.Struct, frozen=True):
@@ -142,9 +146,11 @@ class Conflicted(msgspec.Struct, frozen=True):
 
 
 class FencedOff(msgspec.Struct, frozen=True):
-    """The state has seen a newer epoch. Nothing was written."""
+    """The key has seen a newer epoch. Nothing was written."""
 
     epoch: int
+    left: float = 0.0
+    """For how many seconds more it is held, where a claim asked for the next one."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -220,7 +226,8 @@ class Driver(ABC):
     It need not check what no store sends: names of tenants, ids and subjects over 512 bytes of UTF-8,
     op ids over 128, entries over 512; text that is not Unicode (lone surrogates); an epoch outside
     0 to 2^63 - 1; a `keep`, `bound`, `ops` or `limit` below 1; a ttl or max age that is not finite
-    and over zero; `since` without an op id; `erase` with changes; a kind that was not opened. What
+    and over zero; `since` without an op id; `erase` with changes;
+    a `claim` with changes, with `erase`, or that is negative or not finite; a kind that was not opened. What
     it does then is its own affair, as long as no other state is harmed.
 
     Every method raises `Unavailable` (or a leaf of it) when the store cannot answer, never an empty
@@ -282,7 +289,7 @@ class Driver(ABC):
         3. `since`, and an op id that was applied at that instant or later may have been forgotten,
            because newer ones took its place or its life has ended: `Doubtful`;
         4. `until` has passed: `Late`;
-        5. `epoch` lower than the state's: `FencedOff`;
+        5. `epoch` lower than the highest that the key has seen: `FencedOff`;
         6. `expect` that does not hold, or a `revision` that is not the next: `Conflicted`;
         7. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
            an absent state makes it exist unless `expect` says otherwise; with `at`, one that would
@@ -292,6 +299,17 @@ class Driver(ABC):
         id says in `ops`, at least. They may be forgotten when it ends. Of erasures with an op id,
         that one is remembered for `HOLD_SECONDS` at least, whatever becomes of the state
         (`Feature.ERASE_ONCE`).
+
+        The highest epoch that a key has seen is remembered for as long as its state lives, and for
+        `HOLD_SECONDS` after that, by however it ended, so that a deposed writer does not begin it
+        anew (`Feature.CLAIM`). A commit with `claim` has no changes and makes no state, nor does it
+        move the revision or the deadline of one: instead of 7 the key has seen its `epoch`, which is
+        *held* for so many seconds from now on (0: given back) and remembered for `HOLD_SECONDS` after
+        that. A claim of the epoch 0 asks for the next one: `FencedOff`, with the seconds that are
+        `left`, while the highest is held; else it is given one that is higher than any before
+        (`Written.epoch`), namely the store's time in milliseconds, unless that is too low. Steps 2
+        and 3 do not concern claims: repeated with the op id by which the epoch that is held was given
+        out, it is given the same. `Written.revision` is what stands.
 
         A driver that sends a commit again by itself sets `since`, so that what was forgotten is told
         from what was never seen; and where the store has a clock, `until` on every sending, so that

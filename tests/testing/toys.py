@@ -29,7 +29,6 @@ from statehold.driver import (
     Conflicted,
     Driver,
     Feature,
-    FencedOff,
     Late,
     Outcome,
     Page,
@@ -37,7 +36,16 @@ from statehold.driver import (
     Written,
 )
 from statehold.errors import Closed, Unavailable
-from statehold.folding import Applied, recalled
+from statehold.folding import (
+    NO_FENCE,
+    Applied,
+    Fence,
+    claimed,
+    ended_at,
+    fenced,
+    left_behind,
+    recalled,
+)
 
 
 class Stored(msgspec.Struct):
@@ -62,6 +70,7 @@ class ToyDriver(Driver):
     def __init__(self) -> None:
         self.states: dict[Key, Stored] = {}
         self.applied: dict[tuple[Key, str], Done] = {}  # all of them, for ever: so none is in doubt
+        self.fences: dict[Key, Fence] = {}
         self.lock = threading.Lock()
         self.closed = False
         self.down = False
@@ -138,20 +147,29 @@ class ToyDriver(Driver):
         state = self.alive(key, now)
         stands = state.cells.revision if state else ABSENT
         before = self.applied.get((key, commit.op))
-        if before is not None:
+        if before is not None and commit.claim is None:
             known = recalled(commit, Applied(before.revision, before.intent, before.erased))
             if isinstance(known, Written):
                 known = msgspec.structs.replace(known, returned=self.returned(commit, now))
             return known
         if commit.until is not None and now > commit.until:
             return Late()
-        if state and commit.epoch < state.cells.epoch:
-            return FencedOff(state.cells.epoch)
+        cells, fence = state and state.cells, self.fence(key, now)
+        barred = fenced(commit, cells, fence, now)
+        if barred is not None:
+            return barred
         if commit.expect is not None and (
             state is None if commit.expect == PRESENT else commit.expect != stands
         ):
             return Conflicted(stands)
+        if commit.claim is not None:
+            fence = self.fences[key] = claimed(commit, cells, fence, now)
+            if cells:
+                cells.epoch = fence.epoch
+            return Written(stands, self.returned(commit, now), epoch=fence.epoch)
+        self.fences[key] = fence
         if commit.erase:
+            self.fences[key] = left_behind(fence, commit.epoch, now) if commit.epoch else fence
             self.states.pop(key, None)
             self.remember(commit, stands)
             return Written(stands)
@@ -172,6 +190,12 @@ class ToyDriver(Driver):
     def remember(self, commit: Commit, revision: Revision) -> None:
         if commit.op:
             self.applied[commit.key, commit.op] = Done(revision, commit.intent, commit.erase)
+
+    def fence(self, key: Key, now: float) -> Fence:
+        fence, state = self.fences.get(key, NO_FENCE), self.states.get(key)
+        if state is not None and not self.alive(key, now):
+            fence = left_behind(fence, state.cells.epoch, ended_at(state.cells))
+        return fence
 
     def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
         return fold(fields, commit.changes)

@@ -15,7 +15,7 @@ from statehold.folding.admission import (
     Past,
     admit,
     advance,
-    is_late,
+    ended_at,
     is_over,
     recalled,
     refused,
@@ -23,13 +23,23 @@ from statehold.folding.admission import (
     revision_of,
     written,
 )
+from statehold.folding.fencing import (
+    NO_FENCE,
+    Fence,
+    claimed,
+    fenced,
+    left_behind,
+    seen,
+)
 from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
 
 __all__ = [
     "NEVER_LIVED",
+    "NO_FENCE",
     "Applied",
     "Ends",
+    "Fence",
     "Head",
     "Headed",
     "Life",
@@ -37,14 +47,18 @@ __all__ = [
     "Past",
     "admit",
     "advance",
+    "claimed",
     "cut",
-    "is_late",
+    "ended_at",
+    "fenced",
     "is_over",
+    "left_behind",
     "pack",
     "recalled",
     "refused",
     "remember",
     "revision_of",
+    "seen",
     "step",
     "unpack",
     "written",

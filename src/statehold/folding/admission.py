@@ -22,7 +22,6 @@ from statehold.driver import (
     Cells,
     Conflicted,
     Doubtful,
-    FencedOff,
     Late,
     Outcome,
     Refused,
@@ -30,6 +29,7 @@ from statehold.driver import (
     Written,
 )
 from statehold.errors import Corrupted, Invalid, TooLarge
+from statehold.folding.fencing import Fence, fenced
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -59,7 +59,7 @@ class Applied(msgspec.Struct, frozen=True, gc=False):
 
 
 class Past(Protocol):
-    """What is remembered of a state. Asked only about a commit with an op id."""
+    """What is remembered of a state. Asked only about a commit with an op id, but for `fence`."""
 
     def applied(self, op: str) -> Applied | None:
         """What the op id did: in the present life, or as an erasure."""
@@ -73,6 +73,13 @@ class Past(Protocol):
 
     def ended(self) -> float:
         """No earlier life has had a commit after this time."""
+        ...
+
+    def fence(self) -> Fence:
+        """What is remembered of epochs, `NO_FENCE` for nothing.
+
+        Asked about claims, where the state is absent, and where it has seen a newer epoch.
+        """
         ...
 
 
@@ -90,13 +97,18 @@ def is_over(head: Ending, now: float) -> bool:
     return until is not None and now >= until
 
 
+def ended_at(head: Headed) -> float:
+    """When a life has ended whose deadline is over. A commit may have set one that was over by then."""
+    return head.updated if head.deadline is None else max(head.deadline, head.updated)
+
+
 def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcome | None:
     """What a commit gets that is not to be applied; None if nothing bars it.
 
     `head` is that of the present life, None where the state is absent (`is_over` included). These are
     the steps 2 to 6 of `Driver.commit`. For a repeated op id what is to be returned is left to add.
     """
-    if commit.op:
+    if commit.op and commit.claim is None:
         first = past.applied(commit.op)
         if first is not None:
             return recalled(commit, first)
@@ -104,14 +116,18 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
             return Doubtful()
     if commit.until is not None and now > commit.until:
         return Late()
-    if head is not None and commit.epoch < head.epoch:
-        return FencedOff(head.epoch)
+    if head is None or commit.claim is not None or commit.epoch < head.epoch:
+        barred = fenced(commit, head, past.fence(), now)
+        if barred is not None:
+            return barred
     expect = commit.expect if commit.revision is None else required(commit)
-    if expect is None:
-        return None
-    stands = revision_of(head)
-    holds = head is not None if expect == PRESENT else expect == stands
-    return None if holds else Conflicted(stands)
+    if expect is not None:
+        stands = revision_of(head)
+        if not (head is not None if expect == PRESENT else expect == stands):
+            return Conflicted(stands)
+    return (
+        Late() if commit.at is not None and _is_over_already(commit, head, commit.at, now) else None
+    )
 
 
 def recalled(commit: Commit, first: Applied) -> Written | Reused:
@@ -132,6 +148,13 @@ def _may_be_forgotten(
         return True
     # Where the present life was there before, no other has ended since.
     return (head is None or head.created >= since) and past.ended() >= since
+
+
+def _is_over_already(commit: Commit, head: Headed | None, at: float, now: float) -> bool:
+    """Whether what it makes has ended, since it comes so long after it was made."""
+    born = at if head is None else head.created
+    until = deadline(born, at, commit.ttl, commit.max_age)
+    return until is not None and now >= until and not commit.erase
 
 
 def revision_of(head: Headed | None) -> Revision:
@@ -161,11 +184,6 @@ def advance(
         revision = Revision(head.revision.incarnation, head.revision.number + 1)
     until = deadline(created, now, commit.ttl, commit.max_age)
     return Head(revision, created, updated, until, commit.epoch, subject)
-
-
-def is_late(commit: Commit, head: Head, now: float) -> bool:
-    """Whether what it makes is over already, since it comes so long after it was made."""
-    return commit.at is not None and is_over(head, now)
 
 
 def written(head: Headed) -> Written:

@@ -24,20 +24,21 @@ from statehold.changes import (
     moves,
     new_incarnation,
 )
-from statehold.driver import Cells, Late, Outcome, Written
+from statehold.driver import Cells, Outcome, Written
 from statehold.errors import Corrupted
 from statehold.folding.admission import (
     Applied,
     Head,
     admit,
     advance,
-    is_late,
+    ended_at,
     is_over,
     refused,
     remember,
     revision_of,
     written,
 )
+from statehold.folding.fencing import NO_FENCE, Fence, claimed, left_behind
 from statehold.folding.parts import cut
 
 
@@ -60,6 +61,8 @@ class Life(msgspec.Struct, frozen=True):
     """The op ids of erasures, with the time of each."""
     over: float = -math.inf
     """See `Past.ended`."""
+    epochs: Fence = NO_FENCE
+    """See `Past.fence`."""
 
     def applied(self, op: str) -> Applied | None:
         """See `Past`."""
@@ -74,9 +77,16 @@ class Life(msgspec.Struct, frozen=True):
         """See `Past`."""
         return self.over
 
+    def fence(self) -> Fence:
+        """See `Past`."""
+        return self.epochs
+
     def at(self, now: float) -> Life:
         """As it is at that time: absent if its deadline has passed."""
-        return self._without() if self.head is not None and is_over(self.head, now) else self
+        head = self.head
+        if head is None or not is_over(head, now):
+            return self
+        return self._without(head.epoch, ended_at(head))
 
     def needed(self) -> float | None:
         """Until when it has to be kept, in epoch seconds; None for always. Before: for ever absent.
@@ -84,9 +94,13 @@ class Life(msgspec.Struct, frozen=True):
         Who lets go of it remembers `last` for all that are gone, as the `over` of whoever comes next.
         """
         until = max((time + HOLD_SECONDS for _, time in self.erasures.values()), default=-math.inf)
-        if self.head is None:
+        until = max(until, self.epochs.until)
+        head = self.head
+        if head is None:
             return until
-        return None if self.head.deadline is None else max(until, self.head.deadline)
+        if head.deadline is None:
+            return None
+        return max(until, ended_at(head) + HOLD_SECONDS if head.epoch else head.deadline)
 
     def last(self) -> float:
         """No commit was made to it after this time."""
@@ -106,8 +120,10 @@ class Life(msgspec.Struct, frozen=True):
             return self
         return replace(self, head=replace(head, deadline=until))
 
-    def _without(self) -> Life:
-        return Life(erasures=self.erasures, over=self.last())
+    def _without(self, epoch: int, now: float) -> Life:
+        """It has ended at that time, and had seen the epoch."""
+        epochs = left_behind(self.epochs, epoch, now)
+        return Life(erasures=self.erasures, over=self.last(), epochs=epochs)
 
     def cells(self, want: Want) -> Cells | None:
         """The state as a reader gets it; None where it is absent."""
@@ -145,11 +161,13 @@ def step(
     barred = admit(commit, head, life, now)
     if barred is not None:
         return life, _returning(barred, life, commit)
+    if commit.claim is not None:
+        epochs = claimed(commit, head, life.epochs, now)
+        head = None if head is None else replace(head, epoch=epochs.epoch)
+        life = replace(life, head=head, epochs=epochs)
+        return life, _returning(Written(revision_of(head), epoch=epochs.epoch), life, commit)
     if commit.erase:
         return _erased(life, commit, now), Written(revision_of(head))
-    head = advance(commit, head, now, born)
-    if is_late(commit, head, now):
-        return life, Late()
     unreadable = life.unreadable
     try:
         if unreadable:
@@ -157,6 +175,7 @@ def step(
         fields = fold(life.fields, commit.changes)
     except (Refusal, Corrupted) as error:
         return life, refused(error)
+    head = advance(commit, head, now, born)
     ops, forgotten = life.ops, life.forgotten
     if life.head is None and life.over > now:
         forgotten = life.over
@@ -165,7 +184,7 @@ def step(
         done = Applied(head.revision, commit.intent)
         gone = remember(ops, commit.op, (done, max(now, head.updated)), commit.ops)
         forgotten = forgotten if gone is None else max(forgotten, gone[1])
-    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over)
+    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over, life.epochs)
     return life, _returning(written(head), life, commit)
 
 
@@ -189,7 +208,9 @@ def _returning(outcome: Outcome, life: Life, commit: Commit) -> Outcome:
 
 def _erased(life: Life, commit: Commit, now: float) -> Life:
     done = Applied(revision_of(life.head), commit.intent, erased=True)
-    gone = life if life.head is None else life._without()  # noqa: SLF001  its own module
+    gone = life
+    if life.head is not None or commit.epoch:
+        gone = life._without(commit.epoch, now)  # noqa: SLF001  its own module
     if not commit.op:
         return gone
     held = _held(gone.erasures.items(), now)
@@ -214,6 +235,7 @@ class _Packed(msgspec.Struct, array_like=True):
     forgotten: float
     erasures: dict[str, tuple[Applied, float]]
     over: float
+    epochs: Fence = NO_FENCE
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -227,7 +249,8 @@ def pack(life: Life) -> bytes:
     for name, cell in life.fields.items():
         if cell:
             cells[name] = _encode(list(cell) if isinstance(cell, Items) else cell)
-    return _encode(_Packed(life.head, cells, life.ops, life.forgotten, life.erasures, life.over))
+    rest = life.ops, life.forgotten, life.erasures, life.over, life.epochs
+    return _encode(_Packed(life.head, cells, *rest))
 
 
 def unpack(record: bytes) -> Life:
@@ -245,5 +268,5 @@ def unpack(record: bytes) -> Life:
             unreadable[name] = data
         else:
             fields[name] = cell if isinstance(cell, dict) else Items(cell)
-    rest = packed.ops, packed.forgotten, packed.erasures, packed.over
+    rest = packed.ops, packed.forgotten, packed.erasures, packed.over, packed.epochs
     return Life(packed.head, fields, unreadable, *rest)

@@ -43,6 +43,9 @@ from statehold.testing.promises import promised
 
 Fields: TypeAlias = dict[str, Any]
 
+SLACK_SECONDS = 30.0
+"""By how much the time that a store says may be another than the one that is known here."""
+
 
 @dataclass
 class Applied:
@@ -102,6 +105,21 @@ def _about(outcome: Outcome, otherwise: int = 3) -> int:
     return ABOUT.get(type(outcome), otherwise)
 
 
+@dataclass
+class Epochs:
+    """What a key has seen of epochs, beside its lives."""
+
+    epoch: int = 0
+    until: float = -math.inf
+    """Where there is no state: until when it must be remembered."""
+    held: float = -math.inf
+    """Until when whoever claimed it holds it, …"""
+    op: str = ""
+    """… and the op id of the claim by which it was given out."""
+    highest: int = 0
+    """Of all that there ever were."""
+
+
 class No(Exception):
     """A change that cannot be applied."""
 
@@ -110,14 +128,16 @@ class Model:
     """All states of a store.
 
     `exact` says whether its times can be compared to the last bit, `erase_once` whether it must
-    remember erasures.
+    remember erasures, `claims` whether what was seen of epochs must outlive a state.
     """
 
-    def __init__(self, *, exact: bool = True, erase_once: bool = True) -> None:
+    def __init__(self, *, exact: bool = True, erase_once: bool = True, claims: bool = True) -> None:
         self.exact = exact
         self.doubts = True
         """Whether what was forgotten must never be applied again."""
         self.erase_once = erase_once
+        self.claims = claims
+        self.epochs: dict[Key, Epochs] = {}
         self.lives: dict[Key, Life] = {}
         self.past: dict[Key, list[Revision]] = {}
         self.erased: dict[tuple[Key, str], Applied] = {}
@@ -139,11 +159,23 @@ class Model:
         life = self.lives.get(key)
         if life is not None and life.deadline is not None and now >= life.deadline:
             self.expired = max(self.expired, life.deadline)
-            self._end(key, 4)
+            self._end(key, 4, life.epoch, max(life.deadline, life.newest))
             return None
         return life
 
-    def _end(self, key: Key, how: int) -> None:
+    def seen(self, key: Key, now: float) -> int:
+        """The highest epoch that must be known."""
+        life, epochs = self.life(key, now), self.epochs.get(key)
+        if life is not None:
+            return life.epoch
+        return epochs.epoch if epochs is not None and now < epochs.until else 0
+
+    def _end(self, key: Key, how: int, epoch: int, at: float) -> None:
+        """A life has ended that had seen the epoch, or what is absent was erased with it."""
+        self._see(key, epoch)
+        if epoch and self.claims:
+            epochs = self.epochs[key]
+            epochs.until = max(epochs.until, at + HOLD_SECONDS)
         life = self.lives.pop(key, None)
         self.how[key] = how
         if life is not None:
@@ -221,7 +253,9 @@ class Model:
 
     # ------------------------------------------------------------------------------ committing
 
-    def judge(self, commit: Commit, outcome: Outcome, now: float) -> None:
+    def judge(  # noqa: C901, PLR0912  in the order of `Driver.commit`
+        self, commit: Commit, outcome: Outcome, now: float
+    ) -> None:
         """Raise AssertionError unless `outcome` is right for `commit`; then take it over."""
         life = self.life(commit.key, now)
         must, may = self._remembered(life, commit, now)
@@ -233,7 +267,7 @@ class Model:
             with promised(2):
                 self._judge_repeat(life, commit, must, outcome, now)
             return
-        if commit.since is not None:
+        if commit.since is not None and commit.claim is None:
             with promised(2):
                 known = self._all_known(life, commit, now)
                 if isinstance(outcome, Doubtful):
@@ -246,7 +280,13 @@ class Model:
             with promised(4):
                 assert isinstance(outcome, Late), f"after its time: {outcome}"
             return
-        barred = _barred(life, commit, now)
+        if commit.claim is not None:
+            with promised(7):
+                self._judge_claim(life, commit, outcome, now)
+            return
+        if self._fenced_for_long(life, commit, outcome):
+            return
+        barred = _barred(life, commit, self.seen(commit.key, now), now)
         if barred is not None:
             self.barred.add(commit.key)
             with promised(_about(barred)):
@@ -255,7 +295,7 @@ class Model:
             stood = ABSENT if life is None else life.revision
             with promised(_about(outcome, self.how.get(commit.key, 12) if life is None else 12)):
                 assert outcome == Written(stood), f"an erase of {stood}: {outcome}"
-            self._end(commit.key, 12)
+            self._end(commit.key, 12, commit.epoch, now)
             if commit.op:
                 applied = Applied(stood, commit.intent, erased=True, time=now)
                 self.erased[commit.key, commit.op] = applied
@@ -271,12 +311,67 @@ class Model:
                     found = (outcome.field, outcome.reason)
                     assert found == no, f"refused for {found}, not {no}"
 
+    def _fenced_for_long(self, life: Life | None, commit: Commit, outcome: Outcome) -> bool:
+        """Whether it was barred by an epoch that need not be remembered any more, and may be."""
+        epochs = self.epochs.get(commit.key)
+        return (
+            life is None and epochs is not None and commit.epoch < epochs.epoch
+        ) and outcome == FencedOff(epochs.epoch)
+
+    def _judge_claim(self, life: Life | None, commit: Commit, outcome: Outcome, now: float) -> None:
+        """See `judge`: of a claim."""
+        if commit.epoch and self._fenced_for_long(life, commit, outcome):
+            return
+        key, known, stands = commit.key, self.seen(commit.key, now), ABSENT
+        if life is not None:
+            stands = life.revision
+        epochs = self.epochs.setdefault(key, Epochs())
+        held = epochs.epoch == known and now < epochs.held
+        again = held and commit.op != "" and commit.op == epochs.op
+        if held and not commit.epoch and not again:
+            assert isinstance(outcome, FencedOff), f"of an epoch that is held: {outcome}"
+            assert outcome.epoch == known, f"it holds {known}, not {outcome.epoch}"
+            left = epochs.held - now
+            assert outcome.left == left or (
+                not self.exact and abs(outcome.left - left) < SLACK_SECONDS
+            ), f"it is held for {left} more seconds, not {outcome.left}"
+            return
+        barred = _barred(life, commit, 0 if not commit.epoch else known, now)
+        if barred is not None:
+            assert outcome == barred, f"{outcome} where it should be {barred}"
+            return
+        assert isinstance(outcome, Written), f"a good claim: {outcome}"
+        assert outcome.revision == stands, f"a claim at {stands} says {outcome.revision}"
+        assert not outcome.repeated, "a claim is never called a repeat"
+        wanted = known if again else commit.epoch
+        if wanted:
+            assert outcome.epoch == wanted, f"it claimed {wanted}, and got {outcome.epoch}"
+        else:
+            least = max(epochs.highest, known)
+            assert outcome.epoch > least, f"after {least} it was given {outcome.epoch}"
+        fresh = outcome.epoch != epochs.epoch
+        self._see(key, outcome.epoch)
+        epochs.held = now + (commit.claim or 0.0)
+        epochs.until = max(epochs.until, epochs.held + HOLD_SECONDS)
+        if fresh or not commit.epoch:
+            epochs.op = commit.op
+        if life is not None:
+            life.epoch = outcome.epoch
+            self._check_returned(life, commit, outcome, now)
+
+    def _see(self, key: Key, epoch: int) -> None:
+        """Whoever claimed another one does not hold it any more."""
+        epochs = self.epochs.setdefault(key, Epochs())
+        if epoch != epochs.epoch:
+            epochs.epoch, epochs.held, epochs.until, epochs.op = epoch, -math.inf, -math.inf, ""
+        epochs.highest = max(epochs.highest, epoch)
+
     def _remembered(
         self, life: Life | None, commit: Commit, now: float
     ) -> tuple[Applied | None, list[Applied]]:
         """What the op id did before: what must be known of it, and all that may be."""
         at = (commit.key, commit.op)
-        if not commit.op:
+        if not commit.op or commit.claim is not None:
             return None, []
         erased, own = self.erased.get(at), None if life is None else life.applied.get(commit.op)
         may = [one for one in (erased, own, self.over.get(at)) if one is not None]
@@ -342,6 +437,7 @@ class Model:
         made = now if commit.at is None else commit.at
         assert commit.revision in (None, life.revision), f"{life.revision}, not {commit.revision}"
         life.updated, life.epoch, life.fields = made, commit.epoch, fields
+        self._see(commit.key, commit.epoch)
         life.latest = max(made, life.latest)
         life.newest = max(now, made, life.newest)
         life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
@@ -381,10 +477,10 @@ def _over_already(life: Life | None, commit: Commit, now: float) -> bool:
     return until is not None and until <= now
 
 
-def _barred(life: Life | None, commit: Commit, now: float) -> Outcome | None:
+def _barred(life: Life | None, commit: Commit, seen: int, now: float) -> Outcome | None:
     """What a commit gets that may not even try."""
-    if life is not None and commit.epoch < life.epoch:
-        return FencedOff(life.epoch)
+    if commit.epoch < seen:
+        return FencedOff(seen)
     stands = ABSENT if life is None else life.revision
     holds = commit.expect in (None, stands) or (commit.expect == PRESENT and life is not None)
     makes = commit.revision

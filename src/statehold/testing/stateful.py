@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, note, seed, settings
@@ -109,7 +110,11 @@ class DriverMachine(RuleBasedStateMachine):
             self.rig.wait(passed)
         self.rig.open_kind(OTHER_KIND)
         self.has = self.rig.driver.features.__contains__
-        self.model = Model(exact=self.rig.exact, erase_once=self.has(Feature.ERASE_ONCE))
+        self.model = Model(
+            exact=self.rig.exact,
+            erase_once=self.has(Feature.ERASE_ONCE),
+            claims=self.has(Feature.CLAIM),
+        )
         self.began = self.rig.now
         if self.rig.exact:
             self.rig.wait(AHEAD)  # where the clock may be set back to the beginning
@@ -140,7 +145,10 @@ class DriverMachine(RuleBasedStateMachine):
                 st.sampled_from([None] * 12 + [ABSENT, PRESENT, *current, *past[-2:], *past[:1]])
             )
         if self.has(Feature.EPOCH):
-            options["epoch"] = draw(st.sampled_from([life.epoch if life else 0] * 20 + [0, 1, 2]))
+            seen = self.model.seen(key, self.rig.now)
+            options["epoch"] = draw(st.sampled_from([seen] * 20 + [0, 1, 2]))
+        if self.has(Feature.CLAIM) and draw(st.integers(0, 14)) == 0:
+            return self.claim(key, draw, options)
         if draw(st.integers(0, 14)) == 0:
             return self.rig.commit(id=key, erase=True, **options)
         if self.has(Feature.SUBJECT):
@@ -164,6 +172,16 @@ class DriverMachine(RuleBasedStateMachine):
             ago = data.draw(st.sampled_from((0.0, 0.1, 2.0)))
             made["at"] = self.rig.now - ago * self.rig.unit
         return made
+
+    def claim(self, key: Key, draw: Callable[..., Any], options: dict[str, Any]) -> Commit:
+        """A claim of the next epoch, or of one that is named."""
+        if draw(st.booleans()):
+            options["epoch"] = 0
+        if self.has(Feature.RETURNING):
+            options["returning"] = draw(st.one_of(st.none(), wants))
+        units = draw(st.sampled_from((0.0, 0.2, 2.0, 20.0)))
+        seconds = units * self.rig.unit if self.rig.exact else (1000.0 if units else 0.0)
+        return self.rig.commit(id=key, claim=seconds, **options)
 
     def check(self, *keys: Key, want: Want = EVERYTHING) -> None:
         """Read the keys and compare."""

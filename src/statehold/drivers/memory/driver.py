@@ -32,14 +32,22 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.cursors import Listing, foreign
-from statehold.driver import Cells, Driver, Feature, Late, Outcome, Page, Written
+from statehold.driver import Cells, Driver, Feature, Outcome, Page, Written
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
-from statehold.drivers.memory.past import ERASURE_BYTES, Ended, Remembered
+from statehold.drivers.memory.past import Ended, Remembered
 from statehold.drivers.memory.slots import Private, Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
-from statehold.folding import admit, advance, cut, is_late, is_over, refused, revision_of
+from statehold.folding import (
+    admit,
+    claimed,
+    cut,
+    is_over,
+    left_behind,
+    refused,
+    revision_of,
+)
 from statehold.settings import Settings, size
 
 STATE_BYTES = 900
@@ -75,6 +83,7 @@ class MemoryDriver(Driver):
             Feature.SUBJECT,
             Feature.RETURNING,
             Feature.ERASE_ONCE,
+            Feature.CLAIM,
         }
     )
 
@@ -192,7 +201,7 @@ class MemoryDriver(Driver):
         self._subjects, self._listings, self._buckets = {}, {}, Buckets()
         if self._closed:
             self._buckets.due = -math.inf
-        self._nbytes = ERASURE_BYTES * len(self._past.erasures)
+        self._nbytes = self._past.nbytes()
         for key, slot in slots.items():
             if not hasattr(slot, "cells"):
                 continue  # it was about to be made
@@ -215,7 +224,7 @@ class MemoryDriver(Driver):
         if slot is not None:
             cells = slot.cells
             if cells.deadline is not None and now >= cells.deadline:
-                self._remove(key, slot)
+                self._remove(key, slot, cells.deadline)
                 self._expired += 1
                 slot = None
                 cells = _ABSENT
@@ -225,17 +234,18 @@ class MemoryDriver(Driver):
             or commit.until is not None
             or commit.epoch < cells.epoch
             or commit.revision is not None
+            or commit.at is not None
+            or commit.claim is not None
+            or (slot is None and self._past.fences)
         ):
             barred = self._barred(commit, slot, now)
             if barred is not None:
                 return barred
+            if commit.claim is not None:
+                return self._claim(commit, slot, now)
         if commit.erase:
             return self._erase(commit, slot, now)
-        at = now
-        if commit.at is not None:
-            at = commit.at
-            if is_late(commit, advance(commit, None if slot is None else cells, now), now):
-                return Late()
+        at = now if commit.at is None else commit.at
 
         fields = cells.fields.copy()
         own: list[str] = []
@@ -331,17 +341,37 @@ class MemoryDriver(Driver):
     def _erase(self, commit: Commit, slot: Slot | None, now: float) -> Written:
         stood = revision_of(None if slot is None else slot.cells)
         if slot is not None:
-            self._remove(commit.key, slot)
+            self._remove(commit.key, slot, now)
+        if commit.epoch:
+            self._leave(commit.key, commit.epoch, now)
         if commit.op:
             self._nbytes += self._past.erase(commit, stood, now)
         return Written(stood)
 
-    def _remove(self, key: Key, slot: Slot) -> None:
-        self._buckets.leave(key, slot)
-        self._forget(key, slot)
+    def _claim(self, commit: Commit, slot: Slot | None, now: float) -> Written:
+        cells = None if slot is None else slot.cells
+        fence = claimed(commit, cells, self._past.fence(commit.key), now)
+        self._nbytes += self._past.remember(commit.key, fence, now)
+        if slot is None or cells is None:
+            return Written(ABSENT, epoch=fence.epoch)
+        slot.cells = replace(cells, epoch=fence.epoch)
+        want = commit.returning
+        shown = None if want is None else self._shared(slot, want)
+        return Written(cells.revision, shown, epoch=fence.epoch)
 
-    def _forget(self, key: Key, slot: Slot) -> None:
-        """Remove a state that is in no bucket any more."""
+    def _leave(self, key: Key, epoch: int, at: float) -> None:
+        """A state that had seen this epoch is gone from then on."""
+        fence = left_behind(self._past.fence(key), epoch, at)
+        self._nbytes += self._past.remember(key, fence, at)
+
+    def _remove(self, key: Key, slot: Slot, at: float) -> None:
+        self._buckets.leave(key, slot)
+        self._forget(key, slot, at)
+
+    def _forget(self, key: Key, slot: Slot, at: float) -> None:
+        """Remove a state that is in no bucket any more, and has ended at that time."""
+        if slot.cells.epoch:
+            self._leave(key, slot.cells.epoch, max(at, slot.cells.updated))
         del self._slots[key]
         self._nbytes -= slot.nbytes
         self._past.ended = max(self._past.ended, slot.last())
@@ -382,8 +412,9 @@ class MemoryDriver(Driver):
             if found is None:
                 return
             key, slot = found
-            if is_over(slot.cells, now):
-                self._forget(key, slot)
+            until = slot.cells.deadline
+            if until is not None and now >= until:
+                self._forget(key, slot, until)
                 self._expired += 1
             else:
                 self._buckets.put(key, slot)
@@ -398,7 +429,7 @@ class MemoryDriver(Driver):
             elif (slot.cells.deadline or 0.0) >= slot.bucket:
                 self._buckets.put(key, slot)  # renewed since it got here
             else:
-                self._forget(key, slot)
+                self._forget(key, slot, now)
                 if is_over(slot.cells, now):
                     self._expired += 1
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
 
@@ -9,10 +10,13 @@ import msgspec
 
 from statehold.changes import HOLD_SECONDS, Commit, Key, Revision
 from statehold.drivers.memory.slots import Slot
-from statehold.folding import Applied
+from statehold.folding import NO_FENCE, Applied, Fence
 
 ERASURE_BYTES = 500
 """Roughly what it takes to remember an erasure."""
+
+FENCE_BYTES = 500
+"""Roughly what it takes to remember an epoch."""
 
 
 class Ended:
@@ -23,6 +27,8 @@ class Ended:
         """By key and op id, in their order, and until when each is kept."""
         self.ended = -math.inf
         """The time of the newest commit of any of them."""
+        self.fences: dict[Key, Fence] = {}
+        self._due: list[tuple[float, Key]] = []  # heap: when each of them is to be looked at
 
     def erase(self, commit: Commit, stood: Revision, now: float) -> int:
         """Have an erasure remembered. Returns by how many bytes there is more."""
@@ -37,6 +43,33 @@ class Ended:
         done = Applied(stood, commit.intent, erased=True)
         erasures[commit.key, commit.op] = done, now + HOLD_SECONDS
         return ERASURE_BYTES * (len(erasures) - before)
+
+    def fence(self, key: Key) -> Fence:
+        """What is remembered of a key's epochs."""
+        return self.fences.get(key, NO_FENCE)
+
+    def remember(self, key: Key, fence: Fence, now: float) -> int:
+        """Have a fence remembered. Returns by how many bytes there is more."""
+        fences, due = self.fences, self._due
+        before = len(fences)
+        if key not in fences:
+            heapq.heappush(due, (fence.until, key))
+        fences[key] = fence
+        for _ in range(2):  # whoever adds one takes out two that are over, or puts them off
+            if due[0][0] > now:
+                break
+            _, other = heapq.heappop(due)
+            if fences[other].until > now:
+                heapq.heappush(due, (fences[other].until, other))
+            else:
+                del fences[other]
+        return FENCE_BYTES * (len(fences) - before)
+
+    def nbytes(self) -> int:
+        """Roughly what all that takes. What an interrupt has left of the fences is put in order."""
+        self._due = [(fence.until, key) for key, fence in self.fences.items()]
+        heapq.heapify(self._due)
+        return ERASURE_BYTES * len(self.erasures) + FENCE_BYTES * len(self.fences)
 
 
 class Remembered(msgspec.Struct, gc=False):
@@ -61,3 +94,6 @@ class Remembered(msgspec.Struct, gc=False):
 
     def ended(self) -> float:
         return self.past.ended
+
+    def fence(self) -> Fence:
+        return self.past.fence(self.key)

@@ -117,7 +117,9 @@ if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f',
 if not_after and now > not_after then return {'late'} end
 
 -- 4. fencing, 5. the condition
-if not before then epoch = UNFENCED end
+if not before and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
+  epoch = UNFENCED
+end
 if writer ~= epoch then
   local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
   local _, _, _, _, _, older = memories()
@@ -301,7 +303,7 @@ local gone = ends -- when the keys of what was before are to end
 deadline = 0
 if ARGV[3] ~= '' then deadline = made + tonumber(ARGV[3]) end
 if age and (deadline == 0 or created + age < deadline) then deadline = created + age end
-ends = end_of(deadline, now, before, gone)
+ends = end_of(reach(state, deadline, writer), now, before, gone)
 
 if mode > 0 and (ends ~= before or subject or want) then
   local _, _, index_of, _, _, _, elsewhere = lasting(mode)

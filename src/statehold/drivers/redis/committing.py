@@ -34,7 +34,7 @@ from statehold.driver import (
 )
 from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.reading import cells_of, wanted
-from statehold.drivers.redis.scripts import COMMIT, ERASE
+from statehold.drivers.redis.scripts import CLAIM, COMMIT, ERASE
 from statehold.drivers.redis.servers import UNSTAMPED, Command
 from statehold.drivers.redis.values import revision_of, stored, times_of
 from statehold.errors import Corrupted, Invalid
@@ -130,6 +130,8 @@ def command_of(commit: Commit, state: bytes) -> Command:
     """The command that applies a commit to the state whose key this is. Raises UnicodeError."""
     if commit.erase:
         return _erasing(commit, state)
+    if commit.claim is not None:
+        return _claiming(commit, state, commit.claim)
     keys: Arguments = [state, state + b":.ops"]
     about: Arguments = []
     changes: Arguments = []
@@ -235,6 +237,27 @@ def _erasing(commit: Commit, state: bytes) -> Command:
     )
 
 
+def _claiming(commit: Commit, state: bytes, seconds: float) -> Command:
+    expect, number = ("", 0) if commit.expect is None else _expected(commit.expect)
+    want = commit.returning
+    return (
+        "EVALSHA",
+        CLAIM.sha,
+        2,
+        state,
+        state + b":.ops",
+        op_id(commit.op, commit.intent),
+        commit.epoch.to_bytes(8),
+        round(seconds * 1_000_000),
+        expect,
+        number,
+        "" if commit.until is None else _instant(commit.until),
+        "" if want is None else wanted(want) or _EVERYTHING,
+        micros(commit.ttl) if commit.max_age is None else 0,
+        UNSTAMPED,
+    )
+
+
 def _expected(expect: Revision) -> tuple[str | bytes, int]:
     if expect == ABSENT:
         return "absent", 0
@@ -276,6 +299,16 @@ def _refused(reply: list[Any], _: float) -> Refused:
     return Refused(field_of[field], reason.decode(), _plain(limit), _plain(found))
 
 
+def _claimed(reply: list[Any], now: float) -> Written:
+    returned = _returned(reply[3] if len(reply) > 3 else None, now)
+    return Written(_stood(reply[1]), returned, epoch=int.from_bytes(reply[2]))
+
+
+def _fenced(reply: list[Any], _: float) -> FencedOff:
+    left: int = reply[2] if len(reply) > 2 else 0
+    return FencedOff(int.from_bytes(reply[1]), left / 1e6)
+
+
 def _stood(meta: bytes) -> Revision:
     return revision_of(meta) if meta else ABSENT
 
@@ -285,7 +318,8 @@ _REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
     b"repeated": _repeated,
     b"erased": lambda reply, _: Written(_stood(reply[1])),
     b"conflict": lambda reply, _: Conflicted(_stood(reply[1])),
-    b"fenced": lambda reply, _: FencedOff(int.from_bytes(reply[1])),
+    b"fenced": _fenced,
+    b"claimed": _claimed,
     b"reused": lambda reply, _: Reused(_first(reply)),
     b"doubtful": lambda _, __: Doubtful(),
     b"late": lambda _, __: Late(),

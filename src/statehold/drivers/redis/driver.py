@@ -183,7 +183,7 @@ class RedisDriver(Driver):
     def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
         outcome = outcome_of(reply, commit, now)
         self._commits += 1
-        if isinstance(outcome, Written):
+        if isinstance(outcome, Written) and commit.claim is None:
             doubtful = self._servers.generation != self._generation
             self._acknowledged.note(commit, outcome, doubtful=doubtful)
         return outcome

@@ -51,7 +51,11 @@ end
 if since > 0 and (since < now - TRACE or erased > 1) then return {'doubtful'} end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
-if alive and ARGV[2] ~= epoch and older(ARGV[2], epoch) then return {'fenced', epoch} end
+if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
+  epoch = UNFENCED
+end
+local writer = ARGV[2]
+if writer ~= epoch and older(writer, epoch) then return {'fenced', epoch} end
 
 local expect, holds = ARGV[3], true
 if expect == 'absent' then holds = not alive
@@ -71,7 +75,7 @@ if meta and deadline ~= ERASED then
 end
 local newest = newest_of(ops_key, had, size)
 erased = wipe(state, ops_key, ends, erased, now, {})
-if not meta and op == '' then return {'erased', ''} end
+if not meta and op == '' and writer == UNFENCED then return {'erased', ''} end
 
 local was = math.ceil(updated / 1000)
 if updated < now then updated = now end
@@ -84,6 +88,7 @@ elseif deadline ~= ERASED then
 end
 local stays = math.ceil(math.max(now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end
+stays = math.max(stays, math.ceil(reach(state, ERASED, writer) / 1000))
 if op ~= '' then
   if erased == 0 then erased = 1 end
   local what = alive and life .. struct.pack('<I5', number) or string.rep('\0', 13)
@@ -93,7 +98,7 @@ if op ~= '' then
   )
 end
 redis.call('HSET', state, '.', struct.pack(
-  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, UNFENCED, forgot, 0, 0, erased
+  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, writer, forgot, 0, 0, erased
 ))
 redis.call('PEXPIREAT', state, text('%d', stays))
 return {'erased', alive and meta or ''}

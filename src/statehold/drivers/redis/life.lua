@@ -18,7 +18,12 @@
 -- it is sent again: where nothing is known of a state, what is older may have been forgotten (`unknown`).
 --
 -- What is left of an erased state for a minute is its trace: a hash with nothing but "." (deadline 1)
--- and the erasures that are remembered. It may become the hash of a new life.
+-- and the erasures that are remembered. It may become the hash of a new life. A claim of an epoch where
+-- there is no state makes a trace too.
+--
+-- The epoch in "." counts for a minute after the deadline, and as long as there is a trace. The field
+-- ".claim" says who claimed it: the epoch (8 bytes), until when it is held (I7, microseconds), and the op
+-- id by which it was given out (13 bytes or none). Where "." has another epoch nobody holds it.
 --
 -- A function is made anew each time that a script runs, whether it is called or not, and the more it
 -- shares with others the longer that takes. So what most commits do not need is made by one that they do
@@ -83,6 +88,14 @@ local function end_of(deadline, now, before, other)
   before = before or other or 0
   if before > ends then return math.max(ends, math.min(before, math.ceil((now + TRACE) / 1000))) end
   return ends
+end
+
+-- Until when (microseconds) the keys of a state with this deadline and epoch are needed, 0 for ever.
+local function reach(state, deadline, epoch)
+  if deadline == 0 or epoch == UNFENCED then return deadline end
+  local claim = redis.call('HGET', state, '.claim')
+  local held = claim and struct.unpack('<I7', claim, 9) or 0
+  return math.max(deadline, held) + TRACE
 end
 
 -- What moves the end of a state's keys, what removes them, and how a state is listed by subject. `mode`:
@@ -260,7 +273,7 @@ local function lasting(mode)
 
   -- Remove every key of the state, and its members of the indexes in which it may be: of those that end
   -- (`ends` is not 0), that never do (0), of both (nil). What stays is the erasures that are remembered,
-  -- and the keys in `keep`, which the caller makes anew; returns how many erasures there are, as "." has
+  -- who claimed the epoch, and the keys in `keep`, which the caller makes anew; returns how many erasures there are, as "." has
   -- it.
   --
   -- In a cluster nothing is deleted that is made again: while its slot is moved, a node lets no script
@@ -277,10 +290,12 @@ local function lasting(mode)
       young, _, many = erasures(state, now)
     end
     if mode == 0 then
+      local claim = redis.call('HGET', state, '.claim')
       redis.call('DEL', state)
+      if claim then redis.call('HSET', state, '.claim', claim) end
       if #young > 0 then redis.call('HSET', state, unpack(young)) end
     else
-      local stays, drop = {['.'] = true}, {}
+      local stays, drop = {['.'] = true, ['.claim'] = true}, {}
       for i = 1, #young, 2 do stays[young[i]] = true end
       for _, name in ipairs(redis.call('HKEYS', state)) do
         if not stays[name] then drop[#drop + 1] = name end

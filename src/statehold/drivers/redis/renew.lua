@@ -22,7 +22,7 @@ local close = math.min(1000000, (ttl or 1000000000) / 1000)
 if deadline == old or (deadline ~= 0 and old ~= 0 and math.abs(deadline - old) <= close) then
   return reply
 end
-local ends = end_of(deadline, now, before)
+local ends = end_of(reach(state, deadline, epoch), now, before)
 local last_until
 if ends ~= before then
   local _, index_of, elsewhere

@@ -28,8 +28,9 @@ def _script(name: str, *parts: str, flags: str = "") -> Script:
 
 COMMIT = _script("commit", "life", "sums", "cells")
 ERASE = _script("erase", "life", flags=" flags=allow-oom")
+CLAIM = _script("claim", "life", "cells")
 READ = _script("read", "cells", flags=" flags=no-writes")
 RENEW = _script("renew", "life", "cells")
 SCAN = _script("scan", flags=" flags=no-writes")
 RIGHTS = _script("rights", flags=" flags=no-writes")
-ALL = (COMMIT, ERASE, READ, RENEW, SCAN, RIGHTS)
+ALL = (COMMIT, ERASE, CLAIM, READ, RENEW, SCAN, RIGHTS)

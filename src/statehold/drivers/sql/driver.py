@@ -490,7 +490,8 @@ class SqlDriver(Driver):
     async def _sweep(self, kind: str, sweeper: Sweeper, now: float) -> int:
         async def work() -> int:
             async with self._engines.writing() as connection:
-                return await sweeper.sweep(connection, self.dialect, self._kinds[kind], now)
+                there = now + self.skew
+                return await sweeper.sweep(connection, self.dialect, self._kinds[kind], there)
 
         async with asyncio.timeout(self._timeout):
             swept = await self._to_its_end(work)

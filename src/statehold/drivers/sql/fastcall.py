@@ -28,6 +28,12 @@ LONGEST_SECONDS: Final = 3e11
 """No deadline is later than the year 9999, and PostgreSQL's intervals have an end."""
 
 
+def _is_special(commit: Commit) -> bool:
+    """Whether it says what only the transaction knows."""
+    rare = (commit.since, commit.revision, commit.at, commit.claim)
+    return any(said is not None for said in rare)
+
+
 class Group:
     """The commits of one key."""
 
@@ -64,7 +70,7 @@ class Call:
 
     def add(self, place: int, commit: Commit) -> None:
         """Take a commit, or raise `Later` or `NotHere` and leave everything as it was."""
-        if commit.erase or any(x is not None for x in (commit.since, commit.revision, commit.at)):
+        if commit.erase or _is_special(commit):
             raise NotHere
         group = self._groups.get(commit.key)
         if group is None:

@@ -77,7 +77,7 @@ class Singles:
         """
         if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
             return None
-        if commit.since is not None or commit.revision is not None or commit.at is not None:
+        if any(x is not None for x in (commit.since, commit.revision, commit.at, commit.claim)):
             return None
         tenant, _, id = commit.key
         arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation(), until]

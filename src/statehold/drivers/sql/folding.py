@@ -7,11 +7,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Items, Key, Refusal
-from statehold.driver import Late, Outcome
+from statehold.driver import Outcome
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
-from statehold.folding import Ends, Head, advance, is_late, is_over, refused, written
+from statehold.folding import (
+    NO_FENCE,
+    Ends,
+    Fence,
+    Head,
+    advance,
+    is_over,
+    refused,
+    written,
+)
 
 
 @dataclass
@@ -39,6 +48,8 @@ class Life:
     keep_ops: int = 0
     changed: bool = False
     """Whether there is anything to be saved."""
+    fence: Fence = NO_FENCE
+    """What the row said of epochs as it was locked."""
 
     def lives(self, now: float) -> bool:
         """Whether there is a state."""
@@ -60,9 +71,6 @@ def apply(
 
     `packet` is how large a statement may be, if that is limited.
     """
-    head = advance(commit, life.head, now)
-    if is_late(commit, head, now):
-        return Late()
     try:
         cells, touched = _folded(life, commit.changes, fields)
         if packet is not None:
@@ -71,7 +79,7 @@ def apply(
         return refused(error)
     life.cells = cells
     life.touched |= touched
-    life.head = head
+    head = life.head = advance(commit, life.head, now)
     if commit.op:
         life.ops += 1
         life.applied[commit.op] = (head.revision.number, commit.intent)

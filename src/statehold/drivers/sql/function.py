@@ -203,6 +203,18 @@ DECLARE
     v_now := clock_timestamp();
     IF v_first <= v_now THEN
       SELECT array_agg(u.s) INTO v_dead FROM unnest(o_state, v_expires) AS u(s, e) WHERE u.e <= v_now;
+      IF v_highest > 0 THEN
+        -- An epoch may have to be remembered, though the state be gone.
+        SELECT array_agg(u.k) INTO o_bad FROM generate_series(1, v_keys) AS u(k)
+          JOIN {main} AS t ON t.tenant = a_tenant[u.k] AND t.id = a_id[u.k]
+          WHERE t.state = ANY(v_dead) AND t.epoch > 0;
+        IF o_bad IS NOT NULL THEN
+          IF v_missing THEN
+            DELETE FROM {main} AS t WHERE t.state = ANY(o_state) AND t.number = 0 AND t.epoch = 0;
+          END IF;
+          RETURN;
+        END IF;
+      END IF;
 {"".join(f"      DELETE FROM {table} AS c WHERE c.state = ANY(v_dead);{chr(10)}" for table in (*children, ops))}\
       -- Whoever sends a commit again that may have been applied to one of these must know.
       WITH d AS (DELETE FROM {main} AS t WHERE t.state = ANY(v_dead) RETURNING t.*)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Row, Select, Table, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Change, Commit, Entries, Key, Revision
+from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Key, Revision
 from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.fences import fence_of
 from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.tables import META, Stored, Tables
+from statehold.drivers.sql.tables import CLAIM, META, Stored, Tables
 from statehold.drivers.sql.types import escaped
 from statehold.drivers.sql.values import (
     NATIVE,
@@ -65,7 +67,7 @@ def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Sel
     def make() -> Select[Any]:
         which = tuple_(main.c.tenant, main.c.id).in_(bindparam("keys", expanding=True))
         made: Select[Any] = select(
-            *(main.c[name] for name in META), *map(tables.column, columns)
+            *(main.c[name] for name in (*META, CLAIM)), *map(tables.column, columns)
         ).where(which)
         if dialect.locks_rows:
             made = made.order_by(main.c.tenant, main.c.id).with_for_update()
@@ -89,6 +91,9 @@ def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dia
         )
     life = Life((row.tenant, tables.kind, row.id), row.state, head, row.ops, nulls)
     values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
+    if row.epoch:
+        until = row.updated_at + HOLD_SECONDS if head is None else -math.inf
+        life.fence = fence_of(row.epoch, until, values[CLAIM])
     for stored in columns:
         value = values[stored.column]
         if stored.lies == "items":

@@ -31,11 +31,19 @@ from statehold.drivers.sql.folding import Life, apply
 from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
 from statehold.drivers.sql.reading import Found, read
 from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
-from statehold.drivers.sql.saving import erase, save
+from statehold.drivers.sql.saving import erase, leave, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.errors import Busy
-from statehold.folding import admit, revision_of
+from statehold.folding import (
+    NO_FENCE,
+    Fence,
+    admit,
+    claimed,
+    ended_at,
+    left_behind,
+    revision_of,
+)
 
 _Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
 
@@ -95,6 +103,7 @@ class _Kind:
         self.read_at = 0.0  # when `now` was read, by the monotonic clock
         self.lives: dict[Key, Life] = {}
         self.pasts: dict[Key, Past] = {}
+        self.fences: dict[Key, Fence] = {}
         self.ends: list[dict[str, Any]] = []  # not yet written down
         self.columns: list[Stored] = []
 
@@ -133,19 +142,41 @@ class _Kind:
                 self._fold(key, queue, outcomes, returning, erased)
                 if not queue:
                     del queues[key]
+            for key, fence in self.fences.items():
+                life = self.lives.get(key)
+                if life is not None and life.head is not None:
+                    life.fence = fence
             await save(self.connection, self.dialect, self.tables, list(self.lives.values()))
             if erased:
                 await erase(self.connection, self.tables, [life.state for life in erased])
             await note_ends(self.connection, self.dialect, self.tables, self.ends)
             self.ends.clear()
             await self._return(returning, outcomes)
-        unborn = [life.state for life in self.lives.values() if life.head is None]
+        await self._leave()
+
+    async def _leave(self) -> None:
+        """Of what has no state nothing stays, but for epochs that are to be remembered."""
+        left: dict[Key, Fence] = {}
+        for key, fence in self.fences.items():
+            life = self.lives.get(key)
+            absent = life is None or life.head is None
+            if absent and self.now < fence.until and (life is None or life.fence != fence):
+                left[key] = fence
+        unborn = [
+            life.state
+            for life in self.lives.values()
+            if life.head is None and self.now >= self.fences.get(life.key, NO_FENCE).until
+        ]
         if unborn:
             await erase(self.connection, self.tables, unborn)
+        await leave(self.connection, self.dialect, self.tables, left, self.now)
 
     async def _lock(self, keys: Sequence[Key]) -> None:
         found = await lock(self.connection, self.dialect, self.tables, keys, self.columns)
-        self.lives.update((life.key, life) for life in found)
+        for life in found:
+            self.lives[life.key] = life
+            if life.fence.epoch:
+                self.fences.setdefault(life.key, life.fence)
 
     async def _make_rows(self, queues: _Queues) -> None:
         """See to it that there is a row for each state that a commit may begin."""
@@ -178,7 +209,10 @@ class _Kind:
         """A life is over: what is sent again may have been applied to it."""
         assert life.head is not None  # noqa: S101  there was one
         # A commit whose maximum age was over ended it later than its deadline says.
-        at = max(life.head.deadline or self.now, life.head.updated)
+        at = ended_at(life.head)
+        if life.head.epoch:
+            fence = self.fences.get(life.key, NO_FENCE)
+            self.fences[life.key] = left_behind(fence, life.head.epoch, at)
         past = self.pasts.setdefault(life.key, Past())
         past.ended = max(past.ended, at)
         if at > self.now - HOLD_SECONDS:
@@ -202,8 +236,11 @@ class _Kind:
             past = self.pasts.setdefault(key, Past())
             present = life if life is not None and life.lives(self.now) else None
             head = None if present is None else present.head
-            outcome = admit(commit, head, Remembered(present, past, self.now), self.now)
-            if outcome is None and commit.erase:
+            fence = self.fences.get(key, NO_FENCE)
+            outcome = admit(commit, head, Remembered(present, past, self.now, fence), self.now)
+            if outcome is None and commit.claim is not None:
+                outcome = self._claim(present, commit, fence)
+            elif outcome is None and commit.erase:
                 outcomes[place] = Written(self._erase(life, past, commit, erased))
                 continue
             if outcome is None:
@@ -216,12 +253,25 @@ class _Kind:
             if life is not None and life.expired(self.now):
                 return
 
+    def _claim(self, present: Life | None, commit: Commit, fence: Fence) -> Written:
+        """The key has seen its epoch. `present` is the life that there is."""
+        head = None if present is None else present.head
+        fence = self.fences[commit.key] = claimed(commit, head, fence, self.now)
+        if present is None or head is None:
+            return Written(ABSENT, epoch=fence.epoch)
+        present.head = replace(head, epoch=fence.epoch)
+        present.changed = True
+        return Written(head.revision, epoch=fence.epoch)
+
     def _erase(self, life: Life | None, past: Past, commit: Commit, erased: list[Life]) -> Revision:
         """The state is to be gone. Returns at which revision it stood."""
         stood = revision_of(life.head if life is not None and life.lives(self.now) else None)
         if life is not None and life.head is not None:
             erased.append(life)
             del self.lives[life.key]
+        if commit.epoch:
+            fence = self.fences.get(commit.key, NO_FENCE)
+            self.fences[commit.key] = left_behind(fence, commit.epoch, self.now)
         if stood != ABSENT:
             past.ended = max(past.ended, self.now)
         if commit.op:
@@ -252,7 +302,7 @@ class _Kind:
 
 def _needs_row(commit: Commit) -> bool:
     """Whether there must be a row for it, so that no other works on the same key meanwhile."""
-    return not commit.erase or commit.op != ""
+    return not commit.erase or commit.op != "" or commit.epoch != 0
 
 
 @functools.cache

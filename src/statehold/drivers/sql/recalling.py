@@ -29,7 +29,7 @@ from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.types import Name
-from statehold.folding import Applied
+from statehold.folding import NO_FENCE, Applied, Fence
 
 NEVER: Final = -math.inf
 
@@ -53,6 +53,7 @@ class Remembered(msgspec.Struct):
     """The present one."""
     past: Past
     now: float
+    epochs: Fence = NO_FENCE
 
     def applied(self, op: str) -> Applied | None:
         erasure = self.past.erasures.get(op)
@@ -69,6 +70,9 @@ class Remembered(msgspec.Struct):
     def ended(self) -> float:
         """What ended earlier than is remembered may have ended just then."""
         return max(self.past.ended, self.now - HOLD_SECONDS)
+
+    def fence(self) -> Fence:
+        return self.epochs
 
 
 def sent_before(commit: Commit, since: float) -> Commit:

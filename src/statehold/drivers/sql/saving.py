@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Scalar
+from statehold.changes import Key, Scalar
 from statehold.drivers.sql.dialects import Dialect
+from statehold.drivers.sql.fences import husk, to_claim
 from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.tables import CLAIM, Stored, Tables
 from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object
 from statehold.errors import Invalid
-from statehold.folding import Ends, Part
+from statehold.folding import Ends, Fence, Part
 
 
 async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
@@ -26,6 +27,20 @@ async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[in
     for some in chunks(states):
         for table in tables.owned:
             await connection.execute(delete(table).where(table.c.state.in_(some)))
+
+
+async def leave(
+    connection: AsyncConnection,
+    dialect: Dialect,
+    tables: Tables,
+    fences: Mapping[Key, Fence],
+    now: float,
+) -> None:
+    """Leave husks of these keys, which have no state and are locked."""
+    rows = [husk(key, fence, now) for key, fence in fences.items()]
+    if rows:
+        changing = [name for name in rows[0] if name not in ("tenant", "id")]
+        await connection.execute(dialect.upsert(tables.main, ["tenant", "id"], changing), rows)
 
 
 async def save(
@@ -80,6 +95,8 @@ async def _save_rows(
             "subject": head.subject,
             "ops": life.ops,
         }
+        if life.fence.epoch:
+            row[CLAIM] = to_claim(life.fence)
         for stored in tables.fields.values():
             if stored.column and stored.name in life.touched:
                 row[stored.column] = _column(life, stored, nulls, dialect)

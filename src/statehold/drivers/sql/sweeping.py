@@ -7,18 +7,21 @@ send a commit again that the life is over to which it may have been applied.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
-from sqlalchemy import Table, and_, delete, func, select, tuple_
+from sqlalchemy import Column, Row, Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Commit
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import ERRORS
+from statehold.drivers.sql.fences import fence_of
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.saving import erase
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.tables import CLAIM, Tables
 
 SWEEP_COMMITS = 64
 """How many commits are between two sweeps, at least."""
@@ -68,16 +71,18 @@ class Sweeper:
         before = dialect.moment(now, -HOLD_SECONDS)
         # A commit whose maximum age was over is newer than the deadline that it set.
         expired = and_(main.c.expires_at <= before, main.c.updated_at <= before)
-        found = select(main.c.state).where(main.c.state > first, main.c.state <= last, expired)
-        states = [row.state for row in await connection.execute(found)]
+        found = select(*_ends(main)).where(main.c.state > first, main.c.state <= last, expired)
+        rows = await connection.execute(found)
+        states = [row.state for row in rows if not _held(row, now)]
         if states and dialect.locks_rows:
             # A writer may have renewed or begun one since; its row is looked at again.
             locking = (
-                select(main.c.state)
+                select(*_ends(main))
                 .where(main.c.state.in_(states), expired)
                 .with_for_update(skip_locked=True)
             )
-            states = [row.state for row in await connection.execute(locking)]
+            rows = await connection.execute(locking)
+            states = [row.state for row in rows if not _held(row, now)]
         await erase(connection, tables, states)
         await self._forget(connection, dialect, tables.ended, now)
         return len(states)
@@ -97,6 +102,15 @@ class Sweeper:
                 await connection.execute(delete(ended).where(tuple_(*names).in_(some)))
             if len(rows) < SWEEP_STATES:
                 return
+
+
+def _ends(main: Table) -> list[Column[Any]]:
+    return [main.c.state, main.c.epoch, main.c[CLAIM]]
+
+
+def _held(row: Row[Any], now: float) -> bool:
+    """Whether its epoch was claimed for longer than the state lived, and has to be remembered."""
+    return now < fence_of(row.epoch, -math.inf, row._mapping[CLAIM]).until  # noqa: SLF001  public
 
 
 class Sweeps:

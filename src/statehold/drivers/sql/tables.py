@@ -51,7 +51,10 @@ META: Final = (
 )
 """The columns of a main table that belong to no field."""
 
-_RESERVED_COLUMNS: Final = frozenset(META)
+CLAIM: Final = "epoch_claim"
+"""The column of a main table that says who claimed its epoch; NULL for nobody. See `fences`."""
+
+_RESERVED_COLUMNS: Final = frozenset({*META, CLAIM})
 _RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit"})
 """What else is called `<kind>__…`: PostgreSQL has one space of names for tables and indexes."""
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
@@ -182,6 +185,7 @@ class Tables:
             Column("subject", Name()),
             Column("ops", BigInteger, nullable=False),
             Column("nulls", COLUMN_TYPES["json"]()),
+            Column(CLAIM, COLUMN_TYPES["json"]()),
         ]
         for stored in self.fields.values():
             if stored.lies == "items":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, unquote
 
-from statehold.changes import Commit, Key, Want, deadline, moves
+from statehold.changes import HOLD_SECONDS, Commit, Key, Want, deadline, moves
 from statehold.cursors import Listing, foreign
 from statehold.driver import (
     Cells,
@@ -23,6 +23,7 @@ from statehold.driver import (
 )
 from statehold.drivers.sqlite.erasing import FORGET_ERASURES, erase_state
 from statehold.drivers.sqlite.errors import ERRORS, is_busy, translated
+from statehold.drivers.sqlite.fences import FORGET_FENCES, leave_fence
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
 from statehold.drivers.sqlite.names import FieldNames
@@ -259,14 +260,20 @@ class SqliteDriver(WaitingDriver):
         """Delete the expired ones among the next few states, going round the file without end."""
         self._unswept = 0
         cursor.execute(FORGET_ERASURES, (now, SWEEP_STATES))
+        cursor.execute(FORGET_FENCES, (now, SWEEP_STATES))
         rows: list[Row] = cursor.execute(
-            "SELECT id, deadline, shape FROM state WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id, deadline, shape, epoch, updated, tenant, kind, key FROM state"
+            " WHERE id > ? ORDER BY id LIMIT ?",
             (self._swept, SWEEP_STATES),
         ).fetchall()
         deleted = 0
-        for state, until, text in rows:
+        for state, until, text, epoch, updated, *key in rows:
             if until is not None and until <= now:
                 shape = decode_shape(text)
+                if epoch and max(until, updated) + HOLD_SECONDS > now:
+                    leave_fence(
+                        cursor.execute, (key[0], key[1], key[2]), epoch, max(until, updated)
+                    )
                 erase_state(cursor.execute, state, shape)
                 self._expired += 1
                 deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
-from statehold.driver import Late, Outcome, Written
+from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
+from statehold.drivers.sqlite.fences import leave_fence, remember_fence
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
@@ -21,7 +22,8 @@ from statehold.folding import (
     Head,
     admit,
     advance,
-    is_late,
+    claimed,
+    ended_at,
     is_over,
     refused,
     revision_of,
@@ -45,6 +47,8 @@ class Transaction(Writer, kw_only=True):
             barred = admit(commit, life.head, life, self.now)
             if barred is not None:
                 return self._written(life, commit, barred)
+            if commit.claim is not None:
+                return self._claimed(life, commit)
             if commit.erase:
                 return self._erased(life, commit)
             done = self._fold(life, commit)
@@ -62,10 +66,7 @@ class Transaction(Writer, kw_only=True):
         for life in self.lives.values():
             life.settle()
 
-    def _fold(self, life: Life, commit: Commit) -> Outcome:
-        head = advance(commit, life.head, self.now)
-        if is_late(commit, head, self.now):
-            return Late()
+    def _fold(self, life: Life, commit: Commit) -> Written:
         fields = life.fields.copy()
         touched = life.touched.copy()
         own: list[str] = []
@@ -85,7 +86,7 @@ class Transaction(Writer, kw_only=True):
             change.into(fields, own)
         life.fields = fields
         life.touched = touched
-        life.head = head
+        head = life.head = advance(commit, life.head, self.now)
         if commit.op:
             life.ops += 1
             life.ops_kept = commit.ops
@@ -93,6 +94,15 @@ class Transaction(Writer, kw_only=True):
             life.new_ops[commit.op] = head.revision.number, life.ops, commit.intent, at
         life.changed = True
         return written(head)
+
+    def _claimed(self, life: Life, commit: Commit) -> Outcome:
+        fence = claimed(commit, life.head, life.fence(), self.now)
+        remember_fence(self.execute, life.key, fence)
+        if life.head is not None and life.head.epoch != fence.epoch:
+            life.head = replace(life.head, epoch=fence.epoch)
+            life.changed = True
+        written = Written(revision_of(life.head), epoch=fence.epoch)
+        return self._written(life, commit, written)
 
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""
@@ -118,6 +128,7 @@ class Transaction(Writer, kw_only=True):
         if life is not None:
             if life.head is not None and is_over(life.head, self.now):
                 # An earlier commit of this batch set a deadline that is past.
+                leave_fence(self.execute, key, life.head.epoch, ended_at(life.head))
                 return self._erase(life)
             return life
         row: Row | None = self.execute(SELECT_STATE, key).fetchone()
@@ -128,6 +139,7 @@ class Transaction(Writer, kw_only=True):
         shape = decode_shape(text)
         if until is not None and until <= self.now:
             self.erased = True
+            leave_fence(self.execute, key, epoch, max(until, updated))
             erase_state(self.execute, id, shape)
             life = self.lives[key] = Life(self.execute, key)
             return life
@@ -150,6 +162,7 @@ class Transaction(Writer, kw_only=True):
 
     def _erased(self, life: Life, commit: Commit) -> Written:
         stood = revision_of(life.head)
+        leave_fence(self.execute, life.key, commit.epoch, self.now)
         self._erase(life)
         if commit.op:
             until = self.now + HOLD_SECONDS

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from statehold.changes import Append, Cell, Change, Key, Revision, Scalar
+from statehold.drivers.sqlite.fences import fence_of
 from statehold.drivers.sqlite.reading import SCALARS, Execute, Row, Shape
 from statehold.drivers.sqlite.schema import FIELD_BITS
-from statehold.folding import Applied, Ends, Head, Part
+from statehold.folding import Applied, Ends, Fence, Head, Part
 
 encode_shape = msgspec.json.Encoder().encode
 
@@ -110,6 +111,9 @@ class Life(msgspec.Struct):
     def ended(self) -> float:
         (at,) = self.execute("SELECT at FROM ended").fetchone()
         return float(at)
+
+    def fence(self) -> Fence:
+        return fence_of(self.execute, self.key)
 
 
 class _Rows(Part):

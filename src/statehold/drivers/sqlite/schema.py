@@ -10,6 +10,8 @@
   intent and time.
 * `erased`: the op ids of erasures, what was erased, and until when that is remembered.
 * `ended`: one row, the time of the newest commit of any life that has ended.
+* `fence`: by key the highest epoch that was seen, where a claim holds it or the state has ended: see
+  `folding.Fence`.
 * `field`: the names behind the field numbers.
 
 Values are kept without affinity, so that SQLite never converts one: INTEGER, REAL or BLOB as given.
@@ -26,7 +28,7 @@ from statehold.errors import NotAStore
 APPLICATION_ID: Final = 0x53544844
 """What the file's header says of whose it is: "STHD"."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """The newest version of the layout that this module knows, kept in `user_version`."""
 
 # Small pages: the log is written in whole pages, so that a commit of 200 bytes costs a quarter of
@@ -61,6 +63,13 @@ INSERT INTO ended VALUES (0.0);
 CREATE TABLE field (number INTEGER PRIMARY KEY, name UNIQUE);
 """
 
+FENCES: Final = """
+CREATE TABLE fence (
+  tenant, kind, key, epoch, held, until, op, PRIMARY KEY (tenant, kind, key)
+) WITHOUT ROWID;
+CREATE INDEX fence_until ON fence (until);
+"""
+
 VIEWS: Final = """
 CREATE VIEW states AS
   SELECT tenant, kind, key AS id, printf('%x.%d', incarnation, number) AS revision,
@@ -87,7 +96,15 @@ CREATE VIEW items AS
   JOIN item i ON i.id BETWEEN l.list << 24 AND l.list << 24 | 16777215;
 """
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+def _make(conn: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
+        conn.execute(statement)
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
+    1: lambda conn: _make(conn, FENCES),
+}
 """From each older version, the step to the next; run inside one transaction."""
 
 
@@ -139,8 +156,7 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 check_header(application, version, path)  # another application was here first
-            for statement in (TABLES + VIEWS).split(";\n"):
-                conn.execute(statement)
+            _make(conn, TABLES + FENCES + VIEWS)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for step in range(version, VERSION):

@@ -13,7 +13,6 @@ from statehold.driver import (
     Conflicted,
     Driver,
     Feature,
-    Late,
     Layout,
     Outcome,
     Page,
@@ -32,7 +31,7 @@ from statehold.drivers.token.ring import KeyRing
 from statehold.drivers.token.sealing import Sealer
 from statehold.drivers.token.spill import Spill
 from statehold.errors import Closed, ConfigError, Invalid, Unsupported
-from statehold.folding import Head, admit, advance, cut, is_late, is_over, refused, revision_of
+from statehold.folding import Head, admit, advance, cut, is_over, refused, revision_of
 
 BUDGET: Final = 3500
 """Maximum characters of a token: with its name and attributes a cookie of 4,096 bytes."""
@@ -236,6 +235,11 @@ class TokenDriver(Driver):
             return [await self._commit(jar, commit, now) for commit in commits]
 
     async def _commit(self, jar: Jar, commit: Commit, now: float) -> Outcome:
+        if commit.claim is not None:
+            raise Unsupported(
+                "TokenDriver does not support claim: nothing is kept beside a token",
+                expected=Feature.CLAIM,
+            )
         held = (await self._held(jar, (commit.key,), now))[0]
         old = _live(held, now)
         head = None if old is None else old.head
@@ -247,11 +251,8 @@ class TokenDriver(Driver):
             return barred
         if commit.erase:
             return await self._erase(jar, held, old, now)
-        head = advance(commit, head, now)
-        if is_late(commit, head, now):
-            return Late()
         try:
-            new = await self._folded(commit, head, past, now)
+            new = await self._folded(commit, advance(commit, head, now), past, now)
         except Refusal as why:
             return refused(why)
         return await self._carried(jar, held, commit, new, now)

@@ -8,7 +8,7 @@ import msgspec
 
 from statehold.changes import Commit, Revision
 from statehold.drivers.token.record import Record, op_digest
-from statehold.folding import Applied, remember
+from statehold.folding import NO_FENCE, Applied, Fence, remember
 
 
 class Remembered(msgspec.Struct):
@@ -38,6 +38,9 @@ class Remembered(msgspec.Struct):
 
     def ended(self) -> float:
         return math.inf
+
+    def fence(self) -> Fence:
+        return NO_FENCE
 
     def after(self, number: int) -> dict[bytes, tuple[int, int]]:
         """The op ids that are remembered when the commit has made this revision."""

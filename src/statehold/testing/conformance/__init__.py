@@ -16,6 +16,7 @@ from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
+from statehold.testing.conformance.fences import Fences
 from statehold.testing.conformance.instants import Instants
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
@@ -35,6 +36,7 @@ __all__ = [
     "FaceProcesses",
     "FaceTrouble",
     "Failures",
+    "Fences",
     "Instants",
     "Lifetimes",
     "Listing",
@@ -53,6 +55,7 @@ class DriverLevel(
     Edges,
     Instants,
     Failures,
+    Fences,
     Races,
     Processes,
 ):

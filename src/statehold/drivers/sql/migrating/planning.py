@@ -46,7 +46,7 @@ from statehold.drivers.sql.migrating.renaming import renamed
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import FORMAT, META, Stored, Tables, kinds_table
+from statehold.drivers.sql.tables import CLAIM, FORMAT, META, Stored, Tables, kinds_table
 
 
 def plan(
@@ -283,7 +283,7 @@ def _drops(
 ) -> None:
     """What goes: columns and child tables that no class uses."""
     main = everything.main
-    kept = {one.column for one in everything.own.values()} | set(META)
+    kept = {one.column for one in everything.own.values()} | {*META, CLAIM}
     for stored in unused:
         ops: list[MigrateOperation] = []
         if stored.table in have:
