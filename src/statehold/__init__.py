@@ -15,6 +15,7 @@ from statehold.errors import (
     Full,
     InDoubt,
     Invalid,
+    Leased,
     Newer,
     NotAStore,
     ReadOnly,
@@ -47,7 +48,15 @@ from statehold.fields import (
     Window,
 )
 from statehold.state import Corruption, Meta, State
-from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Store
+from statehold.store import (
+    AsyncCollection,
+    AsyncLease,
+    AsyncStore,
+    Collection,
+    Committed,
+    Lease,
+    Store,
+)
 
 __version__ = "0.1.0"
 
@@ -55,6 +64,7 @@ __all__ = [
     "ABSENT",
     "PRESENT",
     "AsyncCollection",
+    "AsyncLease",
     "AsyncStore",
     "Busy",
     "Clock",
@@ -73,6 +83,8 @@ __all__ = [
     "Full",
     "InDoubt",
     "Invalid",
+    "Lease",
+    "Leased",
     "Log",
     "ManualClock",
     "Map",

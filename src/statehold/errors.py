@@ -91,6 +91,17 @@ class Fenced(StateholdError, RuntimeError):
     code = "fenced"
 
 
+class Leased(StateholdError, RuntimeError):
+    """Another holds the lease: `found` is its epoch, and `left` for how many seconds more."""
+
+    code = "leased"
+    retryable = True
+
+    def __init__(self, message: str, *, left: float = 0.0, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.left = left
+
+
 class Reused(StateholdError, ValueError):
     """The idempotency key (`op`) stands for something else already; nothing was written."""
 

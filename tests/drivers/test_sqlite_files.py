@@ -14,6 +14,7 @@ import pytest
 from needs import require
 from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
+from statehold.driver import FencedOff
 from statehold.drivers.sqlite import SqliteDriver, from_url, schema
 from statehold.engine import run_now
 from statehold.errors import (
@@ -169,18 +170,38 @@ def test_an_older_layout_is_brought_up(tmp_path, monkeypatch):
     path = tmp_path / "state.db"
     with opened(path) as driver:
         write(driver, Add("n", "", 1))
-    steps = {1: lambda conn: conn.execute("ALTER TABLE state ADD COLUMN note")}
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setattr(schema, "MIGRATIONS", steps | {2: lambda conn: conn.execute("nonsense")})
+    version = schema.VERSION
+    steps = {version: lambda conn: conn.execute("ALTER TABLE state ADD COLUMN note")}
+    wrong = {version + 1: lambda conn: conn.execute("nonsense")}
+    monkeypatch.setattr(schema, "VERSION", version + 2)
+    monkeypatch.setattr(schema, "MIGRATIONS", steps | wrong)
     before = path.read_bytes()
     with opened(path) as driver, pytest.raises(Unavailable):
         write(driver)
     assert path.read_bytes() == before
-    steps[2] = lambda conn: conn.execute("UPDATE state SET note = 'seen'")
+    steps[version + 1] = lambda conn: conn.execute("UPDATE state SET note = 'seen'")
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     with opened(path) as one, opened(path) as other:
         assert read(one).fields == read(other).fields == {"n": {"": 1}}
-    assert sql(path, "PRAGMA user_version", "SELECT note FROM state") == [[(3,)], [("seen",)]]
+    assert sql(path, "PRAGMA user_version", "SELECT note FROM state") == [
+        [(version + 2,)],
+        [("seen",)],
+    ]
+
+
+def test_a_file_of_the_first_layout_remembers_epochs_from_now_on(tmp_path):
+    path = tmp_path / "state.db"
+    with opened(path) as driver:
+        run_now(driver.commit([Commit(KEY, (Add("n", "", 1),), None, epoch=4)], NOW))
+    sql(path, "DROP TABLE fence", "PRAGMA user_version = 1")
+    with opened(path) as driver:
+        assert read(driver).epoch == 4
+        run_now(driver.commit([Commit(KEY, (), None, epoch=5, erase=True)], NOW))
+        assert run_now(driver.commit([Commit(KEY, (), 60.0, epoch=4)], NOW)) == [FencedOff(5)]
+    assert sql(path, "PRAGMA user_version", "SELECT epoch FROM fence") == [
+        [(schema.VERSION,)],
+        [(5,)],
+    ]
 
 
 # ---------------------------------------------------------------------------------- in the way

@@ -23,7 +23,7 @@ from statehold.changes import (
     Want,
     fold,
 )
-from statehold.driver import Doubtful, Refused, Reused, Written
+from statehold.driver import Doubtful, FencedOff, Refused, Reused, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import run_now
 from statehold.errors import Corrupted, Invalid
@@ -34,9 +34,11 @@ from statehold.folding import (
     Part,
     advance,
     cut,
+    pack,
     refused,
     remember,
     step,
+    unpack,
 )
 from statehold.testing.model import Model, array
 from statehold.testing.stateful import OPS, SUBJECTS, changes, ttls, wants
@@ -52,7 +54,7 @@ def commits(draw, model, now):
         "op": draw(st.sampled_from(OPS)),
         "ops": draw(st.sampled_from((1, 2, 3))),
         "intent": draw(st.sampled_from((0, 0, 0, 1, 2))),
-        "epoch": draw(st.sampled_from([life.epoch if life else 0] * 20 + [0, 1, 2])),
+        "epoch": draw(st.sampled_from([model.seen(KEY, now)] * 20 + [0, 1, 2])),
         "expect": draw(
             st.sampled_from(
                 [None] * 12
@@ -67,6 +69,10 @@ def commits(draw, model, now):
         options["until"] = now + draw(st.sampled_from((-0.1, 0.0, 1.0)))
     if draw(st.integers(0, 9)) == 0:
         return Commit(KEY, (), None, erase=True, **options)
+    if draw(st.integers(0, 9)) == 0:
+        options["epoch"] *= draw(st.sampled_from((0, 1)))
+        options["returning"] = draw(st.one_of(st.none(), wants))
+        return Commit(KEY, (), None, claim=draw(st.sampled_from((0.0, 1.0, 90.0))), **options)
     return Commit(
         KEY,
         tuple(draw(st.lists(changes, max_size=5))),
@@ -345,3 +351,18 @@ def test_an_op_id_that_stands_for_something_else_is_refused():
     assert step(life, plain(op="x", intent=2), 1.0)[1] == Reused(first.revision)
     assert step(life, plain(op="x"), 1.0)[1].repeated
     assert step(life, erasing(op="x"), 1.0)[1] == Reused(first.revision)
+
+
+def test_a_life_is_kept_for_as_long_as_its_epoch_is_to_be_remembered():
+    """By who keeps it whole, and through a record."""
+    life, _ = step(NEVER_LIVED, Commit(KEY, (), None, claim=100.0, epoch=7), 1000.0)
+    assert (life.head, life.needed()) == (None, 1160.0)
+    life, _ = step(unpack(pack(life)), Commit(KEY, (), 5.0, epoch=7), 1000.0)
+    assert life.needed() == 1160.0
+    life, _ = step(life, Commit(KEY, (), 200.0, epoch=8), 1001.0)
+    assert life.needed() == 1261.0
+    assert unpack(pack(life)) == life
+    life = life.at(1201.0)
+    assert (life.head, life.needed()) == (None, 1261.0)
+    assert step(life, plain(epoch=7), 1260.0)[1] == FencedOff(8)
+    assert isinstance(step(life, plain(), 1261.0)[1], Written)

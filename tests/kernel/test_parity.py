@@ -116,6 +116,9 @@ CALLS = [
     ("session", ["a"], {"do": lambda s: s.tags.add("y"), "ttl": 60}),
     ("transact", ["a", lambda s: s.clicks.add("x") or s.clicks["x"]], {"ttl": 60}),
     ("transact", ["a", lambda s: s.clicks.add("x")], {"ttl": -1}),
+    ("lease", ["leased"], {"ttl": 60}),
+    ("lease", ["leased"], {"ttl": 60, "wait": -1}),
+    ("apply", ["leased", E.turns.add(1)], {}),
     ("touch", ["z"], {}),
     ("delete", ["a"], {"expect": ABSENT}),
     ("delete", ["a"], {}),
@@ -163,6 +166,9 @@ def synchronously():
                     with states.session(*args, **given) as state:
                         do(state)
                     yield plain(state)
+                elif name == "lease":
+                    with states.lease(*args, **given) as lease:
+                        yield lease.epoch, lease.left, lease.lost
                 elif name == "close":
                     yield store.close()
                 else:
@@ -184,6 +190,9 @@ async def asynchronously():
                     async with states.session(*args, **given) as state:
                         do(state)
                     found.append(plain(state))
+                elif name == "lease":
+                    async with states.lease(*args, **given) as lease:
+                        found.append((lease.epoch, lease.left, lease.lost))
                 elif name == "close":
                     found.append(await store.close())
                 elif name in {"scan", "find"}:

@@ -325,9 +325,7 @@ def test_a_value_that_no_column_holds_is_found(fast):
 def test_a_new_life_is_a_new_row(fast):
     """With nothing of the old one in any table, and the op ids of the old one unknown."""
     several = [some for name, some in PLAIN.items() if name not in ("odd names", "drop")]
-    fast.write(
-        *(change for some in several for change in some), op="again", ttl=1.0, subject="me", epoch=9
-    )
+    fast.write(*(change for some in several for change in some), op="again", ttl=1.0, subject="me")
     old = fast.read()
     query = 'SELECT state FROM "basket"'
     (state,) = rows(fast, query)

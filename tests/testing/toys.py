@@ -169,7 +169,7 @@ class ToyDriver(Driver):
             return Written(stands, self.returned(commit, now), epoch=fence.epoch)
         self.fences[key] = fence
         if commit.erase:
-            self.fences[key] = left_behind(fence, commit.epoch, now) if commit.epoch else fence
+            self.fences[key] = left_behind(fence, commit.epoch, now)
             self.states.pop(key, None)
             self.remember(commit, stands)
             return Written(stands)

@@ -49,7 +49,7 @@ def seen(head: Seeing | None, fence: Fence, now: float) -> int:
 def left_behind(fence: Fence, epoch: int, at: float) -> Fence:
     """The fence where a life that had seen `epoch` has ended at that time, or was erased with it."""
     if not epoch:
-        return NO_FENCE
+        return fence  # which was over when it began, unless the clock was set back since
     until = at + HOLD_SECONDS
     if epoch != fence.epoch:
         return Fence(epoch, until=until)

@@ -208,9 +208,7 @@ def _returning(outcome: Outcome, life: Life, commit: Commit) -> Outcome:
 
 def _erased(life: Life, commit: Commit, now: float) -> Life:
     done = Applied(revision_of(life.head), commit.intent, erased=True)
-    gone = life
-    if life.head is not None or commit.epoch:
-        gone = life._without(commit.epoch, now)  # noqa: SLF001  its own module
+    gone = life._without(commit.epoch, now)  # noqa: SLF001  its own module
     if not commit.op:
         return gone
     held = _held(gone.erasures.items(), now)

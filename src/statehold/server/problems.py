@@ -20,6 +20,7 @@ STATUS: Final[dict[str, tuple[int, str]]] = {
     "too_large": (413, "Over a bound; nothing was written"),
     "conflict": (409, "The state is not at the expected revision; nothing was written"),
     "fenced": (409, "A newer epoch has written the state; nothing was written"),
+    "leased": (409, "Another holds the lease; nothing was written"),
     "reused": (422, "The Idempotency-Key stands for something else; nothing was written"),
     "repeated": (409, "It was done before, under this Idempotency-Key; nothing was written now"),
     "in_doubt": (409, "Whether it was written before is not known; nothing was written now"),

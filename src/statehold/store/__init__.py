@@ -2,15 +2,18 @@
 
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import AsyncCollection, Committed
+from statehold.store.lease import AsyncLease, Lease
 from statehold.store.session import AsyncSession
 from statehold.store.sync import Collection, Session, Store
 
 __all__ = [
     "AsyncCollection",
+    "AsyncLease",
     "AsyncSession",
     "AsyncStore",
     "Collection",
     "Committed",
+    "Lease",
     "Session",
     "Store",
 ]

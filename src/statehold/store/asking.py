@@ -112,6 +112,21 @@ class Asking:
         self.check_conditions(commit)
         return commit
 
+    def claim(self, id: str, seconds: float, epoch: int, op: str) -> Commit:
+        """The claim of an epoch, or of the next one (0), for so many seconds."""
+        self.needs(Feature.CLAIM)
+        schema = self._schema
+        return Commit(
+            self.key(id),
+            (),
+            schema.ttl,
+            op=op,
+            epoch=epoch,
+            max_age=schema.max_age,
+            ops=schema.ops,
+            claim=seconds,
+        )
+
     def _since(self, key: Key, op: str, given: float | None) -> float | None:
         """When this op id was first sent, if it was, by the clock that decides expiry."""
         found = self._doubts.since(key, op, self._home.now())

@@ -31,6 +31,7 @@ from statehold.fields.base import Edit
 from statehold.schema import Lifetime, Schema
 from statehold.state import Home, S, snapshot
 from statehold.store.asking import ALL_READ, Asking
+from statehold.store.lease import AsyncLease
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
@@ -477,6 +478,25 @@ class AsyncCollection(Generic[S]):
                     raise
                 await self.store.clock.sleep(_pause(attempt))
         raise AssertionError("the last attempt returns or raises")
+
+    def lease(
+        self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True
+    ) -> AsyncLease:
+        """`async with` it: nobody else holds a lease of this state meanwhile. It need not exist.
+
+        Its `epoch` goes into each write: `apply(…, epoch=lease.epoch)`, and so into `commit`, `session`,
+        `transact` and `delete`. Writes without it are `Fenced` from then on, also those of holders
+        before, and of one who was stopped for longer than the `ttl` once another holds it. The store's
+        clock says how long that is.
+
+        `wait` is for how many seconds it is waited for where another holds it (`math.inf` for as long
+        as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
+        False or time is moved by hand (`ManualClock`); `renew` does it at once. At the end it is given
+        back, and `Fenced` raised if it was lost meanwhile.
+
+        Raises `Unsupported` where the backend keeps nothing beside a state, and `Invalid`.
+        """
+        return AsyncLease(self, self._asking.key(id)[2], ttl, wait, renews=renews)
 
     # -------------------------------------------------------------------------------------- listing
 

@@ -21,6 +21,7 @@ from statehold.schema import Lifetime, Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
+from statehold.store.lease import Lease
 from statehold.store.names import Names, Tail
 from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
@@ -336,6 +337,10 @@ class Collection(Generic[S]):
                 ttl=ttl,
             )
         )
+
+    def lease(self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True) -> Lease:
+        """See `AsyncCollection.lease`."""
+        return Lease(self._core.lease(id, ttl=ttl, wait=wait, renews=renews))
 
     def scan(self, *, page_size: int = 500) -> Iterator[str]:
         """See `AsyncCollection.scan`."""

@@ -16,7 +16,7 @@ PROMISES: Final = {
     4: "expiry is exact on read, and a late commit never resurrects",
     5: "bounded: `keep` and bounds hold exactly, order is commit order",
     6: "revisions never repeat: a new life is a new incarnation",
-    7: "fencing: an older epoch (fencing token) than the state has seen is refused",
+    7: "fencing: an older epoch (fencing token) than was seen is refused, and one holds a claim",
     8: "names are safe, and neighbours do not overlap",
     9: "down is not absent: a store that cannot answer raises Unavailable",
     10: "cancel-safe: applied or not, never half, and usable afterwards",

@@ -16,7 +16,7 @@ from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
-from statehold.testing.conformance.fences import Fences
+from statehold.testing.conformance.fences import FaceFences, Fences
 from statehold.testing.conformance.instants import Instants
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
@@ -32,6 +32,7 @@ __all__ = [
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
+    "FaceFences",
     "FaceLives",
     "FaceProcesses",
     "FaceTrouble",
@@ -62,5 +63,7 @@ class DriverLevel(
     """Every case that speaks to the driver itself."""
 
 
-class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceProcesses):
+class DriverConformance(
+    DriverLevel, FaceCommits, FaceLives, FaceFences, FaceTrouble, FaceProcesses
+):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from statehold.changes import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT, Add, Append
 from statehold.driver import Conflicted, Feature, FencedOff, Late, Outcome, Written
+from statehold.errors import Fenced, Leased
 from statehold.testing.conformance.base import Cases, need, need_given_clock
+from statehold.testing.conformance.face_cases import FaceCases
+from statehold.testing.conformance.face_cases import need as need_of
+from statehold.testing.face import Face
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 
@@ -284,3 +290,73 @@ class Fences(Cases):
             for outcome in outcomes:
                 if not isinstance(outcome, Written):
                     self.left(outcome, given[0])
+
+
+class FaceFences(FaceCases):
+    """Leases."""
+
+    @promise(7)
+    def test_face_a_lease_is_held_by_one(self, face: Face) -> None:
+        """Another is refused, and told for how long; a lease makes no state; then comes a higher epoch."""
+        need_of(face, Feature.EPOCH, Feature.CLAIM)
+        fields, visits = face.cls, face.visits
+        with visits.lease("a", ttl=LONG) as lease:
+            first = lease.epoch
+            assert LONG - 60 < lease.left <= LONG
+            assert not visits.get("a").meta.exists
+            with pytest.raises(Leased) as caught, visits.lease("a", ttl=LONG):
+                pass
+            assert caught.value.found == first
+            assert LONG - 60 < caught.value.left <= LONG
+            visits.apply("a", fields.clicks.add(1), epoch=first)
+            with visits.session("a", epoch=first) as state:
+                state.clicks += 1
+            with pytest.raises(Fenced):
+                visits.apply("a", fields.clicks.add(1))
+        with visits.lease("a", ttl=LONG) as lease:
+            assert lease.epoch > first
+            with pytest.raises(Fenced):
+                visits.apply("a", fields.clicks.add(1), epoch=first)
+            visits.transact("a", turn, epoch=lease.epoch)
+            assert visits.delete("a", epoch=lease.epoch)
+            with pytest.raises(Fenced):
+                visits.apply("a", fields.clicks.add(1), epoch=first)
+        assert not visits.get("a").meta.exists
+
+    @promise(7)
+    def test_face_who_lost_a_lease_is_fenced(self, face: Face) -> None:
+        """It runs out by the store's clock; who takes it then has deposed the holder."""
+        need_of(face, Feature.EPOCH, Feature.CLAIM)
+        fields, visits = face.cls, face.visits
+        taken = 0
+        with (  # noqa: PT012  what is raised is raised at its end
+            pytest.raises(Fenced) as caught,
+            visits.lease("a", ttl=face.unit, renews=False) as lease,
+        ):
+            visits.apply("a", fields.clicks.add(1), epoch=lease.epoch)
+            face.wait(1.3)
+            assert lease.left == 0
+            with visits.lease("a", ttl=LONG) as other:
+                taken = other.epoch
+                visits.apply("a", fields.clicks.add(1), epoch=taken)
+                with pytest.raises(Fenced):
+                    visits.apply("a", fields.clicks.add(1), epoch=lease.epoch)
+        assert caught.value.found == taken
+        assert lease.lost
+        assert visits.get("a").clicks == 2
+
+    @promise(7)
+    def test_face_who_is_late_and_alone_keeps_a_lease(self, face: Face) -> None:
+        """One that has run out may be given back, and what it wrote stands, if nobody else came."""
+        need_of(face, Feature.EPOCH, Feature.CLAIM)
+        fields, visits = face.cls, face.visits
+        with visits.lease("a", ttl=0.3 * face.unit, renews=False) as lease:
+            face.wait(0.5)
+            visits.apply("a", fields.clicks.add(1), epoch=lease.epoch)
+        assert not lease.lost
+        assert visits.get("a").clicks == 1
+
+
+def turn(state: Any) -> None:
+    """A change that depends on what was read."""
+    state.clicks += 1

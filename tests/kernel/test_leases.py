@@ -1,0 +1,194 @@
+"""Leases in one process: waiting, renewing, losing, and what is asked wrongly."""
+
+import asyncio
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from statehold import (
+    AsyncStore,
+    Counter,
+    Fenced,
+    Invalid,
+    Leased,
+    ManualClock,
+    State,
+    Store,
+    Unavailable,
+    Unsupported,
+)
+from statehold.drivers.memory import MemoryDriver
+from statehold.testing import FaultyDriver
+
+LONG = 600.0
+
+
+class Run(State, ttl=timedelta(hours=1)):
+    steps = Counter()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def runs(clock):
+    with Store(MemoryDriver(), clock=clock) as store:
+        yield store.collection(Run)
+
+
+def test_whoever_waits_gets_it_when_it_is_given_back():
+    async def play():
+        async with AsyncStore(MemoryDriver()) as store:
+            runs = store.collection(Run)
+            order = []
+
+            async def run(name):
+                async with runs.lease("a", ttl=LONG, wait=30) as lease:
+                    order.append((lease.epoch, name))
+                    await asyncio.sleep(0.02)
+                    await runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+
+            await asyncio.gather(*(run(n) for n in range(6)))
+            assert len(order) == 6
+            assert order == sorted(order)
+            assert (await runs.get("a")).steps == 6
+
+    asyncio.run(play())
+
+
+def test_whoever_waits_gets_it_when_it_runs_out(runs, clock):
+    """It sleeps by the store's clock, and no longer than the other has it."""
+    lost = runs.lease("a", ttl=10)
+    lost.acquire()
+    began = clock.now()
+    with runs.lease("a", ttl=10, wait=60) as lease:
+        assert lease.epoch > lost.epoch
+        assert 10 <= clock.now() - began < 10.3
+    with pytest.raises(Fenced):
+        lost.renew()
+    assert lost.lost
+
+
+def test_it_is_waited_as_long_as_was_said(runs, clock):
+    runs.lease("a", ttl=LONG).acquire()
+    began = clock.now()
+    with pytest.raises(Leased) as caught, runs.lease("a", ttl=LONG, wait=5.0):
+        pass
+    assert 5 <= clock.now() - began < 5.5
+    assert LONG - 6 < caught.value.left < LONG
+    assert caught.value.retryable
+    assert "wait longer than 5 s" in str(caught.value)
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+def test_it_is_renewed_in_the_background(face):
+    ttl = 0.3
+
+    async def alone():
+        async with AsyncStore(MemoryDriver()) as store:
+            runs = store.collection(Run)
+            async with runs.lease("a", ttl=ttl) as lease:
+                await asyncio.sleep(3 * ttl)
+                assert lease.left > 0
+                with pytest.raises(Leased):
+                    await runs.lease("a", ttl=ttl).acquire()
+
+    if face == "async":
+        asyncio.run(alone())
+        return
+    with Store(MemoryDriver()) as store:
+        runs = store.collection(Run)
+        before = threading.active_count()
+        with runs.lease("a", ttl=ttl) as lease:
+            time.sleep(3 * ttl)
+            assert lease.left > 0
+            with pytest.raises(Leased):
+                runs.lease("a", ttl=ttl).acquire()
+        assert threading.active_count() == before
+
+
+def test_it_outlives_a_store_that_cannot_answer_for_a_while():
+    async def play():
+        driver = FaultyDriver(MemoryDriver())
+        async with AsyncStore(driver) as store:
+            runs = store.collection(Run)
+            async with runs.lease("a", ttl=0.6) as lease:
+                driver.fail(1, on="commit")
+                await asyncio.sleep(0.5)
+                assert not driver.script
+                assert lease.left > 0.1
+                await runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+
+    asyncio.run(play())
+
+
+def test_the_answer_to_a_claim_was_lost(clock):
+    """It was made all the same, and nobody has it: it runs out."""
+    driver = FaultyDriver(MemoryDriver())
+    with Store(driver, clock=clock) as store:
+        runs = store.collection(Run)
+        driver.fail(1, on="commit", after=True)
+        with pytest.raises(Unavailable):
+            runs.lease("a", ttl=10).acquire()
+        with pytest.raises(Leased):
+            runs.lease("a", ttl=10).acquire()
+        clock.advance(10)
+        with runs.lease("a", ttl=10) as lease:
+            driver.fail(1, on="commit")  # giving it back
+        assert lease.left == 0
+
+
+def test_what_is_lost_is_said_at_the_end_but_hides_no_error(runs, clock):
+    with pytest.raises(ZeroDivisionError), runs.lease("a", ttl=1):  # noqa: PT012  a block
+        clock.advance(1)
+        runs.lease("a", ttl=1).acquire()
+        raise ZeroDivisionError
+    clock.advance(1)
+    with pytest.raises(Fenced, match="lost") as caught, runs.lease("a", ttl=1) as lease:  # noqa: PT012
+        clock.advance(1)
+        other = runs.lease("a", ttl=1)
+        other.acquire()
+        assert not lease.lost
+    assert caught.value.found == other.epoch
+
+
+def test_epochs_are_higher_after_everything_was_forgotten(runs, clock):
+    with runs.lease("a", ttl=1) as lease:
+        first = lease.epoch
+    clock.advance(100_000)
+    for n in range(100):
+        runs.apply(f"other {n}", Run.steps.add(1))
+    with runs.lease("a", ttl=1) as lease:
+        assert lease.epoch > first
+        with pytest.raises(Fenced):
+            runs.apply("a", Run.steps.add(1), epoch=first)
+
+
+def test_leases_of_others_do_not_count(runs):
+    with runs.lease("a", ttl=LONG), runs.lease("b", ttl=LONG) as lease:
+        runs.apply("b", Run.steps.add(1), epoch=lease.epoch)
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [({"ttl": 0}, "ttl"), ({"ttl": "soon"}, "ttl"), ({"ttl": 1, "wait": -1}, "wait"),
+     ({"ttl": 1, "wait": float("nan")}, "wait"), ({"ttl": 1, "wait": None}, "wait")],
+)  # fmt: skip
+def test_what_is_asked_wrongly_is_invalid(runs, options, field):
+    with pytest.raises(Invalid) as caught:
+        runs.lease("a", **options)
+    assert caught.value.field == field
+    with pytest.raises(Invalid):
+        runs.lease("", ttl=1)
+    with pytest.raises(Invalid, match="not held"):
+        _ = runs.lease("a", ttl=1).epoch
+
+
+def test_what_the_backend_cannot_do_is_unsupported(clock):
+    driver = FaultyDriver(MemoryDriver(), features=frozenset())
+    with Store(driver, clock=clock) as store, pytest.raises(Unsupported):
+        store.collection(Run).lease("a", ttl=1).acquire()
