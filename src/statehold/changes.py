@@ -416,16 +416,22 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     """What a reader asks for. `fields` None means all; `tail` bounds the items read of each list.
 
     `renew` moves the deadline as a write would, in the same round trip: (ttl, max age) in seconds.
+    Of the fields in `entries` only these entries are read; a list among them is read as the others.
     """
 
     fields: tuple[str, ...] | None = None
     tail: int | dict[str, int] | None = None
     renew: tuple[float | None, float | None] | None = None
+    entries: dict[str, tuple[str, ...]] | None = None
 
     def tail_of(self, field: str) -> int | None:
         """How many of the field's newest items are wanted; None for all."""
         tail = self.tail
         return tail.get(field) if isinstance(tail, dict) else tail
+
+    def entries_of(self, field: str) -> tuple[str, ...] | None:
+        """Which of the field's entries are wanted; None for all."""
+        return None if self.entries is None else self.entries.get(field)
 
 
 EVERYTHING: Final = Want()

@@ -21,7 +21,7 @@ from statehold.schema import Lifetime, Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
-from statehold.store.names import Names, Tail
+from statehold.store.names import Keys, Names, Tail
 from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
 
@@ -135,16 +135,24 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """See `AsyncCollection.get`."""
-        return run_now(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
+        return run_now(
+            self._core.get(id, fields=fields, tail=tail, entries=entries, on_failure=on_failure)
+        )
 
     def get_many(
-        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> dict[str, S]:
         """See `AsyncCollection.get_many`."""
-        return run_now(self._core.get_many(ids, fields=fields, tail=tail))
+        return run_now(self._core.get_many(ids, fields=fields, tail=tail, entries=entries))
 
     @overload
     def apply(
@@ -159,6 +167,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> Revision: ...
     @overload
     def apply(
@@ -173,6 +182,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> S: ...
     def apply(
         self,
@@ -186,6 +196,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
@@ -223,6 +234,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                entries=entries,
             )
         )
 
@@ -239,6 +251,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
@@ -254,6 +267,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                entries=entries,
             )
         )
 
@@ -286,6 +300,7 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         exclusive: bool = False,
         expect: Revision | None = None,
         op: str | None = None,
@@ -299,6 +314,7 @@ class Collection(Generic[S]):
             id,
             fields=fields,
             tail=tail,
+            entries=entries,
             exclusive=exclusive,
             expect=expect,
             op=op,
@@ -316,6 +332,7 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
@@ -329,6 +346,7 @@ class Collection(Generic[S]):
                 fn,
                 fields=fields,
                 tail=tail,
+                entries=entries,
                 attempts=attempts,
                 op=op,
                 epoch=epoch,

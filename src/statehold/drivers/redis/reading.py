@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def wanted(want: Want) -> bytes:
     """What is wanted of a state, for a script; empty for everything. Raises UnicodeError."""
-    if want is EVERYTHING or (want.fields is None and want.tail is None):
+    if want is EVERYTHING or (want.fields is None and want.tail is None and want.entries is None):
         return b""
     told: dict[str, object] = {}
     if want.fields is not None:
@@ -27,7 +27,17 @@ def wanted(want: Want) -> bytes:
         told["tails"] = {stored_field[name].decode(): count for name, count in tail.items()}
     elif tail is not None:
         told["tail"] = tail
+    if want.entries is not None:
+        told["entries"] = {
+            stored_field[field].decode(): [_of_hash(stored_field[field].decode(), e) for e in some]
+            for field, some in want.entries.items()
+        }
     return _encode(told)
+
+
+def _of_hash(field: str, entry: str) -> str:
+    """What an entry is called in the hash of a state."""
+    return f"{field}:{entry}" if entry else field
 
 
 def cells_of(reply: list[Any], now: float) -> Cells:
