@@ -418,17 +418,23 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     `renew` moves the deadline as a write would, in the same round trip: (ttl, max age) in seconds.
     Of a state that is still at a revision of `unless` only that is said: see `Cells.unchanged`. A
     revision is of one life of one state, so those of several keys can be asked for together.
+    Of the fields in `entries` only these entries are read; a list among them is read as the others.
     """
 
     fields: tuple[str, ...] | None = None
     tail: int | dict[str, int] | None = None
     renew: tuple[float | None, float | None] | None = None
     unless: tuple[Revision, ...] = ()
+    entries: dict[str, tuple[str, ...]] | None = None
 
     def tail_of(self, field: str) -> int | None:
         """How many of the field's newest items are wanted; None for all."""
         tail = self.tail
         return tail.get(field) if isinstance(tail, dict) else tail
+
+    def entries_of(self, field: str) -> tuple[str, ...] | None:
+        """Which of the field's entries are wanted; None for all."""
+        return None if self.entries is None else self.entries.get(field)
 
 
 EVERYTHING: Final = Want()

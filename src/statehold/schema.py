@@ -188,6 +188,30 @@ class Schema:
             stored += (field.stored, *field.older)
         return tuple(stored)
 
+    def stored_entries(self, entries: Mapping[str, Iterable[Any]]) -> dict[str, tuple[str, ...]]:
+        """By cell, what the entries of these keys are called. Raises `Invalid` and `TooLarge`."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name, keys in entries.items():
+            cells = self.stored_names([name])
+            if isinstance(keys, str | bytes):
+                raise Invalid(f"{name}: entries must be a list of keys", field=name)
+            some = tuple({self.fields[name].entry_of(key): None for key in keys})
+            found |= dict.fromkeys(cells, some)
+        return found
+
+    def keys_from_json(self, entries: Any) -> dict[str, list[Any]] | None:
+        """By field the keys that JSON asks for: an object of lists. Raises `Invalid`."""
+        if entries is None:
+            return None
+        keys: dict[str, list[Any]] = {}
+        for name, listed in _object(entries, "entries").items():
+            self.stored_names([name])
+            if not isinstance(listed, list):
+                raise Invalid(f"entries: {name} must have a list of keys", field="entries")
+            given = cast("Iterable[Any]", listed)
+            keys[name] = [self.fields[name].key_from_json(key) for key in given]
+        return keys
+
     def upgraded(self, cells: dict[str, Cell], want: Want) -> dict[str, Cell]:
         """The cells with the values of older versions brought up to the newest."""
         out = dict(cells)

@@ -29,6 +29,7 @@ from statehold.errors import Invalid, SchemaError
 from statehold.fields.base import Edit, Field, positive
 from statehold.schema import LIMIT_BYTES, OPS, Schema, refused
 from statehold.settings import forever_or_duration, size
+from statehold.unread import SomeEntries, Unread
 
 _NO_ENTRIES: Final[Entries] = {}
 _NO_ITEMS: Final = Items()
@@ -247,17 +248,22 @@ class State(metaclass=_StateType):
 
     # ------------------------------------------------------------------------------ for the fields
 
-    def _cell_entries(self, field: str) -> Entries:
+    def _cell_entries(self, field: str) -> Mapping[str, Scalar]:
         cell = self._seen.get(field)
         if isinstance(cell, dict):
-            if self._unread:
-                self._was_read(field)
-            return cell
+            return self._as_asked(field, cell) if self._unread else cell
         if cell is None:
-            self._was_read(field)
-        else:
-            self._corrupt(self._field_name(field), "", b"", "a list where entries should be")
+            return self._as_asked(field, _NO_ENTRIES)
+        self._corrupt(self._field_name(field), "", b"", "a list where entries should be")
         return _NO_ENTRIES
+
+    def _as_asked(self, field: str, entries: Entries) -> Mapping[str, Scalar]:
+        """The entries as far as they were asked for."""
+        self._was_read(field)
+        unread = self._unread
+        if not isinstance(unread, Unread) or field not in unread.entries:
+            return entries
+        return SomeEntries(self._field_name(field), entries, unread.entries[field])
 
     def _cell_items(self, field: str) -> Items:
         cell = self._seen.get(field)

@@ -17,6 +17,7 @@ ttl = "1h"
 [kinds.chat.fields]
 history = { type = "log", items = "string", keep = 10, max_bytes = 20 }
 turns = "counter"
+values = { type = "map", values = "integer", keep = 10 }
 """
 
 
@@ -56,11 +57,19 @@ def test_a_state_from_its_first_change_to_its_last(run):
 
     out, _ = run("get", "chat", "ü/1")
     found = json.loads(out)
-    assert found["fields"] == {"history": ["one", "two", "three"], "turns": 2}
+    assert found["fields"] == {"history": ["one", "two", "three"], "turns": 2, "values": {}}
     assert (found["id"], found["kind"], found["subject"]) == ("ü/1", "chat", "ada")
     assert found["revision"] == first["revision"]
     out, _ = run("get", "chat", "ü/1", "--fields", "history", "--tail", 1)
     assert json.loads(out)["fields"] == {"history": ["three"]}
+
+    run("apply", "chat", "map", '{"values": {"put": {"a": 1, "b": 2}}}')
+    entries = ("--fields", "values", "--entries", '{"values": ["b", "c"]}')
+    assert json.loads(run("get", "chat", "map", *entries)[0])["fields"] == {"values": {"b": 2}}
+    _, err = run("get", "chat", "map", "--entries", '{"turns": [""]}', code=1)
+    assert "a counter has no entries to be read one by one" in err
+    _, err = run("get", "chat", "map", "--entries", "b", code=1)
+    assert "entries" in err
 
     lives = found["expires"] - found["updated"]
     run("apply", "chat", "brief", "{}", "--ttl", "1m30s")

@@ -147,6 +147,19 @@ def test_rows_fold_as_cells_do(tmp_path_factory, batches):
     assert rows["cell"] == sum(len(cell) for cell in kept.values() if isinstance(cell, dict))
 
 
+def test_single_entries_are_looked_up_by_name(driver, path):
+    """The others are not looked at: that one of them is lost is not noticed."""
+    write(driver, *(Put("map", f"{n}", b"1") for n in range(20)), Add("sum", "k", 1))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM cell WHERE entry = '3'")
+    assert read(driver).corrupted == ("map",)
+    cells = read(driver, Want(entries={"map": ("7", "none")}))
+    assert (cells.fields, cells.corrupted) == ({"map": {"7": b"1"}, "sum": {"k": 1}}, ())
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE cell SET value = 'text' WHERE entry = '7'")
+    assert read(driver, Want(entries={"map": ("7",)})).corrupted == ("map",)
+
+
 def test_a_list_keeps_its_order_when_its_bound_changes(driver, path):
     """A ring that has gone round is laid out anew for a larger or smaller `keep`."""
     said = []

@@ -1,6 +1,8 @@
 """What callers of a collection may rely on, beside what every driver's conformance tests say."""
 
 import asyncio
+import copy
+import pickle
 import random
 from typing import Any
 
@@ -207,6 +209,46 @@ def test_tail_by_number_by_name_and_by_field(collection):
     for tail in (0, -1, True, 1.5, "1", {"history": 0}, {"nope": 1}, {5: 1}):
         with pytest.raises(Invalid):
             collection.get("a", tail=tail)
+
+
+def test_entries_that_were_not_asked_for_are_not_said_to_be_absent(collection):
+    edits = [E.filters.put(key, key) for key in "abc"]
+    collection.apply("a", *edits, E.seen.add(1, 2), E.ranks.put(7, 0.5), E.steps.put("pay", {}))
+    state = collection.get(
+        "a", entries={"filters": ["a", "z"], E.seen: [2, 3], "ranks": [7], "steps": ["ship"]}
+    )
+    assert dict(state.filters) == {"a": "a"}
+    assert (state.filters.get("z"), 2 in state.seen, 3 in state.seen) == (None, True, False)
+    assert (set(state.seen), state.ranks[7], list(state.steps)) == ({2}, 0.5, [])
+    assert state.to_json()["filters"].keys() == {"a"}
+    assert state.meta.missing == ()
+    state = pickle.loads(pickle.dumps(copy.copy(state)))
+    for look in (
+        lambda: state.filters["b"],
+        lambda: "nope" in state.filters,
+        lambda: state.filters.pop("b", None),
+        lambda: state.filters.setdefault("b", "x"),
+        lambda: 1 in state.seen,
+        lambda: state.steps.get("pay"),
+    ):
+        with pytest.raises(Invalid, match="not among those asked for"):
+            look()
+    assert not state.pending
+
+
+def test_what_is_written_to_a_field_of_which_some_was_read_stands(collection):
+    collection.apply("a", *(E.filters.put(key, key) for key in "abc"))
+    with collection.session("a", entries={"filters": ["a"]}) as state:
+        state.filters["a"] += "!"
+        state.filters["c"] = "blind"
+        assert dict(state.filters) == {"a": "a!"}
+        with pytest.raises(Invalid):  # it was not read, whatever was written
+            _ = state.filters["c"]
+        with pytest.raises(Invalid):
+            del state.filters["b"]
+    assert dict(collection.get("a").filters) == {"a": "a!", "b": "b", "c": "blind"}
+    seen = collection.transact("a", lambda s: s.filters["b"], entries={"filters": ["b"]})
+    assert seen == "b"
 
 
 # ------------------------------------------------------------------------------ sessions

@@ -208,6 +208,9 @@ def test_what_is_wanted_is_cut_out():
     fields = {"log": Items([b"1", b"2", b"3"]), "map": {"a": 1}}
     assert cut(fields, Want(("log", "none"), 2)) == {"log": Items([b"2", b"3"])}
     assert cut(fields, Want(tail={"log": 1})) == {"log": Items([b"3"]), "map": {"a": 1}}
+    single = Want(("log", "map"), entries={"log": ("a",), "map": ("a", "b"), "none": ("a",)})
+    assert cut(fields, single) == fields
+    assert cut(fields, Want(("map",), entries={"map": ("b",)})) == {}
 
 
 def test_errors_of_a_commit_are_its_own_outcome():

@@ -454,6 +454,21 @@ def test_a_log_that_was_lost_is_reported(rig, redis, harm):
     assert redis.cli("PTTL", state_key(rig) + ":log") > 0
 
 
+def test_single_entries_are_looked_up_by_name(rig, redis):
+    """A large map is not gone through for a few of its entries, nor for what else is in the state."""
+    rig.write(*(Put("map", f"{n}", b"1") for n in range(3000)), Append("log", (b"1",), 4))
+    calls = redis.cli("INFO", "commandstats")
+    some = tuple(f"{n}" for n in range(2500))
+    cells = rig.read(want=Want(("map", "log", "note"), entries={"map": (*some, "", "none")}))
+    assert cells.fields == {"map": dict.fromkeys(some, b"1"), "log": cells.fields["log"]}
+    assert list(cells.fields["log"]) == [b"1"]
+    written = rig.write(Put("map", "1", b"2"), returning=Want(("map",), entries={"map": ("1",)}))
+    assert written.returned.fields == {"map": {"1": b"2"}}
+    whole = [line for line in calls if "hgetall" in line.lower()]
+    after = [line for line in redis.cli("INFO", "commandstats") if "hgetall" in line.lower()]
+    assert after == whole
+
+
 def test_an_entry_that_was_lost_is_reported(rig, redis):
     """A map that lacks an entry it had, or holds a number that is none, is reported."""
     rig.write(

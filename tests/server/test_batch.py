@@ -92,6 +92,8 @@ def test_conditions_are_kept(client):
         {"read": {"ids": ["a"], "fields": "turns"}},
         {"read": {"ids": ["a"], "fields": [1]}},
         {"read": {"ids": ["a"], "tail": 0}},
+        {"read": {"ids": ["a"], "entries": ["filters"]}},
+        {"read": {"ids": ["a"], "entries": {"turns": [""]}}},
         {"read": {"ids": "a"}},
     ],
 )

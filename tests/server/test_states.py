@@ -1,5 +1,6 @@
 """Reading, changing, listing and deleting states over HTTP."""
 
+import json
 from urllib.parse import quote
 
 import pytest
@@ -39,6 +40,21 @@ def test_fields_and_tail_say_what_is_read(client):
     assert client.get("/v1/chat/a?fields=").json()["fields"] == {}
 
 
+def test_entries_say_which_of_a_field_are_read(client):
+    put = {"filters": {"put": {"a,b": "1", "ü": "2", "c": "3"}}, "turns": {"add": 1}}
+    entries = {"filters": ["a,b", "ü", "none"]}
+    wanted = {"entries": json.dumps(entries)}
+    done = commit(client, "a", put, params={"returning": "filters", **wanted})
+    assert done.json()["fields"] == {"filters": {"a,b": "1", "ü": "2"}}
+    body = client.get("/v1/chat/a", params=wanted | {"fields": "filters"}).json()
+    assert body["fields"] == {"filters": {"a,b": "1", "ü": "2"}}
+    body = client.get("/v1/chat/a", params=wanted).json()
+    assert (body["fields"]["turns"], len(body["fields"]["filters"])) == (1, 2)
+    read = {"ids": ["a"], "fields": ["filters"], "entries": {"filters": ["c"]}}
+    batch = client.post("/v1/chat/batch", json={"read": read}).json()
+    assert batch["read"][0]["fields"] == {"filters": {"c": "3"}}
+
+
 @pytest.mark.parametrize(
     "query",
     [
@@ -50,6 +66,11 @@ def test_fields_and_tail_say_what_is_read(client):
         "tali=1",
         "tail=1&tail=2",
         "tail=%D9%A1",
+        "entries=x",
+        "entries=[]",
+        'entries={"nope":["a"]}',
+        'entries={"filters":"a"}',
+        'entries={"turns":["a"]}',
     ],
 )
 def test_a_wrong_parameter_is_named(client, query):

@@ -124,6 +124,6 @@ def test_watching_needs_a_key_where_there_are_keys(serve):
         assert next(events(response))[0] == "absent"
 
 
-@pytest.mark.parametrize("query", ["fields=nope", "tail=0", "nope=1"])
+@pytest.mark.parametrize("query", ["fields=nope", "tail=0", "entries=x", "nope=1"])
 def test_wrong_parameters(client, query):
     assert client.get(f"/v1/chat/a/watch?{query}").status_code == 400

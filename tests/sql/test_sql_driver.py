@@ -126,6 +126,27 @@ def test_only_the_tail_of_a_list_is_read(url):
     assert whole.corrupted == ("log",)
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_single_entries_are_looked_up_by_name(url, fast):
+    """Other rows are not looked at: that one of them is no number is not noticed."""
+    child = tables().children["sum"]
+
+    async def work(driver):
+        await driver.commit([commit(*(Add("sum", f"{n}", n) for n in range(20)))], NOW)
+        async with driver.engine.begin() as connection:
+            wrong = child.update().where(child.c.entry == "3").values(whole=None)
+            await connection.execute(wrong)
+        want = Want(entries={"sum": ("7", "none", "7")})
+        found = [(await driver.read([key()], want, NOW))[0]]
+        (written,) = await driver.commit([commit(Add("sum", "7", 1), returning=want)], NOW)
+        return *found, written.returned, (await driver.read([key()], EVERYTHING, NOW))[0]
+
+    one, returned, whole = play(url, work, open_=opened if fast else portable)
+    assert (one.fields, one.corrupted) == ({"sum": {"7": 7}}, ())
+    assert (returned.fields, returned.corrupted) == ({"sum": {"7": 8}}, ())
+    assert whole.corrupted == ("sum",)
+
+
 def test_appending_loads_nothing_of_a_list(url):
     """An append to a long list sends as many statements as one to a short list, and reads no item."""
 

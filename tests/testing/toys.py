@@ -140,6 +140,9 @@ class ToyDriver(Driver):
             if want.fields is None or name in want.fields:
                 tail = want.tail_of(name) if isinstance(cell, Items) else None
                 fields[name] = cell.tail(tail) if tail is not None else cell  # type: ignore[union-attr]
+                some = want.entries_of(name)
+                if some is not None and not isinstance(cell, Items):
+                    fields[name] = {entry: cell[entry] for entry in some if entry in cell}
         return fields
 
     def step(self, commit: Commit, now: float) -> Outcome:  # noqa: PLR0911  the contract's steps

@@ -220,6 +220,7 @@ async def asynchronous() -> None:
         assert_type(await chats.get("a", fields=[Chat.turns, "history"], tail=20), Chat)
         assert_type(await chats.get("a", tail={"history": 20}, on_failure="default"), Chat)
         assert_type(await chats.get("a", tail={Chat.history: 20}), Chat)
+        assert_type(await chats.get("a", entries={Chat.history: ["a"], "turns": (1, 2)}), Chat)
         assert_type(await chats.get_many(["a", "b"]), dict[str, Chat])
         assert_type(await chats.apply("a", Chat.turns.add(1), Chat.focus.put("x")), Revision)
         assert_type(await chats.apply("a", Chat.turns.add(1), op="1", expect=ABSENT), Revision)

@@ -74,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
     key(get)
     get.add_argument("--fields", metavar="A,B", help="only these fields")
     get.add_argument("--tail", metavar="N", type=_positive, help="only the newest N items of lists")
+    get.add_argument(
+        "--entries", metavar="JSON", help='only these entries of fields, as {"values": ["a", "b"]}'
+    )
 
     apply = command("apply", "states:apply", "Apply changes to a state, all or none.")
     key(apply)

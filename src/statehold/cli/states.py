@@ -25,11 +25,20 @@ def get(given: Namespace) -> int:
         key = (given.tenant, given.kind, given.id)
         names: str | None = given.fields
         fields = None if names is None else [name for name in names.split(",") if name]
+        entries = None if given.entries is None else _json(given.entries, "entries")
         async with reach(given) as access:
-            found = await access.get(key, fields=fields, tail=given.tail)
+            found = await access.get(key, fields=fields, tail=given.tail, entries=entries)
         return _absent(given) if found is None else _print(found)
 
     return asyncio.run(run())
+
+
+def _json(text: str | bytes, what: str) -> Any:
+    """What the text says. Raises `Invalid`."""
+    try:
+        return msgspec.json.decode(text)
+    except ValueError as error:
+        raise Invalid(f"{what} are not JSON: {error}", field=what) from None
 
 
 def apply(given: Namespace) -> int:
@@ -37,10 +46,7 @@ def apply(given: Namespace) -> int:
 
     async def run() -> int:
         text = sys.stdin.buffer.read() if given.changes == "-" else given.changes
-        try:
-            changes = msgspec.json.decode(text)
-        except ValueError as error:
-            raise Invalid(f"changes are not JSON: {error}", field="changes") from None
+        changes = _json(text, "changes")
         key = (given.tenant, given.kind, given.id)
         async with reach(given) as access:
             done = await access.commit(

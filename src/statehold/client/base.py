@@ -25,9 +25,17 @@ class Access(ABC):
 
     @abstractmethod
     async def get(
-        self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
+        self,
+        key: Key,
+        *,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+        entries: Any = None,
     ) -> dict[str, Any] | None:
-        """The state as JSON data, its fields under "fields"; None if it is not found."""
+        """The state as JSON data, its fields under "fields"; None if it is not found.
+
+        `entries`: by field the keys of single entries, as JSON data.
+        """
 
     @abstractmethod
     async def commit(

@@ -20,10 +20,17 @@ class Local(Access):
         self.kinds = kinds
 
     async def get(
-        self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
+        self,
+        key: Key,
+        *,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+        entries: Any = None,
     ) -> dict[str, Any] | None:
         """See `Access.get`."""
-        state = await self._collection(key[0], key[1]).get(key[2], fields=fields, tail=tail)
+        collection = self._collection(key[0], key[1])
+        keys = collection.schema.keys_from_json(entries)
+        state = await collection.get(key[2], fields=fields, tail=tail, entries=keys)
         return shown(key[1], state, fields) if state.meta.exists else None
 
     async def commit(

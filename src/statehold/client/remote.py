@@ -92,7 +92,12 @@ class Remote(Access):
         self._free: list[http.client.HTTPConnection] = []  # the one used last is the last
 
     async def get(
-        self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
+        self,
+        key: Key,
+        *,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+        entries: Any = None,
     ) -> dict[str, Any] | None:
         """See `Access.get`."""
         query: dict[str, str] = {}
@@ -100,6 +105,8 @@ class Remote(Access):
             query["fields"] = ",".join(fields)
         if tail is not None:
             query["tail"] = str(tail)
+        if entries is not None:
+            query["entries"] = msgspec.json.encode(entries).decode()
         answer = await self._ask("GET", _path(key), query=query, headers=_tenant(key[0]))
         if answer.status == http.client.NOT_FOUND:
             return None

@@ -23,7 +23,6 @@ from statehold.changes import (
     Append,
     Change,
     Drop,
-    Entries,
     Items,
     Put,
     Scalar,
@@ -69,7 +68,7 @@ Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Edits
 class Snapshot(Protocol):
     """What a field needs of a state: cells to read, and where to record what is done."""
 
-    def _cell_entries(self, field: str) -> Entries: ...
+    def _cell_entries(self, field: str) -> Mapping[str, Scalar]: ...
     def _cell_items(self, field: str) -> Items: ...
     def _record(self, edit: Edit) -> None: ...
     def _corrupt(self, field: str, entry: str | int, raw: Scalar, reason: str) -> None: ...
@@ -97,6 +96,8 @@ class Field(Generic[V]):
     """The changes that it may make."""
     first_wins: ClassVar[bool] = False
     """Whether the first value of an entry stands; an older version's then comes before a newer's."""
+    keyed: ClassVar[bool] = False
+    """Whether it has entries that can be read one by one, by their keys."""
     raw: ClassVar[bool] = False
     """Whether its values are bytes and numbers that JSON upcasters cannot read."""
 
@@ -195,6 +196,18 @@ class Field(Generic[V]):
         """What a driver may know."""
         names = frozenset(make.__name__.lower() for make in self.makes)
         return FieldLayout(self.stored, self.field, names, self.values(), self.keep, self.max_bytes)
+
+    # ------------------------------------------------------------------------- its single entries
+
+    def entry_of(self, key: Any) -> str:  # noqa: ARG002  whose field has entries
+        """What the entry of this key is called in the store. Raises `Invalid`."""
+        raise Invalid(
+            f"{self.name}: a {self.field} has no entries to be read one by one", field=self.name
+        )
+
+    def key_from_json(self, value: Any) -> Any:
+        """The key that a JSON value, or the text of an object's key, stands for. Raises `Invalid`."""
+        return value
 
     # --------------------------------------------------------------------------------------- helpers
 

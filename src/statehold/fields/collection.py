@@ -38,6 +38,8 @@ View = TypeVar("View", covariant=True)
 class _Entries(Field[View], Generic[View, K]):
     """What the fields of many entries share: named entries, at most `keep` of them."""
 
+    keyed: ClassVar = True
+
     def __init__(self, names: Any, *, keep: int, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
         self._names_type = names
@@ -63,6 +65,13 @@ class _Entries(Field[View], Generic[View, K]):
         except Undecodable as error:
             state._corrupt(self.name, entry, raw, str(error))
             return None
+
+    def entry_of(self, key: K) -> str:
+        return self._names.encode(key)
+
+    def key_from_json(self, value: Any) -> K:
+        key: K = self._names.from_json(value)
+        return key
 
     def drop(self, key: K) -> Edit:
         """The entry is gone, if it was there."""

@@ -23,6 +23,10 @@ def cut(fields: Mapping[str, Cell], want: Want) -> dict[str, Cell]:
             tail = want.tail_of(name)
             if tail is not None:
                 cell = cell.tail(tail)
+        elif want.entries is not None and name in want.entries:
+            cell = {entry: cell[entry] for entry in want.entries[name] if entry in cell}
+            if not cell:
+                continue  # an empty cell is the same as none
         out[name] = cell
     return out
 

@@ -21,7 +21,7 @@ from statehold.server.states import Asked, answer, refused
 from statehold.store.names import checked, checked_epoch, checked_time
 
 COMMIT: Final = ("id", "changes", "op", "since", "expect", "epoch", "subject", "ttl")
-READ: Final = ("ids", "fields", "tail")
+READ: Final = ("ids", "fields", "tail", "entries")
 
 
 class Batch:
@@ -119,7 +119,7 @@ class Batch:
         }
 
     async def _reads(
-        self, asked: Asked, ids: list[Any], fields: tuple[str, ...] | None, tail: int | None
+        self, asked: Asked, ids: list[Any], fields: tuple[str, ...] | None, **rest: Any
     ) -> list[dict[str, Any]]:
         results: list[dict[str, Any] | None] = []
         good: list[str] = []
@@ -130,7 +130,7 @@ class Batch:
             except Invalid as error:
                 results.append(failed(id, Problem.of(error)))
         try:
-            states = await asked.collection.get_many(dict.fromkeys(good), fields=fields, tail=tail)
+            states = await asked.collection.get_many(dict.fromkeys(good), fields=fields, **rest)
         except Unavailable as error:
             return [
                 result or failed(id, Problem.of(error))
@@ -144,17 +144,20 @@ class Batch:
 
 def _wanted(asked: Asked, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Which fields and how much of them. Raises `Invalid`."""
+    schema = asked.collection.schema
+    entries = schema.keys_from_json(reads.get("entries"))
+    schema.stored_entries(entries or {})
     fields, tail = reads.get("fields"), whole(reads.get("tail"))
     if tail is not None and (
         isinstance(tail, bool) or not isinstance(tail, int) or not 1 <= tail <= TAIL
     ):
         raise Invalid(f"tail: must be from 1 to {TAIL}", field="tail", expected=TAIL)
     if fields is None:
-        return {"fields": None, "tail": tail}
+        return {"fields": None, "tail": tail, "entries": entries}
     if not is_list(fields) or not all(isinstance(name, str) for name in fields):
         raise Invalid("fields: must be a list of names", field="fields")
-    asked.collection.schema.stored_names(fields)
-    return {"fields": tuple(fields), "tail": tail}
+    schema.stored_names(fields)
+    return {"fields": tuple(fields), "tail": tail, "entries": entries}
 
 
 def _read(kind: str, id: str, state: Any, fields: tuple[str, ...] | None) -> dict[str, Any]:

@@ -128,6 +128,7 @@ class _Kind:
             "ids": _list(_ID) | {"maxItems": self.config.max_batch},
             "fields": _or_null(_list({"enum": list(self.fields)})),
             "tail": _or_null({"type": "integer", "minimum": 1, "maximum": TAIL}),
+            "entries": _or_null(self._keys()),
         }
         batch = {
             "commit": _list(_object(commit, ["id"])) | {"maxItems": self.config.max_batch},
@@ -161,6 +162,9 @@ class _Kind:
         tail = _query("tail", {"type": "integer", "minimum": 1, "maximum": TAIL})
         tail["description"] = "Maximum number of items of each list, the newest ones."
         fields = _query("fields", names, explode=False) | {"description": "Only these fields."}
+        entries: Json = {"name": "entries", "in": "query"}
+        entries["content"] = {"application/json": {"schema": self._keys()}}
+        entries["description"] = "Of these fields only the entries of these keys, as JSON."
         returning = _query("returning", names, explode=False)
         returning["description"] = "Answer with these fields as they stand after the commit."
         ids = {"name": "id", "in": "path", "required": True, "schema": _ID}
@@ -223,7 +227,9 @@ class _Kind:
                 )
             },
             f"/v1/{self.kind}/{{id}}": {
-                "get": self._does("get", "Read a state", [ids, tenant, fields, tail, newer], state),
+                "get": self._does(
+                    "get", "Read a state", [ids, tenant, fields, tail, entries, newer], state
+                ),
                 "delete": self._does(
                     "delete",
                     "Delete a state",
@@ -235,15 +241,24 @@ class _Kind:
                 "post": self._does(
                     "commit",
                     "Change a state, all at once or not at all",
-                    [ids, tenant, returning, tail, op, since, match, fresh, epoch, subject, ttl],
+                    [
+                        *(ids, tenant, returning, tail, entries),
+                        *(op, since, match, fresh, epoch, subject, ttl),
+                    ],
                     commit,
                     self._ref("changes"),
                 )
             },
             f"/v1/{self.kind}/{{id}}/watch": {
-                "get": self._does("watch", "Follow a state", [ids, tenant, fields, tail], stream)
+                "get": self._does(
+                    "watch", "Follow a state", [ids, tenant, fields, tail, entries], stream
+                )
             },
         }
+
+    def _keys(self) -> Json:
+        """By field the keys of single entries."""
+        return _object({name: _list({}) for name, f in self.fields.items() if f.keyed}, [])
 
     def _does(
         self,

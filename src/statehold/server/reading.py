@@ -14,7 +14,7 @@ from starlette.requests import Request
 from statehold.changes import ABSENT, PRESENT, Revision
 from statehold.config.shapes import is_table
 from statehold.errors import Invalid, StateholdError
-from statehold.schema import OP_BYTES
+from statehold.schema import OP_BYTES, Schema
 from statehold.server.problems import PRECONDITION_FAILED, Problem, malformed
 from statehold.store.names import checked
 
@@ -87,6 +87,19 @@ def names_of(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     return tuple(text.split(",")) if text else ()
+
+
+def keys_of(text: str | None, schema: Schema) -> dict[str, list[Any]] | None:
+    """By field the keys of single entries, if any were given: JSON. Raises `Problem`."""
+    if text is None:
+        return None
+    try:
+        given = msgspec.json.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise malformed(f"entries: not JSON: {error}"[:200], "entries") from None
+    keys = at_fault(schema.keys_from_json, given)
+    at_fault(schema.stored_entries, keys or {})
+    return keys
 
 
 def condition_of(headers: Headers) -> Revision | None:

@@ -21,6 +21,7 @@ from statehold.server.reading import (
     body_of,
     condition_of,
     id_of,
+    keys_of,
     names_of,
     number_of,
     op_of,
@@ -71,12 +72,13 @@ class States:
         """The state, or those of its fields that are asked for."""
         asked = Asked(self._service, request, "read")
         id = id_of(request)
-        query = query_of(request, "fields", "tail")
+        query = query_of(request, "fields", "tail", "entries")
         fields = names_of(query.get("fields"))
         tail = number_of(query.get("tail"), "tail", most=TAIL)
         if fields:
             at_fault(asked.collection.schema.stored_names, fields)
-        state = await asked.collection.get(id, fields=fields, tail=tail)
+        entries = keys_of(query.get("entries"), asked.collection.schema)
+        state = await asked.collection.get(id, fields=fields, tail=tail, entries=entries)
         revision = state.meta.revision
         if revision == ABSENT:
             raise absent(asked.kind, id)
@@ -91,12 +93,13 @@ class States:
         collection = asked.collection
         id = id_of(request)
         headers = request.headers
-        query = query_of(request, "returning", "tail")
+        query = query_of(request, "returning", "tail", "entries")
         returning = names_of(query.get("returning"))
         tail = number_of(query.get("tail"), "tail", most=TAIL)
         if returning is not None:
             demand(asked.key, "read")
             at_fault(collection.schema.stored_names, returning)
+        entries = keys_of(query.get("entries"), collection.schema)
         subject = headers.get("statehold-subject")
         conditions: dict[str, Any] = {
             "op": op_of(headers),
@@ -119,7 +122,9 @@ class States:
         edits = collection.schema.edits_from_json(changes)
         body: dict[str, Any] = {"id": id, "kind": asked.kind, "revision": None}
         try:
-            done = await collection.commit(id, edits, **conditions, returning=returning, tail=tail)
+            done = await collection.commit(
+                id, edits, **conditions, returning=returning, tail=tail, entries=entries
+            )
         except (Conflict, Fenced) as error:
             raise refused(error, conditional=conditions["expect"] is not None) from error
         revision = done.revision

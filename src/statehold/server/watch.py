@@ -17,7 +17,7 @@ from statehold.changes import ABSENT, Revision
 from statehold.client.local import shown
 from statehold.errors import StateholdError
 from statehold.server.problems import Problem
-from statehold.server.reading import TAIL, at_fault, id_of, names_of, number_of, query_of
+from statehold.server.reading import TAIL, at_fault, id_of, keys_of, names_of, number_of, query_of
 from statehold.server.service import Service
 from statehold.server.states import Asked, encode
 
@@ -39,12 +39,14 @@ class Watch:
         request = Request(scope)
         asked = Asked(self._service, request, "read")
         id = id_of(request)
-        query = query_of(request, "fields", "tail")
+        query = query_of(request, "fields", "tail", "entries")
         fields = names_of(query.get("fields"))
         tail = number_of(query.get("tail"), "tail", most=TAIL)
         if fields:
             at_fault(asked.collection.schema.stored_names, fields)
-        stream = _Stream(self._service, asked, id, fields, tail)
+        entries = keys_of(query.get("entries"), asked.collection.schema)
+        want = {"fields": fields, "tail": tail, "entries": entries}
+        stream = _Stream(self._service, asked, id, want)
         stream.seen = request.headers.get("last-event-id")
         with self._service.hub.watch((asked.tenant, asked.kind, id)) as changed:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
@@ -70,13 +72,12 @@ class _Stream:
         service: Service,
         asked: Asked,
         id: str,
-        fields: tuple[str, ...] | None,
-        tail: int | None,
+        want: dict[str, Any],
     ) -> None:
         self._service = service
         self._asked = asked
         self._id = id
-        self._want: dict[str, Any] = {"fields": fields, "tail": tail}
+        self._want = want
         self.seen: str | None = None
 
     async def run(self, changed: asyncio.Event, gone: asyncio.Future[None], send: Send) -> None:

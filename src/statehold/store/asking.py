@@ -14,15 +14,18 @@ from statehold.schema import OP_BYTES, Lifetime, Schema
 from statehold.state import Home
 from statehold.store.doubts import MARGIN, Doubts
 from statehold.store.names import (
+    Keys,
     Names,
     Tail,
     checked,
     checked_epoch,
+    checked_keys,
     checked_names,
     checked_revision,
     checked_tails,
     checked_time,
 )
+from statehold.unread import Unread
 
 ALL_READ: Final[frozenset[str]] = frozenset()
 """No field is left unread."""
@@ -49,9 +52,14 @@ class Asking:
         return (self._tenant, self._schema.kind, checked(id, "id"))
 
     def want(
-        self, fields: Names | None, tail: Tail | None, *, renew: bool = True
+        self,
+        fields: Names | None,
+        tail: Tail | None,
+        entries: Keys | None = None,
+        *,
+        renew: bool = True,
     ) -> tuple[Want, frozenset[str]]:
-        """What is to be read, and which fields are not."""
+        """What is to be read, and what is not."""
         schema = self._schema
         tails = checked_tails(tail)
         if isinstance(tails, dict):
@@ -59,12 +67,20 @@ class Asking:
                 name: size for field, size in tails.items() for name in schema.stored_names([field])
             }
         renewal = schema.renew if renew else None
-        if fields is None:
+        if fields is None and entries is None:
             return Want(None, tails, renewal), ALL_READ
-        names = checked_names(fields)
+        # Some stores find single fields by their names, and read everything to find the others.
+        names = list(schema.fields) if fields is None else checked_names(fields)
         stored = schema.stored_names(names)
         unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
-        return Want(stored, tails, renewal), unread
+        if entries is None:
+            return Want(stored, tails, renewal), unread
+        keys = checked_keys(entries)
+        for name in keys:
+            if name in schema.fields and name not in names:
+                raise Invalid(f"{name}: its entries are asked for, and it is not", field=name)
+        chosen = schema.stored_entries(keys)
+        return Want(stored, tails, renewal, chosen), Unread.of(unread, chosen)
 
     def commit(
         self,

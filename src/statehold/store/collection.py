@@ -35,6 +35,7 @@ from statehold.store.lease import AsyncLease
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
+    Keys,
     Names,
     Tail,
     checked,
@@ -97,21 +98,24 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
 
         With `fields` only those are read (reading another raises `Invalid`), with `tail` only the
-        newest items of logs. With `on_failure="default"` a store that cannot answer gives the
+        newest items of logs, with `entries` only these keys of a map, set or tally, as in
+        `entries={"values": ["a", "b"]}` (what is then done with the field shows these; looking for
+        another key raises `Invalid`, since it may be there). With `on_failure="default"` a store that cannot answer gives the
         defaults too, and `meta.source` says "default", `meta.degraded` True.
         """
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
-        if fields is None and tail is None:
+        if fields is None and tail is None and entries is None:
             want, unread = self._all, ALL_READ
         else:
-            want, unread = self._asking.want(fields, tail)
+            want, unread = self._asking.want(fields, tail, entries)
         try:
             left = self._left - 1
             if left < 0:
@@ -127,13 +131,18 @@ class AsyncCollection(Generic[S]):
         return snapshot(self.cls, key, cells, self.home, unread, "store", want)
 
     async def get_many(
-        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> dict[str, S]:
-        """The states of the ids, in their order, absent ones with `meta.exists` False."""
+        """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`."""
         if isinstance(ids, str):
             raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
         keys = [self._asking.key(id) for id in ids]
-        want, unread = self._asking.want(fields, tail)
+        want, unread = self._asking.want(fields, tail, entries)
         await self._ready()
         found = await self._driver.read(keys, want, self._now())
         return {
@@ -156,6 +165,7 @@ class AsyncCollection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> Revision: ...
     @overload
     async def apply(
@@ -170,6 +180,7 @@ class AsyncCollection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> S: ...
     async def apply(
         self,
@@ -183,11 +194,12 @@ class AsyncCollection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
         Returns the revision, or with `returning` a snapshot of those fields as they stand after it
-        (`tail` bounds their lists).
+        (`tail` bounds their lists, `entries` says which of their entries).
 
         `op` is an idempotency key: what is sent again with it is applied once, and answers with its
         first revision. A state remembers the newest ones (`ops` of its class, 128 by default). Who
@@ -214,6 +226,7 @@ class AsyncCollection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                entries=entries,
             )
             return done.revision if done.state is None else done.state
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
@@ -229,7 +242,7 @@ class AsyncCollection(Generic[S]):
         want = None
         unread = ALL_READ
         if returning is not None:
-            want, unread = self._asking.want(returning, tail, renew=False)
+            want, unread = self._asking.want(returning, tail, entries, renew=False)
             self._asking.needs(Feature.RETURNING)
         commit = Commit(
             key,
@@ -270,11 +283,12 @@ class AsyncCollection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
         want, unread = None, ALL_READ
         if returning is not None:
-            want, unread = self._asking.want(returning, tail, renew=False)
+            want, unread = self._asking.want(returning, tail, entries, renew=False)
             self._asking.needs(Feature.RETURNING)
         await self._ready()
         commit = self._asking.commit(
@@ -378,6 +392,7 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         exclusive: bool = False,
         expect: Revision | None = None,
         op: str | None = None,
@@ -396,7 +411,7 @@ class AsyncCollection(Generic[S]):
         was done is lost without an error if it cannot answer at the end; `meta.committed` is None
         then.
         """
-        read = {"fields": fields, "tail": tail, "on_failure": on_failure}
+        read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
         write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject, "ttl": ttl}
         return AsyncSession(self, id, read, write, exclusive)
 
@@ -408,6 +423,7 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = ...,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
@@ -422,6 +438,7 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = ...,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
@@ -435,6 +452,7 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
@@ -459,6 +477,7 @@ class AsyncCollection(Generic[S]):
                     id,
                     fields=fields,
                     tail=tail,
+                    entries=entries,
                     exclusive=True,
                     op=op,
                     epoch=epoch,

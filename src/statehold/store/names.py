@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from statehold.changes import Revision
 from statehold.errors import Invalid
@@ -14,6 +14,9 @@ Names: TypeAlias = Iterable["Field[Any] | str"]
 
 Tail: TypeAlias = int | Mapping[Any, int]
 """How many of the newest items to read: of every log, or by field, as in `Names`."""
+
+Keys: TypeAlias = Mapping[Any, Iterable[Any]]
+"""Which entries of a field to read, by field, as in `Names`: their keys."""
 
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
@@ -56,6 +59,18 @@ def checked_tails(tail: Tail | None) -> int | dict[str, int] | None:
         sizes = [checked_count(size, "tail") for size in tail.values()]
         return dict(zip(checked_names(tail), sizes, strict=True))
     return None if tail is None else checked_count(tail, "tail")
+
+
+def checked_keys(entries: object) -> dict[str, Iterable[Any]]:
+    """`entries` with the fields' names for fields. Raises `Invalid`."""
+    if not isinstance(entries, Mapping):
+        raise Invalid(
+            "entries must be an object of fields and lists of their keys",
+            field="entries",
+            found=type(entries),
+        )
+    given = cast("Keys", entries)
+    return dict(zip(checked_names(given), given.values(), strict=True))
 
 
 def checked_count(number: object, what: str) -> int:

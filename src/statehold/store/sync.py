@@ -22,7 +22,7 @@ from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.lease import Lease
-from statehold.store.names import Names, Tail
+from statehold.store.names import Keys, Names, Tail
 from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
 
@@ -136,16 +136,24 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """See `AsyncCollection.get`."""
-        return run_now(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
+        return run_now(
+            self._core.get(id, fields=fields, tail=tail, entries=entries, on_failure=on_failure)
+        )
 
     def get_many(
-        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> dict[str, S]:
         """See `AsyncCollection.get_many`."""
-        return run_now(self._core.get_many(ids, fields=fields, tail=tail))
+        return run_now(self._core.get_many(ids, fields=fields, tail=tail, entries=entries))
 
     @overload
     def apply(
@@ -160,6 +168,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> Revision: ...
     @overload
     def apply(
@@ -174,6 +183,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
+        entries: Keys | None = ...,
     ) -> S: ...
     def apply(
         self,
@@ -187,6 +197,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
@@ -224,6 +235,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                entries=entries,
             )
         )
 
@@ -240,6 +252,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
@@ -255,6 +268,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                entries=entries,
             )
         )
 
@@ -287,6 +301,7 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         exclusive: bool = False,
         expect: Revision | None = None,
         op: str | None = None,
@@ -300,6 +315,7 @@ class Collection(Generic[S]):
             id,
             fields=fields,
             tail=tail,
+            entries=entries,
             exclusive=exclusive,
             expect=expect,
             op=op,
@@ -317,6 +333,7 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
@@ -330,6 +347,7 @@ class Collection(Generic[S]):
                 fn,
                 fields=fields,
                 tail=tail,
+                entries=entries,
                 attempts=attempts,
                 op=op,
                 epoch=epoch,

@@ -239,6 +239,8 @@ class Model:
             if is_a(value, list):
                 tail = want.tail.get(name) if isinstance(want.tail, dict) else want.tail
                 shown = value if tail is None else value[max(0, len(value) - tail) :]
+            elif want.entries is not None and name in want.entries:
+                shown = {entry: value[entry] for entry in want.entries[name] if entry in value}
             if shown:
                 expected[name] = shown
         actual = {name: cell for name, cell in cells.fields.items() if cell}

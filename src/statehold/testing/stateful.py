@@ -96,6 +96,14 @@ wants = st.builds(
         ),
     ),
     st.one_of(st.none(), st.integers(0, 5), st.dictionaries(st.just("log"), st.integers(0, 5))),
+    entries=st.one_of(
+        st.none(),
+        st.dictionaries(
+            st.sampled_from([*(f.name for f in FIELDS), "unheard of"]),
+            st.lists(entries, max_size=3).map(tuple),
+            max_size=3,
+        ),
+    ),
 )
 ttls = st.sampled_from((1.0, 3.0, 10.0, 10.0, None))
 

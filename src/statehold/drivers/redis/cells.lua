@@ -1,14 +1,39 @@
 -- Shared by the scripts that read: the cells of a state as a reply.
 --
 -- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
--- of each list's newest items (nil for all); `tails`, the same for single fields by name; `unless`,
--- incarnations and numbers as in ".", in hexadecimal: of a state that is there only ".", ".subject" and
--- "=" are said.
+-- of each list's newest items (nil for all); `tails`, the same for single fields by name; `entries`,
+-- by field, which of the hash's fields are wanted of it (nil for all, and no count of them comes then);
+-- `unless`, incarnations and numbers as in ".", in hexadecimal: of a state that is there only ".",
+-- ".subject" and "=" are said.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
 -- its field and its items, false in their place when they are not all there.
 -- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
+
+-- Of all fields of a hash, those of the fields in `entries` only as far as they are listed there.
+local function only(entries, all)
+  local kept, listed = {}, {}
+  for _, some in pairs(entries) do
+    for _, name in ipairs(some) do listed[name] = true end
+  end
+  for i = 1, #all, 2 do
+    local name = all[i]
+    local mark = string.byte(name)
+    local field = name
+    if mark == 35 then
+      field = string.sub(name, 2)
+    elseif mark ~= 58 then
+      field = string.match(name, '^[^:]*')
+    end
+    if not entries[field] or listed[name] then
+      kept[#kept + 1] = name
+      kept[#kept + 1] = all[i + 1]
+    end
+  end
+  return kept
+end
+
 local function cells(state, now, want, mode)
   local all
   if want and want.unless then
@@ -27,24 +52,28 @@ local function cells(state, now, want, mode)
       end
     end
   end
-  local fields = want and want.fields
+  local fields, entries = want and want.fields, want and want.entries
   if fields then
     local names = {'.', '.subject'}
     for _, field in ipairs(fields) do
       names[#names + 1] = ':' .. field
-      names[#names + 1] = '#' .. field
-      names[#names + 1] = field
+      local some = entries and entries[field]
+      for _, name in ipairs(some or {'#' .. field, field}) do names[#names + 1] = name end
     end
-    local held = redis.call('HMGET', state, unpack(names))
     local counted
     all = {}
-    for i = 1, #names do
-      if held[i] then
-        all[#all + 1] = names[i]
-        all[#all + 1] = held[i]
-        if i > 2 and i % 3 == 1 then
-          counted = counted or {}
-          counted[string.sub(names[i], 2)] = true
+    for first = 1, #names, 2000 do -- Lua has room for so many arguments
+      local last = math.min(first + 1999, #names)
+      local held = redis.call('HMGET', state, unpack(names, first, last))
+      for i = first, last do
+        local value = held[i - first + 1]
+        if value then
+          all[#all + 1] = names[i]
+          all[#all + 1] = value
+          if string.byte(names[i]) == 35 then
+            counted = counted or {}
+            counted[string.sub(names[i], 2)] = true
+          end
         end
       end
     end
@@ -60,6 +89,7 @@ local function cells(state, now, want, mode)
     end
   else
     all = redis.call('HGETALL', state)
+    if entries then all = only(entries, all) end
   end
   if all[1] ~= '.' then
     for i = 3, #all, 2 do

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import EVERYTHING, Cell, Items, Revision, Want
+from statehold.changes import Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.values import META_BYTES, epoch_in, loaded, revision_of, times_of
@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def wanted(want: Want) -> bytes:
     """What is wanted of a state, for a script; empty for everything. Raises UnicodeError."""
-    if want is EVERYTHING or (want.fields is None and want.tail is None and not want.unless):
+    if (want.fields, want.tail, want.entries, want.unless) == (None, None, None, ()):
         return b""
     told: dict[str, object] = {}
     if want.fields is not None:
@@ -33,7 +33,17 @@ def wanted(want: Want) -> bytes:
             for known in want.unless
             if 0 <= known.incarnation < 1 << 64 and 0 <= known.number < 1 << 40
         ]
+    if want.entries is not None:
+        told["entries"] = {
+            stored_field[field].decode(): [_of_hash(stored_field[field].decode(), e) for e in some]
+            for field, some in want.entries.items()
+        }
     return _encode(told)
+
+
+def _of_hash(field: str, entry: str) -> str:
+    """What an entry is called in the hash of a state."""
+    return f"{field}:{entry}" if entry else field
 
 
 def cells_of(reply: list[Any], now: float) -> Cells:

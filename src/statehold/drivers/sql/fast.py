@@ -91,7 +91,7 @@ class Kind:
             f"SELECT {told}, r.* FROM {name}({given}) AS c"  # noqa: S608  likewise
             f" LEFT JOIN LATERAL {qualified(tables.schema, read_name)}("
             f"ARRAY(SELECT c.o_state[i.i] FROM unnest(${n + 1}::integer[]) AS i(i)),"
-            f" ${n + 2}, ${n + 3}) AS r ON TRUE"
+            f" ${n + 2}, ${n + 3}, ${n + 4}, ${n + 5}) AS r ON TRUE"
         )
 
 
@@ -354,7 +354,7 @@ class Fast:
         if readers:
             statement = kind.commit_and_read
             wants = [group.returning for group in groups if group.returning is not None]
-            arguments += [readers, *kind.reader.arguments(wants)]
+            arguments += [readers, *kind.reader.arguments(wants), *kind.reader.singles(wants)]
         began = time.monotonic()
         try:
             rows = await self._fetch(statement, arguments, repeatable=False, until=until)
@@ -429,12 +429,12 @@ class Fast:
             [escaped(key[2]) for key in keys],
             *kind.reader.arguments([want]),
         ]
-        statement = kind.reader.statement
+        statement = kind.reader.statement(want)
         if want.renew is not None:
-            statement = kind.reader.renewing
             arguments += [seconds(limit) for limit in want.renew]
-        elif want.unless:
-            statement = kind.reader.comparing
+        if want.entries is not None:
+            arguments += kind.reader.singles([want])
+        if want.unless:
             arguments += kind.reader.known(want)
         try:
             rows = await self._fetch(statement, arguments, repeatable=True)

@@ -11,7 +11,7 @@ from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.function_reading import META, read_statement, selection
 from statehold.drivers.sql.tables import Stored, Tables
-from statehold.drivers.sql.types import unescaped
+from statehold.drivers.sql.types import escaped, unescaped
 from statehold.drivers.sql.values import (
     NATIVE,
     NULL,
@@ -21,6 +21,7 @@ from statehold.drivers.sql.values import (
     from_object,
 )
 from statehold.drivers.sql.vectors import from_sent
+from statehold.folding import cut
 
 _SENT = np.dtype([("size", ">i4"), ("value", ">f8")])
 _HEAD: Final = 20
@@ -33,13 +34,25 @@ class Reader:
     def __init__(self, tables: Tables) -> None:
         self._fields = list(tables.fields.values())
         self._places = selection(tables, "", "").places
-        self.statement = read_statement(tables)
-        self.renewing = read_statement(tables, renew=True)
-        self.comparing = read_statement(tables, unless=True)
+        self._tables = tables
+        self._statements: dict[tuple[bool, ...], str] = {}
 
-    def arguments(self, wants: Sequence[Want]) -> tuple[list[bool], list[int | None]]:
-        """Which fields are read, and how many items of each, so that every want is met."""
-        asked: list[bool] = []
+    def statement(self, want: Want) -> str:
+        """The statement that reads what is wanted."""
+        kind = (want.renew is not None, want.entries is not None, bool(want.unless))
+        text = self._statements.get(kind)
+        if text is None:
+            renew, single, unless = kind
+            text = read_statement(self._tables, renew=renew, single=single, unless=unless)
+            self._statements[kind] = text
+        return text
+
+    def arguments(self, wants: Sequence[Want]) -> tuple[list[bool | None], list[int | None]]:
+        """Which fields are read, and how many items of each, so that every want is met.
+
+        None says that of its table only the entries are read that `singles` tells.
+        """
+        asked: list[bool | None] = []
         tails: list[int | None] = []
         for stored in self._fields:
             name = stored.name
@@ -47,12 +60,36 @@ class Reader:
             asked.append(bool(some))
             counts = [tail for tail in some if tail is not None]
             tails.append(max(counts) if counts and len(counts) == len(some) else None)
+        for number in self._chosen(wants):
+            asked[number - 1] = None
         return asked, tails
 
     def known(self, want: Want) -> tuple[list[int], list[int]]:
         """The revisions of which no fields are read; those that no row can have are left out."""
         some = [r for r in want.unless if max(r.incarnation, r.number) <= INT64_MAX]
         return [r.incarnation for r in some], [r.number for r in some]
+
+    def singles(self, wants: Sequence[Want]) -> tuple[list[int], list[str]]:
+        """The single entries that are read: the numbers of their fields, and their names."""
+        fields: list[int] = []
+        names: list[str] = []
+        for number, some in self._chosen(wants).items():
+            fields += [number] * len(some)
+            names += map(escaped, some)
+        return fields, names
+
+    def _chosen(self, wants: Sequence[Want]) -> dict[int, dict[str, None]]:
+        """By the numbers of the fields with tables of which only single entries are read: their names."""
+        found: dict[int, dict[str, None]] = {}
+        if all(want.entries is None for want in wants):
+            return found
+        for number, stored in enumerate(self._fields, 1):
+            name = stored.name
+            readers = [w for w in wants if w.fields is None or name in w.fields]
+            some = [w.entries_of(name) for w in readers]
+            if stored.lies == "entries" and readers and None not in some:
+                found[number] = dict.fromkeys(entry for one in some for entry in one or ())
+        return found
 
     def cells(self, row: Sequence[Any], want: Want, now: float) -> Cells:
         """The cells of a state. `row` begins with the columns of `META`."""
@@ -78,6 +115,8 @@ class Reader:
                 cell = cell if tail is None else cell.tail(tail)
             if cell:
                 fields[name] = cell
+        if want.entries is not None:
+            fields = cut(fields, want)
         return Cells(
             revision,
             fields,

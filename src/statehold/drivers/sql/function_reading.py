@@ -38,7 +38,17 @@ class Selection(msgspec.Struct, frozen=True):
     """Field → its first column, counted after those of `META`."""
 
 
-def selection(tables: Tables, wanted: str, tails: str) -> Selection:
+class Named(msgspec.Struct, frozen=True):
+    """The single entries that are read, as SQL: two arrays, of fields' numbers and of names.
+
+    Which fields these are is told by NULL in the place of true or false in the array `wanted`.
+    """
+
+    fields: str
+    names: str
+
+
+def selection(tables: Tables, wanted: str, tails: str, named: Named | None = None) -> Selection:
     """`wanted` and `tails` are arrays over the fields, as SQL: read it at all, and how many items."""
     columns: list[tuple[str, str]] = []
     joins: list[str] = []
@@ -73,14 +83,24 @@ def selection(tables: Tables, wanted: str, tails: str) -> Selection:
                 # Arrays of different lengths do not gather into one.
                 value = "array_send(c.value)" if stored.holds == "array" else "c.value"
                 gathered.append(f"array_agg({value}) AS v")
-            inner = (
-                f"SELECT {', '.join(gathered)} FROM {table} AS c WHERE {want} AND c.state = t.state"
-            )
+            rows = f"{table} AS c WHERE {want} AND c.state = t.state"
+            if named is not None:
+                rows = f"(SELECT c.* FROM {rows} UNION ALL {_named_rows(table, number, want, named)}) AS c"
+            inner = f"SELECT {', '.join(gathered)} FROM {rows}"
         joins.append(f"\n  CROSS JOIN LATERAL ({inner}) AS j{number}")
         columns += [(f"j{number}.{name}", kind) for name, kind in found]
         if stored.lies == "items":
             columns.append((f"t.{quoted(stored.column)}", "bigint"))
     return Selection(tuple(columns), "".join(joins), places)
+
+
+def _named_rows(table: str, number: int, want: str, named: Named) -> str:
+    """The rows of a field's single entries. Both halves are not executed where they are not asked for."""
+    return (
+        f"SELECT c.* FROM unnest({named.fields}, {named.names}) AS e(field, name)"
+        f" JOIN {table} AS c ON c.state = t.state AND c.entry = e.name"
+        f" WHERE {want} IS NULL AND e.field = {number}"
+    )
 
 
 def _column(stored: Stored) -> str:
@@ -115,8 +135,8 @@ class ReadFunction(msgspec.Struct, frozen=True):
 
 
 def read_function(tables: Tables, settings: str = "") -> ReadFunction:
-    """`(states, wanted, tails)` → a row for each state that there is, in the order given."""
-    found = selection(tables, "a_wanted", "a_tails")
+    """`(states, wanted, tails, fields, names)` → a row for each state that there is, in that order."""
+    found = selection(tables, "a_wanted", "a_tails", Named("a_fields", "a_names"))
     results = [("k", "bigint"), *((name, kind) for name, kind in META)]
     results += [(f"c{n}", kind) for n, (_, kind) in enumerate(found.columns, 1)]
     returned = ", ".join(f"r_{name} {kind}" for name, kind in results)
@@ -124,7 +144,8 @@ def read_function(tables: Tables, settings: str = "") -> ReadFunction:
     columns += [f"({m})::{kind}" for m, (_, kind) in zip(_meta(), META, strict=True)]
     columns += [f"({expression})::{kind}" for expression, kind in found.columns]
     main = qualified(tables.schema, tables.main.name)
-    text = f"""(a_states bigint[], a_wanted boolean[], a_tails bigint[])
+    text = f"""(a_states bigint[], a_wanted boolean[], a_tails bigint[],
+  a_fields integer[], a_names text[])
 RETURNS TABLE ({returned}) LANGUAGE plpgsql VOLATILE ROWS 10{settings}
 AS $statehold$
 #variable_conflict use_variable
@@ -137,18 +158,27 @@ $statehold$"""
     return ReadFunction(tables.schema, text)
 
 
-def read_statement(tables: Tables, *, renew: bool = False, unless: bool = False) -> str:
+def read_statement(
+    tables: Tables, *, renew: bool = False, single: bool = False, unless: bool = False
+) -> str:
     """`$1` tenants, `$2` ids, `$3` wanted, `$4` tails → the states that live.
 
-    With `renew`, `$5` ttl and `$6` max age, a read moves the deadline, as a write would, unless it
-    would hardly move or a writer holds the row, who moves it too. With `unless`, `$5` incarnations
-    and `$6` their numbers, no field is read of a state that is at one of these.
+    With `renew`, two more, ttl and max age: a read moves the deadline, as a write would, unless it
+    would hardly move or a writer holds the row, who moves it too. With `single` two more, the fields
+    and names of single entries. With `unless` two more, incarnations and their numbers: no field is
+    read of a state that is at one of these.
     """
-    wanted = "$3::boolean[]"
+    wanted, named, n = "$3::boolean[]", None, 7 if renew else 5
+    if single:
+        named = Named(f"${n}::integer[]", f"${n + 1}::text[]")
+        n += 2
     if unless:
-        known = "SELECT * FROM unnest($5::bigint[], $6::bigint[])"
-        wanted = f"CASE WHEN (t.incarnation, t.number) NOT IN ({known}) THEN {wanted} END"
-    found = selection(tables, wanted, "$4::bigint[]")
+        known = f"SELECT * FROM unnest(${n}::bigint[], ${n + 1}::bigint[])"
+        nothing = f"array_fill(FALSE, ARRAY[{len(tables.fields)}])"
+        wanted = (
+            f"CASE WHEN (t.incarnation, t.number) IN ({known}) THEN {nothing} ELSE {wanted} END"
+        )
+    found = selection(tables, wanted, "$4::bigint[]", named)
     main = qualified(tables.schema, tables.main.name)
     keys = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(tenant, id, k)"
     same = "t.tenant = u.tenant AND t.id = u.id"

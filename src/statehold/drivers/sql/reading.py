@@ -14,6 +14,7 @@ from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.loading import Loaded, cell_of, chunks, number_or_bytes
 from statehold.drivers.sql.tables import META, Stored, Tables
 from statehold.drivers.sql.values import Unreadable, from_column, from_nulls
+from statehold.folding import cut
 
 
 class Found:
@@ -71,9 +72,12 @@ async def read(
             if stored.lies == "items":
                 await _read_items(connection, tables, stored, some, tail)
             else:
-                await _read_entries(connection, tables, stored, some)
+                names = want.entries_of(stored.name)
+                await _read_entries(connection, tables, stored, some, names)
     for one in found.values():
         one.cells.corrupted = tuple(one.corrupted)
+        if want.entries is not None:
+            one.cells.fields = cut(one.cells.fields, want)
     return found
 
 
@@ -141,17 +145,27 @@ def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float)
 
 
 async def _read_entries(
-    connection: AsyncConnection, tables: Tables, stored: Stored, states: Sequence[Found]
+    connection: AsyncConnection,
+    tables: Tables,
+    stored: Stored,
+    states: Sequence[Found],
+    names: Sequence[str] | None,
 ) -> None:
+    """The entries, or those of these names."""
     table = tables.children[stored.name]
     entries: dict[int, Entries] = {one.state: {} for one in states}
     broken: set[int] = set()
-    for row in await connection.execute(select(table).where(table.c.state.in_(list(entries)))):
-        value = number_or_bytes(stored, row)
-        if value is None:
-            broken.add(row.state)
-        else:
-            entries[row.state][row.entry] = value
+    conditions = [table.c.state.in_(list(entries))]
+    if names is not None:
+        pairs = [(state, name) for state in entries for name in dict.fromkeys(names)]
+        conditions = [tuple_(table.c.state, table.c.entry).in_(some) for some in chunks(pairs)]
+    for condition in conditions:
+        for row in await connection.execute(select(table).where(condition)):
+            value = number_or_bytes(stored, row)
+            if value is None:
+                broken.add(row.state)
+            else:
+                entries[row.state][row.entry] = value
     for one in states:
         if one.state in broken:
             one.corrupted.append(stored.name)

@@ -90,25 +90,30 @@ def _fields(
         numbers = [names.known(execute, name) for name in want.fields]
         wanted = {n: shape[n] for n in numbers if n is not None and n in shape}
     counted: list[tuple[int, str, int]] = []
+    base = state << FIELD_BITS
     for number, held in wanted.items():
         name = names.name(execute, number)
-        if not isinstance(held, tuple):
+        cell: Cell | None
+        if isinstance(held, tuple):
+            tail = None if want.tail is None else want.tail_of(name)
+            cell = _items(execute, held, held[2] if tail is None else min(tail, held[2]))
+        elif want.entries is not None and name in want.entries:
+            cell = _single_entries(execute, base | number, want.entries[name])
+        else:
             counted.append((number, name, held))
             continue
-        tail = None if want.tail is None else want.tail_of(name)
-        items = _items(execute, held, held[2] if tail is None else min(tail, held[2]))
-        if items is None:
+        if cell is None:
             corrupted.append(name)
         else:
-            fields[name] = items
+            fields[name] = cell
     if counted:
-        base = state << FIELD_BITS
-        read = _entries_of_all if want.fields is None or len(counted) > 3 else _entries_of_each
+        whole = want.entries is None and (want.fields is None or len(counted) > 3)
+        read = _entries_of_all if whole else _entries_of_each
         entries = read(execute, base, counted)
         for number, name, count in counted:
-            cell = entries[base | number]
-            if len(cell) == count and SCALARS.issuperset(map(type, cell.values())):
-                fields[name] = cell
+            found = entries[base | number]
+            if len(found) == count and SCALARS.issuperset(map(type, found.values())):
+                fields[name] = found
             else:
                 corrupted.append(name)
     return fields, corrupted
@@ -140,6 +145,18 @@ def _entries_of_each(
     }
 
 
+def _single_entries(execute: Execute, slot: int, names: tuple[str, ...]) -> Entries | None:
+    """Those of a field's entries that there are; None if one is not as it can have been put."""
+    found: Entries = {}
+    for entry in names:
+        row = execute(
+            "SELECT value FROM cell WHERE slot = ? AND entry = ?", (slot, entry)
+        ).fetchone()
+        if row is not None:
+            found[entry] = row[0]
+    return found if SCALARS.issuperset(map(type, found.values())) else None
+
+
 SCALARS = frozenset((bytes, int, float))
 
 
@@ -168,7 +185,9 @@ def _one_by_one(
         if want.fields is not None and name not in want.fields:
             continue
         try:
-            some, bad = _fields(execute, names, state, shape, Want((name,), want.tail))
+            some, bad = _fields(
+                execute, names, state, shape, Want((name,), want.tail, entries=want.entries)
+            )
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

@@ -100,6 +100,54 @@ class Bounds(Cases):
             assert cells.revision.number == 1
 
     @promise(5)
+    def test_only_the_entries_asked_for_are_read(self, rig: Rig) -> None:
+        """`entries` reads these of a field's entries; other fields, and lists, are whole."""
+        rig.write(
+            *(made(field, f"k{n}", 9) for field in MAKERS for n in range(5)),
+            *(Append(field, (b"1", b"2"), 9) for field in ("log", "trail")),
+            Put("note", "", b'"seen"'),
+        )
+        whole = rig.fields()
+        some = ("k3", "none", "k1", "k3")
+        for field in MAKERS:
+            cells = rig.read(want=Want(entries={field: some}))
+            assert cells is not None
+            wanted = {entry: whole[field][entry] for entry in ("k1", "k3")}
+            assert plain(cells) == whole | {field: wanted}
+            assert not cells.corrupted
+            cells = rig.read(want=Want(fields=(field, "log"), tail=1, entries={field: some}))
+            assert cells is not None
+            assert plain(cells) == {field: wanted, "log": [b"2"]}
+        every = dict.fromkeys(MAKERS, ("k0",))
+        cells = rig.read(want=Want(entries={**every, "note": ("",), "log": ("k0",), "x": ("k0",)}))
+        assert cells is not None
+        one = {field: {"k0": whole[field]["k0"]} for field in MAKERS}
+        assert plain(cells) == whole | one
+        none = dict.fromkeys((*MAKERS, "note"), ())
+        cells = rig.read(want=Want(entries={**none, "sum": ("none",)}))
+        assert cells is not None
+        assert plain(cells) == {"log": [b"1", b"2"], "trail": [b"1", b"2"]}
+
+    @promise(5)
+    def test_the_entries_asked_for_are_as_of_now(self, rig: Rig) -> None:
+        """Single entries are read as they stand, also in the answer to a commit, and of each state."""
+        rig.write(*(made("map", f"k{n}", 9) for n in range(5)), Add("sum", "k1", 1))
+        rig.write(Put("map", "k1", b'"other"', bound=9), id="b")
+        want = Want(("map", "sum"), entries={"map": ("k1", "k2", "k9")})
+        first, second = (plain(cells) for cells in rig.read_many(["a", "b"], want) if cells)
+        assert first == {"map": {"k1": b'"x"', "k2": b'"x"'}, "sum": {"k1": 1}}
+        assert second == {"map": {"k1": b'"other"'}}
+        need(rig, Feature.RETURNING)
+        change = Put("map", "k2", b'"new"'), Drop("map", "k1"), Put("map", "k9", b"9"), Drop("sum")
+        written = rig.write(*change, op="once", returning=want)
+        assert written.returned is not None
+        assert plain(written.returned) == {"map": {"k2": b'"new"', "k9": b"9"}}
+        rig.write(Drop("map"))
+        again = rig.write(*change, op="once", returning=want)
+        assert again.returned is not None
+        assert plain(again.returned) == {}
+
+    @promise(5)
     @pytest.mark.parametrize("field", MAKERS)
     def test_a_full_field_refuses_a_new_entry(self, rig: Rig, field: str) -> None:
         """At its bound a field takes changes to the entries it has, and refuses one more."""

@@ -211,6 +211,35 @@ class FaceCommits(FaceCases):
         assert list(visits.get("a", tail=2).pages) == ["x0", "x1"]
         assert list(visits.get("a", fields=[fields.pages], tail={"pages": 1}).pages) == ["x1"]
 
+    @promise(5)
+    def test_face_single_entries(self, face: Face) -> None:
+        """Single entries are read alone, and of those that were not asked for nothing is said."""
+        fields, visits = face.cls, face.visits
+        edits = [fields.basket.put(item, [item]) for item in ("ink", "pen")]
+        visits.apply("a", *edits, fields.tally.add("x", 2), fields.note.put("here"))
+        state = visits.get("a", entries={"basket": ["pen", "cup"], fields.tally: ["y"]})
+        assert (dict(state.basket), len(state.basket)) == ({"pen": ["pen"]}, 1)
+        assert ("cup" in state.basket, state.tally["y"], state.note) == (False, 0, "here")
+        for look in (
+            lambda: state.basket["ink"],
+            lambda: state.basket.get("none"),
+            lambda: "ink" in state.basket,
+            lambda: state.tally["x"],
+        ):
+            with pytest.raises(Invalid, match="not among those asked for"):
+                look()
+        many = visits.get_many(["a", "b"], fields=["tally"], entries={"tally": ["x"]})
+        assert [state.tally["x"] for state in many.values()] == [2, 0]
+        edit = fields.basket.put("cup", [])
+        done = visits.apply("a", edit, returning=["basket"], entries={"basket": ["cup"]})
+        assert dict(done.basket) == {"cup": []}
+        wrong = ({"note": [""]}, {"nope": ["a"]}, {"basket": "pen"}, {"basket": [1]}, ["basket"])
+        for entries in wrong:
+            with pytest.raises(Invalid):
+                visits.get("a", entries=entries)
+        with pytest.raises(Invalid, match="basket"):
+            visits.get("a", fields=["note"], entries={"basket": ["pen"]})
+
     # -------------------------------------------------------------- 16: numbers and such
 
     @promise(16)
