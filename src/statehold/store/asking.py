@@ -80,7 +80,7 @@ class Asking:
             if name in schema.fields and name not in names:
                 raise Invalid(f"{name}: its entries are asked for, and it is not", field=name)
         chosen = schema.stored_entries(keys)
-        return Want(stored, tails, renewal, chosen), Unread.of(unread, chosen)
+        return Want(stored, tails, renewal, entries=chosen), Unread.of(unread, chosen)
 
     def commit(
         self,
