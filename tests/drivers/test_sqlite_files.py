@@ -1,6 +1,7 @@
 """What the SQLite driver makes of files that it cannot use, or not entirely."""
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -169,18 +170,41 @@ def test_an_older_layout_is_brought_up(tmp_path, monkeypatch):
     path = tmp_path / "state.db"
     with opened(path) as driver:
         write(driver, Add("n", "", 1))
-    steps = {1: lambda conn: conn.execute("ALTER TABLE state ADD COLUMN note")}
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setattr(schema, "MIGRATIONS", steps | {2: lambda conn: conn.execute("nonsense")})
+    steps = {2: lambda conn: conn.execute("ALTER TABLE state ADD COLUMN note")}
+    monkeypatch.setattr(schema, "VERSION", 4)
+    monkeypatch.setattr(schema, "MIGRATIONS", steps | {3: lambda conn: conn.execute("nonsense")})
     before = path.read_bytes()
     with opened(path) as driver, pytest.raises(Unavailable):
         write(driver)
     assert path.read_bytes() == before
-    steps[2] = lambda conn: conn.execute("UPDATE state SET note = 'seen'")
+    steps[3] = lambda conn: conn.execute("UPDATE state SET note = 'seen'")
     monkeypatch.setattr(schema, "MIGRATIONS", steps)
     with opened(path) as one, opened(path) as other:
         assert read(one).fields == read(other).fields == {"n": {"": 1}}
-    assert sql(path, "PRAGMA user_version", "SELECT note FROM state") == [[(3,)], [("seen",)]]
+    assert sql(path, "PRAGMA user_version", "SELECT note FROM state") == [[(4,)], [("seen",)]]
+
+
+def test_lists_of_the_first_layout_get_positions(tmp_path):
+    """Which items were trimmed before nobody knows: those that are there are the first."""
+    path = tmp_path / "state.db"
+    with opened(path) as driver:
+        for n in range(5):
+            write(driver, Append("log", (b"%d" % n,), 3), Add("n", "", 1))
+    sql(
+        path,
+        "UPDATE state SET shape = replace(shape, ',5]', ']')",  # what the first one did not have
+        "PRAGMA user_version = 1",
+    )
+    ((shape,),) = sql(path, "SELECT shape FROM state")[0]
+    assert [len(held) for held in json.loads(shape).values() if isinstance(held, list)] == [4]
+    with opened(path) as driver:
+        log = read(driver).fields["log"]
+        assert (list(log), log.first) == ([b"2", b"3", b"4"], 1)
+        write(driver, Append("log", (b"5",), 3))
+        log = read(driver).fields["log"]
+        assert (list(log), log.first) == ([b"3", b"4", b"5"], 2)
+        assert read(driver).fields["n"] == {"": 5}
+    assert sql(path, "SELECT position FROM items ORDER BY 1")[0] == [(2,), (3,), (4,)]
 
 
 # ---------------------------------------------------------------------------------- in the way

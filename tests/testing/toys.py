@@ -129,8 +129,9 @@ class ToyDriver(Driver):
         fields: dict[str, Cell] = {}
         for name, cell in cells.fields.items():
             if want.fields is None or name in want.fields:
-                tail = want.tail_of(name) if isinstance(cell, Items) else None
-                fields[name] = cell.tail(tail) if tail is not None else cell  # type: ignore[union-attr]
+                fields[name] = cell
+                if isinstance(cell, Items):
+                    fields[name] = cell.window(*want.window_of(name, cell.first, len(cell)))
         return fields
 
     def step(self, commit: Commit, now: float) -> Outcome:  # noqa: PLR0911  the contract's steps

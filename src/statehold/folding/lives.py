@@ -37,6 +37,7 @@ from statehold.folding.admission import (
     revision_of,
 )
 from statehold.folding.parts import cut
+from statehold.items import packed, unpacked
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -209,15 +210,17 @@ class _Packed(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_packed = msgspec.msgpack.Decoder(_Packed).decode
-_decode_cell = msgspec.msgpack.Decoder(dict[str, Scalar] | list[bytes]).decode
+_decode_cell = msgspec.msgpack.Decoder(dict[str, Scalar] | list[bytes | int]).decode
 
 
 def pack(life: Life) -> bytes:
     """A life as one record, for who keeps it or sends it elsewhere."""
     cells = dict(life.unreadable)
     for name, cell in life.fields.items():
-        if cell:
-            cells[name] = _encode(list(cell) if isinstance(cell, Items) else cell)
+        if isinstance(cell, Items):
+            cells[name] = _encode(packed(cell))
+        elif cell:
+            cells[name] = _encode(cell)
     return _encode(_Packed(life.head, cells, life.ops, life.forgotten, life.erasures, life.over))
 
 
@@ -232,9 +235,8 @@ def unpack(record: bytes) -> Life:
     for name, data in packed.cells.items():
         try:
             cell = _decode_cell(data)
-        except msgspec.DecodeError:
+            fields[name] = cell if isinstance(cell, dict) else unpacked(cell)
+        except ValueError:  # of which msgspec's are
             unreadable[name] = data
-        else:
-            fields[name] = cell if isinstance(cell, dict) else Items(cell)
     rest = packed.ops, packed.forgotten, packed.erasures, packed.over
     return Life(packed.head, fields, unreadable, *rest)

@@ -32,6 +32,7 @@ from statehold.changes import (
     Key,
     Put,
     Revision,
+    Splice,
     Want,
 )
 from statehold.driver import Feature
@@ -60,6 +61,31 @@ def _log(field: str, keep: int) -> st.SearchStrategy[Append]:
     return st.builds(Append, st.just(field), st.lists(texts, max_size=6).map(tuple), st.just(keep))
 
 
+items = st.lists(texts, max_size=2).map(tuple)
+
+
+def _splice(field: str, keep: int) -> st.SearchStrategy[Splice]:
+    newest = st.builds(
+        Splice,
+        st.just(field),
+        st.just(keep),
+        st.just(0),
+        st.integers(0, 3),
+        items,
+        st.one_of(st.none(), st.none(), items),
+    )
+    one = st.builds(
+        Splice,
+        st.just(field),
+        st.just(keep),
+        st.integers(1, 12),
+        st.just(0),
+        st.tuples(texts),
+        st.one_of(st.none(), st.none(), st.tuples(texts)),
+    )
+    return st.one_of(newest, one)
+
+
 changes = st.one_of(
     st.builds(Put, st.just("note"), st.just(""), texts),
     st.builds(Put, st.just("map"), entries, texts, st.booleans(), st.just(2)),
@@ -70,6 +96,8 @@ changes = st.one_of(
     st.builds(Accumulate, st.just("array"), entries, st.one_of(arrays, arrays, wrong), st.just(2)),
     _log("log", 4),
     _log("trail", 1),
+    _splice("log", 4),
+    _splice("trail", 2),
     st.builds(
         Drop,
         st.sampled_from([f.name for f in FIELDS if f.field != "log"]),
@@ -86,6 +114,13 @@ wants = st.builds(
         ),
     ),
     st.one_of(st.none(), st.integers(0, 5), st.dictionaries(st.just("log"), st.integers(0, 5))),
+    after=st.one_of(
+        st.none(),
+        st.none(),
+        st.integers(0, 12),
+        st.dictionaries(st.just("log"), st.integers(0, 12)),
+    ),
+    limit=st.one_of(st.none(), st.integers(1, 3)),
 )
 ttls = st.sampled_from((1.0, 3.0, 10.0, 10.0, None))
 

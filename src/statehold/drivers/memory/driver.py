@@ -141,7 +141,7 @@ class MemoryDriver(Driver):
         cells = slot.cells
         if slot.private:
             slot.private = ()
-        if want.fields is None and want.tail is None:
+        if want.fields is None and want.tail is None and want.after is None:
             return cells
         return replace(cells, fields=cut(cells.fields, want))
 

@@ -1,10 +1,11 @@
 -- Shared by the scripts that read: the cells of a state as a reply.
 --
 -- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
--- of each list's newest items (nil for all); `tails`, the same for single fields by name.
+-- of each list's newest items (nil for all); `tails`, the same for single fields by name; `after` and
+-- `afters`, after which position, which comes before `tail`, and `limit`, how many then at most.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
--- its field and its items, false in their place when they are not all there.
+-- its field, its items, false in their place when they are not all there, and the position of the first.
 -- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
 local function cells(state, now, want, mode)
@@ -16,6 +17,7 @@ local function cells(state, now, want, mode)
       names[#names + 1] = ':' .. field
       names[#names + 1] = '#' .. field
       names[#names + 1] = field
+      names[#names + 1] = '.:' .. field
     end
     local held = redis.call('HMGET', state, unpack(names))
     local counted
@@ -24,7 +26,7 @@ local function cells(state, now, want, mode)
       if held[i] then
         all[#all + 1] = names[i]
         all[#all + 1] = held[i]
-        if i > 2 and i % 3 == 1 then
+        if i > 2 and i % 4 == 0 then
           counted = counted or {}
           counted[string.sub(names[i], 2)] = true
         end
@@ -58,14 +60,29 @@ local function cells(state, now, want, mode)
   for i = 3, #all, 2 do
     local name = all[i]
     if string.byte(name) == 58 then
-      local count = tonumber(all[i + 1]) or -1
+      local value, first = all[i + 1], 1
+      local gap = string.find(value, ' ', 1, true)
+      if gap then
+        first = tonumber(string.sub(value, gap + 1)) or 1
+        value = string.sub(value, 1, gap - 1)
+      end
+      local count = tonumber(value) or -1
+      local skip, take = 0, count
       if want then
+        local after = want.afters and want.afters[string.sub(name, 2)] or want.after
         local tail = want.tails and want.tails[string.sub(name, 2)] or want.tail
-        if tail and tail < count then count = tail end
+        if after then
+          skip = math.min(math.max(after + 1 - first, 0), count)
+          take = math.min(count - skip, want.limit or count)
+        elseif tail and tail < count then
+          skip, take = count - tail, tail
+        end
       end
       local items = {}
-      if count ~= 0 then items = redis.pcall('LRANGE', state .. name, -count, -1) end
-      if items.err or #items ~= count then
+      if take ~= 0 then
+        items = redis.pcall('LRANGE', state .. name, skip - count, skip - count + take - 1)
+      end
+      if items.err or #items ~= take then
         if mode == 2 or (items.err and string.find(items.err, 'non local', 1, true)) then
           return redis.error_reply('TRYAGAIN another node may have keys of this state')
         end
@@ -73,6 +90,7 @@ local function cells(state, now, want, mode)
       end
       reply[#reply + 1] = name
       reply[#reply + 1] = items
+      reply[#reply + 1] = first + skip
     end
   end
   return reply

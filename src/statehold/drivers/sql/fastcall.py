@@ -64,7 +64,8 @@ class Call:
 
     def add(self, place: int, commit: Commit) -> None:
         """Take a commit, or raise `Later` or `NotHere` and leave everything as it was."""
-        if commit.erase or commit.since is not None:
+        ranged = commit.returning is not None and commit.returning.after is not None
+        if commit.erase or commit.since is not None or ranged:
             raise NotHere
         group = self._groups.get(commit.key)
         if group is None:

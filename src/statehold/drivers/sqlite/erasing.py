@@ -27,7 +27,9 @@ def erase_lists(execute: Execute, lists: Iterable[int]) -> None:
 def erase_state(execute: Execute, state: int, shape: Shape) -> None:
     """Delete a state and every row that belongs to it; of its op ids, the newest one's time stays."""
     execute("UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?))", (state,))
-    erase_lists(execute, [held[0] for held in shape.values() if isinstance(held, tuple)])
+    erase_lists(
+        execute, [held[0] for held in shape.values() if isinstance(held, tuple) and held[0]]
+    )
     first = state << FIELD_BITS
     execute("DELETE FROM cell WHERE slot BETWEEN ? AND ?", (first, first | FIELD_MASK))
     execute("DELETE FROM op WHERE state = ?", (state,))
