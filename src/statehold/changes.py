@@ -1,13 +1,13 @@
-"""The five changes, the commit that carries them, and the fold that applies them.
+"""The six changes, the commit that carries them, and the fold that applies them.
 
 This is the waist of the hourglass: fields compile to these changes, drivers fold them where the
 state lives. A state, physically, is a mapping from field name to *cell*; a cell is either
 
 * *entries*: a dict from entry name (str) to a value, which is `bytes` (an encoded value, or a
   little-endian float64 array), an `int` of 64 bits or a `float`; or
-* *items*: a list of `bytes`, kept in the order of commits.
+* *items*: a list of `bytes`, kept in the order of commits, each with a position (`items`).
 
-An empty cell is the same as no cell. Everything here is pure: no I/O, no clock, no third party
+An empty cell is the same as no cell, but that an empty list remembers where its positions go on. Everything here is pure: no I/O, no clock, no third party
 beyond numpy for the elementwise sum.
 """
 
@@ -16,10 +16,12 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast, overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
+
+from statehold.items import Items as Items  # noqa: PLC0414  who has cells has it from here
 
 Scalar: TypeAlias = bytes | int | float
 Entries: TypeAlias = dict[str, Scalar]
@@ -35,7 +37,8 @@ class Refusal(Exception):
     """A change cannot be applied. Internal: drivers turn it into the outcome `Refused`.
 
     `reason` is "bound" (entries over the field's bound), "range" (a sum left int64 or the finite
-    floats), "shape" (arrays of different length) or "type" (the cell holds something else).
+    floats), "shape" (arrays of different length), "type" (the cell holds something else), "changed"
+    (the list's items are not those that were to be replaced) or "gone" (it has no such position).
     """
 
     def __init__(self, field: str, reason: str, limit: str | int, found: str | int) -> None:
@@ -81,102 +84,6 @@ def add_arrays(field: str, old: Scalar | None, array: bytes) -> bytes:
 # ---------------------------------------------------------------------------------------- the cells
 
 
-_bare = object.__new__
-
-
-class Items(Sequence[bytes]):
-    """An immutable list of encoded items to which appending is cheap.
-
-    Versions share one growing buffer and differ in the window that they show of it, so appending
-    to a long list copies nothing, and a reader's version never changes under it. What falls out of
-    the window is let go by copying the window once a good part of the buffer is outside it.
-    """
-
-    __slots__ = ("_buffer", "_start", "_stop", "nbytes")
-
-    nbytes: int
-    """The bytes of all items together."""
-
-    def __init__(self, items: Iterable[bytes] = ()) -> None:
-        self._buffer: list[bytes] = list(items)
-        self._start = 0
-        self._stop = len(self._buffer)
-        self.nbytes = sum(map(len, self._buffer))
-
-    def appended(self, items: Sequence[bytes], keep: int) -> Items:
-        """This list with `items` at its end, cut to the newest `keep`. Not safe for two threads."""
-        buffer, start, stop = self._buffer, self._start, self._stop
-        if stop != len(buffer):  # another version has gone on from here: part ways
-            buffer = buffer[start:stop]
-            start = 0
-        nbytes = self.nbytes
-        if len(items) == 1:
-            buffer.append(items[0])
-            nbytes += len(items[0])
-        else:
-            buffer.extend(items)
-            nbytes += sum(map(len, items))
-        stop = len(buffer)
-        if stop - start > keep:
-            first = stop - keep
-            nbytes -= (
-                len(buffer[start]) if first - start == 1 else sum(map(len, buffer[start:first]))
-            )
-            start = first
-            if start > keep >> 3:
-                buffer = buffer[start:]
-                start = 0
-                stop = keep
-        new: Items = _bare(Items)
-        new._buffer = buffer
-        new._start = start
-        new._stop = stop
-        new.nbytes = nbytes
-        return new
-
-    def tail(self, count: int) -> Items:
-        """The newest `count` items."""
-        if count >= self._stop - self._start:
-            return self
-        return Items(self._buffer[self._stop - count : self._stop])
-
-    def fork(self) -> Items:
-        """The same items in a buffer of their own."""
-        return Items(self._buffer[self._start : self._stop])
-
-    def __len__(self) -> int:
-        return self._stop - self._start
-
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        size = self._stop - self._start
-        if isinstance(index, slice):
-            begin, end, step = index.indices(size)
-            if step == 1:
-                return self._buffer[self._start + begin : self._start + max(begin, end)]
-            return [self._buffer[self._start + i] for i in range(begin, end, step)]
-        if index < 0:
-            index += size
-        if not 0 <= index < size:
-            raise IndexError(index)
-        return self._buffer[self._start + index]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._buffer[self._start : self._stop])
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Items) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        return f"Items({list(self)!r})"
-
-
 Cell: TypeAlias = Entries | Items
 
 
@@ -212,7 +119,7 @@ class PartlyLoaded(dict[str, Scalar]):
 def _entries(cells: dict[str, Cell], field: str, own: list[str]) -> Entries:
     """The field's entries, to be written: made when absent, copied unless in `own`, then in it."""
     cell = cells.get(field)
-    if cell is None:
+    if cell is None or not (isinstance(cell, dict) or cell):
         made: Entries = {}
         cells[field] = made
         own.append(field)
@@ -249,7 +156,8 @@ def _enter(entries: Entries, change: Put | Add | Accumulate, value: Scalar) -> i
 # this one change is visible.
 #
 # Of `cells` it uses `get`, `[]=` and `del`, for the field that the change names. What it finds there is
-# entries, a dict, or one that is `PartlyLoaded`; or items, of which it uses `appended` and `nbytes`.
+# entries, a dict, or one that is `PartlyLoaded`; or items, of which it uses `appended`, `nbytes` and
+# `cleared`, and `Splice` also `len`, `first`, `[]`, `without_newest` and `with_item`.
 
 
 class Put(msgspec.Struct, frozen=True, gc=False, tag="put"):
@@ -286,8 +194,12 @@ class Drop(msgspec.Struct, frozen=True, gc=False, tag="drop"):
         if cell is None:
             return 0
         if self.entry is None:
-            del cells[self.field]
-            return -cell_nbytes(cell)
+            nbytes = cell_nbytes(cell)
+            if isinstance(cell, dict):
+                del cells[self.field]
+            else:
+                cells[self.field] = cell.cleared()
+            return -nbytes
         if not isinstance(cell, dict) or self.entry not in cell:
             return 0
         entries = _entries(cells, self.field, own)
@@ -364,7 +276,60 @@ class Append(msgspec.Struct, frozen=True, gc=False, tag="append"):
         return new.nbytes - old.nbytes
 
 
-Change: TypeAlias = Put | Drop | Add | Accumulate | Append
+class Splice(msgspec.Struct, frozen=True, gc=False, tag="splice"):
+    """Change a list otherwise than by appending: its newest items, or the one in a position.
+
+    * `at` 0: the newest `take` items go, as many of them as there are, with their positions; `items`
+      come in their place, and of all the newest `keep` stay. `same`: refused unless these are the
+      newest items now.
+    * `at` a position: the one item in `items` takes the place of the one there, refused if there is
+      none ("gone"). `same`: refused unless that is the one in it.
+    """
+
+    field: str
+    keep: int
+    at: int = 0
+    take: int = 0
+    items: tuple[bytes, ...] = ()
+    same: tuple[bytes, ...] | None = None
+
+    def into(self, cells: dict[str, Cell], own: list[str]) -> int:  # noqa: ARG002  lists share
+        """Apply it."""
+        field, at, items = self.field, self.at, self.items
+        old = cells.get(field)
+        if old is None:
+            old = _NO_ITEMS.fork()
+        elif isinstance(old, dict):
+            raise Refusal(field, "type", "items", "entries")
+        size = len(old)
+        if at:
+            place = at - old.first
+            if not 0 <= place < size:
+                raise Refusal(field, "gone", _positions(old), at)
+            if self.same is not None and self.same != (old[place],):
+                raise Refusal(field, "changed", "the item as it was", "another")
+            new = old.with_item(at, items[0])
+        else:
+            same = self.same
+            if same is not None and (len(same) > size or tuple(old[size - len(same) :]) != same):
+                raise Refusal(field, "changed", "the newest items as they were", "others")
+            take = min(self.take, size)
+            if not take and not items:
+                return 0
+            new = old.without_newest(take) if take else old
+            if items:
+                new = new.appended(items, self.keep)
+        cells[field] = new
+        return new.nbytes - old.nbytes
+
+
+def _positions(items: Items) -> str:
+    if not items:
+        return "no items"
+    return f"positions {items.first} to {items.first + len(items) - 1}"
+
+
+Change: TypeAlias = Put | Drop | Add | Accumulate | Append | Splice
 
 
 def fold(cells: Mapping[str, Cell], changes: Iterable[Change]) -> dict[str, Cell]:
@@ -419,6 +384,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     Of a state that is still at a revision of `unless` only that is said: see `Cells.unchanged`. A
     revision is of one life of one state, so those of several keys can be asked for together.
     Of the fields in `entries` only these entries are read; a list among them is read as the others.
+    `after` rather asks for the items of a list after a position, `limit` of them at most (None for
+    all), from the oldest on; what it speaks of `tail` does not bound.
     """
 
     fields: tuple[str, ...] | None = None
@@ -426,6 +393,8 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     renew: tuple[float | None, float | None] | None = None
     unless: tuple[Revision, ...] = ()
     entries: dict[str, tuple[str, ...]] | None = None
+    after: int | dict[str, int] | None = None
+    limit: int | None = None
 
     def tail_of(self, field: str) -> int | None:
         """How many of the field's newest items are wanted; None for all."""
@@ -435,6 +404,30 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     def entries_of(self, field: str) -> tuple[str, ...] | None:
         """Which of the field's entries are wanted; None for all."""
         return None if self.entries is None else self.entries.get(field)
+
+    def after_of(self, field: str) -> int | None:
+        """After which position the field's items are wanted; None if that is not said."""
+        after = self.after
+        return after.get(field) if isinstance(after, dict) else after
+
+    def window_of(self, field: str, first: int, size: int) -> tuple[int, int]:
+        """What is wanted of a list: how many items are skipped, and how many are taken.
+
+        It has `size` of them, the first in the position `first`.
+        """
+        after = self.after_of(field)
+        if after is None:
+            tail = self.tail_of(field)
+            take = size if tail is None or tail > size else tail
+            return size - take, take
+        skip = min(max(after + 1 - first, 0), size)
+        take = size - skip
+        return skip, take if self.limit is None else min(take, self.limit)
+
+    def cuts(self) -> bool:
+        """Whether it asks for less than all of the cells."""
+        some = self.fields, self.tail, self.entries, self.after
+        return any(one is not None for one in some)
 
 
 EVERYTHING: Final = Want()
@@ -515,6 +508,10 @@ def said_of(change: Change) -> tuple[object, ...]:
     """What a change asks for. Without its bound, which belongs to a release and not to the caller."""
     if isinstance(change, Append):
         return ("append", change.field, [_meant(item) for item in change.items])
+    if isinstance(change, Splice):
+        same = None if change.same is None else [_meant(item) for item in change.same]
+        items = [_meant(item) for item in change.items]
+        return ("splice", change.field, change.at, change.take, items, same)
     if isinstance(change, Add):
         return ("add", change.field, change.entry, change.amount)
     if isinstance(change, Accumulate):

@@ -440,9 +440,9 @@ def test_the_views_show_what_is_stored(driver, path):
         assert conn.execute(
             "SELECT field, position, value FROM items ORDER BY position"
         ).fetchall() == [
-            ("log", 0, '"2"'),
-            ("log", 1, '"3"'),
-            ("log", 2, '"4"'),
+            ("log", 3, '"2"'),
+            ("log", 4, '"3"'),
+            ("log", 5, '"4"'),
         ]
 
 

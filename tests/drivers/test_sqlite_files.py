@@ -1,6 +1,7 @@
 """What the SQLite driver makes of files that it cannot use, or not entirely."""
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -189,6 +190,11 @@ def test_an_older_layout_is_brought_up(tmp_path, monkeypatch):
     ]
 
 
+def as_before_lists_had_positions(path):
+    """What the first layouts did not have."""
+    sql(path, "UPDATE state SET shape = replace(shape, ',5]', ']')")
+
+
 def test_a_file_of_the_first_layout_remembers_epochs_from_now_on(tmp_path):
     path = tmp_path / "state.db"
     with opened(path) as driver:
@@ -202,6 +208,26 @@ def test_a_file_of_the_first_layout_remembers_epochs_from_now_on(tmp_path):
         [(schema.VERSION,)],
         [(5,)],
     ]
+
+
+def test_lists_of_the_first_layout_get_positions(tmp_path):
+    """Which items were trimmed before nobody knows: those that are there are the first."""
+    path = tmp_path / "state.db"
+    with opened(path) as driver:
+        for n in range(5):
+            write(driver, Append("log", (b"%d" % n,), 3), Add("n", "", 1))
+    as_before_lists_had_positions(path)
+    sql(path, "DROP TABLE fence", "PRAGMA user_version = 1")
+    ((shape,),) = sql(path, "SELECT shape FROM state")[0]
+    assert [len(held) for held in json.loads(shape).values() if isinstance(held, list)] == [4]
+    with opened(path) as driver:
+        log = read(driver).fields["log"]
+        assert (list(log), log.first) == ([b"2", b"3", b"4"], 1)
+        write(driver, Append("log", (b"5",), 3))
+        log = read(driver).fields["log"]
+        assert (list(log), log.first) == ([b"3", b"4", b"5"], 2)
+        assert read(driver).fields["n"] == {"": 5}
+    assert sql(path, "SELECT position FROM items ORDER BY 1")[0] == [(2,), (3,), (4,)]
 
 
 # ---------------------------------------------------------------------------------- in the way

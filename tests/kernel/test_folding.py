@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
@@ -20,6 +21,7 @@ from statehold.changes import (
     Put,
     Refusal,
     Revision,
+    Splice,
     Want,
     fold,
 )
@@ -333,11 +335,60 @@ def test_of_a_list_its_ends_are_enough_to_append(count, appends):
         assert change.items == () or end.keep == keep
 
 
-def test_a_list_dropped_and_made_anew_is_whole():
-    cells = fold({"f": Ends(9)}, [Drop("f"), Append("f", (b"1",), 3)])
-    assert not isinstance(cells["f"], Ends)
-    assert list(cells["f"]) == [b"1"]
-    assert "f" not in fold({"f": Ends(9)}, [Drop("f")])
+def test_a_list_dropped_and_made_anew_goes_on_where_it_ended():
+    for whole in (Ends(9), Items([b"x"] * 9)):
+        cells = fold({"f": whole}, [Drop("f"), Append("f", (b"1",), 3)])
+        assert (list(cells["f"]), cells["f"].first) == ([b"1"], 10)
+        cells = fold({"f": whole}, [Drop("f")])
+        assert (len(cells["f"]), cells["f"].first) == (0, 10)
+        assert fold(cells, [Put("f", "a", b"1")]) == {"f": {"a": b"1"}}
+
+
+def saved_after(rows, ends):
+    """The items by position, once a list's ends are written: what a driver does with them."""
+    kept = {at: item for at, item in rows.items() if ends.floor < at <= ends.left}
+    kept |= {at: item for at, item in ends.edits.items() if at > ends.floor}
+    kept |= dict(enumerate(ends.fresh, ends.end - len(ends.fresh) + 1))
+    return kept
+
+
+letters = st.binary(min_size=1, max_size=1)
+few = st.lists(letters, max_size=3).map(tuple)
+list_changes = st.one_of(
+    st.builds(Append, st.just("f"), few, st.integers(1, 6)),
+    st.builds(Splice, st.just("f"), st.just(6), st.just(0), st.integers(0, 4), few),
+    st.builds(Splice, st.just("f"), st.just(6), st.integers(1, 9), st.just(0), st.tuples(letters)),
+    st.just(Drop("f")),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(letters, max_size=6), st.integers(0, 3), st.lists(list_changes, max_size=6))
+def test_a_list_of_which_the_ends_are_known_is_folded_as_a_whole_one(items, floor, changes):
+    """And so it is where a splice says what it expects to find."""
+    rows = dict(enumerate(items, floor + 1))
+    whole = {"f": Items(items, floor + 1)}
+    ends = {"f": Ends(floor + len(items), floor, look_up=rows.__getitem__)}
+    for change in changes:
+        if isinstance(change, Splice):
+            was = whole["f"]
+            found = was[-change.take :] if change.take else []
+            if change.at and 0 <= change.at - was.first < len(was):
+                found = [was[change.at - was.first]]
+            change = replace(change, same=tuple(found))  # noqa: PLW2901
+        outcomes = []
+        for cells in (whole, ends):
+            try:
+                outcomes.append(fold(cells, [change]))
+            except Refusal as refusal:
+                outcomes.append(refusal.reason)
+        if isinstance(outcomes[0], str):
+            assert outcomes[0] == outcomes[1] == "gone"
+            continue
+        whole, ends = outcomes
+        assert list(ends["f"]) == list(whole["f"])
+        assert ends["f"].first == whole["f"].first
+        assert saved_after(rows, ends["f"]) == dict(enumerate(whole["f"], whole["f"].first))
 
 
 @pytest.mark.parametrize("change", [Put("f", "a", b"1"), Add("f", "a", 1)])

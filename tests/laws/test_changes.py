@@ -17,6 +17,7 @@ from statehold.changes import (
     Put,
     Refusal,
     Revision,
+    Splice,
     add_arrays,
     add_numbers,
     deadline,
@@ -48,6 +49,16 @@ changes = st.one_of(
     st.builds(Add, st.just("window"), entries, small, st.just(2), st.just(True)),
     st.builds(Accumulate, st.just("array"), entries, pairs, st.just(2)),
     st.builds(Append, st.just("log"), st.lists(values, max_size=4).map(tuple), st.integers(1, 5)),
+    st.builds(
+        Splice,
+        st.just("log"),
+        st.integers(1, 5),
+        st.just(0),
+        st.integers(0, 3),
+        st.lists(values, max_size=2).map(tuple),
+        st.none() | st.lists(values, max_size=1).map(tuple),
+    ),
+    st.builds(Splice, st.just("log"), st.just(5), st.integers(1, 9), st.just(0), st.tuples(values)),
     st.builds(Drop, st.sampled_from(["map", "sum", "array"]), st.one_of(st.none(), entries)),
     st.builds(Drop, st.sampled_from(["log", "window"])),
 )
@@ -130,6 +141,8 @@ def test_fold_agrees_with_the_model(many):
         for name, cell in found.get("array", {}).items():
             found["array"][name] = floats(cell)
         assert found == {name: cell for name, cell in model.items() if cell}
+        if "log" in model:
+            assert cells.get("log", Items()).first == model["log"].first
 
 
 @given(commits, st.integers(0, 5), st.lists(values, max_size=9), st.integers(1, 5))
@@ -324,3 +337,51 @@ def test_a_bound_that_shrinks_drops_down_to_it(entry):
     assert after == oracle
     assert len(after["w"]) == (5 if entry == "0" else 3)  # the lowest of all moves nothing
     assert growth == sum(len(k) + 8 for k in after["w"]) - sum(len(k) + 8 for k in before["w"])
+
+
+# --------------------------------------------------------------------------------- long lists
+
+long_changes = st.one_of(
+    st.builds(Append, st.just("log"), st.lists(values, max_size=300).map(tuple), st.just(900)),
+    st.builds(Append, st.just("log"), st.lists(values, max_size=3).map(tuple), st.integers(1, 900)),
+    st.builds(
+        Splice,
+        st.just("log"),
+        st.just(900),
+        st.just(0),
+        st.one_of(st.integers(0, 3), st.integers(0, 700)),
+        st.lists(values, max_size=3).map(tuple),
+    ),
+    st.builds(
+        Splice, st.just("log"), st.just(900), st.integers(1, 1500), st.just(0), st.tuples(values)
+    ),
+    st.just(Drop("log")),
+)
+
+
+@given(st.lists(st.tuples(long_changes, st.integers(1, 400)), max_size=8), st.data())
+def test_long_lists_that_share_what_they_have_agree_with_the_model(many, data):
+    """Whatever is patched and joined, no version changes under who has it."""
+    cells = {"log": Items([b"%d" % n for n in range(800)])}
+    model = {}
+    apply_all(model, (Append("log", tuple(cells["log"]), 900),))
+    versions = []
+    for change, times in many:
+        for _ in range(times if isinstance(change, Splice) else 1):
+            if apply_all(model, (change,)) is not None:
+                break
+            cells = fold(cells, [change])
+        items, want = cells["log"], model["log"]
+        assert (items.first, len(items), items.nbytes) == (
+            want.first,
+            len(want),
+            sum(map(len, want)),
+        )
+        assert list(items) == want
+        begin, end = sorted(data.draw(st.tuples(st.integers(0, 900), st.integers(0, 900))))
+        assert items[begin:end] == want[begin:end]
+        assert [items[at] for at in range(begin, min(end, len(items)), 97)] == want[begin:end][::97]
+        assert items[::-7] == want[::-7]
+        versions.append((items, list(want)))
+    for items, want in versions:
+        assert list(items) == want

@@ -138,10 +138,11 @@ class ToyDriver(Driver):
         fields: dict[str, Cell] = {}
         for name, cell in cells.fields.items():
             if want.fields is None or name in want.fields:
-                tail = want.tail_of(name) if isinstance(cell, Items) else None
-                fields[name] = cell.tail(tail) if tail is not None else cell  # type: ignore[union-attr]
+                fields[name] = cell
                 some = want.entries_of(name)
-                if some is not None and not isinstance(cell, Items):
+                if isinstance(cell, Items):
+                    fields[name] = cell.window(*want.window_of(name, cell.first, len(cell)))
+                elif some is not None:
                     fields[name] = {entry: cell[entry] for entry in some if entry in cell}
         return fields
 

@@ -26,6 +26,7 @@ from statehold.changes import (
     Items,
     Put,
     Scalar,
+    Splice,
     said_of,
 )
 from statehold.codec import Undecodable
@@ -61,7 +62,7 @@ class Edits:
         return cls(lambda _now: kept, [said_of(change) for change in kept])
 
 
-Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Edits
+Edit: TypeAlias = Put | Drop | Add | Accumulate | Append | Splice | Edits
 """What a field's methods return and `apply` takes."""
 
 

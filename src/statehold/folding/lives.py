@@ -40,6 +40,7 @@ from statehold.folding.admission import (
 )
 from statehold.folding.fencing import NO_FENCE, Fence, claimed, left_behind
 from statehold.folding.parts import cut
+from statehold.items import packed, unpacked
 
 
 class Life(msgspec.Struct, frozen=True):
@@ -238,15 +239,17 @@ class _Packed(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_packed = msgspec.msgpack.Decoder(_Packed).decode
-_decode_cell = msgspec.msgpack.Decoder(dict[str, Scalar] | list[bytes]).decode
+_decode_cell = msgspec.msgpack.Decoder(dict[str, Scalar] | list[bytes | int]).decode
 
 
 def pack(life: Life) -> bytes:
     """A life as one record, for who keeps it or sends it elsewhere."""
     cells = dict(life.unreadable)
     for name, cell in life.fields.items():
-        if cell:
-            cells[name] = _encode(list(cell) if isinstance(cell, Items) else cell)
+        if isinstance(cell, Items):
+            cells[name] = _encode(packed(cell))
+        elif cell:
+            cells[name] = _encode(cell)
     rest = life.ops, life.forgotten, life.erasures, life.over, life.epochs
     return _encode(_Packed(life.head, cells, *rest))
 
@@ -262,9 +265,8 @@ def unpack(record: bytes) -> Life:
     for name, data in packed.cells.items():
         try:
             cell = _decode_cell(data)
-        except msgspec.DecodeError:
+            fields[name] = cell if isinstance(cell, dict) else unpacked(cell)
+        except ValueError:  # of which msgspec's are
             unreadable[name] = data
-        else:
-            fields[name] = cell if isinstance(cell, dict) else Items(cell)
     rest = packed.ops, packed.forgotten, packed.erasures, packed.over, packed.epochs
     return Life(packed.head, fields, unreadable, *rest)

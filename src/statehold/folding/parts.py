@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from statehold.changes import Cell, Items, PartlyLoaded, Scalar, Want
 
@@ -20,9 +20,7 @@ def cut(fields: Mapping[str, Cell], want: Want) -> dict[str, Cell]:
         if cell is None:
             continue
         if isinstance(cell, Items):
-            tail = want.tail_of(name)
-            if tail is not None:
-                cell = cell.tail(tail)
+            cell = cell.window(*want.window_of(name, cell.first, len(cell)))
         elif want.entries is not None and name in want.entries:
             cell = {entry: cell[entry] for entry in want.entries[name] if entry in cell}
             if not cell:
@@ -100,38 +98,108 @@ class Part(PartlyLoaded):
         return made
 
 
+def _nowhere(position: int) -> bytes:
+    raise LookupError(f"the item in position {position} is not loaded")
+
+
 class Ends(Items):
     """A list of which only the ends are known, which is all that an append needs.
 
-    Its items are those over the place `floor` up to `end`; `fresh` are the newest of them, that are
-    not saved yet, and `keep` is the bound of the last append (0: there was none).
+    Its items are those over the position `floor` up to `end`; `fresh` are the newest of them, that are
+    not saved yet, and `keep` is the bound of the last append (0: there was none). Of those that are
+    saved, up to the position `saved`, those over `left` are gone; and those in `edits` are to be
+    replaced, by position. What else a `Splice` asks for, `look_up` gives: the item that is saved in a
+    position which the list has.
     """
 
-    __slots__ = ("end", "floor", "fresh", "keep")
+    __slots__ = ("edits", "end", "fresh", "keep", "left", "look_up", "saved")
 
     nbytes = 0  # of what is not here nothing is known
 
     def __init__(
-        self, end: int = 0, floor: int = 0, fresh: tuple[bytes, ...] = (), keep: int = 0
+        self,
+        end: int = 0,
+        floor: int = 0,
+        fresh: tuple[bytes, ...] = (),
+        keep: int = 0,
+        look_up: Callable[[int], bytes] = _nowhere,
     ) -> None:
         self.end = end
-        self.floor = floor
+        self.first = floor + 1
         self.fresh = fresh
         self.keep = keep
+        self.saved = self.left = end - len(fresh)
+        self.edits: dict[int, bytes] = {}
+        self.look_up = look_up
 
     def __len__(self) -> int:
-        return self.end - self.floor
+        return self.end - self.first + 1
+
+    @property
+    def floor(self) -> int:
+        """The position before the first."""
+        return self.first - 1
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            begin, end, step = cast("slice[Any, Any, Any]", index).indices(len(self))
+            return [self[at] for at in range(begin, end, step)]
+        position = self.first + index
+        if position > self.left:
+            return self.fresh[position - self.end - 1]
+        found = self.edits.get(position)
+        return self.look_up(position) if found is None else found
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self[:])
+
+    def _copy(self) -> Ends:
+        new = Ends(self.end, self.floor, self.fresh, self.keep, self.look_up)
+        new.saved = self.saved
+        new.left = self.left
+        new.edits = self.edits
+        return new
 
     def appended(self, items: Sequence[bytes], keep: int) -> Ends:
         """With the items at its end, and the oldest gone."""
         end = self.end + len(items)
-        floor = max(self.floor, end - keep)
+        first = max(self.first, end - keep + 1)
         fresh = (*self.fresh, *items) if self.fresh else tuple(items)
-        if len(fresh) > end - floor:
-            fresh = fresh[floor - end :]
+        if len(fresh) > end - first + 1:
+            fresh = fresh[first - end - 1 :]
         new: Ends = _bare(Ends)  # as `Items` does it
         new.end = end
-        new.floor = floor
+        new.first = first
         new.fresh = fresh
         new.keep = keep
+        new.saved = self.saved
+        new.left = self.left
+        new.edits = self.edits
+        new.look_up = self.look_up
+        return new
+
+    def without_newest(self, count: int) -> Ends:
+        """Without so many of them."""
+        new = self._copy()
+        new.end = self.end - count
+        new.fresh = self.fresh[: max(0, len(self.fresh) - count)]
+        new.left = min(self.left, new.end)
+        new.edits = {at: item for at, item in self.edits.items() if at <= new.left}
+        return new
+
+    def with_item(self, position: int, item: bytes) -> Ends:
+        """With another one in that position."""
+        new = self._copy()
+        if position > self.left:
+            at = position - self.end - 1 + len(self.fresh)
+            new.fresh = (*self.fresh[:at], item, *self.fresh[at + 1 :])
+        else:
+            new.edits = {**self.edits, position: item}
+        return new
+
+    def cleared(self) -> Ends:
+        """Without any."""
+        new = self._copy()
+        new.first = self.end + 1
+        new.fresh = ()
         return new

@@ -26,6 +26,7 @@ from statehold.changes import (
     Key,
     Put,
     Revision,
+    Splice,
     Want,
 )
 from statehold.driver import (
@@ -118,6 +119,18 @@ class Epochs:
     """… and the op id of the claim by which it was given out."""
     highest: int = 0
     """Of all that there ever were."""
+
+
+class Numbered(list[bytes]):
+    """A list's items; `first` is the position of its first."""
+
+    first: int = 1
+
+    def cut(self, begin: int, end: int) -> Numbered:
+        """Some of its items."""
+        some = Numbered(self[begin:end])
+        some.first = self.first + begin
+        return some
 
 
 class No(Exception):
@@ -236,14 +249,17 @@ class Model:
             if want.fields is not None and name not in want.fields:
                 continue
             shown: Any = value
-            if is_a(value, list):
-                tail = want.tail.get(name) if isinstance(want.tail, dict) else want.tail
-                shown = value if tail is None else value[max(0, len(value) - tail) :]
+            if isinstance(value, Numbered):
+                shown = _shown(value, name, want)
             elif want.entries is not None and name in want.entries:
                 shown = {entry: value[entry] for entry in want.entries[name] if entry in value}
-            if shown:
+            if shown or getattr(shown, "first", 1) > 1:
                 expected[name] = shown
-        actual = {name: cell for name, cell in cells.fields.items() if cell}
+        actual = {
+            name: cell
+            for name, cell in cells.fields.items()
+            if cell or getattr(cell, "first", 1) > 1
+        }
         with promised(lost):
             assert set(actual) == set(expected), f"fields {sorted(actual)}, not {sorted(expected)}"
         for name, value in expected.items():
@@ -479,6 +495,20 @@ def _over_already(life: Life | None, commit: Commit, now: float) -> bool:
     return until is not None and until <= now
 
 
+def _shown(items: Numbered, name: str, want: Want) -> Numbered:
+    """What is wanted of a list."""
+    after = want.after.get(name) if isinstance(want.after, dict) else want.after
+    tail = want.tail.get(name) if isinstance(want.tail, dict) else want.tail
+    begin, end = 0, len(items)
+    if after is not None:
+        begin = min(end, max(0, after - items.first + 1))
+        if want.limit is not None:
+            end = min(end, begin + want.limit)
+    elif tail is not None:
+        begin = max(0, end - tail)
+    return items.cut(begin, end)
+
+
 def _barred(life: Life | None, commit: Commit, seen: int, now: float) -> Outcome | None:
     """What a commit gets that may not even try."""
     if commit.epoch < seen:
@@ -511,13 +541,50 @@ def apply(fields: Fields, change: Change) -> None:
     name = change.field
     if isinstance(change, Append):
         if change.items:
-            fields[name] = [*fields.get(name, []), *change.items][-change.keep :]
+            fields[name] = _joined(fields.get(name, Numbered()), change.items, change.keep)
+    elif isinstance(change, Splice):
+        _splice(fields, change)
+    elif isinstance(change, Drop) and isinstance(fields.get(name), Numbered):
+        if change.entry is None:
+            fields[name] = fields[name].cut(len(fields[name]), len(fields[name]))
     elif isinstance(change, Drop):
         left: dict[str, Any] = fields.pop(name, {})
         if change.entry is not None and len(left) > (change.entry in left):
             fields[name] = {k: v for k, v in left.items() if k != change.entry}
     else:
         _set(fields.setdefault(name, {}), change)
+
+
+def _joined(items: Numbered, more: tuple[bytes, ...], keep: int) -> Numbered:
+    """With more at its end, and the oldest beyond the bound gone."""
+    new = Numbered([*items, *more])
+    new.first = items.first
+    return new.cut(max(0, len(new) - keep), len(new))
+
+
+def _splice(fields: Fields, change: Splice) -> None:
+    name = change.field
+    items = fields.get(name) or Numbered()
+    if isinstance(items, dict):
+        raise No(name, "type")
+    items = fields.get(name, Numbered())
+    size = len(items)
+    if change.at:
+        if not items.first <= change.at < items.first + size:
+            raise No(name, "gone")
+        place = change.at - items.first
+        if change.same is not None and [*change.same] != items[place : place + 1]:
+            raise No(name, "changed")
+        new = items.cut(0, size)
+        new[place] = change.items[0]
+    else:
+        same = change.same or ()
+        if [*same] != items[max(0, size - len(same)) :]:
+            raise No(name, "changed")
+        new = items.cut(0, max(0, size - change.take))
+        if change.items:
+            new = _joined(new, change.items, change.keep)
+    fields[name] = new
 
 
 def _set(entries: dict[str, Any], change: Put | Add | Accumulate) -> None:
@@ -593,8 +660,10 @@ def _same(expected: Any, actual: Any) -> bool:
             and set(actual) == set(expected)
             and all(_same(value, actual[name]) for name, value in expected.items())
         )
-    if is_a(expected, list):
-        return not is_a(actual, dict) and bool(expected == list(actual))
+    if isinstance(expected, Numbered):
+        if is_a(actual, dict):
+            return False
+        return expected.first == actual.first and bool(expected == list(actual))
     if is_a(expected, tuple):
         found = floats(actual) if is_a(actual, bytes) else ()
         return len(found) == len(expected) and all(map(close, expected, found))

@@ -33,8 +33,8 @@ FIELDS: Final = (
     _field("once", "steps", "put drop", str),
     _field("array", "posterior", "accumulate drop", bytes),
     _field("window", "window", "add accumulate drop", float),
-    _field("log", "log", "append drop", str),
-    _field("trail", "log", "append drop", str),
+    _field("log", "log", "append splice drop", str),
+    _field("trail", "log", "append splice drop", str),
 )
 """What a state of the kit holds; every change has a field, and no value is of a class of ours."""
 

@@ -34,6 +34,7 @@ from statehold.changes import (
     Key,
     Put,
     Revision,
+    Splice,
     Want,
 )
 from statehold.driver import Feature
@@ -70,6 +71,31 @@ def _log(field: str, *keep: int) -> st.SearchStrategy[Append]:
     return st.builds(Append, st.just(field), items, st.sampled_from(keep))
 
 
+items = st.lists(texts, max_size=2).map(tuple)
+
+
+def _splice(field: str, keep: int) -> st.SearchStrategy[Splice]:
+    newest = st.builds(
+        Splice,
+        st.just(field),
+        st.just(keep),
+        st.just(0),
+        st.integers(0, 3),
+        items,
+        st.one_of(st.none(), st.none(), items),
+    )
+    one = st.builds(
+        Splice,
+        st.just(field),
+        st.just(keep),
+        st.integers(1, 12),
+        st.just(0),
+        st.tuples(texts),
+        st.one_of(st.none(), st.none(), st.tuples(texts)),
+    )
+    return st.one_of(newest, one)
+
+
 changes = st.one_of(
     st.builds(Put, st.just("note"), st.just(""), texts),
     st.builds(Put, st.just("map"), entries, texts, st.booleans(), bounds),
@@ -80,6 +106,8 @@ changes = st.one_of(
     st.builds(Accumulate, st.just("array"), entries, st.one_of(arrays, arrays, wrong), bounds),
     _log("log", 4, 4, 2, 7),
     _log("trail", 1, 1, 3),
+    _splice("log", 4),
+    _splice("trail", 2),
     st.builds(
         Drop,
         st.sampled_from([f.name for f in FIELDS if f.field != "log"]),
@@ -104,6 +132,13 @@ wants = st.builds(
             max_size=3,
         ),
     ),
+    after=st.one_of(
+        st.none(),
+        st.none(),
+        st.integers(0, 12),
+        st.dictionaries(st.just("log"), st.integers(0, 12)),
+    ),
+    limit=st.one_of(st.none(), st.integers(1, 3)),
 )
 ttls = st.sampled_from((1.0, 3.0, 10.0, 10.0, None))
 

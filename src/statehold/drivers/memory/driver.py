@@ -152,7 +152,7 @@ class MemoryDriver(Driver):
             slot.private = ()
         if cells.revision in want.unless:
             return replace(cells, fields={}, unchanged=True)
-        if want.fields is None and want.tail is None and want.entries is None:
+        if not want.cuts():
             return cells
         return replace(cells, fields=cut(cells.fields, want))
 

@@ -1,13 +1,14 @@
 -- Shared by the scripts that read: the cells of a state as a reply.
 --
 -- `want` is nil for everything, else a table: `fields`, those wanted (nil for all); `tail`, how many
--- of each list's newest items (nil for all); `tails`, the same for single fields by name; `entries`,
--- by field, which of the hash's fields are wanted of it (nil for all, and no count of them comes then);
--- `unless`, incarnations and numbers as in ".", in hexadecimal: of a state that is there only ".",
--- ".subject" and "=" are said.
+-- of each list's newest items (nil for all); `tails`, the same for single fields by name; `after` and
+-- `afters`, after which position, which comes before `tail`, and `limit`, how many then at most;
+-- `entries`, by field, which of the hash's fields are wanted of it (nil for all, and no count of them
+-- comes then); `unless`, incarnations and numbers as in ".", in hexadecimal: of a state that is there
+-- only ".", ".subject" and "=" are said.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
--- its field and its items, false in their place when they are not all there.
+-- its field, its items, false in their place when they are not all there, and the position of the first.
 -- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
 
@@ -59,6 +60,7 @@ local function cells(state, now, want, mode)
       names[#names + 1] = ':' .. field
       local some = entries and entries[field]
       for _, name in ipairs(some or {'#' .. field, field}) do names[#names + 1] = name end
+      names[#names + 1] = '.:' .. field
     end
     local counted
     all = {}
@@ -106,14 +108,29 @@ local function cells(state, now, want, mode)
   for i = 3, #all, 2 do
     local name = all[i]
     if string.byte(name) == 58 then
-      local count = tonumber(all[i + 1]) or -1
+      local value, first = all[i + 1], 1
+      local gap = string.find(value, ' ', 1, true)
+      if gap then
+        first = tonumber(string.sub(value, gap + 1)) or 1
+        value = string.sub(value, 1, gap - 1)
+      end
+      local count = tonumber(value) or -1
+      local skip, take = 0, count
       if want then
+        local after = want.afters and want.afters[string.sub(name, 2)] or want.after
         local tail = want.tails and want.tails[string.sub(name, 2)] or want.tail
-        if tail and tail < count then count = tail end
+        if after then
+          skip = math.min(math.max(after + 1 - first, 0), count)
+          take = math.min(count - skip, want.limit or count)
+        elseif tail and tail < count then
+          skip, take = count - tail, tail
+        end
       end
       local items = {}
-      if count ~= 0 then items = redis.pcall('LRANGE', state .. name, -count, -1) end
-      if items.err or #items ~= count then
+      if take ~= 0 then
+        items = redis.pcall('LRANGE', state .. name, skip - count, skip - count + take - 1)
+      end
+      if items.err or #items ~= take then
         if mode == 2 or (items.err and string.find(items.err, 'non local', 1, true)) then
           return redis.error_reply('TRYAGAIN another node may have keys of this state')
         end
@@ -121,6 +138,7 @@ local function cells(state, now, want, mode)
       end
       reply[#reply + 1] = name
       reply[#reply + 1] = items
+      reply[#reply + 1] = first + skip
     end
   end
   return reply

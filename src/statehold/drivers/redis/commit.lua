@@ -2,9 +2,10 @@
 --
 -- KEYS 1  the state, a hash: "." (see life.lua), ".subject"; an entry as "field:entry", or "field"
 --         for the entry ""; "#field", how many entries it has besides ""; ":field", how many items
---         the list at <state>:field has
+--         the list at <state>:field has, and after a space the position of the first where that is not
+--         1; ".:field", in which position a list without items goes on
 --      2  its op ids, a string (see life.lua)
---      3… the list of each change that appends, and of each that drops a field, in order
+--      3… the list of each change that appends or splices, and of each that drops a field, in order
 -- ARGV 1  op id and intent, 17 bytes, see life.lua; "" for none
 --      2  incarnation, 8 bytes, should a new life begin
 --      3  time to live in microseconds, "" for never
@@ -21,6 +22,8 @@
 --         d drop an entry: field, entry
 --         x drop a field: field
 --         a append: field, keep, number of items, items…
+--         e splice: field, keep, position or 0, how many of the newest go, number of items that are to
+--           be there (-1: whatever is), these items…, number of items, items…
 --         A bound is "" for none; with "-" before it the lowest entry gives way.
 --         Numbers are decimal, floats have one of ".einf". Bytes that begin with a digit, "-" or a
 --         space are stored with a space before them.
@@ -178,7 +181,7 @@ local function entries()
 
   -- Room for one more entry: a refusal, or whether the new entry is to be stored.
   local function room(field, entry, name, bound)
-    if tonumber(get(':' .. field) or 0) > 0 then
+    if get(':' .. field) then
       return {'refused', field, 'type', 'entries', 'items'}
     end
     local counter = '#' .. field
@@ -217,6 +220,146 @@ local function entries()
 end
 local room, names_of, add_number, add_array
 
+-- How many items a list has, and the position of the first, or of the next if there is none.
+local function listed(field, value)
+  if not value then return 0, tonumber(get('.:' .. field) or 1) end
+  local gap = string.find(value, ' ', 1, true)
+  if not gap then return tonumber(value) or 0, 1 end
+  return tonumber(string.sub(value, 1, gap - 1)) or 0, tonumber(string.sub(value, gap + 1)) or 1
+end
+
+-- Stage how many items a list has from now on, and from which position.
+local function relist(field, name, count, first)
+  staged[name] = count > 0 and (first == 1 and text('%d', count) or text('%d %d', count, first))
+  if count == 0 and first > 1 then
+    staged['.:' .. field] = text('%d', first)
+  elseif get('.:' .. field) then
+    staged['.:' .. field] = false
+  end
+end
+
+-- The lists that are spliced in this commit, by their keys: of the items that are stored, from position
+-- `from` on, those of `first` to `left` stay, some of them with other values (`edits`); then come those in
+-- `fresh`, up to position `last`.
+local spliced
+
+local function splicing()
+  local function append(list, keep, from, to)
+    local fresh = list.fresh
+    for i = from, to do fresh[#fresh + 1] = ARGV[i] end
+    list.last = list.last + to - from + 1
+    list.first = math.max(list.first, list.last - keep + 1)
+  end
+
+  local function clear(list)
+    list.first, list.fresh = list.last + 1, {}
+  end
+
+  -- The list as it is after the changes until now, which are not to be made otherwise any more.
+  local function list_of(key, field, name)
+    spliced = spliced or {}
+    local list = spliced[key]
+    if list then return list end
+    local saved = staged
+    staged = {}
+    local count, first = listed(field, get(name))
+    staged = saved
+    list = {from = first, first = first, left = first + count - 1, last = first + count - 1}
+    list.fresh, list.edits = {}, {}
+    for j = 1, #todo do
+      local change = todo[j]
+      if change[1] == key then
+        if change[3] then append(list, tonumber(change[3]), change[6], change[5]) else clear(list) end
+        todo[j] = {}
+      end
+    end
+    spliced[key] = list
+    return list
+  end
+
+  -- The items in these positions, which the list has; nil where they cannot be read.
+  local function items_of(list, key, from, to)
+    local found = {}
+    local stored = math.min(to, list.left)
+    if from <= stored then
+      found = redis.pcall('LRANGE', key, from - list.from, stored - list.from)
+      if found.err or #found ~= stored - from + 1 then return nil end
+      for at, item in pairs(list.edits) do
+        if from <= at and at <= stored then found[at - from + 1] = item end
+      end
+    end
+    for at = math.max(from, list.left + 1), to do
+      found[#found + 1] = list.fresh[#list.fresh - list.last + at]
+    end
+    return found
+  end
+
+  -- Apply the change at `at`: a refusal, or nil.
+  local function splice(list, key, field, at)
+    local keep, place, take = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+    local expected = tonumber(ARGV[at + 5])
+    local size = list.last - list.first + 1
+    local counted = at + 6 + math.max(expected, 0)
+    if place > 0 and (place < list.first or place > list.last) then
+      local limit = size == 0 and 'no items' or text('positions %d to %d', list.first, list.last)
+      return {'refused', field, 'gone', limit, place}
+    end
+    if expected >= 0 then
+      local from, to = list.last - expected + 1, list.last
+      if place > 0 then from, to = place, place end
+      local found = from >= list.first and items_of(list, key, from, to)
+      if found == nil then return {'corrupted'} end
+      local same = found and #found == expected
+      for i = 1, same and expected or 0 do same = same and found[i] == ARGV[at + 5 + i] end
+      if not same then
+        if place > 0 then return {'refused', field, 'changed', 'the item as it was', 'another'} end
+        return {'refused', field, 'changed', 'the newest items as they were', 'others'}
+      end
+    end
+    if place > list.left then
+      list.fresh[#list.fresh - list.last + place] = ARGV[counted + 1]
+    elseif place > 0 then
+      list.edits[place] = ARGV[counted + 1]
+    else
+      take = math.min(take, size)
+      list.last = list.last - take
+      list.left = math.min(list.left, list.last)
+      for i = 1, math.min(take, #list.fresh) do list.fresh[#list.fresh] = nil end
+      append(list, keep, counted + 1, counted + tonumber(ARGV[counted]))
+    end
+  end
+
+  -- Write it. `expires`: when its key is to end, should it be new; false if that is seen to.
+  local function write(key, list, expires)
+    local fresh, stays = list.fresh, list.first <= list.left
+    local from = stays and 1 or #fresh - list.last + list.first
+    if stays then
+      redis.call('LTRIM', key, list.first - list.from, list.left - list.from)
+      for at, item in pairs(list.edits) do
+        if list.first <= at and at <= list.left then redis.call('LSET', key, at - list.first, item) end
+      end
+    end
+    local count = #fresh - from + 1
+    if count > 0 then
+      local length
+      for i = from, #fresh, 4000 do
+        length = redis.pcall('RPUSH', key, unpack(fresh, i, math.min(i + 3999, #fresh)))
+        if type(length) == 'table' then -- not a list any more: another's hand, see cells.lua
+          redis.call('DEL', key)
+          length = redis.call('RPUSH', key, unpack(fresh, i, math.min(i + 3999, #fresh)))
+        end
+      end
+      if not stays and length ~= count then redis.call('LTRIM', key, -count, '-1') end
+      if expires and not stays then redis.call('PEXPIREAT', key, expires) end
+    elseif not stays then
+      redis.call('DEL', key)
+    end
+  end
+
+  return list_of, append, clear, splice, write
+end
+local list_of, append_to, clear, splice, write_list
+
 local i = 0
 while i < n do
   i = i + 1
@@ -229,15 +372,26 @@ while i < n do
     lists = lists + 1
     local keep, items = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
     if items > 0 then
-      local count = tonumber(old or 0) or 0
+      local count, start = listed(field, old)
       if count == 0 and (tonumber(get('#' .. field) or 0) > 0 or get(field)) then
         return {'refused', field, 'type', 'items', 'entries'}
       end
       local last = at + 3 + items
       local first = items > keep and last - keep + 1 or at + 4
-      todo[#todo + 1] = {KEYS[lists], count, ARGV[at + 2], first, last}
       local now_has = math.min(count + items, keep)
-      if now_has ~= count then staged[name] = now_has end
+      if spliced and spliced[KEYS[lists]] then
+        append_to(spliced[KEYS[lists]], keep, at + 4, last)
+      else
+        todo[#todo + 1] = {KEYS[lists], count, ARGV[at + 2], first, last, at + 4}
+      end
+      start = start + count + items - now_has
+      if count == 0 then
+        relist(field, name, now_has, start)
+      elseif start == 1 then
+        staged[name] = text('%d', now_has)
+      else
+        staged[name] = text('%d %d', now_has, start)
+      end
     end
     at = at + 4 + items
 
@@ -250,12 +404,31 @@ while i < n do
     end
     at = at + 3
 
+  elseif kind == 'e' then
+    lists = lists + 1
+    local key = KEYS[lists]
+    if not old and (tonumber(get('#' .. field) or 0) > 0 or get(field)) then
+      return {'refused', field, 'type', 'items', 'entries'}
+    end
+    if not splice then list_of, append_to, clear, splice, write_list = splicing() end
+    local list = list_of(key, field, name)
+    local refused = splice(list, key, field, at)
+    if refused then return refused end
+    relist(field, name, list.last - list.first + 1, list.first)
+    at = at + 6 + math.max(tonumber(ARGV[at + 5]), 0)
+    at = at + 1 + tonumber(ARGV[at])
+
   elseif kind == 'x' then
     lists = lists + 1
-    if old and old ~= 0 then
-      todo[#todo + 1] = {KEYS[lists]}
-      drops = true
-      staged[name] = false
+    if old then
+      local count, first = listed(field, old)
+      if spliced and spliced[KEYS[lists]] then
+        clear(spliced[KEYS[lists]])
+      else
+        todo[#todo + 1] = {KEYS[lists]}
+        drops = true
+      end
+      relist(field, name, 0, first + count)
     else
       if tonumber(get('#' .. field) or 0) > 0 then
         if not room then room, names_of = entries() end
@@ -280,7 +453,7 @@ while i < n do
     end
     if not old then
       -- a list in the place of entries comes before what is wrong with the amount
-      if refused and tonumber(get(':' .. field) or 0) > 0 then
+      if refused and get(':' .. field) then
         refused = {'refused', field, 'type', 'entries', 'items'}
       end
       local stays
@@ -327,6 +500,9 @@ if drops or not before then
   for j = 1, #todo do
     if todo[j][3] then appended[todo[j][1]] = j end
   end
+  for key, list in pairs(spliced or {}) do
+    if #list.fresh > 0 then appended[key] = 0 end
+  end
 end
 if not before then
   local was_had, was_size = had, size
@@ -347,9 +523,13 @@ if not before then
   end
 end
 
+for key, list in pairs(spliced or {}) do
+  write_list(key, list, ends == before and ends ~= 0 and ends)
+end
 for j = 1, #todo do
   local key, count, keep, first, last = unpack(todo[j], 1, 5)
-  if not keep then
+  if not key then -- it is among those that are spliced
+  elseif not keep then
     -- what is appended to anew has nothing left of what there was
     if (appended[key] or 0) < j then redis.call('DEL', key) end
   else

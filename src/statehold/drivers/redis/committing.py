@@ -18,6 +18,7 @@ from statehold.changes import (
     Drop,
     Put,
     Revision,
+    Splice,
     new_incarnation,
     required,
 )
@@ -56,6 +57,16 @@ def _append(change: Append, state: bytes, keys: Arguments, about: Arguments) -> 
     keys.append(state + listed)
     about.append(listed)
     return ["a", field, change.keep, len(change.items), *change.items]
+
+
+def _splice(change: Splice, state: bytes, keys: Arguments, about: Arguments) -> Arguments:
+    field, same = stored_field[change.field], change.same
+    listed = b":" + field
+    keys.append(state + listed)
+    about.append(listed)
+    there: Arguments = [-1] if same is None else [len(same), *same]
+    head: Arguments = ["e", field, change.keep, change.at, change.take]
+    return [*head, *there, len(change.items), *change.items]
 
 
 def _put(change: Put, _: bytes, __: Arguments, about: Arguments) -> Arguments:
@@ -118,6 +129,7 @@ _WRITERS: dict[type[Change], Callable[[Any, bytes, Arguments, Arguments], Argume
     Add: _add,
     Accumulate: _accumulate,
     Drop: _drop,
+    Splice: _splice,
 }
 
 

@@ -17,7 +17,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def wanted(want: Want) -> bytes:
     """What is wanted of a state, for a script; empty for everything. Raises UnicodeError."""
-    if (want.fields, want.tail, want.entries, want.unless) == (None, None, None, ()):
+    if not want.cuts() and not want.unless:
         return b""
     told: dict[str, object] = {}
     if want.fields is not None:
@@ -38,6 +38,13 @@ def wanted(want: Want) -> bytes:
             stored_field[field].decode(): [_of_hash(stored_field[field].decode(), e) for e in some]
             for field, some in want.entries.items()
         }
+    after = want.after
+    if isinstance(after, dict):
+        told["afters"] = {stored_field[name].decode(): at for name, at in after.items()}
+    elif after is not None:
+        told["after"] = after
+    if want.limit is not None:
+        told["limit"] = want.limit
     return _encode(told)
 
 
@@ -57,12 +64,12 @@ def cells_of(reply: list[Any], now: float) -> Cells:
     unchanged = len(reply) == 3
     try:
         hash.take(held)
-        for place in range(2, len(reply) - unchanged, 2):
+        for place in range(2, len(reply) - unchanged, 3):
             field, items = field_of[reply[place][1:]], reply[place + 1]
             if items is None:
                 hash.corrupted.add(field)
             else:
-                hash.fields[field] = Items(items)
+                hash.fields[field] = Items(items, reply[place + 2])
     except ValueError as error:  # a name that is no UTF-8, or a count that is no number
         raise Corrupted("a name in a stored state cannot be read") from error
     for field in hash.corrupted:
@@ -106,6 +113,8 @@ class _Hash:
             elif mark == 46:  # "."
                 if name == b".subject":
                     self.subject = value.decode()
+                elif name[1:2] == b":":  # a list that is empty
+                    self.fields.setdefault(field_of[name[2:]], Items((), int(value)))
             elif mark != 58:  # ":", a list, which comes by itself
                 self._enter(name, value)
         for field, count in counts:

@@ -140,7 +140,9 @@ class Fast:
         return answers
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None] | None:
-        """The cells of each key; None if a kind of theirs has no fast path."""
+        """The cells of each key; None if a kind of theirs has no fast path, or for a range of items."""
+        if want.after is not None:
+            return None
         by_kind: dict[str, dict[Key, None]] = {}
         for key in keys:
             by_kind.setdefault(key[1], {})[key] = None

@@ -30,7 +30,8 @@ LONGEST_SECONDS: Final = 3e11
 
 def _is_special(commit: Commit) -> bool:
     """Whether it says what only the transaction knows."""
-    rare = (commit.since, commit.revision, commit.at, commit.claim)
+    after = None if commit.returning is None else commit.returning.after
+    rare = (commit.since, commit.revision, commit.at, commit.claim, after)
     return any(said is not None for said in rare)
 
 

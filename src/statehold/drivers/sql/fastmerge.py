@@ -22,6 +22,7 @@ from statehold.changes import (
     Change,
     Drop,
     Put,
+    Splice,
     add_arrays,
 )
 from statehold.drivers.sql.function_parts import SET, SET_IF_ABSENT, SET_NULL
@@ -183,7 +184,7 @@ class Entries:
         if isinstance(change, Drop):
             self._drop(None if change.entry is None else escaped(change.entry))
             return
-        if isinstance(change, Append):
+        if isinstance(change, Append | Splice):
             raise NotHere
         self._take_bound(change)
         entry = escaped(change.entry)

@@ -110,10 +110,10 @@ class Reader:
             except Unreadable:
                 corrupted.append(name)
                 continue
-            if cell and isinstance(cell, Items):
+            if isinstance(cell, Items):
                 tail = want.tail_of(name)
-                cell = cell if tail is None else cell.tail(tail)
-            if cell:
+                fields[name] = cell if tail is None else cell.tail(tail)
+            elif cell:
                 fields[name] = cell
         if want.entries is not None:
             fields = cut(fields, want)
@@ -148,15 +148,17 @@ def _cell(stored: Stored, row: Sequence[Any], at: int, nulls: frozenset[str]) ->
 
 
 def _items(
-    stored: Stored, values: list[Any] | None, first: int, last: int, end: int
+    stored: Stored, values: list[Any] | None, first: int, last: int, end: int | None
 ) -> Items | None:
-    if values is None:
+    if end is None:
         return None
+    if values is None:
+        return Items((), end + 1)
     if last != end or first != end - len(values) + 1:
         raise Unreadable(stored.name)  # some are missing
     if stored.holds == "json":
-        return Items([value.encode() for value in values])
-    return Items(values)
+        return Items([value.encode() for value in values], first)
+    return Items(values, first)
 
 
 def _entries(stored: Stored, row: Sequence[Any], at: int) -> dict[str, Any] | None:

@@ -32,8 +32,8 @@ def check(
         cell = cells.get(name)
         entries = cell if isinstance(cell, dict) else {}
         if fields[name].table:
-            fresh = cell.fresh if isinstance(cell, Ends) else ()
-            for value in (*entries.values(), *fresh):
+            items = (*cell.fresh, *cell.edits.values()) if isinstance(cell, Ends) else ()
+            for value in (*entries.values(), *items):
                 _check(name, _size(value, packet), packet)
         else:
             row[name] = sum(len(entry) + 8 + _size(one, packet) for entry, one in entries.items())

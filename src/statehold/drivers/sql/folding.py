@@ -6,14 +6,13 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Items, Key, Refusal
+from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Key, Refusal, Splice
 from statehold.driver import Outcome
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Invalid
 from statehold.folding import (
     NO_FENCE,
-    Ends,
     Fence,
     Head,
     advance,
@@ -103,27 +102,16 @@ def _folded(
                 continue  # nothing was ever stored under that name
             raise Invalid(f"{name}: the tables have nothing to hold it", field=name)
         listed = stored.lies == "items"
-        if not isinstance(change, Drop) and isinstance(change, Append) is not listed:
+        if not isinstance(change, Drop) and isinstance(change, Append | Splice) is not listed:
             kinds = ("items", "entries")
             raise Refusal(name, "type", kinds[not listed], kinds[listed])
         change.into(cells, own)
         touched.add(name)
     for name in touched:
         cell = cells.get(name)
-        if fields[name].lies == "items":
-            cells[name] = _going_on(life.cells.get(name), cell)
-        elif isinstance(cell, dict):
+        if isinstance(cell, dict):
             _check(fields[name], cell)
     return cells, touched
-
-
-def _going_on(old: Cell | None, new: Cell | None) -> Ends:
-    """A list that was dropped, and perhaps made anew, goes on where it ended."""
-    if isinstance(new, Ends):
-        return new
-    end = old.end if isinstance(old, Ends) else 0
-    fresh = tuple(new) if isinstance(new, Items) else ()
-    return Ends(end + len(fresh), end, fresh)
 
 
 def _check(stored: Stored, entries: Entries) -> None:

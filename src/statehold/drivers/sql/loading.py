@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import Row, Select, Table, bindparam, func, select, tuple_
+import msgspec
+from sqlalchemy import Row, Select, Table, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Key, Revision
+from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Key, Revision, Splice
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.fences import fence_of
 from statehold.drivers.sql.folding import Life
@@ -133,6 +135,7 @@ async def load_children(
 ) -> None:
     """Load what the commits touch of entries with tables of their own."""
     touched: dict[str, _Touched] = {}
+    spliced: dict[str, dict[int, _Spliced]] = {}
     for commit in commits:
         life = lives.get(commit.key)
         if life is None or life.head is None:
@@ -141,11 +144,80 @@ async def load_children(
             stored = tables.fields.get(change.field)
             if stored is not None and stored.lies == "entries":
                 _touch(touched.setdefault(change.field, {}), life.state, change)
+            elif isinstance(change, Splice) and stored is not None and stored.lies == "items":
+                asked = spliced.setdefault(change.field, {}).setdefault(life.state, _Spliced())
+                asked.newest += max(change.take, len(change.same or ()))
+                asked.places |= {change.at} if change.at else set()
     by_state = {life.state: life for life in lives.values()}
     for name, states in touched.items():
         await _load_entries(
             connection, tables.children[name], tables.fields[name], states, by_state
         )
+    for name, asked_of in spliced.items():
+        await _load_items(connection, tables, tables.fields[name], asked_of, by_state)
+
+
+class _Spliced(msgspec.Struct):
+    """Which items of a list are looked at."""
+
+    newest: int = 0
+    places: set[int] = set()
+
+
+async def _load_items(
+    connection: AsyncConnection,
+    tables: Tables,
+    stored: Stored,
+    asked: Mapping[int, _Spliced],
+    lives: Mapping[int, Life],
+) -> None:
+    """The items that a splice looks at, and where the lists begin."""
+    name, table = stored.name, tables.children[stored.name]
+    found: dict[int, dict[int, bytes]] = {state: {} for state in asked}
+    for some in chunks(asked):
+        each: list[Any] = []
+        for state in some:
+            end = _ends(lives[state], name).end
+            which: Any = table.c.seq > end - asked[state].newest
+            if asked[state].places:
+                which = or_(which, table.c.seq.in_(sorted(asked[state].places)))
+            each.append(and_(table.c.state == state, which))
+        for row in await connection.execute(select(table).where(or_(*each))):
+            try:
+                found[row.state][row.seq] = from_column(stored, row.value)
+            except Unreadable:
+                continue  # it is like nothing that was put
+    firsts = await first_of(connection, tables, stored, list(asked))
+    for state, items in found.items():
+        end = _ends(lives[state], name).end
+        floor = firsts.get(state, end + 1) - 1
+        lives[state].cells[name] = Ends(end, floor, look_up=partial(_item, items))
+
+
+def _item(items: Mapping[int, bytes], position: int) -> bytes:
+    return items.get(position, b"")
+
+
+def _ends(life: Life, name: str) -> Ends:
+    ends = life.cells[name]
+    assert isinstance(ends, Ends)  # noqa: S101  so it was loaded with its row
+    return ends
+
+
+async def first_of(
+    connection: AsyncConnection, tables: Tables, stored: Stored, states: Sequence[int]
+) -> dict[int, int]:
+    """The position of the first item of each state's list; those without items are left out."""
+    main, table = tables.main, tables.children[stored.name]
+    # The index has the first row of each; of an aggregate over them all not every database sees that.
+    first = select(func.min(table.c.seq)).where(table.c.state == main.c.state).scalar_subquery()
+    found: dict[int, int] = {}
+    for some in chunks(states):
+        rows = await connection.execute(
+            select(main.c.state, first.label("first")).where(main.c.state.in_(some))
+        )
+        found.update((row.state, row.first) for row in rows if row.first is not None)
+    return found
 
 
 _Touched: TypeAlias = dict[int, set[str] | None]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, and_, or_, select, tuple_
+from sqlalchemy import Select, Table, and_, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import Entries, Items, Key, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.loading import Loaded, cell_of, chunks, number_or_bytes
+from statehold.drivers.sql.loading import Loaded, cell_of, chunks, first_of, number_or_bytes
 from statehold.drivers.sql.tables import META, Stored, Tables
 from statehold.drivers.sql.values import Unreadable, from_column, from_nulls
 from statehold.folding import cut
@@ -67,10 +67,9 @@ async def read(
     for stored in fields:
         if not stored.table:
             continue
-        tail = want.tail_of(stored.name) if stored.lies == "items" else None
         for some in chunks(changed.values()):
             if stored.lies == "items":
-                await _read_items(connection, tables, stored, some, tail)
+                await _read_items(connection, tables, stored, some, want)
             else:
                 names = want.entries_of(stored.name)
                 await _read_entries(connection, tables, stored, some, names)
@@ -178,36 +177,47 @@ async def _read_items(
     tables: Tables,
     stored: Stored,
     states: Sequence[Found],
-    tail: int | None,
+    want: Want,
 ) -> None:
-    """The newest items; a field whose rows have a gap, or lack the newest, is corrupted."""
-    table = tables.children[stored.name]
-    some = [one for one in states if one.ends[stored.name]]
-    if not some or tail == 0:
+    """The items wanted; a field whose rows have a gap, or lack the newest, is corrupted."""
+    name, table = stored.name, tables.children[stored.name]
+    some = [one for one in states if one.ends[name]]
+    if not some:
         return
-    if tail is None:
-        condition: Any = table.c.state.in_([one.state for one in some])
-    else:
-        condition = or_(
-            *(
-                and_(table.c.state == one.state, table.c.seq > one.ends[stored.name] - tail)
-                for one in some
-            )
-        )
+    after, tail = want.after_of(name), want.tail_of(name)
+    last = {one.state: one.ends[name] for one in some}
+    if after is not None and want.limit is not None:
+        firsts = await first_of(connection, tables, stored, list(last))
+        for state, end in last.items():
+            last[state] = min(end, max(after, firsts.get(state, 1) - 1) + want.limit)
     rows: dict[int, list[tuple[int, Any]]] = {}
-    statement = select(table).where(condition).order_by(table.c.state, table.c.seq)
-    for row in await connection.execute(statement):
-        rows.setdefault(row.state, []).append((row.seq, row.value))
+    if tail != 0 or after is not None:
+        statement = select(table).where(_which(table, last, after, tail))
+        statement = statement.order_by(table.c.state, table.c.seq)
+        for row in await connection.execute(statement):
+            rows.setdefault(row.state, []).append((row.seq, row.value))
     for one in some:
         listed = rows.get(one.state)
-        if not listed:
-            continue  # all were dropped
-        whole = listed[-1][0] == one.ends[stored.name] == listed[0][0] + len(listed) - 1
+        if not listed:  # all were dropped, or none is wanted
+            one.cells.fields[name] = Items((), one.ends[name] + 1)
+            continue
+        first = listed[0][0]
+        whole = listed[-1][0] == last[one.state] == first + len(listed) - 1
         try:
-            items = Items([from_column(stored, value) for _, value in listed]) if whole else None
+            values = [from_column(stored, value) for _, value in listed] if whole else None
         except Unreadable:
-            items = None
-        if items is None:
-            one.corrupted.append(stored.name)
+            values = None
+        if values is None:
+            one.corrupted.append(name)
         else:
-            one.cells.fields[stored.name] = items
+            one.cells.fields[name] = Items(values, first)
+
+
+def _which(table: Table, last: Mapping[int, int], after: int | None, tail: int | None) -> Any:
+    """The rows of the items wanted of each state, `last` being the position of the last of them."""
+    state, seq = table.c.state, table.c.seq
+    if after is not None:
+        return or_(*(and_(state == one, seq > after, seq <= end) for one, end in last.items()))
+    if tail is not None:
+        return or_(*(and_(state == one, seq > end - tail) for one, end in last.items()))
+    return state.in_(list(last))

@@ -136,17 +136,31 @@ async def _save_items(
     lives: Sequence[Life],
 ) -> None:
     gone: list[tuple[int, int]] = []
+    taken: list[tuple[int, int]] = []
+    edited: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for life in lives:
         ends: Any = life.cells[stored.name]
         if ends.floor > 0:
             gone.append((life.state, ends.floor))
+        if ends.left < ends.saved:
+            taken.append((life.state, ends.left))
+        edited += [
+            {"state": life.state, "seq": at, "value": to_column(stored, item)}
+            for at, item in ends.edits.items()
+            if at > ends.floor
+        ]
         first = ends.end - len(ends.fresh) + 1
         rows += [
             {"state": life.state, "seq": seq, "value": to_column(stored, item)}
             for seq, item in enumerate(ends.fresh, first)
         ]
     await _delete_old(connection, table, gone)
+    for some in chunks(taken):
+        each = [and_(table.c.state == state, table.c.seq > last) for state, last in some]
+        await connection.execute(delete(table).where(or_(*each)))
+    if edited:
+        await connection.execute(dialect.upsert(table, ["state", "seq"], ["value"]), edited)
     if rows:
         await connection.execute(dialect.insert(table), rows)
 

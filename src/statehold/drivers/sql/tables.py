@@ -278,8 +278,8 @@ def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
     """How a field of the layout lies."""
     name, changes = field.name, field.changes - {"drop"}
     if "append" in changes:
-        if changes != frozenset({"append"}):
-            raise ConfigError(f"{kind}.{name}: a list takes nothing but appends", field=name)
+        if not changes <= {"append", "splice"}:
+            raise ConfigError(f"{kind}.{name}: a list takes no changes of entries", field=name)
         holds: Holds = "bytes" if field.values is bytes else "json"
         return _placed(prefix, kind, Stored(name, "items", holds))
     one = field.bound == 1 and field.field in _SINGLE

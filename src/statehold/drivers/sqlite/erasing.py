@@ -31,7 +31,9 @@ def erase_state(execute: Execute, state: int, shape: Shape) -> None:
         " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",
         (state,),
     )
-    erase_lists(execute, [held[0] for held in shape.values() if isinstance(held, tuple)])
+    erase_lists(
+        execute, [held[0] for held in shape.values() if isinstance(held, tuple) and held[0]]
+    )
     first = state << FIELD_BITS
     execute("DELETE FROM cell WHERE slot BETWEEN ? AND ?", (first, first | FIELD_MASK))
     execute("DELETE FROM op WHERE state = ?", (state,))

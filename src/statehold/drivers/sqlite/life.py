@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import Append, Cell, Change, Key, Revision, Scalar
+from statehold.changes import Append, Cell, Change, Key, Revision, Scalar, Splice
 from statehold.drivers.sqlite.fences import fence_of
-from statehold.drivers.sqlite.reading import SCALARS, Execute, Row, Shape
+from statehold.drivers.sqlite.reading import SCALARS, Execute, Ring, Row, Shape, rows_of
 from statehold.drivers.sqlite.schema import FIELD_BITS
 from statehold.folding import Applied, Ends, Fence, Head, Part
 
@@ -64,15 +64,21 @@ class Life(msgspec.Struct):
         """What the file has of a field, to be folded into. A new list begins with no items."""
         held = self.shape.get(number)
         if isinstance(held, tuple):
-            return Ends(held[2])
+            return Ends(held[4], held[4] - held[2], look_up=lambda at: self._item(held, at))
         if held is None:
-            return Ends() if isinstance(change, Append) and change.items else None
+            return Ends() if isinstance(change, Append | Splice) and change.items else None
         rows = _Rows()
         rows.others = held
         rows.changed = {}
         rows.execute = self.execute
         rows.slot = self.id << FIELD_BITS | number
         return rows
+
+    def _item(self, held: Ring, position: int) -> bytes:
+        """An item of a list, b"" where it is not there as bytes: it is like nothing that was put."""
+        skip = position - held[4] + held[2] - 1
+        found = rows_of(self.execute, held, skip, 1)
+        return found[0] if found and type(found[0]) is bytes else b""
 
     # ------------------------------------------------------------------------------- what it remembers
 

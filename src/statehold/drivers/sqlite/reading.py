@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from statehold.changes import Cell, Entries, Items, Revision, Want
 from statehold.driver import Cells
@@ -16,8 +17,9 @@ from statehold.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS
 from statehold.errors import Corrupted
 
 Execute: TypeAlias = Callable[..., sqlite3.Cursor]
-Ring: TypeAlias = tuple[int, int, int, int]
-"""A list as stored: its id, the place of the next item, how many there are, how many places."""
+Ring: TypeAlias = tuple[int, int, int, int, int]
+"""A list as stored: its id, the place of the next item, how many there are, how many places, and the
+position of the newest. The id is 0 where there are none."""
 Shape: TypeAlias = dict[int, int | Ring]
 """What a state's fields hold, by field number: a count of entries, or a list."""
 Row: TypeAlias = tuple[Any, ...]
@@ -37,19 +39,20 @@ def decode_shape(text: str | bytes) -> Shape:
         raise Corrupted("the description of a stored state cannot be read") from error
 
 
-def places(ring: Ring, count: int) -> Iterator[tuple[int, int]]:
-    """First and last place of each run of rows that holds the newest `count` items, in order."""
-    _, following, stored, size = ring
-    count = min(count, stored)
-    if count <= 0:
+def places(ring: Ring, skip: int, take: int) -> Iterator[tuple[int, int]]:
+    """First and last place of each run of rows that holds these items, in order."""
+    _, following, stored, size, _ = ring
+    if take <= 0:
         return
-    first = following - count
-    if first >= 0:
-        yield first, following - 1
+    first = following - stored + skip
+    if first < 0:
+        first += size
+    end = first + take
+    if end <= size:
+        yield first, end - 1
         return
-    yield first + size, size - 1
-    if following:
-        yield 0, following - 1
+    yield first, size - 1
+    yield 0, end - size - 1
 
 
 def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells:
@@ -95,8 +98,8 @@ def _fields(
         name = names.name(execute, number)
         cell: Cell | None
         if isinstance(held, tuple):
-            tail = None if want.tail is None else want.tail_of(name)
-            cell = _items(execute, held, held[2] if tail is None else min(tail, held[2]))
+            first = held[4] - held[2] + 1
+            cell = _items(execute, held, first, *want.window_of(name, first, held[2]))
         elif want.entries is not None and name in want.entries:
             cell = _single_entries(execute, base | number, want.entries[name])
         else:
@@ -160,19 +163,25 @@ def _single_entries(execute: Execute, slot: int, names: tuple[str, ...]) -> Entr
 SCALARS = frozenset((bytes, int, float))
 
 
-def _items(execute: Execute, ring: Ring, count: int) -> Items | None:
-    """The newest items; None if they are not all there as bytes."""
+def _items(execute: Execute, ring: Ring, first: int, skip: int, take: int) -> Items | None:
+    """Some of the items; None if they are not all there as bytes."""
+    values = rows_of(execute, ring, skip, take)
+    if len(values) != take or any(type(value) is not bytes for value in values):
+        return None
+    return Items(values, first + skip)
+
+
+def rows_of(execute: Execute, ring: Ring, skip: int, take: int) -> list[Any]:
+    """The values of these rows of a list, as far as they are there."""
     base = ring[0] << PLACE_BITS
-    values: list[bytes] = []
-    for first, last in places(ring, count):
-        rows = execute(
+    return [
+        value
+        for first, last in places(ring, skip, take)
+        for (value,) in execute(
             "SELECT value FROM item WHERE id BETWEEN ? AND ? ORDER BY id",
             (base | first, base | last),
         )
-        values += [value for (value,) in rows]
-    if len(values) != count or any(type(value) is not bytes for value in values):
-        return None
-    return Items(values)
+    ]
 
 
 def _one_by_one(
@@ -185,9 +194,7 @@ def _one_by_one(
         if want.fields is not None and name not in want.fields:
             continue
         try:
-            some, bad = _fields(
-                execute, names, state, shape, Want((name,), want.tail, entries=want.entries)
-            )
+            some, bad = _fields(execute, names, state, shape, replace(want, fields=(name,)))
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

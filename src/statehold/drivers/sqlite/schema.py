@@ -1,7 +1,8 @@
 """The layout of the file, its version, and what makes it.
 
 * `state`: one row for each live (or not yet swept) state. `shape` is a JSON object from field
-  number to what the field holds: a count for entries, `[list, next, count, ring]` for items.
+  number to what the field holds: a count for entries, `[list, next, count, ring, end]` for items,
+  `end` being the position of the newest; `list` is 0 where there are none.
 * `cell`: one row for each entry; `slot` is `state << 16 | field number`.
 * `item`: one row for each item of a list; `id` is `list << 24 | place`. A list is a ring of `ring`
   places: once full, an append overwrites the oldest row, so its cost does not depend on how many
@@ -28,7 +29,7 @@ from statehold.errors import NotAStore
 APPLICATION_ID: Final = 0x53544844
 """What the file's header says of whose it is: "STHD"."""
 
-VERSION: Final = 2
+VERSION: Final = 3
 """The newest version of the layout that this module knows, kept in `user_version`."""
 
 # Small pages: the log is written in whole pages, so that a commit of 200 bytes costs a quarter of
@@ -83,14 +84,17 @@ CREATE VIEW entries AS
               ELSE 'x' || hex(c.value) END AS value
   FROM state s JOIN cell c ON c.slot BETWEEN s.id << 16 AND (s.id << 16) | 65535
   JOIN field f ON f.number = c.slot & 65535;
+"""
+
+_ITEMS_VIEW: Final = """
 CREATE VIEW items AS
   SELECT l.tenant, l.kind, l.id, f.name AS field,
-         ((i.id & 16777215) - l.next + l.count + l.ring) % l.ring AS position,
+         l.end - (l.next - 1 - (i.id & 16777215) + 2 * l.ring) % l.ring AS position,
          CASE WHEN json_valid(CAST(i.value AS TEXT)) THEN CAST(i.value AS TEXT)
               ELSE 'x' || hex(i.value) END AS value
   FROM (SELECT s.tenant, s.kind, s.key AS id, CAST(j.key AS INTEGER) AS field,
                json_extract(j.value, '$[0]') AS list, json_extract(j.value, '$[1]') AS next,
-               json_extract(j.value, '$[2]') AS count, json_extract(j.value, '$[3]') AS ring
+               json_extract(j.value, '$[3]') AS ring, json_extract(j.value, '$[4]') AS end
         FROM state s, json_each(s.shape) j WHERE j.type = 'array') l
   JOIN field f ON f.number = l.field
   JOIN item i ON i.id BETWEEN l.list << 24 AND l.list << 24 | 16777215;
@@ -102,8 +106,20 @@ def _make(conn: sqlite3.Connection, statements: str) -> None:
         conn.execute(statement)
 
 
+def _number_lists(conn: sqlite3.Connection) -> None:
+    """From 2 to 3: the items that there are have the first positions."""
+    conn.execute(
+        "UPDATE state SET shape = (SELECT json_group_object(key, json(CASE type WHEN 'array'"
+        " THEN json_insert(value, '$[#]', json_extract(value, '$[2]')) ELSE value END))"
+        " FROM json_each(state.shape)) WHERE instr(shape, '[')"
+    )
+    conn.execute("DROP VIEW items")
+    conn.execute(_ITEMS_VIEW)
+
+
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda conn: _make(conn, FENCES),
+    2: _number_lists,
 }
 """From each older version, the step to the next; run inside one transaction."""
 
@@ -156,7 +172,7 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 check_header(application, version, path)  # another application was here first
-            _make(conn, TABLES + FENCES + VIEWS)
+            _make(conn, TABLES + FENCES + VIEWS + _ITEMS_VIEW)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for step in range(version, VERSION):

@@ -11,7 +11,7 @@ import msgspec
 from statehold.changes import Cell, Items
 from statehold.drivers.sqlite.erasing import erase_lists
 from statehold.drivers.sqlite.life import Life, encode_shape
-from statehold.drivers.sqlite.reading import Execute, Ring, places
+from statehold.drivers.sqlite.reading import Execute, Ring, places, rows_of
 from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from statehold.errors import Invalid
 from statehold.folding import Ends, Part
@@ -57,8 +57,7 @@ class Writer(msgspec.Struct):
             for name, number in life.touched.items():
                 cell = life.fields.get(name)
                 if type(cell) is Ends:
-                    if cell.fresh:
-                        items += self._list_rows(life, number, cell)
+                    items += self._list_rows(life, number, cell)
                 elif isinstance(cell, Part):
                     slot = life.id << FIELD_BITS | number
                     for entry, value in cell.changed.items():
@@ -104,8 +103,8 @@ class Writer(msgspec.Struct):
         elif held is not None:
             cleared.append((slot,))
         if isinstance(cell, Items):
-            count = len(cell)
-            items += self._list_rows(life, number, Ends(count, 0, tuple(cell), count))
+            count, floor = len(cell), cell.first - 1
+            items += self._list_rows(life, number, Ends(floor + count, floor, tuple(cell), count))
         elif cell:
             entries += [(slot, entry, value) for entry, value in cell.items()]
             life.shape[number] = len(cell)
@@ -119,40 +118,58 @@ class Writer(msgspec.Struct):
 
     # --------------------------------------------------------------------------------------- lists
 
-    def _list_rows(self, life: Life, number: int, ends: Ends) -> Iterable[tuple[int, bytes]]:
+    def _list_rows(  # noqa: C901  calls cost
+        self, life: Life, number: int, ends: Ends
+    ) -> Iterable[tuple[int, bytes]]:
         """The rows of a list's new items; its ring is brought up."""
-        new, count, keep = ends.fresh, ends.end - ends.floor, ends.keep
-        held: Any = life.shape.get(number) or (0, 0, 0, keep)
-        list_id, following, stored, ring = held
+        new, count = ends.fresh, ends.end - ends.first + 1
+        held: Any = life.shape.get(number) or (0, 0, 0, 0, 0)
+        list_id, following, stored, ring, end = held
+        keep = ends.keep or ring
         if keep > PLACE_MASK:
             raise Invalid(f"a list keeps at most {PLACE_MASK} items, not {keep}", found=keep)
-        if not list_id:
-            list_id = self._list_id()
+        if not count or not stored:
+            if stored:
+                erase_lists(self.execute, (list_id,))
+                following = ring = 0
+            list_id = count and (list_id or self._list_id())
+            ring = count and (ring or keep)
+            life.shape.pop(number, None)
+            if ends.end:
+                life.shape[number] = (list_id, count % (ring or 1), count, ring, ends.end)
+            return enumerate(new, list_id << PLACE_BITS)
+        base = list_id << PLACE_BITS
+        edits: list[tuple[int, bytes]] = []
+        if ends.left < end or ends.edits:
+            edits = [(at, item) for at, item in ends.edits.items() if at >= ends.first]
+            gone = end - ends.left
+            self._erase_newest(held, gone)
+            following, stored = (following - gone) % ring, stored - gone
         if keep > ring and following == 0 and stored == ring:
             following = ring  # full, and not wrapped yet: it can go on past its end
         if keep > ring and following >= stored:
             ring = keep
-        base = list_id << PLACE_BITS
         staying = count - len(new)
         if ring != keep or staying not in (stored, keep - len(new)):
             # The bound has changed: lay the ring out anew.
-            new = (*self._newest(base, held, staying), *new)
+            old = rows_of(self.execute, held, held[2] - (end - ends.left) - staying, staying)
+            for at, item in edits:
+                old[at - ends.first] = item
+            new, edits = (*old, *new), []
             erase_lists(self.execute, (list_id,))
             following, ring = 0, keep
-        life.shape[number] = (list_id, (following + len(new)) % ring, count, ring)
+        life.shape[number] = (list_id, (following + len(new)) % ring, count, ring, ends.end)
+        changed = [(base | (following - 1 - ends.left + at) % ring, item) for at, item in edits]
         if following + len(new) <= ring:
-            return enumerate(new, base + following)
-        return [(base | (following + nth) % ring, item) for nth, item in enumerate(new)]
+            rows = enumerate(new, base + following)
+            return [*changed, *rows] if changed else rows
+        return changed + [(base | (following + n) % ring, item) for n, item in enumerate(new)]
 
-    def _newest(self, base: int, held: Ring, count: int) -> list[bytes]:
-        return [
-            value
-            for first, last in places(held, count)
-            for (value,) in self.execute(
-                "SELECT value FROM item WHERE id BETWEEN ? AND ? ORDER BY id",
-                (base | first, base | last),
-            )
-        ]
+    def _erase_newest(self, ring: Ring, count: int) -> None:
+        """Delete the rows of the newest items."""
+        base = ring[0] << PLACE_BITS
+        for first, last in places(ring, ring[2] - count, count):
+            self.execute("DELETE FROM item WHERE id BETWEEN ? AND ?", (base | first, base | last))
 
     def _list_id(self) -> int:
         if not self.next_list:

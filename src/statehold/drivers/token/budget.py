@@ -98,7 +98,7 @@ def _shortest_cut(
     """Cut at the first start that is enough, found by halving; at the last if none is."""
 
     def cut(start: int) -> Trimmed:
-        fields = {**before.record.fields, name: Items(cell[start:])}
+        fields = {**before.record.fields, name: cell.window(start, len(cell) - start)}
         record = msgspec.structs.replace(before.record, fields=fields)
         return Trimmed(record, write(record), before.items + start)
 

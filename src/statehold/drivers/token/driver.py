@@ -7,7 +7,17 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import Commit, Key, Refusal, Revision, Want, deadline, fold
+from statehold.changes import (
+    Cell,
+    Commit,
+    Items,
+    Key,
+    Refusal,
+    Revision,
+    Want,
+    deadline,
+    fold,
+)
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -304,7 +314,7 @@ class TokenDriver(Driver):
             registered=self._registry is not None,
             ops=past.after(head.revision.number),
             versions=versions if raised is None else raised,
-            fields={name: cell for name, cell in fold(fields, commit.changes).items() if cell},
+            fields={n: cell for n, cell in fold(fields, commit.changes).items() if _says(cell)},
             spilled=spilled,
         )
 
@@ -387,3 +397,8 @@ class TokenDriver(Driver):
 def _live(held: Held, now: float) -> Record | None:
     record = held.record
     return None if record is None or is_over(record, now) else record
+
+
+def _says(cell: Cell) -> bool:
+    """Whether it is any different from no cell: an empty list may have positions that go on."""
+    return bool(cell) or (isinstance(cell, Items) and cell.first > 1)

@@ -11,6 +11,7 @@ import msgspec
 
 from statehold.changes import Cell, Entries, Items, Key, Revision, Scalar
 from statehold.folding import Head
+from statehold.items import packed, unpacked
 
 OP_BYTES: Final = 8
 """Bytes of the digest by which an op id is remembered."""
@@ -65,7 +66,7 @@ class _Body(msgspec.Struct, array_like=True):
     updated: float
     age: _Number
     life: _Number | None
-    fields: dict[str, dict[str, bytes | int | float] | list[bytes]]
+    fields: dict[str, dict[str, bytes | int | float] | list[bytes | int]]
     ops: list[tuple[bytes, int, int]] = []
     epoch: int = 0
     registered: bool = False
@@ -88,7 +89,7 @@ def pack(record: Record) -> bytes:
         _short(record.updated - record.created),
         life,
         {
-            name: list(cell) if isinstance(cell, Items) else cell
+            name: packed(cell) if isinstance(cell, Items) else cell
             for name, cell in record.fields.items()
         },
     ]
@@ -107,7 +108,8 @@ def unpack(data: bytes, tenant: str, kind: str) -> Record:
     """The record of a tenant and kind that was packed. Raises `Malformed`."""
     try:
         body = _from_msgpack(data)
-    except (msgspec.DecodeError, RecursionError):
+        fields = _cells(body.fields)
+    except (ValueError, RecursionError):  # msgspec's are ValueErrors
         raise Malformed from None
     return Record(
         key=(tenant, kind, body.id),
@@ -119,26 +121,28 @@ def unpack(data: bytes, tenant: str, kind: str) -> Record:
         registered=body.registered,
         ops={digest: (number, intent) for digest, number, intent in body.ops},
         versions=body.versions,
-        fields=_cells(body.fields),
+        fields=fields,
         spilled=body.spilled,
     )
 
 
 def pack_cell(cell: Cell) -> bytes:
     """One cell, to be kept elsewhere."""
-    return _to_msgpack(list(cell) if isinstance(cell, Items) else cell)
+    return _to_msgpack(packed(cell) if isinstance(cell, Items) else cell)
 
 
-_from_cell: Final = msgspec.msgpack.Decoder(dict[str, bytes | int | float] | list[bytes]).decode
+_from_cell: Final = msgspec.msgpack.Decoder(
+    dict[str, bytes | int | float] | list[bytes | int]
+).decode
 
 
 def unpack_cell(data: bytes) -> Cell:
     """The cell that was packed. Raises `Malformed`."""
     try:
-        found: dict[str, Scalar] | list[bytes] = _from_cell(data)
-    except (msgspec.DecodeError, RecursionError):
+        found: dict[str, Scalar] | list[bytes | int] = _from_cell(data)
+        return found if isinstance(found, dict) else unpacked(found)
+    except (ValueError, RecursionError):  # msgspec's are ValueErrors
         raise Malformed from None
-    return found if isinstance(found, dict) else Items(found)
 
 
 def _short(seconds: float) -> _Number:
@@ -146,8 +150,8 @@ def _short(seconds: float) -> _Number:
     return int(seconds) if seconds.is_integer() else seconds
 
 
-def _cells(fields: Mapping[str, Entries | list[bytes]]) -> dict[str, Cell]:
-    return {name: Items(cell) if isinstance(cell, list) else cell for name, cell in fields.items()}
+def _cells(fields: Mapping[str, Entries | list[bytes | int]]) -> dict[str, Cell]:
+    return {n: unpacked(cell) if isinstance(cell, list) else cell for n, cell in fields.items()}
 
 
 # ---------------------------------------------------------------------------------------- as JSON
@@ -171,6 +175,8 @@ class _Page(msgspec.Struct, omit_defaults=True):
     registered: bool = False
     versions: dict[str, int] = {}
     spilled: dict[str, str] = {}
+    firsts: dict[str, int] = {}
+    """The position of each list's first item, where that is not 1."""
 
 
 _to_json: Final = msgspec.json.Encoder().encode
@@ -197,6 +203,8 @@ def write(record: Record) -> bytes:
     )
     for name, cell in record.fields.items():
         if isinstance(cell, Items):
+            if cell.first != 1:
+                page.firsts[name] = cell.first
             if all(map(_is_json, cell)):
                 page.fields[name] = [msgspec.Raw(item) for item in cell]
             else:
@@ -219,12 +227,13 @@ def read(data: bytes) -> Record:
         fields: dict[str, Cell] = {}
         for name, cell in page.fields.items():
             if isinstance(cell, list):
-                fields[name] = Items([bytes(item) for item in cell])
+                fields[name] = Items([bytes(item) for item in cell], page.firsts.get(name, 1))
             else:
                 fields[name] = {entry: bytes(value) for entry, value in cell.items()}
         for name, coded in page.bytes.items():
             if isinstance(coded, list):
-                fields[name] = Items([base64.b64decode(item) for item in coded])
+                items = [base64.b64decode(item) for item in coded]
+                fields[name] = Items(items, page.firsts.get(name, 1))
             else:
                 values = {entry: base64.b64decode(text) for entry, text in coded.items()}
                 _entries(fields, name).update(values)
