@@ -22,6 +22,7 @@ from statehold.changes import (
     deadline,
     fold,
     new_incarnation,
+    required,
 )
 from statehold.cursors import Listing
 from statehold.driver import (
@@ -132,6 +133,8 @@ class ToyDriver(Driver):
         cells = state.cells
         if want.renew is not None:
             cells.deadline = deadline(cells.created, now, *want.renew)
+        if cells.revision in want.unless:
+            return msgspec.structs.replace(cells, fields={}, unchanged=True)
         return msgspec.structs.replace(cells, fields=self.cut(cells, want))
 
     def cut(self, cells: Cells, want: Want) -> dict[str, Cell]:
@@ -162,10 +165,14 @@ class ToyDriver(Driver):
         barred = fenced(commit, cells, fence, now)
         if barred is not None:
             return barred
-        if commit.expect is not None and (
-            state is None if commit.expect == PRESENT else commit.expect != stands
-        ):
+        expect = required(commit)
+        if expect is not None and (state is None if expect == PRESENT else expect != stands):
             return Conflicted(stands)
+        made = now if commit.at is None else commit.at
+        created = state.cells.created if state else made
+        until = deadline(created, made, commit.ttl, commit.max_age)
+        if commit.at is not None and until is not None and until <= now and not commit.erase:
+            return Late()
         if commit.claim is not None:
             fence = self.fences[key] = claimed(commit, cells, fence, now)
             if cells:
@@ -182,14 +189,14 @@ class ToyDriver(Driver):
         except Refusal as no:
             return Refused(no.field, no.reason, no.limit, no.found)
         old = state.cells if state else None
-        revision = Revision(stands.incarnation or new_incarnation(), stands.number + 1)
-        created = old.created if old else now
-        until = deadline(created, now, commit.ttl, commit.max_age)
+        revision = commit.revision or Revision(
+            stands.incarnation or new_incarnation(), stands.number + 1
+        )
         subject = commit.subject if commit.subject is not None else old and old.subject
-        cells = Cells(revision, fields, created, now, until, 0.0, commit.epoch, subject)
+        cells = Cells(revision, fields, created, made, until, 0.0, commit.epoch, subject)
         self.states[key] = Stored(cells)
         self.remember(commit, revision)
-        return Written(revision, self.returned(commit, now))
+        return Written(revision, self.returned(commit, now), False, made, until)
 
     def remember(self, commit: Commit, revision: Revision) -> None:
         if commit.op:

@@ -332,9 +332,9 @@ class Model:
     def _fenced_for_long(self, life: Life | None, commit: Commit, outcome: Outcome) -> bool:
         """Whether it was barred by an epoch that need not be remembered any more, and may be."""
         epochs = self.epochs.get(commit.key)
-        return (
-            life is None and epochs is not None and commit.epoch < epochs.epoch
-        ) and outcome == FencedOff(epochs.epoch)
+        if life is not None or epochs is None or not isinstance(outcome, FencedOff):
+            return False
+        return not outcome.left and commit.epoch < outcome.epoch <= epochs.highest
 
     def _judge_claim(self, life: Life | None, commit: Commit, outcome: Outcome, now: float) -> None:
         """See `judge`: of a claim."""
@@ -453,7 +453,9 @@ class Model:
             assert outcome.revision == life.revision, f"{outcome.revision}, not {life.revision}"
         self.past.setdefault(commit.key, []).append(life.revision)
         made = now if commit.at is None else commit.at
-        assert commit.revision in (None, life.revision), f"{life.revision}, not {commit.revision}"
+        with promised(6):
+            says = f"it made {life.revision}, not {commit.revision}"
+            assert commit.revision in (None, life.revision), says
         life.updated, life.epoch, life.fields = made, commit.epoch, fields
         self._see(commit.key, commit.epoch)
         life.latest = max(made, life.latest)
@@ -461,9 +463,10 @@ class Model:
         life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
         if self.exact:
             told = (outcome.updated, outcome.deadline)
-            assert told in ((life.latest, life.deadline), (life.updated, life.deadline)), (
-                f"it says {told}, not {(life.latest, life.deadline)}"
-            )
+            with promised(4):
+                assert told in ((life.latest, life.deadline), (life.updated, life.deadline)), (
+                    f"it says {told}, not {(life.latest, life.deadline)}"
+                )
         if commit.subject is not None:
             life.subject = commit.subject
         if commit.op:
