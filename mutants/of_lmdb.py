@@ -238,10 +238,11 @@ FAULTS = [
     ),
     _fault(
         "waiting",
-        "it says so after what was to be done is done",
-        STEPPED,
-        "                if not wait and commit is commits[-1] and len(commits) > 1:\n"
-        "                    raise driver.WouldWait\n" + STEPPED,
+        "it is said after what was to be done is done",
+        "            return outcomes\n",
+        "        if not wait and len(commits) > 1:\n"
+        "            raise driver.WouldWait\n"
+        "        return outcomes\n",
     ),
     _fault(
         "errors",
@@ -274,9 +275,11 @@ FAULTS = [
     ),
     _fault(
         "fork",
-        "a child goes on with its parent's folder",
-        "if self._env is None or self._at[0] != os.getpid():",
-        "if self._env is None:",
+        "a child is told that all is written, and nothing is",
+        "        with self._writing(wait=wait) as txn:\n            sweep",
+        "        if self._env is not None and self._at[0] != os.getpid():\n"
+        "            return [driver.Written(driver.Revision(1, 1)) for _ in commits]\n"
+        "        with self._writing(wait=wait) as txn:\n            sweep",
     ),
     _fault(
         "page boundaries",

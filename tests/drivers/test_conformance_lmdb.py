@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+from urllib.parse import quote
 
 import pytest
 
@@ -12,6 +13,7 @@ import lmdb
 from msgspec.structs import replace
 
 from examples.on_lmdb import LmdbDriver, load, save
+from statehold.errors import ConfigError
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance
 from tests.variants import Variant
@@ -85,13 +87,24 @@ class TestLmdb(DriverConformance):
         )
 
 
-def grouped(path):
-    """The driver as a store opens it for asynchronous callers."""
-    return Coalesce(LmdbDriver(path))
+class TestLmdbByUrl(Variant):
+    """As a store opens it for asynchronous callers: by its entry point, commits gathered above it."""
 
-
-class TestGroupedLmdb(Variant):
     @pytest.fixture
     def backend(self, tmp_path):
-        path = str(tmp_path / "states")
-        return Backend(lambda: grouped(path), f"{__name__}:grouped", (path,))
+        url = f"lmdb:///{quote(str(tmp_path / 'states'))}?max_bytes=64MiB"
+        return Backend.by_url(
+            url, settings={"busy_timeout": 2.0}, entry_point="examples.on_lmdb:from_url"
+        ).gathered()
+
+    def test_it_is_what_a_store_opens(self, rig):
+        assert isinstance(rig.driver, Coalesce)
+        assert rig.driver.gather == "no"  # it is gathered already
+
+
+def test_a_setting_that_there_is_not_is_refused(tmp_path):
+    backend = Backend.by_url(
+        f"lmdb:///{quote(str(tmp_path))}?speed=9", entry_point="examples.on_lmdb:from_url"
+    )
+    with pytest.raises(ConfigError, match="speed"):
+        backend.open()

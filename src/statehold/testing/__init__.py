@@ -33,6 +33,9 @@ All hooks of a `Backend`, and when they are needed:
 | `held()` | a context manager; while it is open another writer holds the store. Open drivers with a short time to wait | if one writer can keep others waiting |
 | `set_back` | whether a repetition is known for one, or in doubt, also where the clock was set back since it was first sent. It is not asked for otherwise: of the drivers here those of memory and of the example on LMDB keep it | drivers that believe the `now` that they are given |
 
+`Backend.by_url` opens by a URL, through the driver's entry point; `Backend.gathered()` is the same
+backend as `AsyncStore.open` runs it, with concurrent commits gathered above the driver.
+
 A case whose feature the driver does not declare, or whose optional hook the backend does not have, is
 skipped and says which. The rounds of races and crashes are modest; `STATEHOLD_ROUNDS=20` in the
 environment makes them twenty times as many (and lets Hypothesis look twenty times as long).
@@ -47,6 +50,7 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 * `FaultyDriver`: a driver that fails, hangs and answers late as a script says: for testing a
   service with its store down;
 * the plugin's fixtures: `statehold_clock`, `statehold_driver`, `statehold_store`;
+* `python -m statehold.testing.bench my_package:MyDriver` measures a driver;
 * `Proxy` (`statehold.testing.proxy`): breaks the connections to a real server on demand;
 * `Trial` (`statehold.testing.trial`): writers at work while that happens, and what became of each
   write;

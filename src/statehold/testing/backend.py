@@ -6,9 +6,10 @@ import importlib
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from statehold.backends import gathering
 from statehold.changes import Key
 from statehold.driver import Driver
 
@@ -26,6 +27,34 @@ class Backend:
     raw: Callable[[], bytes] | None = None
     held: Callable[[], AbstractContextManager[object]] | None = None
     set_back: bool = False
+
+    @classmethod
+    def by_url(
+        cls,
+        url: str,
+        *,
+        settings: dict[str, Any] | None = None,
+        entry_point: str | None = None,
+        **hooks: Any,
+    ) -> Backend:
+        """A driver as users open it: by the URL of its data, and settings (JSON values).
+
+        The scheme is found as that of an installed package, or, with `entry_point`, registered as
+        `"module:function"` for the time of the test, in other processes too.
+        """
+        arguments = (url, settings or {}, entry_point)
+        recipe = "statehold.testing.by_url:opened"
+        return cls(lambda: cook(recipe, arguments), recipe, arguments, **hooks)
+
+    def gathered(self) -> Backend:
+        """The same, run as `AsyncStore.open` does: commits are gathered above it, if it declares so."""
+        recipe, arguments = self.recipe, (self.recipe, list(self.arguments))
+        return replace(
+            self,
+            open=lambda: gathering(self.open()),
+            recipe=recipe and "statehold.testing.by_url:gathered",
+            arguments=arguments if recipe else (),
+        )
 
 
 def cook(recipe: str, arguments: tuple[Any, ...]) -> Driver:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
 from statehold.changes import ABSENT, EVERYTHING, Accumulate, Add, Append, Change, Drop, Put, Want
-from statehold.driver import Feature, Refused, Written
+from statehold.driver import Feature, Refused, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
@@ -23,6 +25,9 @@ from statehold.testing.rig import KIND, Rig
 
 HELD_SECONDS = 30.0
 """Within which a call that waits for another writer must have ended."""
+
+AT_ONCE_SECONDS = 1.0
+"""Within which a call that is not to wait must have ended; drivers wait twice as long otherwise."""
 
 MARK = b"b3a7-left-behind"
 
@@ -89,6 +94,21 @@ class Edges(Cases):
         assert rig.stands().deadline == born + 4 * unit, "a renewal went past the maximum age"
         rig.wait(3)
         assert rig.read(want=Want(renew=(10 * unit, 4 * unit))) is None
+
+    @promise(4)
+    def test_a_renewal_of_many_revives_none(self, rig: Rig) -> None:
+        """A read that renews some of its states leaves absent what is absent, and renews every other."""
+        rig.write(Add("sum", "k", 1), id="over", ttl=1)
+        for id in ("a", "b"):
+            rig.write(Add("sum", "k", 1), id=id, ttl=4)
+        rig.wait(1.5)
+        want = Want(renew=(8 * rig.unit, None))
+        for _ in range(2):
+            found = rig.read_many(["over", "a", "b", "never", "a"], want)
+            assert [cells is None for cells in found] == [True, False, False, True, False]
+        rig.wait(4)
+        found = rig.read_many(["over", "a", "b"])
+        assert [cells is None for cells in found] == [True, False, False]
 
     @promise(4)
     def test_sweeping_spares_the_living(self, rig: Rig) -> None:
@@ -259,14 +279,35 @@ class Edges(Cases):
             pytest.skip("the backend has no hook `held`")
         rig.write(Add("sum", "k", 1))
         with rig.backend.held():
-            begun = time.monotonic()
-            with pytest.raises(Unavailable):
-                rig.write(Add("sum", "k", 10))
-            took = time.monotonic() - begun
-            assert took < HELD_SECONDS, f"it waited {took:.0f} s"
+            error = _ends(rig, rig.driver.commit([rig.commit(Add("sum", "k", 10))], rig.now))
+            assert isinstance(error, Unavailable), f"while another writer holds it: {error!r}"
             assert rig.fields() == {"sum": {"k": 1}}, "reads wait for a writer"
         rig.write(Add("sum", "k", 100))
         assert rig.fields() == {"sum": {"k": 101}}
+
+    @promise(9)
+    def test_what_is_not_to_wait_does_not(self, rig: Rig) -> None:
+        """A call with `wait=False` raises `WouldWait` rather than wait, at once and with nothing done."""
+        driver = rig.driver
+        if not isinstance(driver, WaitingDriver):
+            pytest.skip("the driver never waits: it is no `WaitingDriver`")
+        rig.write(Add("sum", "k", 1))
+        commits = [rig.commit(Add("sum", "k", 10), id=id) for id in ("a", "b")]
+        done = 1
+        for _ in range(5):
+            with contextlib.suppress(WouldWait):
+                rig.run(driver.commit(commits, rig.now, wait=False))
+                done += 10
+            assert rig.fields() == {"sum": {"k": done}}, "`WouldWait`, and something was done"
+        if rig.backend.held is None:
+            return
+        with rig.backend.held():
+            begun = time.monotonic()
+            error = _ends(rig, driver.commit(commits, rig.now, wait=False))
+            took = time.monotonic() - begun
+        assert isinstance(error, WouldWait), f"with another writer there: {error!r}"
+        assert took < AT_ONCE_SECONDS, f"it waited {took:.1f} s, and was not to"
+        assert rig.fields() == {"sum": {"k": done}}
 
     @promise(11)
     @pytest.mark.parametrize("field", ["map", "sum", "array", "log"])
@@ -326,6 +367,25 @@ class Edges(Cases):
         subject = {"subject": MARK.decode()} if rig.has(Feature.SUBJECT) else {}
         changes = (Put("map", MARK.decode(), MARK), Append("log", (MARK,), 5))
         rig.write(*changes, id=MARK.decode(), ttl=ttl, op=MARK.decode(), **subject)
+
+
+def _ends(rig: Rig, work: Coroutine[Any, Any, Any]) -> BaseException | None:
+    """What a call raised. Raises AssertionError if it goes on and on."""
+    raised: list[BaseException | None] = []
+
+    def run() -> None:
+        try:
+            rig.run(work)
+        except Exception as error:  # noqa: BLE001  it is the answer
+            raised.append(error)
+        else:
+            raised.append(None)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(HELD_SECONDS)
+    assert raised, f"it has waited for {HELD_SECONDS:.0f} s, and waits still"
+    return raised[0]
 
 
 def _expect(rig: Rig) -> dict[str, Any]:

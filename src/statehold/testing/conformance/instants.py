@@ -38,13 +38,12 @@ class Instants(Cases):
 
     @promise(2)
     def test_an_erasure_that_is_too_old_is_not_repeated(self, rig: Rig) -> None:
-        """An erasure that comes again when its first time may be forgotten reaches no later life."""
+        """An erasure, even of nothing, that comes again when it may be forgotten reaches no later life."""
         need_given_clock(rig)
-        rig.write(Add("sum", "k", 1))
         sent = rig.now
         rig.erase(op="op")
-        rig.write(Add("sum", "k", 10), ttl=None)
         _pass(rig, HOLD_SECONDS * 2)
+        rig.write(Add("sum", "k", 10), ttl=None)
         _not_again(rig.erase(op="op", since=sent))
         assert rig.fields() == {"sum": {"k": 10}}
 
@@ -65,6 +64,19 @@ class Instants(Cases):
         rig.send(commit)
         rig.erase()
         _not_again(_again(rig, commit, rig.now))
+        assert rig.read() is None
+
+    @promise(2)
+    def test_what_was_swept_in_whatever_order_is_not_applied_again(self, rig: Rig) -> None:
+        """The newest commit of all states that are swept counts, whichever of them goes last."""
+        need_given_clock(rig)
+        rig.write(Add("sum", "k", 1), id="goes last", ttl=4)
+        rig.wait(1)
+        commit, sent = rig.commit(Add("sum", "k", 1), op="op", ttl=1), rig.now
+        rig.send(commit)
+        for _ in range(3):
+            _pass(rig, 2 * rig.unit)
+        _not_again(_again(rig, commit, sent))
         assert rig.read() is None
 
     @promise(2)
@@ -96,12 +108,13 @@ class Instants(Cases):
         assert isinstance(outcome, Written), f"in time, at the last instant: {outcome}"
 
     @promise(4)
-    def test_deadlines_are_kept_to_the_fraction(self, rig: Rig) -> None:
+    @pytest.mark.parametrize("age", [None, 9.0])
+    def test_deadlines_are_kept_to_the_fraction(self, rig: Rig, age: float | None) -> None:
         """A deadline between two seconds is one: just before it the state lives, and then no more."""
         need_given_clock(rig)
         second = 1 / rig.unit
         rig.wait(0.25 * second)
-        rig.write(Add("sum", "k", 1), ttl=1.5 * second)
+        rig.write(Add("sum", "k", 1), ttl=1.5 * second, max_age=age)
         deadline = rig.now + 1.5
         assert rig.stands().deadline == deadline
         rig.wait(1.25 * second)
