@@ -14,12 +14,15 @@ from tests.testing.toys import ToyDriver
 
 SEEN_BY_THE_MACHINE = (
     "AppliesLate",
+    "ClaimsMakeStates",
     "DeletesByPrefix",
     "ErasesAgain",
     "ErasuresRepeatCommits",
     "ExpiresLate",
+    "ForgetsErasedFences",
     "ForgetsMaxAge",
     "ForgetsOps",
+    "GivesOutTwice",
     "HalfApplies",
     "IgnoresBounds",
     "IgnoresEpochs",
