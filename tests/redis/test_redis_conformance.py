@@ -8,7 +8,7 @@ import pytest
 
 from statehold.backends import open_driver
 from statehold.testing import Backend, DriverConformance, stateful
-from statehold.testing.conformance import Commits, Lifetimes, Listing, Races
+from statehold.testing.conformance import Commits, Fences, Lifetimes, Listing, Races
 from tests.redis.linking import TICK
 
 
@@ -29,7 +29,7 @@ class TestRedis(DriverConformance):
         return redis_backend
 
 
-class TestValkey(Commits, Lifetimes, Listing):
+class TestValkey(Commits, Lifetimes, Listing, Fences):
     @pytest.fixture
     def backend(self, statehold_valkey):
         return place_of(statehold_valkey)
@@ -47,7 +47,7 @@ class TestSentinel(Commits, FewerExamples):
         return place_of(statehold_redis_sentinel)
 
 
-class TestCluster(Commits, Lifetimes, Listing, FewerExamples):
+class TestCluster(Commits, Lifetimes, Listing, Fences, FewerExamples):
     @pytest.fixture
     def backend(self, statehold_redis_cluster):
         return place_of(statehold_redis_cluster)

@@ -6,6 +6,10 @@ import subprocess
 
 import pytest
 
+from statehold.changes import Commit
+from statehold.drivers.memory import MemoryDriver
+from statehold.engine import run_now
+from statehold.middleware.metrics import Metrics
 from tests.needs import require
 
 LINE = re.compile(r'(\w+)(\{(?:\w+="(?:[^"\\]|\\.)*",?)+\})? (-?[0-9.e+-]+)$')
@@ -86,3 +90,11 @@ def test_names_do_not_grow_with_what_is_asked(client, route):
         client.get(f"/v1/chat/{number}")
         client.get(f"/{number}/{route}")
     assert sum(name.startswith("statehold_http_requests_total") for name in metrics(client)) == 2
+
+
+def test_claims_are_no_commits_and_who_waits_is_not_fenced_off():
+    metered = Metrics(MemoryDriver())
+    claim, key = 30.0, ("", "chat", "a")
+    for epoch in (0, 0, 5):
+        run_now(metered.commit([Commit(key, (), 60.0, epoch=epoch, claim=claim)], 1000.0))
+    assert metered.outcomes == {"claimed": 1, "held": 1, "fenced": 1}

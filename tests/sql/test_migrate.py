@@ -444,3 +444,19 @@ def test_the_command_line(run, monkeypatch, capsys):
     assert (code, "no kind 'shop'; there are visit" in error) == (2, True)
     code, _, error = migrate(monkeypatch, capsys, "memory://", Visit, "--plan")
     assert (code, "has no tables to be migrated" in error) == (2, True)
+
+
+def test_tables_from_before_epochs_were_claimed(backend, run):
+    """They lack one column, which is said, and added; then leases can be had."""
+    run(Visit, "--apply")
+    write(backend.url, Visit, *edits(Visit))
+    backend.sql("ALTER TABLE visit DROP COLUMN epoch_claim")
+    with pytest.raises(ConfigError, match="epoch_claim"):
+        write(backend.url, Visit)
+    _, out, _ = run(Visit, "--apply")
+    assert done(out)[0] == "column visit.epoch_claim is added"
+    with Store.open(backend.url, create="never") as store:
+        visits = store.collection(Visit)
+        before = visits.get("ada").meta.revision
+        with visits.lease("ada", ttl=30):
+            assert visits.get("ada").meta.revision == before

@@ -29,6 +29,7 @@ from statehold.changes import (
 )
 from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Written
 from statehold.errors import Closed, Unavailable
+from statehold.folding import NO_FENCE, Fence
 from statehold.testing import Backend
 from statehold.testing.conformance import DriverLevel
 from tests.testing.toys import Stored, ToyDriver
@@ -423,3 +424,46 @@ class BreaksInForks(ToyDriver):
         if os.getpid() != self.process:
             raise Unavailable("try again, though it will never work")
         return await super().commit(commits, now)
+
+
+@caught_by("test_a_fence_outlives_an_erasure")
+class ForgetsErasedFences(ToyDriver):
+    """An erasure takes with it what was seen of epochs."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        if commit.erase and isinstance(outcome, Written):
+            self.fences.pop(commit.key, None)
+        return outcome
+
+
+@caught_by("test_a_fence_outlives_the_deadline")
+class ForgetsExpiredFences(ToyDriver):
+    """Expiry takes with it what was seen of epochs."""
+
+    def fence(self, key: Key, now: float) -> Fence:
+        return self.fences.get(key, NO_FENCE)
+
+
+@caught_by("test_what_is_held_is_not_given_out")
+class GivesOutTwice(ToyDriver):
+    """Gives an epoch out although another holds it."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        if commit.claim is not None and isinstance(outcome, FencedOff) and outcome.left:
+            return super().step(msgspec.structs.replace(commit, epoch=outcome.epoch + 1), now)
+        return outcome
+
+
+@caught_by("test_a_claim_makes_no_state")
+class ClaimsMakeStates(ToyDriver):
+    """Takes a claim of what is absent for a commit."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        outcome = super().step(commit, now)
+        if commit.claim is not None and isinstance(outcome, Written) and commit.expect is None:
+            super().step(
+                msgspec.structs.replace(commit, claim=None, op="", epoch=outcome.epoch), now
+            )
+        return outcome

@@ -15,12 +15,15 @@ from tests.testing.toys import ToyDriver
 
 SEEN_BY_THE_MACHINE = {
     "AppliesLate": {4},
+    "ClaimsMakeStates": {3, 6, 7, 12},
     "DeletesByPrefix": {3, 6, 12},
     "ErasesAgain": {2},
     "ErasuresRepeatCommits": {2},
     "ExpiresLate": {4},
+    "ForgetsErasedFences": {7},
     "ForgetsMaxAge": {4},
     "ForgetsOps": {2},
+    "GivesOutTwice": {7},
     "HalfApplies": {1, 3, 5},
     "IgnoresBounds": {5},
     "IgnoresEpochs": {7},

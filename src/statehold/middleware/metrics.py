@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -61,7 +61,16 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 Outcomes: TypeAlias = Literal[
-    "written", "repeated", "conflicted", "fenced", "refused", "reused", "in_doubt", "late"
+    "written",
+    "repeated",
+    "conflicted",
+    "fenced",
+    "refused",
+    "reused",
+    "in_doubt",
+    "late",
+    "claimed",
+    "held",
 ]
 _OUTCOMES: Final[dict[type, Outcomes]] = {
     Conflicted: "conflicted",
@@ -116,7 +125,12 @@ class Metrics(Wrapper):
         counted = self.outcomes
         for outcome in outcomes:
             if isinstance(outcome, Written):
-                counted["repeated" if outcome.repeated else "written"] += 1
+                if outcome.epoch:
+                    counted["claimed"] += 1
+                else:
+                    counted["repeated" if outcome.repeated else "written"] += 1
+            elif isinstance(outcome, FencedOff) and outcome.left:
+                counted["held"] += 1  # by another
             else:
                 counted[_OUTCOMES.get(outcome.__class__, "refused")] += 1
         return outcomes
@@ -177,10 +191,7 @@ class Metrics(Wrapper):
             "statehold_commits_total",
             "counter",
             "Commits, by what became of them.",
-            {
-                (("outcome", outcome),): self.outcomes[outcome]
-                for outcome in ("written", "repeated", "conflicted", "fenced", "refused")
-            },
+            {(("outcome", outcome),): self.outcomes[outcome] for outcome in get_args(Outcomes)},
         )
         yield Sample(
             "statehold_reads_total",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from statehold.changes import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT, Add, Append
 from statehold.driver import Conflicted, Feature, FencedOff, Late, Outcome, Written
 from statehold.errors import Fenced, Leased
+from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.face_cases import FaceCases
 from statehold.testing.conformance.face_cases import need as need_of
 from statehold.testing.face import Face
 from statehold.testing.promises import promise
-from statehold.testing.rig import Rig
+from statehold.testing.rig import Rig, plain
 
 LONG = 900.0
 """Seconds for which an epoch is held that is not to run out."""
@@ -290,6 +293,29 @@ class Fences(Cases):
             for outcome in outcomes:
                 if not isinstance(outcome, Written):
                     self.left(outcome, given[0])
+
+    @promise(7)
+    def test_a_claim_races_with_the_first_commit(self, rig: Rig) -> None:
+        """Who begins a state without an epoch came before the claim, or is fenced off: never after it."""
+        need(rig, Feature.EPOCH, Feature.CLAIM)
+        for n in range(rounds(20)):
+
+            async def commit(claim: float | None, n: int = n) -> Outcome:
+                changes = () if claim else (Add("sum", "k", 1),)
+                commit = rig.commit(*changes, id=f"r{n}", claim=claim, op=token_hex(8))
+                return (await rig.driver.commit((commit,), rig.now))[0]
+
+            claims = [partial(commit, LONG)] * 2
+            outcomes = rig.run.together(*[partial(commit, None)] * 3, *claims)
+            given = [one.epoch for one in outcomes[3:] if isinstance(one, Written)]
+            assert len(given) == 1, f"it was given out {len(given)} times: {outcomes}"
+            cells = rig.read(f"r{n}")
+            written = sum(isinstance(one, Written) for one in outcomes[:3])
+            if cells is None:
+                assert written == 0, "what was written is gone"
+            else:
+                assert cells.epoch == given[0], "an unfenced writer began it after the claim"
+                assert plain(cells) == {"sum": {"k": written}}
 
 
 class FaceFences(FaceCases):
