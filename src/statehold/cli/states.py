@@ -26,7 +26,9 @@ def get(given: Namespace) -> int:
         names: str | None = given.fields
         fields = None if names is None else [name for name in names.split(",") if name]
         async with reach(given) as access:
-            found = await access.get(key, fields=fields, tail=given.tail)
+            found = await access.get(
+                key, fields=fields, tail=given.tail, after=given.after, limit=given.limit
+            )
         return _absent(given) if found is None else _print(found)
 
     return asyncio.run(run())

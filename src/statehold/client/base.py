@@ -25,7 +25,13 @@ class Access(ABC):
 
     @abstractmethod
     async def get(
-        self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
+        self,
+        key: Key,
+        *,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> dict[str, Any] | None:
         """The state as JSON data, its fields under "fields"; None if it is not found."""
 

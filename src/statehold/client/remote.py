@@ -92,14 +92,21 @@ class Remote(Access):
         self._free: list[http.client.HTTPConnection] = []  # the one used last is the last
 
     async def get(
-        self, key: Key, *, fields: Sequence[str] | None = None, tail: int | None = None
+        self,
+        key: Key,
+        *,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> dict[str, Any] | None:
         """See `Access.get`."""
         query: dict[str, str] = {}
         if fields is not None:
             query["fields"] = ",".join(fields)
-        if tail is not None:
-            query["tail"] = str(tail)
+        for name, number in (("tail", tail), ("after", after), ("limit", limit)):
+            if number is not None:
+                query[name] = str(number)
         answer = await self._ask("GET", _path(key), query=query, headers=_tenant(key[0]))
         if answer.status == http.client.NOT_FOUND:
             return None

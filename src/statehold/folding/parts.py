@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from statehold.changes import Cell, Items, PartlyLoaded, Scalar, Want
 
@@ -138,8 +138,10 @@ class Ends(Items):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            begin, end, step = cast("slice[Any, Any, Any]", index).indices(len(self))
-            return [self[at] for at in range(begin, end, step)]
+            return [self._item(at) for at in range(len(self))[index]]
+        return self._item(index)
+
+    def _item(self, index: int) -> bytes:
         position = self.first + index
         if position > self.left:
             return self.fresh[position - self.end - 1]

@@ -34,6 +34,7 @@ from statehold.store.asking import ALL_READ, Asking
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
+    After,
     Names,
     Tail,
     checked,
@@ -96,21 +97,23 @@ class AsyncCollection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        after: After | None = None,
+        limit: int | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
 
         With `fields` only those are read (reading another raises `Invalid`), with `tail` only the
-        newest items of logs. With `on_failure="default"` a store that cannot answer gives the
+        newest items of logs, with `after` only those after a position, `limit` of them at most. With `on_failure="default"` a store that cannot answer gives the
         defaults too, and `meta.source` says "default", `meta.degraded` True.
         """
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
-        if fields is None and tail is None:
+        if fields is None and tail is None and after is None and limit is None:
             want, unread = self._all, ALL_READ
         else:
-            want, unread = self._asking.want(fields, tail)
+            want, unread = self._asking.want(fields, tail, after=after, limit=limit)
         try:
             left = self._left - 1
             if left < 0:
@@ -126,13 +129,19 @@ class AsyncCollection(Generic[S]):
         return snapshot(self.cls, key, cells, self.home, unread, "store", want)
 
     async def get_many(
-        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        after: After | None = None,
+        limit: int | None = None,
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False."""
         if isinstance(ids, str):
             raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
         keys = [self._asking.key(id) for id in ids]
-        want, unread = self._asking.want(fields, tail)
+        want, unread = self._asking.want(fields, tail, after=after, limit=limit)
         await self._ready()
         found = await self._driver.read(keys, want, self._now())
         return {

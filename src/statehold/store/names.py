@@ -15,6 +15,12 @@ Names: TypeAlias = Iterable["Field[Any] | str"]
 Tail: TypeAlias = int | Mapping[Any, int]
 """How many of the newest items to read: of every log, or by field, as in `Names`."""
 
+After: TypeAlias = int | Mapping[Any, int]
+"""After which position to read items: of every log, or by field, as in `Names`."""
+
+BEYOND: Final = 2**53
+"""A position that no item has."""
+
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
 
@@ -56,6 +62,22 @@ def checked_tails(tail: Tail | None) -> int | dict[str, int] | None:
         sizes = [checked_count(size, "tail") for size in tail.values()]
         return dict(zip(checked_names(tail), sizes, strict=True))
     return None if tail is None else checked_count(tail, "tail")
+
+
+def checked_after(after: After, lists: Iterable[str]) -> dict[str, int]:
+    """The positions by field, those of all lists for a number alone. Raises `Invalid`."""
+    if isinstance(after, Mapping):
+        names: list[str] = checked_names(after)
+        places: list[object] = list(after.values())
+    else:
+        names = list(lists)
+        places = [after] * len(names)
+    found: dict[str, int] = {}
+    for name, place in zip(names, places, strict=True):
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place <= BEYOND:
+            raise Invalid(f"after must be at least 0, not {place!r}", field="after", found=place)
+        found[name] = place
+    return found
 
 
 def checked_count(number: object, what: str) -> int:

@@ -21,7 +21,7 @@ from statehold.schema import Lifetime, Schema
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
-from statehold.store.names import Names, Tail
+from statehold.store.names import After, Names, Tail
 from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
 
@@ -135,16 +135,28 @@ class Collection(Generic[S]):
         *,
         fields: Names | None = None,
         tail: Tail | None = None,
+        after: After | None = None,
+        limit: int | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """See `AsyncCollection.get`."""
-        return run_now(self._core.get(id, fields=fields, tail=tail, on_failure=on_failure))
+        return run_now(
+            self._core.get(
+                id, fields=fields, tail=tail, after=after, limit=limit, on_failure=on_failure
+            )
+        )
 
     def get_many(
-        self, ids: Iterable[str], *, fields: Names | None = None, tail: Tail | None = None
+        self,
+        ids: Iterable[str],
+        *,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+        after: After | None = None,
+        limit: int | None = None,
     ) -> dict[str, S]:
         """See `AsyncCollection.get_many`."""
-        return run_now(self._core.get_many(ids, fields=fields, tail=tail))
+        return run_now(self._core.get_many(ids, fields=fields, tail=tail, after=after, limit=limit))
 
     @overload
     def apply(

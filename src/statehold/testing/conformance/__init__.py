@@ -17,6 +17,7 @@ from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
 
@@ -28,22 +29,24 @@ __all__ = [
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
+    "FaceLists",
     "FaceLives",
     "FaceProcesses",
     "FaceTrouble",
     "Failures",
     "Lifetimes",
     "Listing",
+    "Lists",
     "Processes",
     "Races",
 ]
 
 
 class DriverLevel(
-    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+    Commits, ExactlyOnce, Lifetimes, Bounds, Lists, Listing, Edges, Failures, Races, Processes
 ):
     """Every case that speaks to the driver itself."""
 
 
-class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceProcesses):
+class DriverConformance(DriverLevel, FaceCommits, FaceLists, FaceLives, FaceTrouble, FaceProcesses):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""
