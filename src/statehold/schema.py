@@ -23,7 +23,7 @@ from statehold.changes import (
     said_of,
 )
 from statehold.driver import Layout, Refused
-from statehold.errors import Corrupted, Invalid, SchemaError, StateholdError, TooLarge
+from statehold.errors import Conflict, Corrupted, Invalid, SchemaError, StateholdError, TooLarge
 from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
 from statehold.settings import duration
 
@@ -228,10 +228,16 @@ class Schema:
     def newer(self, cells: Mapping[str, Cell]) -> tuple[str, ...]:
         """Fields of which a newer version has left values."""
         found: list[str] = []
-        for stored in cells:
+        for stored, cell in cells.items():
             base, at, version = stored.partition("@")
             field = self.bases.get(base)
-            if at and field is not None and version.isdecimal() and int(version) > field.version:
+            if (
+                cell
+                and at
+                and field is not None
+                and version.isdecimal()
+                and int(version) > field.version
+            ):
                 found.append(field.name)
         return tuple(found)
 
@@ -246,8 +252,9 @@ def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cel
             return raw
 
     if isinstance(old, Items):
-        newer = new if isinstance(new, Items) else ()
-        return Items([*(upcast(raw) for raw in old), *newer][-field.keep :])
+        newer = new if isinstance(new, Items) else Items()
+        items = Items([*map(upcast, old), *newer], newer.first - len(old))
+        return items.tail(field.keep)
     entries: Entries = {entry: upcast(raw) for entry, raw in old.items()}
     if not isinstance(new, dict):
         return entries
@@ -260,6 +267,8 @@ def refused(schema: Schema, key: Key, why: Refusal | Refused) -> StateholdError:
     name = why.field if field is None else field.name
     error, message = {
         "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
+        "changed": (Conflict, f"the list has {why.found}, and not {why.limit}"),
+        "gone": (Invalid, f"there is no item in position {why.found}: it has {why.limit}"),
         "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
         "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
         "value": (Invalid, f"{why.limit}"),

@@ -21,6 +21,7 @@ from statehold.changes import (
     Refusal,
     Revision,
     Scalar,
+    Splice,
     Want,
 )
 from statehold.clock import Clock, SystemClock
@@ -304,7 +305,7 @@ class State(metaclass=_StateType):
         cells = self._seen if own is self._own else dict(self._seen)
         try:
             for change in changes:
-                if isinstance(change, Append) and change.field not in own:
+                if isinstance(change, Append | Splice) and change.field not in own:
                     self._fork(cells, change.field, own)
                 change.into(cells, own)
         except Refusal as refusal:

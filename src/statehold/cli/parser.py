@@ -19,6 +19,14 @@ def _positive(text: str) -> int:
     return number
 
 
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+_natural.__name__ = "whole number of at least 0"
 _positive.__name__ = "whole number of at least 1"  # as argparse calls it in its errors
 
 
@@ -77,6 +85,8 @@ def parser() -> argparse.ArgumentParser:
     get.add_argument(
         "--entries", metavar="JSON", help='only these entries of fields, as {"values": ["a", "b"]}'
     )
+    get.add_argument("--after", metavar="P", type=_natural, help="only items after position P")
+    get.add_argument("--limit", metavar="N", type=_positive, help="at most N items after that")
 
     apply = command("apply", "states:apply", "Apply changes to a state, all or none.")
     key(apply)

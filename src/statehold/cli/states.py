@@ -27,7 +27,14 @@ def get(given: Namespace) -> int:
         fields = None if names is None else [name for name in names.split(",") if name]
         entries = None if given.entries is None else _json(given.entries, "entries")
         async with reach(given) as access:
-            found = await access.get(key, fields=fields, tail=given.tail, entries=entries)
+            found = await access.get(
+                key,
+                fields=fields,
+                tail=given.tail,
+                entries=entries,
+                after=given.after,
+                limit=given.limit,
+            )
         return _absent(given) if found is None else _print(found)
 
     return asyncio.run(run())

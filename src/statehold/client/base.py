@@ -31,6 +31,8 @@ class Access(ABC):
         fields: Sequence[str] | None = None,
         tail: int | None = None,
         entries: Any = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> dict[str, Any] | None:
         """The state as JSON data, its fields under "fields"; None if it is not found.
 

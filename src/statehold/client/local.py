@@ -8,6 +8,7 @@ from typing import Any
 from statehold.changes import Key, Revision
 from statehold.client.base import Access, Applied
 from statehold.errors import Invalid
+from statehold.fields import Log
 from statehold.state import State
 from statehold.store import AsyncCollection, AsyncStore
 
@@ -26,12 +27,18 @@ class Local(Access):
         fields: Sequence[str] | None = None,
         tail: int | None = None,
         entries: Any = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> dict[str, Any] | None:
         """See `Access.get`."""
         collection = self._collection(key[0], key[1])
         keys = collection.schema.keys_from_json(entries)
-        state = await collection.get(key[2], fields=fields, tail=tail, entries=keys)
-        return shown(key[1], state, fields) if state.meta.exists else None
+        state = await collection.get(
+            key[2], fields=fields, tail=tail, entries=keys, after=after, limit=limit
+        )
+        if not state.meta.exists:
+            return None
+        return shown(key[1], state, fields, positions=after is not None)
 
     async def commit(
         self,
@@ -98,11 +105,13 @@ class Local(Access):
         return self.store.collection(found, tenant=tenant)
 
 
-def shown(kind: str, state: State, fields: Sequence[str] | None) -> dict[str, Any]:
-    """A state that exists as the server shows it."""
+def shown(
+    kind: str, state: State, fields: Sequence[str] | None, *, positions: bool = False
+) -> dict[str, Any]:
+    """A state that exists as the server shows it; with `positions`, those of each log's items too."""
     values = state.to_json()  # first: it meets what is corrupted
     meta = state.meta
-    return {
+    found: dict[str, Any] = {
         "id": meta.id,
         "kind": kind,
         "revision": str(meta.revision),
@@ -120,3 +129,11 @@ def shown(kind: str, state: State, fields: Sequence[str] | None) -> dict[str, An
         ],
         "newer": list(meta.newer),
     }
+    if positions:
+        logs = type(state).__schema__.fields.items()
+        found["positions"] = {
+            name: getattr(state, name).positions
+            for name, field in logs
+            if isinstance(field, Log) and name in values
+        }
+    return found

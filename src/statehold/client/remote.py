@@ -98,13 +98,16 @@ class Remote(Access):
         fields: Sequence[str] | None = None,
         tail: int | None = None,
         entries: Any = None,
+        after: int | None = None,
+        limit: int | None = None,
     ) -> dict[str, Any] | None:
         """See `Access.get`."""
         query: dict[str, str] = {}
         if fields is not None:
             query["fields"] = ",".join(fields)
-        if tail is not None:
-            query["tail"] = str(tail)
+        for name, number in (("tail", tail), ("after", after), ("limit", limit)):
+            if number is not None:
+                query[name] = str(number)
         if entries is not None:
             query["entries"] = msgspec.json.encode(entries).decode()
         answer = await self._ask("GET", _path(key), query=query, headers=_tenant(key[0]))

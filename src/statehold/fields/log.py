@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
-from statehold.changes import Append, Drop, Items
+from statehold.changes import Append, Drop, Items, Splice
 from statehold.codec import Codec, Undecodable
 from statehold.errors import TooLarge
 from statehold.fields.base import (
@@ -28,10 +29,17 @@ T = TypeVar("T")
 View = TypeVar("View", covariant=True)
 
 
+REDACTED = b"null"
+"""What is left of an item that was redacted."""
+
+
 class _List(Field[View]):
     """What the fields that are lists share: the newest `keep` items of at most `max_bytes` each."""
 
-    makes: ClassVar = frozenset({Append, Drop})
+    makes: ClassVar = frozenset({Append, Drop, Splice})
+
+    nullable: bool = False
+    """Whether its values may be None."""
 
     def __init__(self, keep: int, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
@@ -42,13 +50,47 @@ class _List(Field[View]):
         """The list is empty."""
         return self.drops()
 
+    def pop(self, count: int = 1) -> Splice:
+        """The newest `count` are gone, whatever they are, or all if there are fewer.
+
+        What is appended next has their positions. To know what went, pop on a state that was read.
+        """
+        self._check_position(count, "count")
+        return Splice(self.stored, self.keep, take=count)
+
+    def redact(self, position: int) -> Splice:
+        """What was in that position is gone. The position stays, and the others keep theirs.
+
+        It reads as if it were not there; as None where the values may be None.
+        """
+        self._check_position(position)
+        return Splice(self.stored, self.keep, at=position, items=(REDACTED,))
+
+    def _check_position(self, number: object, what: str = "position") -> None:
+        right = isinstance(number, int) and not isinstance(number, bool) and number >= 1
+        self.refuse_unless(right, f"{what} must be a whole number of at least 1", number)
+
+    def _list_operations(self) -> dict[str, Operation]:
+        number = {"type": "integer", "minimum": 1}
+        return {
+            "clear": flag(self, self.clear),
+            "pop": Operation(self.pop, number),
+            "redact": Operation(self.redact, number),
+        }
+
     def to_json(self, state: Snapshot) -> Any:
         return [msgspec.Raw(raw) for raw in self.readable(state)]
 
     def readable(self, state: Snapshot) -> Iterator[bytes]:
         for at, raw in enumerate(state._cell_items(self.stored)):
-            if decoded(state, self, at, raw, self.decode) is not None:
+            if self.shown(state, at, raw) is not None:
                 yield raw
+
+    def shown(self, state: Snapshot, at: int, raw: bytes) -> tuple[Any] | None:
+        """The value in a tuple; None if it was redacted, or cannot be decoded, which is noted."""
+        if raw == REDACTED and not self.nullable:
+            return None
+        return decoded(state, self, at, raw, self.decode)
 
     def decode(self, raw: Any) -> Any:
         raise NotImplementedError
@@ -68,6 +110,10 @@ class Log(_List["LogView[T]"], Generic[T]):
     def ready(self) -> None:
         self._codec = Codec(self.type, self.name, self.max_bytes)
         self._encode = self._codec.encode
+        try:
+            self.nullable = self._codec.decode(REDACTED) is None
+        except Undecodable:
+            self.nullable = False
 
     def decode(self, raw: Any) -> Any:
         return self._codec.decode(raw)
@@ -85,6 +131,20 @@ class Log(_List["LogView[T]"], Generic[T]):
         """Like `append`, from an iterable."""
         return self.append(*items)
 
+    def replace(self, old: Iterable[T], new: Iterable[T]) -> Splice:
+        """The newest items, which are `old`, are `new`. Raises `Conflict` where they are others.
+
+        Nothing old and something new appends it; something old and nothing new takes it away.
+        """
+        same = tuple([self._encode(item) for item in old])
+        items = tuple([self._encode(item) for item in new])
+        return Splice(self.stored, self.keep, take=len(same), items=items, same=same)
+
+    def edit(self, position: int, item: T) -> Splice:
+        """Another item in that position. Raises `Invalid` where the list has none."""
+        self._check_position(position)
+        return Splice(self.stored, self.keep, at=position, items=(self._encode(item),))
+
     def values(self) -> object:
         return self.type
 
@@ -92,11 +152,40 @@ class Log(_List["LogView[T]"], Generic[T]):
         return {"type": "array", "items": self._codec.schema()}
 
     def operations(self) -> dict[str, Operation]:
-        def append(payload: Any) -> Edit:
-            self.refuse_unless(isinstance(payload, list), "append takes a list", payload)
-            return self.append(*(self._codec.from_json(item) for item in payload))
+        def listed(payload: Any, name: str) -> list[T]:
+            self.refuse_unless(isinstance(payload, list), f"{name} takes a list", payload)
+            return [self._codec.from_json(item) for item in payload]
 
-        return {"append": Operation(append, self.json_schema()), "clear": flag(self, self.clear)}
+        def replace(payload: Any) -> Edit:
+            old, new = self._members(payload, "old", "new")
+            return self.replace(listed(old, "old"), listed(new, "new"))
+
+        def edit(payload: Any) -> Edit:
+            position, item = self._members(payload, "position", "item")
+            return self.edit(position, self._codec.from_json(item))
+
+        items, number = self.json_schema(), {"type": "integer", "minimum": 1}
+        return {
+            "append": Operation(lambda payload: self.append(*listed(payload, "append")), items),
+            **self._list_operations(),
+            "replace": Operation(replace, _object_of(old=items, new=items)),
+            "edit": Operation(edit, _object_of(position=number, item=self._codec.schema())),
+        }
+
+    def _members(self, payload: Any, *names: str) -> list[Any]:
+        given: Any = payload
+        whole = isinstance(payload, dict) and set(given) == set(names)
+        self.refuse_unless(whole, f"takes an object of {' and '.join(names)}", given)
+        return [given[name] for name in names]
+
+
+def _object_of(**members: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": members,
+        "required": list(members),
+        "additionalProperties": False,
+    }
 
 
 class LogView(Sequence[T]):
@@ -127,7 +216,7 @@ class LogView(Sequence[T]):
         if isinstance(index, slice):
             return list(self._decoded(items[index], range(*index.indices(len(items)))))
         at = index if index >= 0 else index + len(items)
-        found = decoded(self._state, self._field, at, items[index], self._field.decode)
+        found = self._field.shown(self._state, at, items[index])
         if found is None:
             raise IndexError(index)
         return cast("T", found[0])
@@ -141,13 +230,62 @@ class LogView(Sequence[T]):
 
     def _decoded(self, raws: Iterable[bytes], places: range) -> Iterator[T]:
         for at, raw in zip(places, raws, strict=True):
-            found = decoded(self._state, self._field, at, raw, self._field.decode)
+            found = self._field.shown(self._state, at, raw)
             if found is not None:
                 yield found[0]
+
+    @property
+    def first(self) -> int:
+        """The position of the first item here; of an empty list, the one that the next will have.
+
+        Positions count from 1 what was ever appended in this life, so `log[i]` is in the position
+        `log.first + i`, in this list and in any other that was read.
+        """
+        return self._items().first
+
+    @property
+    def positions(self) -> list[int]:
+        """The positions of the items that iteration gives, which leaves out what was redacted."""
+        items = self._items()
+        shown = self._field.shown
+        return [
+            items.first + at
+            for at, raw in enumerate(items)
+            if shown(self._state, at, raw) is not None
+        ]
 
     def append(self, *items: T) -> None:
         """Record the items at the end."""
         self._state._record(self._field.append(*items))
+
+    def pop(self) -> T:
+        """Record that the newest item is gone, and return it. Raises `IndexError` if there is none.
+
+        The commit raises `Conflict` where it is not the newest any more, so nobody else gets it.
+        """
+        item = self[-1]
+        self.take(1)
+        return item
+
+    def take(self, count: int) -> list[T]:
+        """Record that the newest `count` items are gone, and return them; see `pop`."""
+        items = self[len(self) - count :] if count < len(self) else list(self)
+        raws = tuple(self._items()[max(0, len(self) - count) :])
+        field = self._field
+        self._state._record(Splice(field.stored, field.keep, take=len(raws), same=raws))
+        return items
+
+    def edit(self, position: int, item: T) -> None:
+        """Record another item in that position, whose item is still the one that was read."""
+        raws, edit = self._items(), self._field.edit(position, item)
+        at = position - raws.first
+        if 0 <= at < len(raws):
+            edit = replace(edit, same=(raws[at],))
+        self._state._record(edit)
+
+    def redact(self, position: int) -> None:
+        """Record that what was in that position is gone, and the position stays."""
+        self._state._record(self._field.redact(position))
 
     def extend(self, items: Iterable[T]) -> None:
         """Record the items at the end."""
@@ -241,7 +379,7 @@ class Turns(_List["TurnsView[T]"], Generic[T]):
 
         return {
             "append": Operation(append, {**self.json_schema(), "minItems": 1}),
-            "clear": flag(self, self.clear),
+            **self._list_operations(),
         }
 
 
@@ -258,9 +396,7 @@ class TurnsView(Sequence[T]):
     def turns(self) -> list[tuple[T, ...]]:
         """The messages turn by turn; a turn that cannot be decoded is left out whole."""
         items = enumerate(self._state._cell_items(self._field.stored))
-        found = (
-            decoded(self._state, self._field, at, raw, self._field.decode) for at, raw in items
-        )
+        found = (self._field.shown(self._state, at, raw) for at, raw in items)
         return [turn[0] for turn in found if turn is not None]
 
     def _flat(self) -> list[T]:
@@ -278,6 +414,24 @@ class TurnsView(Sequence[T]):
 
     def __iter__(self) -> Iterator[T]:
         return iter(self._flat())
+
+    @property
+    def first(self) -> int:
+        """The position of the first turn here; see `LogView.first`."""
+        return self._state._cell_items(self._field.stored).first
+
+    def pop(self) -> tuple[T, ...]:
+        """Record that the newest turn is gone, and return it; see `LogView.pop`."""
+        items, field = self._state._cell_items(self._field.stored), self._field
+        found = field.shown(self._state, len(items) - 1, items[-1])
+        if found is None:
+            raise IndexError("the newest turn cannot be read")
+        self._state._record(Splice(field.stored, field.keep, take=1, same=(items[-1],)))
+        return cast("tuple[T, ...]", found[0])
+
+    def redact(self, position: int) -> None:
+        """Record that the turn in that position is gone, and the position stays."""
+        self._state._record(self._field.redact(position))
 
     def append(self, *messages: T) -> None:
         """Record the messages at the end, as one turn."""

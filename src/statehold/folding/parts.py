@@ -142,8 +142,10 @@ class Ends(Items):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            begin, end, step = index.indices(len(self))
-            return [self[at] for at in range(begin, end, step)]
+            return [self._item(at) for at in range(len(self))[index]]
+        return self._item(index)
+
+    def _item(self, index: int) -> bytes:
         position = self.first + index
         if position > self.left:
             return self.fresh[position - self.end - 1]

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from statehold.config import ServerConfig
-from statehold.fields import Field
+from statehold.fields import Field, Log
 from statehold.schema import OP_BYTES
 from statehold.server.problems import SERVER_STATUS, STATUS
 from statehold.server.reading import TAIL
@@ -112,6 +112,16 @@ class _Kind:
             "corrupted": _list(_object({"field": _TEXT, "entry": entry, "reason": _TEXT})),
             "newer": _list(_TEXT),
         }
+        state_positions = {
+            "positions": _object(
+                {
+                    n: _list({"type": "integer"})
+                    for n, f in self.fields.items()
+                    if isinstance(f, Log)
+                },
+                [],
+            )
+        }
         commit = {
             "id": _ID,
             "changes": self._ref("changes"),
@@ -142,7 +152,7 @@ class _Kind:
         given = {
             "fields": _object({name: _read(field) for name, field in self.fields.items()}, []),
             "changes": _object({name: _changes(field) for name, field in self.fields.items()}, []),
-            "state": _object(state),
+            "state": _object({**state, **state_positions}, [*state]),
             "committed": _object(committed, ["id", "kind", "revision"]),
             "page": _object(page),
             "batch": _object(batch, []),
@@ -161,6 +171,10 @@ class _Kind:
         names = {"type": "array", "items": {"enum": list(self.fields)}}
         tail = _query("tail", {"type": "integer", "minimum": 1, "maximum": TAIL})
         tail["description"] = "Maximum number of items of each list, the newest ones."
+        after = _query("after", {"type": "integer", "minimum": 0})
+        after["description"] = "Only items of lists after this position."
+        limit = _query("limit", {"type": "integer", "minimum": 1, "maximum": TAIL})
+        limit["description"] = "Maximum number of items after that position, the oldest ones."
         fields = _query("fields", names, explode=False) | {"description": "Only these fields."}
         entries: Json = {"name": "entries", "in": "query"}
         entries["content"] = {"application/json": {"schema": self._keys()}}
@@ -228,7 +242,10 @@ class _Kind:
             },
             f"/v1/{self.kind}/{{id}}": {
                 "get": self._does(
-                    "get", "Read a state", [ids, tenant, fields, tail, entries, newer], state
+                    "get",
+                    "Read a state",
+                    [ids, tenant, fields, tail, entries, after, limit, newer],
+                    state,
                 ),
                 "delete": self._does(
                     "delete",

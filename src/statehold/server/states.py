@@ -32,7 +32,7 @@ from statehold.server.reading import (
 )
 from statehold.server.service import Service
 from statehold.store import AsyncCollection
-from statehold.store.names import checked
+from statehold.store.names import BEYOND, checked
 
 LIMIT: Final = 100
 """How many ids a page has unless asked otherwise."""
@@ -72,19 +72,23 @@ class States:
         """The state, or those of its fields that are asked for."""
         asked = Asked(self._service, request, "read")
         id = id_of(request)
-        query = query_of(request, "fields", "tail", "entries")
+        query = query_of(request, "fields", "tail", "entries", "after", "limit")
         fields = names_of(query.get("fields"))
         tail = number_of(query.get("tail"), "tail", most=TAIL)
+        after = number_of(query.get("after"), "after", least=0, most=BEYOND)
+        limit = number_of(query.get("limit"), "limit", most=TAIL)
         if fields:
             at_fault(asked.collection.schema.stored_names, fields)
         entries = keys_of(query.get("entries"), asked.collection.schema)
-        state = await asked.collection.get(id, fields=fields, tail=tail, entries=entries)
+        state = await asked.collection.get(
+            id, fields=fields, tail=tail, entries=entries, after=after, limit=limit
+        )
         revision = state.meta.revision
         if revision == ABSENT:
             raise absent(asked.kind, id)
         if unchanged(request.headers, revision):
             return Response(status_code=304, headers={"ETag": f'"{revision}"'})
-        return answer(shown(asked.kind, state, fields), revision)
+        return answer(shown(asked.kind, state, fields, positions=after is not None), revision)
 
     async def commit(self, request: Request) -> Response:
         """All changes of the body stand, or none does."""

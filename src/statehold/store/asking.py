@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from statehold.changes import Commit, Key, Revision, Want, fingerprint
+from msgspec.structs import replace
+
+from statehold.changes import Append, Commit, Key, Revision, Want, fingerprint
 from statehold.driver import Driver, Feature
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported
@@ -14,10 +16,14 @@ from statehold.schema import OP_BYTES, Lifetime, Schema
 from statehold.state import Home
 from statehold.store.doubts import MARGIN, Doubts
 from statehold.store.names import (
+    BEYOND,
+    After,
     Keys,
     Names,
     Tail,
     checked,
+    checked_after,
+    checked_count,
     checked_epoch,
     checked_keys,
     checked_names,
@@ -57,6 +63,8 @@ class Asking:
         tail: Tail | None,
         entries: Keys | None = None,
         *,
+        after: After | None = None,
+        limit: int | None = None,
         renew: bool = True,
     ) -> tuple[Want, frozenset[str]]:
         """What is to be read, and what is not."""
@@ -67,20 +75,41 @@ class Asking:
                 name: size for field, size in tails.items() for name in schema.stored_names([field])
             }
         renewal = schema.renew if renew else None
+        afters = None if after is None else self._after(after, tails)
+        if limit is not None:
+            if after is None:
+                raise Invalid("limit goes with after; the newest items are asked for by tail")
+            checked_count(limit, "limit")
+        ranged = Want(None, tails, renewal, after=afters, limit=limit)
         if fields is None and entries is None:
-            return Want(None, tails, renewal), ALL_READ
+            return ranged, ALL_READ
         # Some stores find single fields by their names, and read everything to find the others.
         names = list(schema.fields) if fields is None else checked_names(fields)
         stored = schema.stored_names(names)
         unread = frozenset(f.stored for n, f in schema.fields.items() if n not in names)
         if entries is None:
-            return Want(stored, tails, renewal), unread
+            return replace(ranged, fields=stored), unread
         keys = checked_keys(entries)
         for name in keys:
             if name in schema.fields and name not in names:
                 raise Invalid(f"{name}: its entries are asked for, and it is not", field=name)
         chosen = schema.stored_entries(keys)
-        return Want(stored, tails, renewal, entries=chosen), Unread.of(unread, chosen)
+        return replace(ranged, fields=stored, entries=chosen), Unread.of(unread, chosen)
+
+    def _after(self, after: After, tails: int | dict[str, int] | None) -> dict[str, int]:
+        """After which position, by cell. Older versions' items have none, and are left out."""
+        schema = self._schema
+        lists = [name for name, field in schema.fields.items() if Append in field.makes]
+        afters: dict[str, int] = {}
+        for name, place in checked_after(after, lists).items():
+            newest, *older = schema.stored_names([name])
+            if name not in lists:
+                raise Invalid(f"{name}: after is for lists", field=name)
+            if isinstance(tails, int) or (tails and newest in tails):
+                raise Invalid(f"{name}: either tail or after, not both", field=name)
+            afters[newest] = place
+            afters |= dict.fromkeys(older, BEYOND)
+        return afters
 
     def commit(
         self,

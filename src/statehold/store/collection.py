@@ -35,6 +35,7 @@ from statehold.store.lease import AsyncLease
 from statehold.store.names import (
     CURSOR_BYTES,
     ID_BYTES,
+    After,
     Keys,
     Names,
     Tail,
@@ -99,23 +100,26 @@ class AsyncCollection(Generic[S]):
         fields: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        after: After | None = None,
+        limit: int | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
 
         With `fields` only those are read (reading another raises `Invalid`), with `tail` only the
-        newest items of logs, with `entries` only these keys of a map, set or tally, as in
-        `entries={"values": ["a", "b"]}` (what is then done with the field shows these; looking for
-        another key raises `Invalid`, since it may be there). With `on_failure="default"` a store that cannot answer gives the
+        newest items of logs, with `after` only those after a position, `limit` of them at most; with
+        `entries` only these keys of a map, set or tally, as in `entries={"values": ["a", "b"]}` (what is
+        then done with the field shows these; looking for another key raises `Invalid`, since it may be
+        there). With `on_failure="default"` a store that cannot answer gives the
         defaults too, and `meta.source` says "default", `meta.degraded` True.
         """
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
-        if fields is None and tail is None and entries is None:
+        if (fields, tail, entries, after, limit) == (None, None, None, None, None):
             want, unread = self._all, ALL_READ
         else:
-            want, unread = self._asking.want(fields, tail, entries)
+            want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)
         try:
             left = self._left - 1
             if left < 0:
@@ -137,12 +141,14 @@ class AsyncCollection(Generic[S]):
         fields: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        after: After | None = None,
+        limit: int | None = None,
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`."""
         if isinstance(ids, str):
             raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
         keys = [self._asking.key(id) for id in ids]
-        want, unread = self._asking.want(fields, tail, entries)
+        want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)
         await self._ready()
         found = await self._driver.read(keys, want, self._now())
         return {

@@ -17,6 +17,11 @@ Tail: TypeAlias = int | Mapping[Any, int]
 
 Keys: TypeAlias = Mapping[Any, Iterable[Any]]
 """Which entries of a field to read, by field, as in `Names`: their keys."""
+After: TypeAlias = int | Mapping[Any, int]
+"""After which position to read items: of every log, or by field, as in `Names`."""
+
+BEYOND: Final = 2**53
+"""A position that no item has."""
 
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
@@ -71,6 +76,22 @@ def checked_keys(entries: object) -> dict[str, Iterable[Any]]:
         )
     given = cast("Keys", entries)
     return dict(zip(checked_names(given), given.values(), strict=True))
+
+
+def checked_after(after: After, lists: Iterable[str]) -> dict[str, int]:
+    """The positions by field, those of all lists for a number alone. Raises `Invalid`."""
+    if isinstance(after, Mapping):
+        names: list[str] = checked_names(after)
+        places: list[object] = list(after.values())
+    else:
+        names = list(lists)
+        places = [after] * len(names)
+    found: dict[str, int] = {}
+    for name, place in zip(names, places, strict=True):
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place <= BEYOND:
+            raise Invalid(f"after must be at least 0, not {place!r}", field="after", found=place)
+        found[name] = place
+    return found
 
 
 def checked_count(number: object, what: str) -> int:

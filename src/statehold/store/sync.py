@@ -22,7 +22,7 @@ from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.lease import Lease
-from statehold.store.names import Keys, Names, Tail
+from statehold.store.names import After, Keys, Names, Tail
 from statehold.store.session import AsyncSession
 from statehold.store.turns import NoTurns
 
@@ -137,11 +137,21 @@ class Collection(Generic[S]):
         fields: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        after: After | None = None,
+        limit: int | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
         """See `AsyncCollection.get`."""
         return run_now(
-            self._core.get(id, fields=fields, tail=tail, entries=entries, on_failure=on_failure)
+            self._core.get(
+                id,
+                fields=fields,
+                tail=tail,
+                entries=entries,
+                after=after,
+                limit=limit,
+                on_failure=on_failure,
+            )
         )
 
     def get_many(
@@ -151,9 +161,15 @@ class Collection(Generic[S]):
         fields: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        after: After | None = None,
+        limit: int | None = None,
     ) -> dict[str, S]:
         """See `AsyncCollection.get_many`."""
-        return run_now(self._core.get_many(ids, fields=fields, tail=tail, entries=entries))
+        return run_now(
+            self._core.get_many(
+                ids, fields=fields, tail=tail, entries=entries, after=after, limit=limit
+            )
+        )
 
     @overload
     def apply(

@@ -20,6 +20,7 @@ from statehold.testing.conformance.fences import FaceFences, Fences
 from statehold.testing.conformance.instants import Instants
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
 
@@ -33,6 +34,7 @@ __all__ = [
     "ExactlyOnce",
     "FaceCommits",
     "FaceFences",
+    "FaceLists",
     "FaceLives",
     "FaceProcesses",
     "FaceTrouble",
@@ -41,6 +43,7 @@ __all__ = [
     "Instants",
     "Lifetimes",
     "Listing",
+    "Lists",
     "Processes",
     "Races",
 ]
@@ -52,6 +55,7 @@ class DriverLevel(
     ExactlyOnce,
     Lifetimes,
     Bounds,
+    Lists,
     Listing,
     Edges,
     Instants,
@@ -64,6 +68,6 @@ class DriverLevel(
 
 
 class DriverConformance(
-    DriverLevel, FaceCommits, FaceLives, FaceFences, FaceTrouble, FaceProcesses
+    DriverLevel, FaceCommits, FaceLists, FaceLives, FaceFences, FaceTrouble, FaceProcesses
 ):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""
