@@ -42,9 +42,14 @@ def hashed(*names: str) -> bytes:
     return hashlib.blake2b(msgpack.encode(names), digest_size=16).digest()
 
 
+def beginning(id: str) -> bytes:
+    """What the place of an id begins with, so that ids which begin alike lie together."""
+    return id.encode()[:400]
+
+
 def place_of(key: Key) -> bytes:
     """Where a state is: its tenant and kind, then its id, so that a kind can be listed."""
-    return b"s" + hashed(*key[:2]) + hashed(key[2])
+    return b"s" + hashed(*key[:2]) + beginning(key[2]) + hashed(key[2])
 
 
 def indexed(key: Key, life: folding.Life) -> Generator[bytes]:
@@ -177,16 +182,18 @@ class LmdbDriver(driver.WaitingDriver):
                 outcomes.append(outcome)
             return outcomes
 
-    async def scan(self, tenant, kind, *, subject, cursor, limit, now, wait=True):
-        listing, home = Listing(tenant, kind, subject), b"s" + hashed(tenant, kind)
-        prefix = home if subject is None else b"a" + hashed(tenant, kind, subject)
-        last, keys = prefix if cursor is None else listing.place(cursor), []
+    async def scan(self, asked, now, *, wait=True):
+        listing, home, about = Listing(asked), (asked.tenant, asked.kind), asked.subject
+        index = b"s" + hashed(*home) if about is None else b"a" + hashed(*home, about)
+        begins, keys = index + beginning(asked.prefix), []
+        last = begins if asked.cursor is None else listing.place(asked.cursor) + b"\0"
         with translated(), self._opened().begin() as txn:
-            for place in following(txn, last if cursor is None else last + b"\0", prefix):
-                if len(keys) == limit:
+            for place in following(txn, last, begins):
+                if len(keys) == asked.limit:
                     return Page(tuple(keys), listing.cursor(last))
-                last, (key, record) = place, decode_row(txn.get(home + place[17:]))
-                if folding.unpack(record).at(now).head is not None:
+                last, (key, record) = place, decode_row(txn.get(b"s" + hashed(*home) + place[17:]))
+                alive = folding.unpack(record).at(now).head is not None
+                if alive and key[2].startswith(asked.prefix):
                     keys.append(key)
         return Page(tuple(keys))
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import binascii
+import sys
 import zlib
 from typing import Final
 
+from statehold.driver import Scan
 from statehold.errors import Invalid
 
 _MARK: Final = 8
 
 
 class Listing:
-    """What `Driver.scan` goes through: the keys of a kind, or of a subject in it."""
+    """What `Driver.scan` goes through: all pages of what is asked for."""
 
-    def __init__(self, tenant: str, kind: str, subject: str | None) -> None:
-        asked = repr((tenant, kind, subject)).encode("utf-8", "surrogatepass")
-        self._mark = f"{zlib.crc32(asked):0{_MARK}x}"
+    def __init__(self, asked: Scan) -> None:
+        which = (asked.tenant, asked.kind, asked.subject, asked.prefix)
+        said = repr(which).encode("utf-8", "surrogatepass")
+        self._mark = f"{zlib.crc32(said):0{_MARK}x}"
 
     def cursor(self, place: bytes) -> str:
         """The cursor of a page that ended at this place, in the driver's own terms."""
@@ -31,6 +34,20 @@ class Listing:
             except (ValueError, binascii.Error):
                 pass
         raise foreign(cursor)
+
+
+def beyond(prefix: str) -> str | None:
+    """The lowest text, by code points, above all that begin with the prefix; None if none is.
+
+    That is the order of bytes in UTF-8 too, so these are the ids from `prefix` to below it.
+    """
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    following = ord(kept[-1]) + 1
+    if following == 0xD800:  # what follows is no text up to here
+        following = 0xE000
+    return kept[:-1] + chr(following)
 
 
 def foreign(cursor: str) -> Invalid:

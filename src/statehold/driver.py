@@ -196,6 +196,21 @@ def told(outcomes: list[Outcome]) -> list[Outcome]:
     ) from failed[0]
 
 
+class Scan(msgspec.Struct, frozen=True):
+    """Which page of which listing is asked for. All but `cursor` and `limit` say which listing."""
+
+    tenant: str
+    kind: str
+    subject: str | None = None
+    """Only the states about this subject; None for all of the kind."""
+    prefix: str = ""
+    """Only the states whose ids begin with this text, character by character."""
+    cursor: str | None = None
+    """Where the page before ended; None for the first."""
+    limit: int = 500
+    """Maximum number of keys in the page."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some keys in a stable order, and the cursor to go on from; None when there are no more."""
 
@@ -294,20 +309,11 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
-        """The next `limit` keys of a kind or, with `subject`, of that subject in that kind.
+    async def scan(self, asked: Scan, now: float) -> Page:
+        """The next keys of a listing, see `Scan`; `Invalid` for a cursor of another one.
 
-        States that live throughout the scan appear exactly once; expired ones never. A page may be
-        shorter than `limit`, even empty, without being the last. `Invalid` for a foreign cursor.
+        States that live throughout the listing appear exactly once; expired ones never. A page may be
+        shorter than `limit`, even empty, without being the last.
         """
 
     @abstractmethod
@@ -367,17 +373,7 @@ class WaitingDriver(Driver):
         """See `Driver.commit`."""
 
     @abstractmethod
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-        wait: bool = True,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
         """See `Driver.scan`."""
 
     async def check(self, now: float, *, wait: bool = True) -> None:

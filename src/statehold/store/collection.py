@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written, told
+from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Scan, Written, told
 from statehold.engine import new_op
 from statehold.errors import (
     NOTHING_WRITTEN,
@@ -505,7 +505,7 @@ class AsyncCollection(Generic[S]):
             checked(cursor, "cursor", limit=CURSOR_BYTES)
         await self._ready()
         page = await self._driver.scan(
-            self.tenant, self._kind, subject=subject, cursor=cursor, limit=limit, now=self._now()
+            Scan(self.tenant, self._kind, subject, "", cursor, limit), self._now()
         )
         return [key[2] for key in page.keys], page.cursor
 

@@ -118,12 +118,15 @@ class Model:
             self.newest_end = max(self.newest_end, life.newest)
             self.over |= {(key, op): applied for op, applied in life.applied.items()}
 
-    def keys(self, tenant: str, kind: str, now: float, subject: str | None = None) -> list[str]:
+    def keys(
+        self, tenant: str, kind: str, now: float, subject: str | None = None, prefix: str = ""
+    ) -> list[str]:
         """The ids that a scan must find, sorted."""
         return sorted(
             key[2]
             for key in list(self.lives)
             if key[:2] == (tenant, kind)
+            and key[2].startswith(prefix)
             and (life := self.life(key, now)) is not None
             and (subject is None or life.subject == subject)
         )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from statehold.changes import EVERYTHING, Change, Commit, Key, Want
-from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Written
+from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Scan, Written
 from statehold.testing.backend import Backend
 
 Result = TypeVar("Result")
@@ -220,7 +220,13 @@ class Rig:
         return plain(self.stands(id))
 
     def ids(
-        self, kind: str = KIND, *, subject: str | None = None, limit: int = 3, tenant: str = ""
+        self,
+        kind: str = KIND,
+        *,
+        subject: str | None = None,
+        prefix: str = "",
+        limit: int = 3,
+        tenant: str = "",
     ) -> list[str]:
         """The ids that a scan finds, page by page, sorted."""
         found: list[str] = []
@@ -228,12 +234,7 @@ class Rig:
         for _ in range(10_000):
             page = self.run(
                 self.driver.scan(
-                    self.tenant + tenant,
-                    kind,
-                    subject=subject,
-                    cursor=cursor,
-                    limit=limit,
-                    now=self.now,
+                    Scan(self.tenant + tenant, kind, subject, prefix, cursor, limit), self.now
                 )
             )
             assert len(page.keys) <= limit, f"a page of {limit} has {len(page.keys)} keys"

@@ -43,6 +43,7 @@ OTHER_KIND = "basket:more"
 IDS = ("a", "a:log", "b%", "é")
 ENTRIES = ("", "k", "k:1", "z")
 SUBJECTS = ("ann", "an")
+PREFIXES = ("a", "a:", "b%", "é")
 OPS = ("", "", "", "op 1", "op 2", "op 3", "op 4")
 
 entries = st.sampled_from(ENTRIES)
@@ -185,15 +186,18 @@ class DriverMachine(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from((KIND, OTHER_KIND)),
         subject=st.sampled_from((None, *SUBJECTS)),
+        prefix=st.sampled_from(("", *PREFIXES)),
         limit=st.integers(1, 5),
     )
-    def scans(self, kind: str, subject: str | None, limit: int) -> None:
+    def scans(self, kind: str, subject: str | None, limit: int, prefix: str = "") -> None:
         """A scan, page by page."""
         if subject is not None and not self.has(Feature.SUBJECT):
             return
-        found = self.rig.ids(kind, subject=subject, limit=limit)
-        expected = self.model.keys(self.rig.tenant, kind, self.rig.now, subject)
-        assert found == expected, f"a scan of {kind!r}, {subject!r}: {found}, not {expected}"
+        found = self.rig.ids(kind, subject=subject, prefix=prefix, limit=limit)
+        expected = self.model.keys(self.rig.tenant, kind, self.rig.now, subject, prefix)
+        assert found == expected, (
+            f"a scan of {kind!r}, {subject!r}, {prefix!r}: {found}, not {expected}"
+        )
 
     @precondition(lambda self: self.has(Feature.DURABLE))
     @rule()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from statehold.cursors import Listing, foreign
-from statehold.driver import Page
+from statehold.driver import Page, Scan
 from statehold.drivers.redis.names import BUCKETS, Names, escaped, id_of
 from statehold.drivers.redis.scripts import SCAN
 from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers
@@ -14,33 +14,28 @@ FIRST_BUCKETS = 4
 """How many buckets a page asks at first; four times as many each time it is not full."""
 
 
-async def page_of(
-    servers: Servers,
-    names: Names,
-    tenant: str,
-    kind: str,
-    subject: str | None,
-    cursor: str | None,
-    limit: int,
-) -> Page:
+async def page_of(servers: Servers, names: Names, scan: Scan) -> Page:
     """The next page. Raises `Invalid` for a foreign cursor, UnicodeError for names that are none."""
-    listing = Listing(tenant, kind, subject)
-    bucket, after = (0, b"") if cursor is None else _place(cursor, listing)
-    prefix: bytes = b"i"
+    listing = Listing(scan)
+    bucket, after = (0, b"") if scan.cursor is None else _place(scan.cursor, listing)
+    member: bytes = b"i"
     whose = b""
-    if subject is not None:
-        named = subject.encode()
-        prefix, whose = b"s%d:%b" % (len(named), named), named
+    if scan.subject is not None:
+        whose = scan.subject.encode()
+        member = b"s%d:%b" % (len(whose), whose)
+    begins = escaped(scan.prefix).encode()
+    tenant, kind, limit = scan.tenant, scan.kind, scan.limit
     buckets = names.buckets(tenant, kind)
     found: list[bytes] = []
-    asked = FIRST_BUCKETS if subject is None else BUCKETS  # a subject has few states
+    # A subject has few states, and so has what many begin with if the prefix is a long one.
+    asked = FIRST_BUCKETS if scan.subject is None and not begins else BUCKETS
     while bucket < BUCKETS:
         left = limit - len(found)
         commands: list[tuple[int, Command]] = []
         for number in range(bucket, min(bucket + asked, BUCKETS)):
             place = buckets[number]
-            start = (after, 1) if number == bucket and after else (b"", 0)
-            arguments: Command = (prefix, *start, left, whose, UNSTAMPED)
+            start = (after, 1) if number == bucket and after else (begins, 0)
+            arguments: Command = (member, *start, left, whose, begins, UNSTAMPED)
             keys = (place.index, place.kept)
             commands.append((place.slot, ("EVALSHA_RO", SCAN.sha, 2, *keys, *arguments)))
         for reply in await servers.call_many(commands, repeatable=True, stamped=True):
