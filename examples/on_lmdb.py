@@ -21,8 +21,8 @@ from msgspec import msgpack
 
 from statehold import driver, errors, folding
 from statehold.changes import Key
-from statehold.cursors import Listing
-from statehold.driver import Feature, Page
+from statehold.cursors import Listing, newest_of
+from statehold.driver import Feature, Page, Scan
 from statehold.settings import Settings, boolean, duration, size
 
 SETTINGS = Settings(
@@ -66,6 +66,20 @@ def following(txn: Any, start: bytes, prefix: bytes) -> Iterator[bytes]:
     cursor = txn.cursor()
     places = cursor.iternext(values=False) if cursor.set_range(start) else ()
     return itertools.takewhile(lambda place: place.startswith(prefix), places)
+
+
+def listed(
+    txn: Any, asked: Scan, now: float, last: bytes = b""
+) -> Iterator[tuple[bytes, str, Any]]:
+    """The states of a listing after that place: where each is, its id, the head of its life."""
+    home = (asked.tenant, asked.kind)
+    about = b"s" + hashed(*home) if asked.subject is None else b"a" + hashed(*home, asked.subject)
+    begins = about + beginning(asked.prefix)
+    for place in following(txn, last + b"\0" if last else begins, begins):
+        key, record = decode_row(txn.get(b"s" + hashed(*home) + place[17:]))
+        head = folding.unpack(record).at(now).head
+        if head is not None and key[2].startswith(asked.prefix):
+            yield place, key[2], head
 
 
 def load(txn: Any, key: Key) -> folding.Life:
@@ -183,18 +197,17 @@ class LmdbDriver(driver.WaitingDriver):
             return outcomes
 
     async def scan(self, asked, now, *, wait=True):
-        listing, home, about = Listing(asked), (asked.tenant, asked.kind), asked.subject
-        index = b"s" + hashed(*home) if about is None else b"a" + hashed(*home, about)
-        begins, keys = index + beginning(asked.prefix), []
-        last = begins if asked.cursor is None else listing.place(asked.cursor) + b"\0"
+        listing, keys = Listing(asked), []
         with translated(), self._opened().begin() as txn:
-            for place in following(txn, last, begins):
+            if asked.newest:
+                return newest_of(
+                    asked, ((head.updated, id) for _, id, head in listed(txn, asked, now))
+                )
+            last = b"" if asked.cursor is None else listing.place(asked.cursor)
+            for place, id, _ in listed(txn, asked, now, last):
                 if len(keys) == asked.limit:
                     return Page(tuple(keys), listing.cursor(last))
-                last, (key, record) = place, decode_row(txn.get(b"s" + hashed(*home) + place[17:]))
-                alive = folding.unpack(record).at(now).head is not None
-                if alive and key[2].startswith(asked.prefix):
-                    keys.append(key)
+                last, keys = place, [*keys, (asked.tenant, asked.kind, id)]
         return Page(tuple(keys))
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import struct
 import sys
 import zlib
+from collections.abc import Iterable
+from heapq import nsmallest
 from typing import Final
 
-from statehold.driver import Scan
+from statehold.driver import Page, Scan
 from statehold.errors import Invalid
 
 _MARK: Final = 8
+_TIME: Final = struct.Struct("<d")
 
 
 class Listing:
     """What `Driver.scan` goes through: all pages of what is asked for."""
 
     def __init__(self, asked: Scan) -> None:
-        which = (asked.tenant, asked.kind, asked.subject, asked.prefix)
+        which = (asked.tenant, asked.kind, asked.subject, asked.prefix, asked.newest)
         said = repr(which).encode("utf-8", "surrogatepass")
         self._mark = f"{zlib.crc32(said):0{_MARK}x}"
 
@@ -34,6 +38,32 @@ class Listing:
             except (ValueError, binascii.Error):
                 pass
         raise foreign(cursor)
+
+    def cursor_at(self, updated: float, id: str) -> str:
+        """The cursor of a page, newest first, that ended at this state."""
+        return self.cursor(_TIME.pack(updated) + id.encode())
+
+    def place_at(self, cursor: str) -> tuple[float, str]:
+        """When the state was updated that a page ended at, and its id. Raises `Invalid`."""
+        place = self.place(cursor)
+        try:
+            return _TIME.unpack_from(place)[0], place[_TIME.size :].decode()
+        except (struct.error, UnicodeDecodeError):
+            raise foreign(cursor) from None
+
+
+def newest_of(asked: Scan, found: Iterable[tuple[float, str]]) -> Page:
+    """The page of a listing newest first, of when each of its states was updated and their ids."""
+    listing = Listing(asked)
+    ordered = ((-updated, id) for updated, id in found)
+    if asked.cursor is not None:
+        updated, id = listing.place_at(asked.cursor)
+        after = (-updated, id)
+        ordered = (each for each in ordered if each > after)
+    page = nsmallest(asked.limit + 1, ordered)
+    more, page = len(page) > asked.limit, page[: asked.limit]
+    keys = tuple((asked.tenant, asked.kind, id) for _, id in page)
+    return Page(keys, listing.cursor_at(-page[-1][0], page[-1][1]) if more else None)
 
 
 def beyond(prefix: str) -> str | None:

@@ -205,6 +205,8 @@ class Scan(msgspec.Struct, frozen=True):
     """Only the states about this subject; None for all of the kind."""
     prefix: str = ""
     """Only the states whose ids begin with this text, character by character."""
+    newest: bool = False
+    """With a subject: the last updated first. A page may cost what all of the subject's states do."""
     cursor: str | None = None
     """Where the page before ended; None for the first."""
     limit: int = 500
@@ -313,7 +315,9 @@ class Driver(ABC):
         """The next keys of a listing, see `Scan`; `Invalid` for a cursor of another one.
 
         States that live throughout the listing appear exactly once; expired ones never. A page may be
-        shorter than `limit`, even empty, without being the last.
+        shorter than `limit`, even empty, without being the last. Of a listing newest first, what is
+        written while it goes on is not what comes next any more: it may be left out, and appears at
+        most once, as long as no clock is set back.
         """
 
     @abstractmethod

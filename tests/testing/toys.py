@@ -23,7 +23,7 @@ from statehold.changes import (
     fold,
     new_incarnation,
 )
-from statehold.cursors import Listing
+from statehold.cursors import Listing, newest_of
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -82,6 +82,11 @@ class ToyDriver(Driver):
             return [self.step(commit, now) for commit in commits]
 
     async def scan(self, asked: Scan, now: float) -> Page:
+        if asked.newest:
+            with self.opened():
+                living = [key for key in self.states if self.listed(key, asked, now)]
+                times = [(self.states[key].cells.updated, key[2]) for key in living]
+            return newest_of(asked, times)
         listing, limit = Listing(asked), asked.limit
         after = None if asked.cursor is None else listing.place(asked.cursor).decode()
         with self.opened():

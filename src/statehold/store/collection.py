@@ -505,7 +505,7 @@ class AsyncCollection(Generic[S]):
             checked(cursor, "cursor", limit=CURSOR_BYTES)
         await self._ready()
         page = await self._driver.scan(
-            Scan(self.tenant, self._kind, subject, "", cursor, limit), self._now()
+            Scan(self.tenant, self._kind, subject, cursor=cursor, limit=limit), self._now()
         )
         return [key[2] for key in page.keys], page.cursor
 

@@ -225,16 +225,18 @@ class Rig:
         *,
         subject: str | None = None,
         prefix: str = "",
+        newest: bool = False,
         limit: int = 3,
         tenant: str = "",
     ) -> list[str]:
-        """The ids that a scan finds, page by page, sorted."""
+        """The ids that a scan finds, page by page; sorted, unless it is to be newest first."""
         found: list[str] = []
         cursor: str | None = None
         for _ in range(10_000):
             page = self.run(
                 self.driver.scan(
-                    Scan(self.tenant + tenant, kind, subject, prefix, cursor, limit), self.now
+                    Scan(self.tenant + tenant, kind, subject, prefix, newest, cursor, limit),
+                    self.now,
                 )
             )
             assert len(page.keys) <= limit, f"a page of {limit} has {len(page.keys)} keys"
@@ -243,7 +245,7 @@ class Rig:
                 found.append(key[2])
             cursor = page.cursor
             if cursor is None:
-                return sorted(found)
+                return found if newest else sorted(found)
         raise AssertionError("a scan must come to an end")
 
     # ----------------------------------------------------------------------- more drivers

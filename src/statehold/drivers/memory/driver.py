@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import cast
 from urllib.parse import SplitResult
@@ -31,7 +31,7 @@ from statehold.changes import (
     deadline,
     new_incarnation,
 )
-from statehold.cursors import Listing, beyond, foreign
+from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
@@ -403,10 +403,12 @@ class MemoryDriver(Driver):
     async def scan(self, asked: Scan, now: float) -> Page:
         tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
         listing = Listing(asked)
-        after = _after(listing, asked.cursor)
+        after = None if asked.newest else _after(listing, asked.cursor)
         with self.lock:
             if self._closed:
                 raise Closed("the store is closed")
+            if asked.newest:
+                return newest_of(asked, self._updates(asked, now))
             if asked.subject is not None:
                 about = self._subjects.get((tenant, kind, asked.subject), ())
                 ids = sorted(key[2] for key in about if key[2].startswith(prefix))
@@ -428,6 +430,13 @@ class MemoryDriver(Driver):
                 if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
             )
         return Page(live, listing.cursor(page[-1].encode()) if more else None)
+
+    def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
+        """When each state about a subject was updated, and its id."""
+        for key in self._subjects.get((asked.tenant, asked.kind, asked.subject or ""), ()):
+            cells = self._slots[key].cells
+            if key[2].startswith(asked.prefix) and not is_over(cells, now):
+                yield cells.updated, key[2]
 
     async def close(self) -> None:
         with self.lock:

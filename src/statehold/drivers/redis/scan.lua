@@ -4,7 +4,8 @@
 -- ARGV 1 what members begin with: "i" for all, "s<length>:<subject>" for a subject's
 --      2 the id to go on after, or what the first begins with   3 whether it is the former ("1")
 --      4 most members to look at in each   5 subject, "" for all   6 what ids begin with, or ""
---      7 STAMP, see life.lua: in a cluster
+--      7 "1": each id comes after the 7 bytes that say when its state was updated, see life.lua
+--      8 STAMP, see life.lua: in a cluster
 -- Reply: for each index {ids that live…} and the last id looked at, false if there are no more.
 -- Or an error, TRYAGAIN, when the slot is being moved and something is at the other node.
 
@@ -14,7 +15,7 @@ local prefix, limit = ARGV[1], tonumber(ARGV[4])
 local from = (ARGV[3] == '1' and '(' or '[') .. prefix .. ARGV[2]
 local bucket = string.sub(KEYS[1], 1, string.find(KEYS[1], '}', 1, true)) .. ':'
 local by_subject = string.byte(prefix) == 115
-local mode = ARGV[7] and string.byte(ARGV[7], 17) or 0
+local mode = ARGV[8] and string.byte(ARGV[8], 17) or 0
 local reply = {}
 for _, index in ipairs(KEYS) do
   local members = redis.call(
@@ -29,7 +30,10 @@ for _, index in ipairs(KEYS) do
     end
     if held[1] and (not by_subject or held[2] == ARGV[5]) then
       local deadline = #held[1] == 64 and struct.unpack('<d', held[1], 28) or 0
-      if deadline == 0 or now < deadline then ids[#ids + 1] = id end
+      if deadline == 0 or now < deadline then
+        if ARGV[7] == '1' then id = string.sub(held[1], 21, 27) .. id end
+        ids[#ids + 1] = id
+      end
     end
   end
   reply[#reply + 1] = ids

@@ -304,7 +304,7 @@ class SqliteDriver(WaitingDriver):
             self._file.done(rows)
         keys = tuple(
             (asked.tenant, asked.kind, name)
-            for name, _, until in found
+            for name, _, until, _ in found
             if until is None or now < until
         )
         return Page(keys, end(found[-1]) if len(found) == asked.limit else None)

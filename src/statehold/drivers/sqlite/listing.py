@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from statehold.cursors import Listing, beyond, foreign
 from statehold.driver import Scan
 
-Listed: TypeAlias = tuple[str, int, float | None]
-"""An id, the number of its row, its deadline."""
+Listed: TypeAlias = tuple[str, int, float | None, float]
+"""An id, the number of its row, its deadline, and when it was updated."""
+_ROW: Final = "SELECT key, id, deadline, updated FROM state WHERE "
 
 
 def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
@@ -32,6 +33,8 @@ def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
         if end is not None:
             where += f" AND {key} < ?"
             values.append(end)
+    if asked.newest:
+        return _newest(asked, where, values)
     if asked.cursor is not None:
         where += f" AND {order} > ?"
         try:
@@ -39,7 +42,21 @@ def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
             values.append(after if asked.subject is None else int(after))
         except ValueError as error:
             raise foreign(asked.cursor) from error
-    statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
+    statement = f"{_ROW}{where} ORDER BY {order} LIMIT ?"
     values.append(asked.limit)
     place = 0 if asked.subject is None else 1
     return statement, values, lambda row: listing.cursor(str(row[place]).encode())
+
+
+def _newest(
+    asked: Scan, where: str, values: list[Any]
+) -> tuple[str, list[Any], Callable[[Listed], str]]:
+    """The same of a subject's states, newest first: all of them are sorted."""
+    listing = Listing(asked)
+    if asked.cursor is not None:
+        updated, id = listing.place_at(asked.cursor)
+        where += " AND (updated < ? OR updated = ? AND +key > ?)"
+        values += (updated, updated, id)
+    values.append(asked.limit)
+    statement = f"{_ROW}{where} ORDER BY updated DESC, +key LIMIT ?"
+    return statement, values, lambda row: listing.cursor_at(row[3], row[0])

@@ -17,6 +17,7 @@ from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.listing_newest import Newest
 from statehold.testing.conformance.listing_prefixes import Prefixes
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
@@ -35,6 +36,7 @@ __all__ = [
     "Failures",
     "Lifetimes",
     "Listing",
+    "Newest",
     "Prefixes",
     "Processes",
     "Races",
@@ -42,7 +44,17 @@ __all__ = [
 
 
 class DriverLevel(
-    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Prefixes, Edges, Failures, Races, Processes
+    Commits,
+    ExactlyOnce,
+    Lifetimes,
+    Bounds,
+    Listing,
+    Prefixes,
+    Newest,
+    Edges,
+    Failures,
+    Races,
+    Processes,
 ):
     """Every case that speaks to the driver itself."""
 

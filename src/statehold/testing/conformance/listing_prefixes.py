@@ -116,7 +116,7 @@ class Prefixes(Cases):
         cursor: str | None = None
         for n in range(100):
             page = rig.run(
-                rig.driver.scan(Scan(rig.tenant, KIND, None, "a", cursor, limit=2), rig.now)
+                rig.driver.scan(Scan(rig.tenant, KIND, prefix="a", cursor=cursor, limit=2), rig.now)
             )
             found += [key[2] for key in page.keys]
             if page.keys:
@@ -133,9 +133,9 @@ class Prefixes(Cases):
         need(rig, Feature.SCAN)
         for n in range(5):
             rig.write(id=f"a{n}")
-        page = rig.run(rig.driver.scan(Scan(rig.tenant, KIND, None, "a", limit=2), rig.now))
+        page = rig.run(rig.driver.scan(Scan(rig.tenant, KIND, prefix="a", limit=2), rig.now))
         for prefix in ("", "a1", "b"):
-            asked = Scan(rig.tenant, KIND, None, prefix, page.cursor, limit=2)
+            asked = Scan(rig.tenant, KIND, prefix=prefix, cursor=page.cursor, limit=2)
             if page.cursor is not None:
                 with pytest.raises(Invalid):
                     rig.run(rig.driver.scan(asked, rig.now))
