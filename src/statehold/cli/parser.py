@@ -82,6 +82,11 @@ def parser() -> argparse.ArgumentParser:
     scan = command("scan", "states:scan", "Print the ids of a kind, one JSON text on each line.")
     scan.add_argument("kind", metavar="KIND", help="the kind of state")
     scan.add_argument("--subject", help="only the states about this subject")
+    scan.add_argument("--prefix", default="", help="only the states whose ids begin with this")
+    scan.add_argument(
+        "--newest", action="store_true", help="with --subject: the last updated first"
+    )
+    scan.add_argument("--values", action="store_true", help="print the states, not their ids")
     scan.add_argument("--limit", metavar="N", type=_positive, help="maximum number of ids")
 
     delete = command("delete", "states:delete", "Delete a state.")

@@ -12,6 +12,7 @@ from statehold.testing.conformance.commits import Commits
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
+from statehold.testing.conformance.face_listing import FaceListing
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
@@ -30,6 +31,7 @@ __all__ = [
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
+    "FaceListing",
     "FaceLives",
     "FaceProcesses",
     "FaceTrouble",
@@ -59,5 +61,7 @@ class DriverLevel(
     """Every case that speaks to the driver itself."""
 
 
-class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceProcesses):
+class DriverConformance(
+    DriverLevel, FaceCommits, FaceLives, FaceListing, FaceTrouble, FaceProcesses
+):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""
