@@ -21,19 +21,16 @@ from msgspec import msgpack
 
 from statehold import driver, errors, folding
 from statehold.changes import Key
-from statehold.cursors import Listing
-from statehold.driver import Feature, Page
+from statehold.cursors import Listing, newest_of, page_of
+from statehold.driver import Feature, Scan
 from statehold.settings import Settings, boolean, duration, size
 
-SETTINGS = Settings(
-    "lmdb",
-    {
-        "max_bytes": (size, 1 << 30, "Maximum size of the file."),
-        "flush": (boolean, False, "Whether a commit survives a power cut too."),
-        "busy_timeout": (duration, 5.0, "Maximum time to wait for another writer."),
-    },
-)
-LAST = b"last"  # the key of when a row that is gone last had a commit
+KNOWN = {
+    "max_bytes": (size, 1 << 30, "Maximum size of the file."),
+    "flush": (boolean, False, "Whether a commit survives a power cut too."),
+    "busy_timeout": (duration, 5.0, "Maximum time to wait for another writer."),
+}
+SETTINGS = Settings("lmdb", KNOWN)
 decode_row = msgpack.Decoder(tuple[Key, bytes]).decode
 
 
@@ -43,8 +40,8 @@ def hashed(*names: str) -> bytes:
 
 
 def place_of(key: Key) -> bytes:
-    """Where a state is: its tenant and kind, then its id, so that a kind can be listed."""
-    return b"s" + hashed(*key[:2]) + hashed(key[2])
+    """Where a state is: a kind's lie together, and in it those whose ids begin alike."""
+    return b"s" + hashed(*key[:2]) + key[2].encode()[:400] + hashed(key[2])
 
 
 def indexed(key: Key, life: folding.Life) -> Generator[bytes]:
@@ -63,12 +60,25 @@ def following(txn: Any, start: bytes, prefix: bytes) -> Iterator[bytes]:
     return itertools.takewhile(lambda place: place.startswith(prefix), places)
 
 
+def listed(txn: Any, asked: Scan, now: float) -> Iterator[tuple[bytes, str, float]]:
+    """The states of a listing that are left: where each is, its id, when it was updated."""
+    kind = (asked.tenant, asked.kind)
+    begins = b"s" + hashed(*kind) if asked.subject is None else b"a" + hashed(*kind, asked.subject)
+    begins = start = begins + asked.prefix.encode()[:400]
+    if asked.cursor is not None and not asked.newest:
+        start = Listing(asked).place(asked.cursor) + b"\0"
+    for place in following(txn, start, begins):
+        key, record = decode_row(txn.get(b"s" + hashed(*kind) + place[17:]))
+        head = folding.unpack(record).at(now).head
+        if head is not None and key[2].startswith(asked.prefix):
+            yield place, key[2], head.updated
+
+
 def load(txn: Any, key: Key) -> folding.Life:
     """What is there of a state, and what is remembered of it."""
     found = txn.get(place_of(key))
-    if found is None:
-        return folding.Life(over=float(txn.get(LAST, b"-inf")))
-    return folding.unpack(decode_row(found)[1])
+    over = float(txn.get(b"last", b"-inf"))
+    return folding.Life(over=over) if found is None else folding.unpack(decode_row(found)[1])
 
 
 def save(txn: Any, key: Key, old: folding.Life, new: folding.Life | None) -> None:
@@ -77,7 +87,7 @@ def save(txn: Any, key: Key, old: folding.Life, new: folding.Life | None) -> Non
         txn.delete(place)
     if new is None or new.needed() == float("-inf"):
         txn.delete(place_of(key))
-        txn.put(LAST, repr(max(old.last(), float(txn.get(LAST, b"-inf")))).encode())
+        txn.put(b"last", repr(max(old.last(), float(txn.get(b"last", b"-inf")))).encode())
         return
     txn.put(place_of(key), msgpack.encode((key, folding.pack(new))))
     for place in indexed(key, new):
@@ -118,8 +128,7 @@ class LmdbDriver(driver.WaitingDriver):
     opening = threading.Lock()
 
     def __init__(self, path: str, **settings: object) -> None:
-        known = SETTINGS.complete(settings)
-        self._patience = known["busy_timeout"]
+        self._known = known = SETTINGS.complete(settings)
         self._at = at = (os.getpid(), Path(path).resolve())
         how = {"map_size": known["max_bytes"], "sync": known["flush"], "max_readers": 1024}
         with translated(), self.opening:  # once in a process: LMDB forbids more
@@ -140,7 +149,7 @@ class LmdbDriver(driver.WaitingDriver):
     @contextlib.contextmanager
     def _writing(self, *, wait: bool) -> Generator[Any]:
         """A transaction that writes. LMDB by itself waits for other writers for ever."""
-        env, until = self._opened(), time.monotonic() + self._patience
+        env, until = self._opened(), time.monotonic() + self._known["busy_timeout"]
         with translated(), (self._at[1] / "writer").open("wb") as lock:
             while not locked(lock):
                 if not wait:
@@ -177,18 +186,11 @@ class LmdbDriver(driver.WaitingDriver):
                 outcomes.append(outcome)
             return outcomes
 
-    async def scan(self, tenant, kind, *, subject, cursor, limit, now, wait=True):
-        listing, home = Listing(tenant, kind, subject), b"s" + hashed(tenant, kind)
-        prefix = home if subject is None else b"a" + hashed(tenant, kind, subject)
-        last, keys = prefix if cursor is None else listing.place(cursor), []
+    async def scan(self, asked, now, *, wait=True):
         with translated(), self._opened().begin() as txn:
-            for place in following(txn, last if cursor is None else last + b"\0", prefix):
-                if len(keys) == limit:
-                    return Page(tuple(keys), listing.cursor(last))
-                last, (key, record) = place, decode_row(txn.get(home + place[17:]))
-                if folding.unpack(record).at(now).head is not None:
-                    keys.append(key)
-        return Page(tuple(keys))
+            if asked.newest:
+                return newest_of(asked, ((at, id) for _, id, at in listed(txn, asked, now)))
+            return page_of(asked, ((place, id) for place, id, _ in listed(txn, asked, now)))
 
 
 def from_url(url: SplitResult, settings: dict[str, object]) -> LmdbDriver:

@@ -209,6 +209,23 @@ def told(outcomes: list[Outcome]) -> list[Outcome]:
     ) from failed[0]
 
 
+class Scan(msgspec.Struct, frozen=True):
+    """Which page of which listing is asked for. All but `cursor` and `limit` say which listing."""
+
+    tenant: str
+    kind: str
+    subject: str | None = None
+    """Only the states about this subject; None for all of the kind."""
+    prefix: str = ""
+    """Only the states whose ids begin with this text, character by character."""
+    newest: bool = False
+    """With a subject: the last updated first. A page may cost what all of the subject's states do."""
+    cursor: str | None = None
+    """Where the page before ended; None for the first."""
+    limit: int = 500
+    """Maximum number of keys in the page."""
+
+
 class Page(msgspec.Struct, frozen=True):
     """Some keys in a stable order, and the cursor to go on from; None when there are no more."""
 
@@ -320,20 +337,13 @@ class Driver(ABC):
         """
 
     @abstractmethod
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
-        """The next `limit` keys of a kind or, with `subject`, of that subject in that kind.
+    async def scan(self, asked: Scan, now: float) -> Page:
+        """The next keys of a listing, see `Scan`; `Invalid` for a cursor of another one.
 
-        States that live throughout the scan appear exactly once; expired ones never. A page may be
-        shorter than `limit`, even empty, without being the last. `Invalid` for a foreign cursor.
+        States that live throughout the listing appear exactly once; expired ones never. A page may be
+        shorter than `limit`, even empty, without being the last. Of a listing newest first, what is
+        written while it goes on is not what comes next any more: it may be left out, and appears at
+        most once, as long as no clock is set back.
         """
 
     @abstractmethod
@@ -393,17 +403,7 @@ class WaitingDriver(Driver):
         """See `Driver.commit`."""
 
     @abstractmethod
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-        wait: bool = True,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
         """See `Driver.scan`."""
 
     async def check(self, now: float, *, wait: bool = True) -> None:

@@ -144,6 +144,15 @@ def test_scan(run):
     out, _ = run("scan", "chat", "--subject", "ada", "--limit", 2)
     assert set(map(json.loads, out.splitlines())) < {"1\n", "3\n", "5\n"}
     assert run("scan", "chat", "--tenant", "other")[0] == ""
+    out, _ = run("scan", "chat", "--prefix", "5")
+    assert json.loads(out) == "5\n"
+    for name in ("5\n", "1\n", "3\n"):
+        run("apply", "chat", name, "{}")
+    out, _ = run("scan", "chat", "--subject", "ada", "--newest", "--values")
+    states = list(map(json.loads, out.splitlines()))
+    assert [state["id"] for state in states] == ["3\n", "1\n", "5\n"]
+    assert states[0] == json.loads(run("get", "chat", "3\n")[0]) | {"age": states[0]["age"]}
+    assert "newest" in run("scan", "chat", "--newest", code=1)[1]
 
 
 def test_tenants(run):

@@ -24,7 +24,7 @@ from statehold.changes import (
     Want,
     fold,
 )
-from statehold.driver import Refused, Written
+from statehold.driver import Refused, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.drivers.sqlite.driver import SWEEP_COMMITS
 from statehold.engine import run_now
@@ -222,7 +222,7 @@ def test_names_are_only_names(driver, name):
     assert write(driver, key=key, op=name).repeated
     assert read(driver, key=key).fields == {name: {name: b"1"}}
     for subject in (None, name):
-        page = run_now(driver.scan(name, name, subject=subject, cursor=None, limit=9, now=NOW))
+        page = run_now(driver.scan(Scan(name, name, subject), NOW))
         assert page.keys == (key,)
     assert read(driver, key=(name, name, name + "\x00")) is None
 
@@ -342,7 +342,7 @@ def test_cursors_belong_to_their_listing(driver):
         write(driver, key=("", "chat", f"{n}"), subject="p")
 
     def scan(cursor, kind="chat", subject=None):
-        return run_now(driver.scan("", kind, subject=subject, cursor=cursor, limit=2, now=NOW))
+        return run_now(driver.scan(Scan("", kind, subject, cursor=cursor, limit=2), NOW))
 
     page = scan(None)
     people = scan(None, subject="p")

@@ -15,7 +15,7 @@ import pytest
 from needs import require
 from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
-from statehold.driver import FencedOff
+from statehold.driver import FencedOff, Scan
 from statehold.drivers.sqlite import SqliteDriver, from_url, schema
 from statehold.engine import run_now
 from statehold.errors import (
@@ -374,7 +374,7 @@ def test_a_file_that_was_removed_is_noticed(tmp_path, instead):
             lambda: run_now(driver.check(NOW)),
             lambda: write(driver),
             lambda: run_now(driver.read([("", "k", "a")], Want(), NOW)),
-            lambda: run_now(driver.scan("", "k", subject=None, cursor=None, limit=9, now=NOW)),
+            lambda: run_now(driver.scan(Scan("", "k"), NOW)),
         ):
             with pytest.raises(Unavailable, match="while in use"):
                 call()

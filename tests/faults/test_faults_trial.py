@@ -7,6 +7,7 @@ import pytest
 
 from statehold import AsyncStore, Busy, Closed, Corrupted, Unavailable
 from statehold.changes import Add, Append, Put, Revision
+from statehold.driver import Scan
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing.faults import FaultyDriver
 from statehold.testing.trial import Trial
@@ -172,7 +173,7 @@ def test_a_store_that_is_down_at_first(times, begins):
         with pytest.raises(Unavailable):
             asyncio.run(main())
     with pytest.raises(Closed):
-        asyncio.run(driver.driver.scan("", "any", subject=None, cursor=None, limit=1, now=0.0))
+        asyncio.run(driver.driver.scan(Scan("", "any"), 0.0))
 
 
 class Replicated(MemoryDriver):

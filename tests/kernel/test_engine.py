@@ -83,6 +83,9 @@ def test_every_call_works_over_a_driver_that_suspends(store):
     assert list(states.scan(page_size=1)) == ["a", "b", "c"]
     assert list(states.find("ann")) == ["a"]
     assert states.scan_page(limit=2)[0] == ["a", "b"]
+    assert list(states.scan(prefix="b")) == ["b"]
+    assert list(states.find("ann", newest=True)) == ["a"]
+    assert [state.turns for state in states.get_page(limit=2)[0]] == [4, 1]
     assert states.touch("a")
     assert states.delete("a")
 

@@ -52,7 +52,7 @@ class Watched(Driver):
     async def read(self, keys, want, now):
         return await self.driver.read(keys, want, now)
 
-    async def scan(self, tenant, kind, *, subject, cursor, limit, now):
+    async def scan(self, asked, now):
         return Page(())
 
     async def close(self):

@@ -11,7 +11,7 @@ import pytest
 from statehold import AsyncStore, Counter, Log, Register, State
 from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Want
-from statehold.driver import Written
+from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.committing import COMMIT
@@ -152,9 +152,7 @@ def test_a_scan_of_nothing_takes_few_round_trips(counted):
     """An empty kind is known to be empty after three round trips, a subject's after one."""
     for subject, most in ((None, 3), ("ann", 1)):
         page, writes, _ = counted(
-            lambda driver, rig, subject=subject: driver.scan(
-                "t", "none", subject=subject, cursor=None, limit=100, now=0.0
-            )
+            lambda driver, rig, subject=subject: driver.scan(Scan("t", "none", subject), 0.0)
         )
         assert (page.keys, page.cursor) == ((), None)
         assert writes <= 2 * most
@@ -164,16 +162,11 @@ def test_a_cursor_of_another_listing_is_invalid(rig):
     """A cursor goes on with the listing that gave it out, and with no other."""
     for n in range(9):
         rig.write(id=f"{n}", subject="ann")
-    which = {"cursor": None, "limit": 2, "now": 0.0}
-    page = rig.run(rig.driver.scan(rig.tenant, "basket", subject=None, **which))
+    page = rig.run(rig.driver.scan(Scan(rig.tenant, "basket", limit=2), 0.0))
     assert page.cursor is not None
     for tenant, subject in ((rig.tenant, "ann"), ("other", None)):
         with pytest.raises(Invalid):
-            rig.run(
-                rig.driver.scan(
-                    tenant, "basket", subject=subject, **which | {"cursor": page.cursor}
-                )
-            )
+            rig.run(rig.driver.scan(Scan(tenant, "basket", subject, cursor=page.cursor), 0.0))
 
 
 def test_names_that_are_no_text_are_invalid(rig):

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from statehold.changes import Add, Append, Put
-from statehold.driver import Doubtful, Written
+from statehold.driver import Doubtful, Scan, Written
 from statehold.drivers.redis.clocks import ServerClock
 from statehold.drivers.redis.committing import MOST_OPS
 from statehold.errors import Invalid
@@ -98,7 +98,7 @@ def test_what_no_place_can_keep_is_refused_before_it_is_sent(rig):
     with pytest.raises(Invalid, match="op ids"):
         rig.write(COUNT, op="op", ops=MOST_OPS + 1)
     with pytest.raises(Invalid, match="limit"):
-        rig.run(rig.driver.scan(rig.tenant, "basket", subject=None, cursor=None, limit=0, now=0.0))
+        rig.run(rig.driver.scan(Scan(rig.tenant, "basket", limit=0), 0.0))
     assert rig.ids() == []
 
 

@@ -31,10 +31,10 @@ class Failing(MemoryDriver):
             raise self.error
         return await super().commit(commits, now)
 
-    async def scan(self, tenant, kind, **which):
+    async def scan(self, asked, now):
         if self.error:
             raise self.error
-        return await super().scan(tenant, kind, **which)
+        return await super().scan(asked, now)
 
 
 @pytest.fixture

@@ -237,6 +237,30 @@ def test_a_subject_has_its_own_listing(client):
     assert client.get("/v1/chat/a").json()["subject"] == "user ü"
 
 
+def test_a_listing_by_prefix_newest_first_and_with_states(client):
+    for name in ("a%", "ab", "b", "a%c"):
+        commit(client, name, {"turns": {"add": 1}}, headers={"Statehold-Subject": "ann"})
+
+    def page(**query):
+        answer = client.get("/v1/chat", params=query)
+        return answer.status_code, answer.json()
+
+    assert sorted(page(prefix="a%")[1]["ids"]) == ["a%", "a%c"]
+    found = page(subject="ann", newest="true", prefix="a", limit=2)[1]
+    assert found["ids"] == ["a%c", "ab"]
+    found = page(subject="ann", newest="true", prefix="a", limit=2, cursor=found["cursor"])[1]
+    assert (found["ids"], found["cursor"], "states" in found) == (["a%"], None, False)
+    found = page(values="true", prefix="b")[1]
+    assert found["states"] == [client.get("/v1/chat/b").json() | {"age": found["states"][0]["age"]}]
+    found = page(values="true", fields="turns", subject="ann", newest="true", limit=1)[1]
+    assert [state["fields"] for state in found["states"]] == [{"turns": 1}]
+    for wrong in ({"newest": "true"}, {"newest": "yes"}, {"values": "1"}, {"prefix": "x" * 513}):
+        status, problem = page(**wrong)
+        assert (status, problem["field"]) == (400, *wrong)
+    assert page(fields="turns")[0] == page(values="true", fields="nothing")[0] == 400
+    assert page(values="true", limit=1001)[1]["field"] == "limit"
+
+
 def test_a_commit_says_how_long_the_state_lives(client):
     def expires(**headers):
         answer = commit(client, "a", {"turns": {"add": 1}}, headers=headers)

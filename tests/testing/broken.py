@@ -27,7 +27,7 @@ from statehold.changes import (
     Revision,
     fold,
 )
-from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Written
+from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Scan, Written
 from statehold.errors import Closed, Unavailable
 from statehold.folding import NO_FENCE, Fence
 from statehold.testing import Backend
@@ -370,10 +370,9 @@ class IgnoresExpect(ToyDriver):
 class PagesByPosition(ToyDriver):
     """Its cursor counts, so that what is deleted moves what is still to come."""
 
-    async def scan(self, tenant: str, kind: str, *, cursor: str | None, limit: int,
-                   **rest: Any) -> Page:  # fmt: skip
-        whole = await super().scan(tenant, kind, cursor=None, limit=10**9, **rest)
-        first = int((cursor or ">0")[1:])
+    async def scan(self, asked: Scan, now: float) -> Page:
+        whole = await super().scan(msgspec.structs.replace(asked, cursor=None, limit=10**9), now)
+        first, limit = int((asked.cursor or ">0")[1:]), asked.limit
         more = first + limit < len(whole.keys)
         return Page(whole.keys[first : first + limit], f">{first + limit}" if more else None)
 

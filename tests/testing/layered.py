@@ -2,8 +2,10 @@
 
 import zlib
 
+from msgspec.structs import replace
+
 from statehold.cursors import Listing
-from statehold.driver import Driver, Failed, Page, told
+from statehold.driver import Driver, Failed, Feature, Page, told
 from statehold.errors import StateholdError
 
 
@@ -16,7 +18,8 @@ class Halves(Driver):
 
     def __init__(self, one: Driver, other: Driver) -> None:
         self.both = (one, other)
-        self.features = one.features & other.features
+        # A subject's states, newest first, would have to be told by when they were updated.
+        self.features = one.features & other.features - {Feature.SUBJECT}
         self.suspends = one.suspends or other.suspends
         self.ambiguous = one.ambiguous or other.ambiguous
 
@@ -56,15 +59,13 @@ class Halves(Driver):
         failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
         return told(outcomes) if len(failed) == len(outcomes) else outcomes
 
-    async def scan(self, tenant, kind, *, subject, cursor, limit, now):
-        listing = Listing(tenant, kind, subject)
+    async def scan(self, asked, now):
+        listing = Listing(asked)
         half, place = 0, None
-        if cursor is not None:
-            half, _, rest = listing.place(cursor).decode().partition(" ")
+        if asked.cursor is not None:
+            half, _, rest = listing.place(asked.cursor).decode().partition(" ")
             half, place = int(half), rest or None
-        page = await self.both[half].scan(
-            tenant, kind, subject=subject, cursor=place, limit=limit, now=now
-        )
+        page = await self.both[half].scan(replace(asked, cursor=place), now)
         if page.cursor is None and half == 1:
             return page
         going_on = f"{half} {page.cursor}" if page.cursor else "1 "

@@ -24,7 +24,7 @@ from statehold.changes import (
     new_incarnation,
     required,
 )
-from statehold.cursors import Listing
+from statehold.cursors import Listing, newest_of
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -34,6 +34,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Refused,
+    Scan,
     Written,
 )
 from statehold.errors import Closed, Unavailable
@@ -90,14 +91,16 @@ class ToyDriver(Driver):
         with self.opened():
             return [self.step(commit, now) for commit in commits]
 
-    async def scan(self, tenant: str, kind: str, *, subject: str | None, cursor: str | None,
-                   limit: int, now: float) -> Page:  # fmt: skip
-        listing = Listing(tenant, kind, subject)
-        after = None if cursor is None else listing.place(cursor).decode()
+    async def scan(self, asked: Scan, now: float) -> Page:
+        if asked.newest:
+            with self.opened():
+                living = [key for key in self.states if self.listed(key, asked, now)]
+                times = [(self.states[key].cells.updated, key[2]) for key in living]
+            return newest_of(asked, times)
+        listing, limit = Listing(asked), asked.limit
+        after = None if asked.cursor is None else listing.place(asked.cursor).decode()
         with self.opened():
-            found = sorted(
-                key for key in self.states if self.listed(key, tenant, kind, subject, now)
-            )
+            found = sorted(key for key in self.states if self.listed(key, asked, now))
         found = [key for key in found if after is None or key[2] > after]
         more = len(found) > limit
         end = listing.cursor(found[limit - 1][2].encode()) if more else None
@@ -118,12 +121,13 @@ class ToyDriver(Driver):
         expired = state and state.cells.deadline is not None and now >= state.cells.deadline
         return None if expired else state
 
-    def listed(self, key: Key, tenant: str, kind: str, subject: str | None, now: float) -> bool:
+    def listed(self, key: Key, asked: Scan, now: float) -> bool:
         state = self.alive(key, now)
         return (
             state is not None
-            and key[:2] == (tenant, kind)
-            and (subject is None or state.cells.subject == subject)
+            and key[:2] == (asked.tenant, asked.kind)
+            and key[2].startswith(asked.prefix)
+            and (asked.subject is None or state.cells.subject == asked.subject)
         )
 
     def look(self, key: Key, want: Want, now: float) -> Cells | None:

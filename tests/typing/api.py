@@ -245,6 +245,7 @@ async def asynchronous() -> None:
         assert_type(chats.scan(), AsyncIterator[str])
         assert_type(chats.find("ann"), AsyncIterator[str])
         assert_type(await chats.scan_page(limit=5), tuple[list[str], str | None])
+        assert_type(await chats.get_page(limit=5), tuple[list[Chat], str | None])
         async for id in chats.scan():
             assert_type(id, str)
 
@@ -283,6 +284,7 @@ def synchronous() -> None:
         assert_type(chats.scan(), Iterator[str])
         assert_type(chats.find("ann"), Iterator[str])
         assert_type(chats.scan_page(limit=5), tuple[list[str], str | None])
+        assert_type(chats.get_page(limit=5), tuple[list[Chat], str | None])
 
 
 def wrong_synchronous(store: Store, chats: Collection[Chat]) -> None:

@@ -49,6 +49,17 @@ def _duration(text: str) -> float:
 _duration.__name__ = "duration"
 
 
+def _reading(get: argparse.ArgumentParser) -> None:
+    """What of a state is read."""
+    get.add_argument("--fields", metavar="A,B", help="only these fields")
+    get.add_argument("--tail", metavar="N", type=_positive, help="only the newest N items of lists")
+    get.add_argument(
+        "--entries", metavar="JSON", help='only these entries of fields, as {"values": ["a", "b"]}'
+    )
+    get.add_argument("--after", metavar="P", type=_natural, help="only items after position P")
+    get.add_argument("--limit", metavar="N", type=_positive, help="at most N items after that")
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser; what it parses has `run`, "module:function" of the command."""
     codes = "\n".join(f"  {code:<4} {meaning}" for code, meaning in MEANINGS.items())
@@ -80,13 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
     get = command("get", "states:get", "Print a state.")
     key(get)
-    get.add_argument("--fields", metavar="A,B", help="only these fields")
-    get.add_argument("--tail", metavar="N", type=_positive, help="only the newest N items of lists")
-    get.add_argument(
-        "--entries", metavar="JSON", help='only these entries of fields, as {"values": ["a", "b"]}'
-    )
-    get.add_argument("--after", metavar="P", type=_natural, help="only items after position P")
-    get.add_argument("--limit", metavar="N", type=_positive, help="at most N items after that")
+    _reading(get)
 
     apply = command("apply", "states:apply", "Apply changes to a state, all or none.")
     key(apply)
@@ -95,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
     scan = command("scan", "states:scan", "Print the ids of a kind, one JSON text on each line.")
     scan.add_argument("kind", metavar="KIND", help="the kind of state")
     scan.add_argument("--subject", help="only the states about this subject")
+    scan.add_argument("--prefix", default="", help="only the states whose ids begin with this")
+    scan.add_argument(
+        "--newest", action="store_true", help="with --subject: the last updated first"
+    )
+    scan.add_argument("--values", action="store_true", help="print the states, not their ids")
     scan.add_argument("--limit", metavar="N", type=_positive, help="maximum number of ids")
 
     delete = command("delete", "states:delete", "Delete a state.")

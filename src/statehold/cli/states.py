@@ -1,10 +1,11 @@
-"""`get`, `apply`, `scan`, `delete`: one state, or the ids of a kind."""
+"""`get`, `apply`, `scan`, `delete`: one state, or the listing of a kind."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 from argparse import Namespace
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from statehold.client.base import expectation
 from statehold.errors import Invalid
 
 _PAGE = 500
+_STATES = 100
 
 
 def get(given: Namespace) -> int:
@@ -71,23 +73,28 @@ def apply(given: Namespace) -> int:
 
 
 def scan(given: Namespace) -> int:
-    """Print the ids, each as JSON on a line of its own."""
+    """Print the ids, or the states, each as JSON on a line of its own."""
 
     async def run() -> int:
         left, cursor = given.limit, None
+        size = _STATES if given.values else _PAGE
         async with reach(given) as access:
+            pages: Callable[..., Awaitable[tuple[list[Any], str | None]]]
+            pages = access.page if given.values else access.scan
             while left is None or left > 0:
-                ids, cursor = await access.scan(
+                found, cursor = await pages(
                     given.tenant,
                     given.kind,
                     subject=given.subject,
+                    prefix=given.prefix,
+                    newest=given.newest,
                     cursor=cursor,
-                    limit=_PAGE if left is None else min(_PAGE, left),
+                    limit=size if left is None else min(size, left),
                 )
-                for id in ids:
-                    _print(id)
+                for each in found:
+                    _print(each)
                 if left is not None:
-                    left -= len(ids)
+                    left -= len(found)
                 if cursor is None:
                     break
         return OK

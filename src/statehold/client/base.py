@@ -71,10 +71,28 @@ class Access(ABC):
         kind: str,
         *,
         subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
         cursor: str | None = None,
         limit: int = 500,
     ) -> tuple[list[str], str | None]:
         """Up to `limit` ids and the cursor to go on from, None at the end."""
+
+    @abstractmethod
+    async def page(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """The same with the states themselves, each as `get` shows it."""
 
     @abstractmethod
     async def check(self) -> None:

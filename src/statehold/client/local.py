@@ -77,12 +77,41 @@ class Local(Access):
         kind: str,
         *,
         subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
         cursor: str | None = None,
         limit: int = 500,
     ) -> tuple[list[str], str | None]:
         """See `Access.scan`."""
         collection = self._collection(tenant, kind)
-        return await collection.scan_page(cursor=cursor, limit=limit, subject=subject)
+        return await collection.scan_page(
+            cursor=cursor, limit=limit, subject=subject, prefix=prefix, newest=newest
+        )
+
+    async def page(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """See `Access.page`."""
+        states, following = await self._collection(tenant, kind).get_page(
+            cursor=cursor,
+            limit=limit,
+            subject=subject,
+            prefix=prefix,
+            newest=newest,
+            fields=fields,
+            tail=tail,
+        )
+        return [shown(kind, state, fields) for state in states], following
 
     async def check(self) -> None:
         """See `Access.check`."""

@@ -158,21 +158,42 @@ class Remote(Access):
         kind: str,
         *,
         subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
         cursor: str | None = None,
         limit: int = 500,
     ) -> tuple[list[str], str | None]:
         """See `Access.scan`."""
-        query: dict[str, str] = {}
-        if limit < _PAGE:  # more than its usual page the server may refuse
-            query["limit"] = str(limit)
-        if subject is not None:
-            query["subject"] = subject
-        if cursor is not None:
-            query["cursor"] = cursor
+        query = _listing(subject, prefix, cursor, limit, newest=newest)
+        page = await self._page(tenant, kind, query)
+        return page["ids"], page["cursor"]
+
+    async def page(
+        self,
+        tenant: str,
+        kind: str,
+        *,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        cursor: str | None = None,
+        limit: int = 100,
+        fields: Sequence[str] | None = None,
+        tail: int | None = None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """See `Access.page`."""
+        query = _listing(subject, prefix, cursor, limit, newest=newest) | {"values": "true"}
+        if fields is not None:
+            query["fields"] = ",".join(fields)
+        if tail is not None:
+            query["tail"] = str(tail)
+        page = await self._page(tenant, kind, query)
+        return page["states"], page["cursor"]
+
+    async def _page(self, tenant: str, kind: str, query: dict[str, str]) -> Any:
         path = f"/v1/{quote(kind, safe='')}"
         answer = await self._ask("GET", path, query=query, headers=_tenant(tenant))
-        page = msgspec.json.decode(answer.body)
-        return page["ids"], page["cursor"]
+        return msgspec.json.decode(answer.body)
 
     async def check(self) -> None:
         """See `Access.check`. A key that the server does not know is `Denied`."""
@@ -291,6 +312,24 @@ class Remote(Access):
 
 def _path(key: Key) -> str:
     return f"/v1/{quote(key[1], safe='')}/{quote(key[2], safe='')}"
+
+
+def _listing(
+    subject: str | None, prefix: str, cursor: str | None, limit: int, *, newest: bool
+) -> dict[str, str]:
+    """What a listing's page is asked for by."""
+    query: dict[str, str] = {}
+    if limit < _PAGE:  # more than its usual page the server may refuse
+        query["limit"] = str(limit)
+    if subject is not None:
+        query["subject"] = subject
+    if prefix:
+        query["prefix"] = prefix
+    if newest:
+        query["newest"] = "true"
+    if cursor is not None:
+        query["cursor"] = cursor
+    return query
 
 
 def _tenant(tenant: str) -> dict[str, str]:

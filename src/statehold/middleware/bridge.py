@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan
 from statehold.middleware.wrapper import Wrapper
 
 R = TypeVar("R")
@@ -54,9 +54,9 @@ class Bridge(Wrapper):
         """See `Driver.commit`."""
         return await self._there(self.inner.commit(commits, now))
 
-    async def scan(self, tenant: str, kind: str, **which: Any) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""
-        return await self._there(self.inner.scan(tenant, kind, **which))
+        return await self._there(self.inner.scan(asked, now))
 
     async def check(self, now: float) -> None:
         """See `Driver.check`."""

@@ -18,7 +18,17 @@ from typing import Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, WaitingDriver, WouldWait, told
+from statehold.driver import (
+    Cells,
+    Driver,
+    Layout,
+    Outcome,
+    Page,
+    Scan,
+    WaitingDriver,
+    WouldWait,
+    told,
+)
 from statehold.engine import run_now
 from statehold.errors import Closed, StateholdError, own
 from statehold.middleware.wrapper import Wrapper
@@ -121,8 +131,8 @@ class Coalesce(Wrapper):
         except WouldWait:
             return await self._in_thread(partial(self.inner.read, keys, want, now))
 
-    async def scan(self, tenant: str, kind: str, **which: Any) -> Page:
-        return await self._call(self.inner.scan, tenant, kind, **which)
+    async def scan(self, asked: Scan, now: float) -> Page:
+        return await self._call(self.inner.scan, asked, now)
 
     async def check(self, now: float) -> None:
         await self._call(self.inner.check, now)

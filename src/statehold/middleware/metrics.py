@@ -24,6 +24,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Reused,
+    Scan,
     Written,
 )
 from statehold.errors import StateholdError
@@ -135,21 +136,10 @@ class Metrics(Wrapper):
                 counted[_OUTCOMES.get(outcome.__class__, "refused")] += 1
         return outcomes
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:
         started = perf_counter()
         try:
-            return await self.inner.scan(
-                tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
-            )
+            return await self.inner.scan(asked, now)
         except Exception as error:
             self._failed("scan", error)
             raise

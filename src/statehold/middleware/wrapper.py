@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, Scan
 
 R = TypeVar("R")
 
@@ -47,20 +47,9 @@ class Wrapper(Driver):
         """See `Driver.commit`."""
         return await self.inner.commit(commits, now)
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""
-        return await self.inner.scan(
-            tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
-        )
+        return await self.inner.scan(asked, now)
 
     async def check(self, now: float) -> None:
         """See `Driver.check`."""

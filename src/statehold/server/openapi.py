@@ -148,13 +148,18 @@ class _Kind:
             "commit": _list({"anyOf": [_object({**result, **revision}), failed]}),
             "read": _list({"anyOf": [_object({**result, **state}), failed]}),
         }
-        page = {"kind": {"const": self.kind}, "ids": _list(_TEXT), "cursor": _NO_TEXT}
+        page = {
+            "kind": {"const": self.kind},
+            "ids": _list(_TEXT),
+            "states": _list(_object(state)),
+            "cursor": _NO_TEXT,
+        }
         given = {
             "fields": _object({name: _read(field) for name, field in self.fields.items()}, []),
             "changes": _object({name: _changes(field) for name, field in self.fields.items()}, []),
             "state": _object({**state, **state_positions}, [*state]),
             "committed": _object(committed, ["id", "kind", "revision"]),
-            "page": _object(page),
+            "page": _object(page, ["kind", "ids", "cursor"]),
             "batch": _object(batch, []),
             "results": _object(results),
         }
@@ -223,12 +228,20 @@ class _Kind:
             _query("cursor", {"type": "string", "minLength": 1})
             | {"description": "The cursor of the page before."},
             _query("subject", _ID) | {"description": "Only states about this subject."},
+            _query("prefix", {"type": "string", "maxLength": 512})
+            | {"description": "Only states whose ids begin with this text."},
+            _query("newest", {"enum": ["false", "true"]})
+            | {"description": "With subject: the last updated first."},
+            _query("values", {"enum": ["false", "true"]})
+            | {"description": "The states as well, so far as there are any still."},
+            fields,
+            tail,
         ]
         commit = _answers(self._ref("committed"), 409, 412, 413, 415, 422, headers=etag)
         return {
             f"/v1/{self.kind}": {
                 "get": self._does(
-                    "scan", "List ids", [tenant, *paging], _answers(self._ref("page"))
+                    "scan", "List ids, or states", [tenant, *paging], _answers(self._ref("page"))
                 )
             },
             f"/v1/{self.kind}/batch": {

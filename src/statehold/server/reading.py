@@ -82,6 +82,13 @@ def number_of(
     )
 
 
+def flag_of(text: str | None, what: str) -> bool:
+    """Whether it is "true"; "false" if it is not there. Raises `Problem`."""
+    if text in (None, "false", "true"):
+        return text == "true"
+    raise Problem("invalid", f"{what}: must be true or false", status=400, field=what)
+
+
 def names_of(text: str | None) -> tuple[str, ...] | None:
     """Names separated by commas, if any were given."""
     if text is None:

@@ -20,6 +20,7 @@ from statehold.server.reading import (
     at_fault,
     body_of,
     condition_of,
+    flag_of,
     id_of,
     keys_of,
     names_of,
@@ -36,6 +37,9 @@ from statehold.store.names import BEYOND, checked
 
 LIMIT: Final = 100
 """How many ids a page has unless asked otherwise."""
+
+_LISTED: Final = ("limit", "cursor", "subject", "prefix", "newest")
+"""What says which page of which listing."""
 
 encode: Final = msgspec.json.Encoder().encode
 
@@ -162,23 +166,42 @@ class States:
         return Response(status_code=204)
 
     async def page(self, request: Request) -> Response:
-        """Some ids, and the cursor of the next."""
-        service = self._service
-        asked = Asked(service, request, "read")
-        query = query_of(request, "limit", "cursor", "subject")
-        limit = number_of(query.get("limit"), "limit", most=service.config.max_page)
+        """Some ids, or the states themselves, and the cursor of the next."""
+        config = self._service.config
+        asked = Asked(self._service, request, "read")
+        query = query_of(request, *_LISTED, "values", "fields", "tail")
+        values = flag_of(query.get("values"), "values")
+        most = min(config.max_page, config.max_batch) if values else config.max_page
+        limit = number_of(query.get("limit"), "limit", most=most)
         subject = query.get("subject")
         if subject is not None:
             at_fault(checked, subject, "subject")
+        listing: dict[str, Any] = {
+            "cursor": query.get("cursor"),
+            "limit": min(LIMIT, most) if limit is None else limit,
+            "subject": subject,
+            "prefix": query.get("prefix", ""),
+            "newest": flag_of(query.get("newest"), "newest"),
+        }
+        if not values and ("fields" in query or "tail" in query):
+            raise Problem("invalid", "fields and tail go with values", status=400, field="values")
         try:
-            ids, cursor = await asked.collection.scan_page(
-                cursor=query.get("cursor"),
-                limit=min(LIMIT, service.config.max_page) if limit is None else limit,
-                subject=subject,
-            )
+            if values:
+                return await self._states(asked, query, listing)
+            ids, cursor = await asked.collection.scan_page(**listing)
         except StateholdError as error:
             raise Problem.of(error, status=400 if error.code == "invalid" else None) from error
         return answer({"kind": asked.kind, "ids": ids, "cursor": cursor})
+
+    async def _states(
+        self, asked: Asked, query: dict[str, str], listing: dict[str, Any]
+    ) -> Response:
+        fields = names_of(query.get("fields"))
+        tail = number_of(query.get("tail"), "tail", most=TAIL)
+        found, cursor = await asked.collection.get_page(**listing, fields=fields, tail=tail)
+        states = [shown(asked.kind, state, fields) for state in found]
+        ids = [state["id"] for state in states]
+        return answer({"kind": asked.kind, "ids": ids, "states": states, "cursor": cursor})
 
 
 def refused(error: StateholdError, *, conditional: bool) -> Problem:

@@ -8,7 +8,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from statehold.changes import Append, Commit, Key, Revision, Want, fingerprint
-from statehold.driver import Driver, Feature
+from statehold.driver import Driver, Feature, Scan
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported
 from statehold.fields.base import Edit
@@ -182,6 +182,16 @@ class Asking:
         if found is None or given is None:
             return given if found is None else found
         return min(found, given)
+
+    def scan(self, subject: str | None, prefix: str, *, newest: bool) -> Scan:
+        """What is to be listed, from its first page on."""
+        self.needs(Feature.SCAN if subject is None else Feature.SUBJECT)
+        if subject is not None:
+            subject = checked(subject, "subject")
+        elif newest:
+            raise Invalid("newest goes with subject", field="newest", found=newest)
+        prefix = checked(prefix, "prefix", empty=True)
+        return Scan(self._tenant, self._schema.kind, subject, prefix, newest)
 
     def check_conditions(self, commit: Commit) -> None:
         """Raise unless the driver can hold the commit to its conditions."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Written, told
+from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Page, Scan, Written, told
 from statehold.engine import new_op
 from statehold.errors import (
     NOTHING_WRITTEN,
@@ -525,41 +525,86 @@ class AsyncCollection(Generic[S]):
 
     # -------------------------------------------------------------------------------------- listing
 
-    async def scan(self, *, page_size: int = 500) -> AsyncIterator[str]:
-        """The ids of all states, in a stable order, read page by page.
+    async def scan(self, *, prefix: str = "", page_size: int = 500) -> AsyncIterator[str]:
+        """The ids of all states that begin with the prefix, in a stable order, read page by page.
 
         What lives throughout is listed exactly once; what comes or goes meanwhile may be.
         """
-        async for id in self._ids(None, page_size):
+        async for id in self._ids(self._asking.scan(None, prefix, newest=False), page_size):
             yield id
 
-    async def find(self, subject: str, *, page_size: int = 500) -> AsyncIterator[str]:
-        """The ids of the states about a subject, without scanning the others."""
-        async for id in self._ids(checked(subject, "subject"), page_size):
+    async def find(
+        self, subject: str, *, prefix: str = "", newest: bool = False, page_size: int = 500
+    ) -> AsyncIterator[str]:
+        """The ids of the states about a subject, without scanning the others.
+
+        With `newest` the last updated first; what is written meanwhile may then be left out.
+        """
+        subject = checked(subject, "subject")
+        async for id in self._ids(self._asking.scan(subject, prefix, newest=newest), page_size):
             yield id
 
     async def scan_page(
-        self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
     ) -> tuple[list[str], str | None]:
-        """Up to `limit` ids, and the cursor for the next page; None after the last."""
-        self._asking.needs(Feature.SCAN if subject is None else Feature.SUBJECT)
+        """Up to `limit` ids, and the cursor for the next page; None after the last.
+
+        What is listed, and in which order, is as of `scan` or, with a subject, of `find`.
+        """
+        asked = self._asking.scan(subject, prefix, newest=newest)
+        page = await self._page(asked, cursor, limit)
+        return [key[2] for key in page.keys], page.cursor
+
+    async def get_page(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+    ) -> tuple[list[S], str | None]:
+        """The states of a page of `scan_page`, in its order, and the cursor for the next page.
+
+        They are read once the page is known: each whole, as it is then, and without those that have
+        ended in between. Being listed does not renew a state.
+        """
+        asked = self._asking.scan(subject, prefix, newest=newest)
+        want, unread = self._asking.want(fields, tail, renew=False)
+        page = await self._page(asked, cursor, limit)
+        if not page.keys:
+            return [], page.cursor
+        found = await self._driver.read(page.keys, want, self._now())
+        states = [
+            snapshot(self.cls, key, cells, self.home, unread, "store", want)
+            for key, cells in zip(page.keys, found, strict=True)
+            if cells is not None
+        ]
+        return states, page.cursor
+
+    async def _page(self, asked: Scan, cursor: str | None, limit: int) -> Page:
         checked_count(limit, "limit")
-        if subject is not None:
-            checked(subject, "subject")
         if cursor is not None:
             checked(cursor, "cursor", limit=CURSOR_BYTES)
         await self._ready()
-        page = await self._driver.scan(
-            self.tenant, self._kind, subject=subject, cursor=cursor, limit=limit, now=self._now()
-        )
-        return [key[2] for key in page.keys], page.cursor
+        asked = msgspec.structs.replace(asked, cursor=cursor, limit=limit)
+        return await self._driver.scan(asked, self._now())
 
-    async def _ids(self, subject: str | None, page_size: int) -> AsyncIterator[str]:
+    async def _ids(self, asked: Scan, page_size: int) -> AsyncIterator[str]:
         cursor: str | None = None
         while True:
-            ids, cursor = await self.scan_page(cursor=cursor, limit=page_size, subject=subject)
-            for id in ids:
-                yield id
+            page = await self._page(asked, cursor, page_size)
+            for key in page.keys:
+                yield key[2]
+            cursor = page.cursor
             if cursor is None:
                 return
 

@@ -376,19 +376,56 @@ class Collection(Generic[S]):
         """See `AsyncCollection.lease`."""
         return Lease(self._core.lease(id, ttl=ttl, wait=wait, renews=renews))
 
-    def scan(self, *, page_size: int = 500) -> Iterator[str]:
+    def scan(self, *, prefix: str = "", page_size: int = 500) -> Iterator[str]:
         """See `AsyncCollection.scan`."""
-        return self._each(self._core.scan(page_size=page_size))
+        return self._each(self._core.scan(prefix=prefix, page_size=page_size))
 
-    def find(self, subject: str, *, page_size: int = 500) -> Iterator[str]:
+    def find(
+        self, subject: str, *, prefix: str = "", newest: bool = False, page_size: int = 500
+    ) -> Iterator[str]:
         """See `AsyncCollection.find`."""
-        return self._each(self._core.find(subject, page_size=page_size))
+        found = self._core.find(subject, prefix=prefix, newest=newest, page_size=page_size)
+        return self._each(found)
 
     def scan_page(
-        self, *, cursor: str | None = None, limit: int = 500, subject: str | None = None
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 500,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
     ) -> tuple[list[str], str | None]:
         """See `AsyncCollection.scan_page`."""
-        return run_now(self._core.scan_page(cursor=cursor, limit=limit, subject=subject))
+        return run_now(
+            self._core.scan_page(
+                cursor=cursor, limit=limit, subject=subject, prefix=prefix, newest=newest
+            )
+        )
+
+    def get_page(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int = 100,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        fields: Names | None = None,
+        tail: Tail | None = None,
+    ) -> tuple[list[S], str | None]:
+        """See `AsyncCollection.get_page`."""
+        return run_now(
+            self._core.get_page(
+                cursor=cursor,
+                limit=limit,
+                subject=subject,
+                prefix=prefix,
+                newest=newest,
+                fields=fields,
+                tail=tail,
+            )
+        )
 
     def _each(self, ids: AsyncIterator[str]) -> Iterator[str]:
         async def step() -> str | None:

@@ -24,7 +24,7 @@ import msgspec
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Clock, SystemClock
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan
 from statehold.engine import BlockingClock
 from statehold.errors import Unavailable
 from statehold.middleware.wrapper import Wrapper
@@ -160,23 +160,9 @@ class FaultyDriver(Wrapper):
         """Commit, unless a fault is due."""
         return await self._call("commit", lambda: self.inner.commit(commits, now))
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:
         """Scan, unless a fault is due."""
-        return await self._call(
-            "scan",
-            lambda: self.inner.scan(
-                tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
-            ),
-        )
+        return await self._call("scan", lambda: self.inner.scan(asked, now))
 
     async def check(self, now: float) -> None:
         """Check, unless a fault is due."""

@@ -205,12 +205,15 @@ class Model:
             if now >= applied.time + HOLD_SECONDS:
                 self.over[at] = self.erased.pop(at)
 
-    def keys(self, tenant: str, kind: str, now: float, subject: str | None = None) -> list[str]:
+    def keys(
+        self, tenant: str, kind: str, now: float, subject: str | None = None, prefix: str = ""
+    ) -> list[str]:
         """The ids that a scan must find, sorted."""
         return sorted(
             key[2]
             for key in list(self.lives)
             if key[:2] == (tenant, kind)
+            and key[2].startswith(prefix)
             and (life := self.life(key, now)) is not None
             and (subject is None or life.subject == subject)
         )

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 from statehold.changes import EVERYTHING, Change, Commit, Key, Want
-from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Written
+from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Scan, Written
 from statehold.testing.backend import Backend
 
 Result = TypeVar("Result")
@@ -220,20 +220,23 @@ class Rig:
         return plain(self.stands(id))
 
     def ids(
-        self, kind: str = KIND, *, subject: str | None = None, limit: int = 3, tenant: str = ""
+        self,
+        kind: str = KIND,
+        *,
+        subject: str | None = None,
+        prefix: str = "",
+        newest: bool = False,
+        limit: int = 3,
+        tenant: str = "",
     ) -> list[str]:
-        """The ids that a scan finds, page by page, sorted."""
+        """The ids that a scan finds, page by page; sorted, unless it is to be newest first."""
         found: list[str] = []
         cursor: str | None = None
         for _ in range(10_000):
             page = self.run(
                 self.driver.scan(
-                    self.tenant + tenant,
-                    kind,
-                    subject=subject,
-                    cursor=cursor,
-                    limit=limit,
-                    now=self.now,
+                    Scan(self.tenant + tenant, kind, subject, prefix, newest, cursor, limit),
+                    self.now,
                 )
             )
             assert len(page.keys) <= limit, f"a page of {limit} has {len(page.keys)} keys"
@@ -242,7 +245,7 @@ class Rig:
                 found.append(key[2])
             cursor = page.cursor
             if cursor is None:
-                return sorted(found)
+                return found if newest else sorted(found)
         raise AssertionError("a scan must come to an end")
 
     # ----------------------------------------------------------------------- more drivers

@@ -49,6 +49,8 @@ ENTRIES = ("", "k", "k:1", "z")
 SUBJECTS = ("ann", "an")
 AHEAD = 20.0
 """Units of time from the beginning of an example to where its clock starts."""
+
+PREFIXES = ("a", "a:", "b%", "é")
 OPS = ("", "", "", "op 1", "op 2", "op 3", "op 4")
 
 entries = st.sampled_from(ENTRIES)
@@ -287,19 +289,31 @@ class DriverMachine(RuleBasedStateMachine):
     @rule(
         kind=st.sampled_from((KIND, OTHER_KIND)),
         subject=st.sampled_from((None, *SUBJECTS)),
+        prefix=st.sampled_from(("", *PREFIXES)),
+        newest=st.booleans(),
         limit=st.integers(1, 5),
     )
-    def scans(self, kind: str, subject: str | None, limit: int) -> None:
+    def scans(
+        self,
+        kind: str,
+        subject: str | None,
+        limit: int,
+        prefix: str = "",
+        newest: bool = False,  # noqa: FBT002  a rule is called by name
+    ) -> None:
         """A scan, page by page."""
         if subject is not None and not self.has(Feature.SUBJECT):
             return
+        newest = newest and subject is not None
         with promised(8):
-            found = self.rig.ids(kind, subject=subject, limit=limit)
-            expected = self.model.keys(self.rig.tenant, kind, self.rig.now, subject)
+            found = self.rig.ids(kind, subject=subject, prefix=prefix, newest=newest, limit=limit)
+            expected = self.model.keys(self.rig.tenant, kind, self.rig.now, subject, prefix)
+            if newest:
+                found.sort()  # the order is that of the driver's times: the kit has cases for it
             how = [self.model.how.get(self.rig.key(id, kind=kind)) for id in found]
             over = [end for id, end in zip(found, how, strict=True) if id not in expected]
             with promised(next(filter(None, over), 8)):
-                said = f"a scan of {kind!r}, {subject!r}: {found}, not {expected}"
+                said = f"a scan of {kind!r}, {subject!r}, {prefix!r}: {found}, not {expected}"
                 assert found == expected, said
 
     @precondition(lambda self: self.has(Feature.DURABLE))

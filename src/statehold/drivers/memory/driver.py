@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import threading
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from threading import get_ident
 from typing import cast
 from urllib.parse import SplitResult
@@ -31,8 +31,8 @@ from statehold.changes import (
     deadline,
     new_incarnation,
 )
-from statehold.cursors import Listing, foreign
-from statehold.driver import Cells, Driver, Feature, Outcome, Page, Written
+from statehold.cursors import Listing, beyond, foreign, newest_of
+from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
@@ -439,32 +439,29 @@ class MemoryDriver(Driver):
 
     # -------------------------------------------------------------------------------------- listing
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
-        listing = Listing(tenant, kind, subject)
-        after = _after(listing, cursor)
+    async def scan(self, asked: Scan, now: float) -> Page:
+        tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
+        listing = Listing(asked)
+        after = None if asked.newest else _after(listing, asked.cursor)
         with self.lock:
             if self._closed:
                 raise Closed("the store is closed")
-            if subject is not None:
-                ids = sorted(key[2] for key in self._subjects.get((tenant, kind, subject), ()))
+            if asked.newest:
+                return newest_of(asked, self._updates(asked, now))
+            if asked.subject is not None:
+                about = self._subjects.get((tenant, kind, asked.subject), ())
+                ids = sorted(key[2] for key in about if key[2].startswith(prefix))
             else:
                 ordered = self._listings.get((tenant, kind))
                 if ordered is None:
                     ordered = self._listings[tenant, kind] = Ordered()
                     ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
                 ids = ordered.ids(self._slots, tenant, kind)
-            start = 0 if after is None else bisect_right(ids, after)
-            page = ids[start : start + limit]
-            more = start + limit < len(ids)
+            last = beyond(prefix)
+            start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
+            end = len(ids) if last is None else bisect_left(ids, last)
+            page = ids[start : min(start + limit, end)]
+            more = start + limit < end
             keys = [(tenant, kind, name) for name in page]
             live = tuple(
                 key
@@ -472,6 +469,13 @@ class MemoryDriver(Driver):
                 if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
             )
         return Page(live, listing.cursor(page[-1].encode()) if more else None)
+
+    def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
+        """When each state about a subject was updated, and its id."""
+        for key in self._subjects.get((asked.tenant, asked.kind, asked.subject or ""), ()):
+            cells = self._slots[key].cells
+            if key[2].startswith(asked.prefix) and not is_over(cells, now):
+                yield cells.updated, key[2]
 
     async def close(self) -> None:
         with self.lock:

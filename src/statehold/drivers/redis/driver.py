@@ -9,7 +9,7 @@ from urllib.parse import SplitResult
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Written
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, Written
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.address import CONNECTION, Options
 from statehold.drivers.redis.committing import command_of, micros, outcome_of
@@ -207,20 +207,12 @@ class RedisDriver(Driver):
 
     # -------------------------------------------------------------------------------------- listing
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,  # noqa: ARG002  the server's clock decides
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:  # noqa: ARG002  the server's clock decides
+        limit = asked.limit
         if limit < 1:
             raise Invalid(f"limit must be at least 1, not {limit}", field="limit", found=limit)
         try:
-            return await page_of(self._servers, self._names, tenant, kind, subject, cursor, limit)
+            return await page_of(self._servers, self._names, asked)
         except UnicodeError as error:
             raise _unspeakable(error) from error
 

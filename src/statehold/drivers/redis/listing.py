@@ -4,45 +4,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from statehold.cursors import Listing, foreign
-from statehold.driver import Page
-from statehold.drivers.redis.names import BUCKETS, Names, escaped, id_of
+from statehold.cursors import Listing, foreign, newest_of
+from statehold.driver import Page, Scan
+from statehold.drivers.redis.names import BUCKETS, Bucket, Names, escaped, id_of
 from statehold.drivers.redis.scripts import SCAN
 from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers
+
+MOST = 1000
+"""How many states of a bucket one call of the script looks at where all are needed."""
 
 FIRST_BUCKETS = 4
 """How many buckets a page asks at first; four times as many each time it is not full."""
 
 
-async def page_of(
-    servers: Servers,
-    names: Names,
-    tenant: str,
-    kind: str,
-    subject: str | None,
-    cursor: str | None,
-    limit: int,
-) -> Page:
+async def page_of(servers: Servers, names: Names, scan: Scan) -> Page:
     """The next page. Raises `Invalid` for a foreign cursor, UnicodeError for names that are none."""
-    listing = Listing(tenant, kind, subject)
-    bucket, after = (0, b"") if cursor is None else _place(cursor, listing)
-    prefix: bytes = b"i"
-    whose = b""
-    if subject is not None:
-        named = subject.encode()
-        prefix, whose = b"s%d:%b" % (len(named), named), named
+    if scan.newest:
+        return newest_of(scan, await _updates(servers, names, scan))
+    listing = Listing(scan)
+    bucket, after = (0, b"") if scan.cursor is None else _place(scan.cursor, listing)
+    begins = escaped(scan.prefix).encode()
+    tenant, kind, limit = scan.tenant, scan.kind, scan.limit
     buckets = names.buckets(tenant, kind)
     found: list[bytes] = []
-    asked = FIRST_BUCKETS if subject is None else BUCKETS  # a subject has few states
+    # A subject has few states, and so has what many begin with if the prefix is a long one.
+    asked = FIRST_BUCKETS if scan.subject is None and not begins else BUCKETS
     while bucket < BUCKETS:
         left = limit - len(found)
         commands: list[tuple[int, Command]] = []
         for number in range(bucket, min(bucket + asked, BUCKETS)):
             place = buckets[number]
-            start = (after, 1) if number == bucket and after else (b"", 0)
-            arguments: Command = (prefix, *start, left, whose, UNSTAMPED)
-            keys = (place.index, place.kept)
-            commands.append((place.slot, ("EVALSHA_RO", SCAN.sha, 2, *keys, *arguments)))
+            start = (after, 1) if number == bucket and after else (begins, 0)
+            commands.append(_asking(scan, place, start, left))
         for reply in await servers.call_many(commands, repeatable=True, stamped=True):
             ids, last = _merged(reply)
             room = limit - len(found)
@@ -57,6 +50,40 @@ async def page_of(
                 return _page(tenant, kind, found, listing.cursor(bytes((bucket,))))
         asked *= 4
     return _page(tenant, kind, found, None)
+
+
+def _asking(scan: Scan, place: Bucket, start: tuple[bytes, int], most: int) -> tuple[int, Command]:
+    """The script for one bucket, from there on, and its slot."""
+    member: bytes = b"i"
+    whose = b""
+    if scan.subject is not None:
+        whose = scan.subject.encode()
+        member = b"s%d:%b" % (len(whose), whose)
+    begins = escaped(scan.prefix).encode()
+    arguments: Command = (member, *start, most, whose, begins, int(scan.newest), UNSTAMPED)
+    return place.slot, ("EVALSHA_RO", SCAN.sha, 2, place.index, place.kept, *arguments)
+
+
+async def _updates(servers: Servers, names: Names, scan: Scan) -> list[tuple[float, str]]:
+    """When each of a subject's states was updated, and its id."""
+    buckets = names.buckets(scan.tenant, scan.kind)
+    starts = dict.fromkeys(range(BUCKETS), (escaped(scan.prefix).encode(), 0))
+    found: dict[bytes, int] = {}
+    while starts:
+        commands = [_asking(scan, buckets[n], start, MOST) for n, start in starts.items()]
+        replies = await servers.call_many(commands, repeatable=True, stamped=True)
+        asked, starts = starts, {}
+        for number, reply in zip(asked, replies, strict=True):
+            ending, more_ending, kept, more_kept = reply
+            for each in (
+                *ending,
+                *kept,
+            ):  # one that has just moved from one to the other is in both
+                found[each[7:]] = int.from_bytes(each[:7], "little")
+            stops = [stop for stop in (more_ending, more_kept) if stop is not None]
+            if stops:
+                starts[number] = (min(stops), 1)
+    return [(updated / 1e6, id_of(id)) for id, updated in found.items()]
 
 
 def _merged(reply: list[Any]) -> tuple[list[bytes], bytes | None]:

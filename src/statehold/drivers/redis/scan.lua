@@ -1,9 +1,11 @@
 -- Lists what lives in one bucket, in byte order of ids. Writes nothing.
 --
 -- KEYS 1 the index of states that end   2 that of states that never do
--- ARGV 1 prefix: "i" for all, "s<length>:<subject>" for a subject's   2 the id to go on after, or ""
---      3 whether there is one ("1")   4 most members to look at in each   5 subject, "" for all
---      6 STAMP, see life.lua: in a cluster
+-- ARGV 1 what members begin with: "i" for all, "s<length>:<subject>" for a subject's
+--      2 the id to go on after, or what the first begins with   3 whether it is the former ("1")
+--      4 most members to look at in each   5 subject, "" for all   6 what ids begin with, or ""
+--      7 "1": each id comes after the 7 bytes that say when its state was updated, see life.lua
+--      8 STAMP, see life.lua: in a cluster
 -- Reply: for each index {ids that live…} and the last id looked at, false if there are no more.
 -- Or an error, TRYAGAIN, when the slot is being moved and something is at the other node.
 
@@ -13,11 +15,11 @@ local prefix, limit = ARGV[1], tonumber(ARGV[4])
 local from = (ARGV[3] == '1' and '(' or '[') .. prefix .. ARGV[2]
 local bucket = string.sub(KEYS[1], 1, string.find(KEYS[1], '}', 1, true)) .. ':'
 local by_subject = string.byte(prefix) == 115
-local mode = ARGV[6] and string.byte(ARGV[6], 17) or 0
+local mode = ARGV[8] and string.byte(ARGV[8], 17) or 0
 local reply = {}
 for _, index in ipairs(KEYS) do
   local members = redis.call(
-    'ZRANGEBYLEX', index, from, '(' .. prefix .. '\255', 'LIMIT', 0, limit
+    'ZRANGEBYLEX', index, from, '(' .. prefix .. ARGV[6] .. '\255', 'LIMIT', 0, limit
   )
   local ids = {}
   for _, member in ipairs(members) do
@@ -28,7 +30,10 @@ for _, index in ipairs(KEYS) do
     end
     if held[1] and (not by_subject or held[2] == ARGV[5]) then
       local deadline = #held[1] == 64 and struct.unpack('<d', held[1], 28) or 0
-      if deadline == 0 or now < deadline then ids[#ids + 1] = id end
+      if deadline == 0 or now < deadline then
+        if ARGV[7] == '1' then id = string.sub(held[1], 21, 27) .. id end
+        ids[#ids + 1] = id
+      end
     end
   end
   reply[#reply + 1] = ids

@@ -23,6 +23,7 @@ from statehold.driver import (
     Layout,
     Outcome,
     Page,
+    Scan,
     told,
 )
 from statehold.drivers.sql import opening
@@ -501,26 +502,14 @@ class SqlDriver(Driver):
 
     # ------------------------------------------------------------------------------------- the rest
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-    ) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:
         async def page(_: list[bool]) -> Page:
             async with self._engines.reading(one_statement=True) as connection:
                 return await scan(
                     connection,
                     self.dialect,
-                    self._tables(kind),
-                    tenant,
-                    subject,
-                    cursor,
-                    limit,
+                    self._tables(asked.kind),
+                    asked,
                     now,
                 )
 

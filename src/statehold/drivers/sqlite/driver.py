@@ -7,17 +7,16 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import SplitResult, unquote
 
 from statehold.changes import HOLD_SECONDS, Commit, Key, Want, deadline, moves
-from statehold.cursors import Listing, foreign
 from statehold.driver import (
     Cells,
     Feature,
     Layout,
     Outcome,
     Page,
+    Scan,
     WaitingDriver,
     WouldWait,
 )
@@ -26,6 +25,7 @@ from statehold.drivers.sqlite.errors import ERRORS, is_busy, translated
 from statehold.drivers.sqlite.fences import FORGET_FENCES, leave_fence
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
+from statehold.drivers.sqlite.listing import Listed, question
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
@@ -298,48 +298,23 @@ class SqliteDriver(WaitingDriver):
 
     # -------------------------------------------------------------------------------------- listing
 
-    async def scan(
-        self,
-        tenant: str,
-        kind: str,
-        *,
-        subject: str | None,
-        cursor: str | None,
-        limit: int,
-        now: float,
-        wait: bool = True,
-    ) -> Page:
-        listing = Listing(tenant, kind, subject)
-        if subject is None:
-            where, order = "tenant = ? AND kind = ?", "key"
-            values: tuple[Any, ...] = (tenant, kind)
-        else:
-            where, order = "tenant = ? AND kind = ? AND subject = ?", "id"
-            values = (tenant, kind, subject)
-        if cursor is not None:
-            where += f" AND {order} > ?"
-            try:
-                after = listing.place(cursor).decode()
-                values += (after if subject is None else int(after),)
-            except ValueError as error:
-                raise foreign(cursor) from error
-        statement = f"SELECT key, id, deadline FROM state WHERE {where} ORDER BY {order} LIMIT ?"  # noqa: S608  from words above
+    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
+        statement, values, end = question(asked)
         rows = self._file.reader(wait=wait)
         try:
             self._file.present()
-            found: list[Row] = rows.execute(statement, (*values, limit)).fetchall()
+            found: list[Listed] = rows.execute(statement, values).fetchall()
         except BaseException as error:
             self._end(rows, error, wait=wait)
             raise
         finally:
             self._file.done(rows)
         keys = tuple(
-            (tenant, kind, name) for name, _, until in found if until is None or now < until
+            (asked.tenant, asked.kind, name)
+            for name, _, until, _ in found
+            if until is None or now < until
         )
-        if len(found) < limit:
-            return Page(keys)
-        last = found[-1][0] if subject is None else str(found[-1][1])
-        return Page(keys, listing.cursor(last.encode()))
+        return Page(keys, end(found[-1]) if len(found) == asked.limit else None)
 
     async def close(self) -> None:
         self._file.close()

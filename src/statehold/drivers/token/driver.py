@@ -27,6 +27,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Refused,
+    Scan,
     Written,
 )
 from statehold.drivers.token.budget import Rules, check
@@ -367,7 +368,7 @@ class TokenDriver(Driver):
         until = None if life is None else max(before, now) + life
         await self._registry.revoke(tenant, kind, id or "", before, until, now)
 
-    async def scan(self, *_: object, **__: object) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:  # noqa: ARG002
         self._current()
         raise Unsupported("TokenDriver does not support scan: clients have the states")
 

@@ -13,6 +13,7 @@ from statehold.testing.conformance.decided import Decided
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
+from statehold.testing.conformance.face_listing import FaceListing
 from statehold.testing.conformance.face_lives import FaceLives
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
@@ -20,6 +21,8 @@ from statehold.testing.conformance.fences import FaceFences, Fences
 from statehold.testing.conformance.instants import Instants
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
+from statehold.testing.conformance.listing_newest import Newest
+from statehold.testing.conformance.listing_prefixes import Prefixes
 from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
@@ -34,6 +37,7 @@ __all__ = [
     "ExactlyOnce",
     "FaceCommits",
     "FaceFences",
+    "FaceListing",
     "FaceLists",
     "FaceLives",
     "FaceProcesses",
@@ -44,6 +48,8 @@ __all__ = [
     "Lifetimes",
     "Listing",
     "Lists",
+    "Newest",
+    "Prefixes",
     "Processes",
     "Races",
 ]
@@ -57,6 +63,8 @@ class DriverLevel(
     Bounds,
     Lists,
     Listing,
+    Prefixes,
+    Newest,
     Edges,
     Instants,
     Failures,
@@ -68,6 +76,13 @@ class DriverLevel(
 
 
 class DriverConformance(
-    DriverLevel, FaceCommits, FaceLists, FaceLives, FaceFences, FaceTrouble, FaceProcesses
+    DriverLevel,
+    FaceCommits,
+    FaceLists,
+    FaceLives,
+    FaceListing,
+    FaceFences,
+    FaceTrouble,
+    FaceProcesses,
 ):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from statehold.changes import ABSENT, EVERYTHING, Accumulate, Add, Append, Change, Drop, Put, Want
-from statehold.driver import Feature, Refused, WaitingDriver, WouldWait, Written
+from statehold.driver import Feature, Refused, Scan, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
@@ -236,7 +236,7 @@ class Edges(Cases):
             tenant, kind, about = of
             return rig.run(
                 rig.driver.scan(
-                    rig.tenant + tenant, kind, subject=about, cursor=cursor, limit=2, now=rig.now
+                    Scan(rig.tenant + tenant, kind, about, cursor=cursor, limit=2), rig.now
                 )
             )
 
@@ -259,9 +259,7 @@ class Edges(Cases):
         found: list[str] = []
         cursor: str | None = None
         for _ in range(100):
-            page = rig.run(
-                rig.driver.scan(rig.tenant, KIND, subject=None, cursor=cursor, limit=2, now=rig.now)
-            )
+            page = rig.run(rig.driver.scan(Scan(rig.tenant, KIND, cursor=cursor, limit=2), rig.now))
             found += [key[2] for key in page.keys]
             if page.keys:
                 rig.erase(page.keys[-1])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from statehold.changes import ABSENT, EVERYTHING, PRESENT, Add, Append, Put, Want
-from statehold.driver import Conflicted, Feature, FencedOff, Refused, Written
+from statehold.driver import Conflicted, Feature, FencedOff, Refused, Scan, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need
@@ -28,9 +28,7 @@ def calls(rig: Rig) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:
         "check": lambda: driver.check(rig.now),
     }
     if rig.has(Feature.SCAN):
-        made["scan"] = lambda: driver.scan(
-            rig.tenant, KIND, subject=None, cursor=None, limit=5, now=rig.now
-        )
+        made["scan"] = lambda: driver.scan(Scan(rig.tenant, KIND), rig.now)
     return made
 
 

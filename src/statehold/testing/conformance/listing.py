@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from statehold.changes import Add, Append, Put
-from statehold.driver import Feature
+from statehold.driver import Feature, Scan
 from statehold.errors import Invalid
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
@@ -183,9 +183,7 @@ class Listing(Cases):
         found: list[str] = []
         cursor: str | None = None
         for n in range(1000):
-            scan = rig.driver.scan(
-                rig.tenant, KIND, subject=None, cursor=cursor, limit=3, now=rig.now
-            )
+            scan = rig.driver.scan(Scan(rig.tenant, KIND, cursor=cursor, limit=3), rig.now)
             page = rig.run(scan)
             found += [key[2] for key in page.keys]
             cursor = page.cursor
@@ -209,9 +207,7 @@ class Listing(Cases):
         need(rig, Feature.SCAN)
         rig.write()
         for cursor in ("nonsense \x00", "'; --"):
-            scan = rig.driver.scan(
-                rig.tenant, KIND, subject=None, cursor=cursor, limit=3, now=rig.now
-            )
+            scan = rig.driver.scan(Scan(rig.tenant, KIND, cursor=cursor, limit=3), rig.now)
             with pytest.raises(Invalid):
                 rig.run(scan)
 

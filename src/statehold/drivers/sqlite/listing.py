@@ -1,0 +1,62 @@
+"""The statements that list states, and the cursors of their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from statehold.cursors import Listing, beyond, foreign
+from statehold.driver import Scan
+
+Listed: TypeAlias = tuple[str, int, float | None, float]
+"""An id, the number of its row, its deadline, and when it was updated."""
+_ROW: Final = "SELECT key, id, deadline, updated FROM state WHERE "
+
+
+def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
+    """The statement that finds a page's rows, its values, and what makes a cursor of the last row.
+
+    Raises `Invalid` for a foreign cursor.
+    """
+    listing = Listing(asked)
+    where = "tenant = ? AND kind = ?"
+    values: list[Any] = [asked.tenant, asked.kind]
+    key, order = "key", "key"
+    if asked.subject is not None:
+        where += " AND subject = ?"
+        values.append(asked.subject)
+        key, order = "+key", "id"  # with +, by the index of subjects and not by that of keys
+    if asked.prefix:
+        where += f" AND {key} >= ?"
+        values.append(asked.prefix)
+        end = beyond(asked.prefix)
+        if end is not None:
+            where += f" AND {key} < ?"
+            values.append(end)
+    if asked.newest:
+        return _newest(asked, where, values)
+    if asked.cursor is not None:
+        where += f" AND {order} > ?"
+        try:
+            after = listing.place(asked.cursor).decode()
+            values.append(after if asked.subject is None else int(after))
+        except ValueError as error:
+            raise foreign(asked.cursor) from error
+    statement = f"{_ROW}{where} ORDER BY {order} LIMIT ?"
+    values.append(asked.limit)
+    place = 0 if asked.subject is None else 1
+    return statement, values, lambda row: listing.cursor(str(row[place]).encode())
+
+
+def _newest(
+    asked: Scan, where: str, values: list[Any]
+) -> tuple[str, list[Any], Callable[[Listed], str]]:
+    """The same of a subject's states, newest first: all of them are sorted."""
+    listing = Listing(asked)
+    if asked.cursor is not None:
+        updated, id = listing.place_at(asked.cursor)
+        where += " AND (updated < ? OR updated = ? AND +key > ?)"
+        values += (updated, updated, id)
+    values.append(asked.limit)
+    statement = f"{_ROW}{where} ORDER BY updated DESC, +key LIMIT ?"
+    return statement, values, lambda row: listing.cursor_at(row[3], row[0])

@@ -1,0 +1,69 @@
+"""Promise 8 as a user meets it: what listings serve, through `AsyncStore` and through `Store`."""
+
+from __future__ import annotations
+
+import pytest
+
+from statehold.driver import Feature
+from statehold.errors import Invalid
+from statehold.testing.conformance.face_cases import FaceCases, need
+from statehold.testing.face import Face
+from statehold.testing.promises import promise
+
+
+class FaceListing(FaceCases):
+    """Listings by prefix, newest first, and with the states themselves."""
+
+    @promise(8)
+    def test_face_a_listing_by_prefix(self, face: Face) -> None:
+        """`scan` and `find` list the ids that begin with a prefix; one that is no text is `Invalid`."""
+        need(face, Feature.SCAN, Feature.SUBJECT)
+        fields, visits = face.cls, face.visits
+        for name in ("a%", "ab", "a%b", "b"):
+            visits.apply(name, fields.clicks.add(1), subject="ann")
+        assert sorted(visits.scan(prefix="a%", page_size=1)) == ["a%", "a%b"]
+        assert sorted(visits.find("ann", prefix="a%", page_size=1)) == ["a%", "a%b"]
+        assert visits.scan_page(prefix="b") == (["b"], None)
+        for wrong in ("x" * 513, "\ud800", 7, b"a"):
+            with pytest.raises(Invalid):
+                visits.scan_page(prefix=wrong)
+
+    @promise(8)
+    def test_face_a_subjects_states_newest_first(self, face: Face) -> None:
+        """`find` lists a subject's states by their last commit, if asked; of a whole kind none does."""
+        need(face, Feature.SCAN, Feature.SUBJECT)
+        fields, visits = face.cls, face.visits
+        for name in ("a", "b", "c", "a"):
+            visits.apply(name, fields.clicks.add(1), subject="ann")
+            face.wait(0.01)
+        assert list(visits.find("ann", newest=True, page_size=1)) == ["a", "c", "b"]
+        states, cursor = visits.get_page(subject="ann", newest=True, limit=2)
+        assert [(state.meta.id, state.clicks) for state in states] == [("a", 2), ("c", 1)]
+        states, cursor = visits.get_page(subject="ann", newest=True, limit=2, cursor=cursor)
+        assert ([state.meta.id for state in states], cursor) == (["b"], None)
+        with pytest.raises(Invalid):
+            visits.scan_page(newest=True)
+
+    @promise(8)
+    def test_face_a_page_of_states(self, face: Face) -> None:
+        """A page of states has those that live, each whole or in the fields that are asked for."""
+        need(face, Feature.SCAN)
+        fields, visits = face.cls, face.visits
+        for n in range(7):
+            visits.apply(f"{n}", fields.clicks.add(n), fields.pages.append("x", "y"))
+        visits.delete("3")
+        found: dict[str, tuple[int, list[str]]] = {}
+        cursor: str | None = None
+        for _ in range(100):
+            states, cursor = visits.get_page(cursor=cursor, limit=2)
+            assert len(states) <= 2
+            assert not {state.meta.id for state in states} & found.keys(), "served twice"
+            found |= {state.meta.id: (state.clicks, list(state.pages)) for state in states}
+            if cursor is None:
+                break
+        assert found == {f"{n}": (n, ["x", "y"]) for n in (0, 1, 2, 4, 5, 6)}
+        state = visits.get_page(prefix="5", fields=[fields.pages], tail=1)[0][0]
+        assert list(state.pages) == ["y"]
+        with pytest.raises(Invalid):
+            _ = state.clicks
+        assert visits.get_page(prefix="nothing") == ([], None)
