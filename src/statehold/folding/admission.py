@@ -125,9 +125,7 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
         stands = revision_of(head)
         if not (head is not None if expect == PRESENT else expect == stands):
             return Conflicted(stands)
-    return (
-        Late() if commit.at is not None and _is_over_already(commit, head, commit.at, now) else None
-    )
+    return Late() if _is_over_already(commit, head, now) else None
 
 
 def recalled(commit: Commit, first: Applied) -> Written | Reused:
@@ -150,11 +148,13 @@ def _may_be_forgotten(
     return (head is None or head.created >= since) and past.ended() >= since
 
 
-def _is_over_already(commit: Commit, head: Headed | None, at: float, now: float) -> bool:
+def _is_over_already(commit: Commit, head: Headed | None, now: float) -> bool:
     """Whether what it makes has ended, since it comes so long after it was made."""
-    born = at if head is None else head.created
-    until = deadline(born, at, commit.ttl, commit.max_age)
-    return until is not None and now >= until and not commit.erase
+    made = commit.at
+    if made is None or commit.erase:
+        return False
+    until = deadline(made if head is None else head.created, made, commit.ttl, commit.max_age)
+    return until is not None and until <= now
 
 
 def revision_of(head: Headed | None) -> Revision:
