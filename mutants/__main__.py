@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from mutants import of_folding, of_lmdb
+from mutants import of_folding, of_lmdb, of_sqlite
 from mutants.mutant import ROOT, Mutant
 
 SECONDS = 180
@@ -26,7 +26,8 @@ SECONDS = 180
 MACHINE = "test_driver_and_model_agree"
 COPIED = ("src", "examples/on_lmdb.py", "tests/variants.py", "tests/drivers")
 KITS = {
-    "lmdb": ("tests/drivers/test_conformance_lmdb.py", "TestLmdb"),
+    "lmdb": ("tests/drivers/test_conformance_lmdb.py", "TestLmdb and not ByUrl"),
+    "sqlite": ("tests/drivers/test_conformance_sqlite.py", "TestSqlite"),
 }
 ORDER = """
 FIRST = "edges instants exactly_once lifetimes bounds commits listing failures face_commits face_lives face_trouble"
@@ -41,6 +42,7 @@ def pytest_collection_modifyitems(items):
 """A conftest that has the quick cases come first: the run is the same, and ends the sooner."""
 PLANTED: dict[str, list[Mutant]] = {
     "lmdb": [*of_folding.FAULTS, *of_lmdb.FAULTS],
+    "sqlite": of_sqlite.FAULTS,
 }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 ADMISSION = "src/statehold/folding/admission.py"
+FENCING = "src/statehold/folding/fencing.py"
+ITEMS = "src/statehold/items.py"
 LIVES = "src/statehold/folding/lives.py"
 PARTS = "src/statehold/folding/parts.py"
 CHANGES = "src/statehold/changes.py"
@@ -15,8 +17,8 @@ OP_MEMORY = [
         "op memory",
         "op ids are cut at 16, whatever commits say",
         LIVES,
-        "(done, head.updated), commit.ops)",
-        "(done, head.updated), min(commit.ops, 16))",
+        "(done, max(now, head.updated)), commit.ops)",
+        "(done, max(now, head.updated)), min(commit.ops, 16))",
     ),
     Mutant(
         "op memory",
@@ -85,8 +87,8 @@ OP_MEMORY = [
         "op memory",
         "a repeat that comes too late is late",
         ADMISSION,
-        "if commit.op:\n        first",
-        "if commit.op and (commit.until is None or now <= commit.until):\n        first",
+        "if commit.op and commit.claim is None:\n        first",
+        "if commit.op and commit.claim is None and (commit.until is None or now <= commit.until):\n        first",
     ),
     Mutant(
         "op memory",
@@ -176,7 +178,7 @@ DOUBT = [
         "doubt",
         "the commits of a life that ended are not accounted for",
         LIVES,
-        "return self.over if self.head is None else max(self.over, self.head.updated)",
+        "return max(self.over, self.head.updated, newest)",
         "return self.over",
     ),
     Mutant(
@@ -197,20 +199,68 @@ DOUBT = [
         "doubt",
         "a record says nothing of what was forgotten",
         LIVES,
-        "_Packed(life.head, cells, life.ops, life.forgotten,",
-        "_Packed(life.head, cells, life.ops, -math.inf,",
+        "rest = life.ops, life.forgotten, life.erasures, life.over, life.epochs",
+        "rest = life.ops, -math.inf, life.erasures, life.over, life.epochs",
     ),
     Mutant(
         "doubt",
         "a record says nothing of the lives before",
         LIVES,
-        "life.erasures, life.over))",
-        "life.erasures, -math.inf))",
+        "rest = life.ops, life.forgotten, life.erasures, life.over, life.epochs",
+        "rest = life.ops, life.forgotten, life.erasures, -math.inf, life.epochs",
     ),
 ]
 
 BARS = [
-    Mutant("deadlines of commits", "none is late", ADMISSION, "return Late()", "pass"),
+    Mutant(
+        "deadlines of commits",
+        "none is late",
+        ADMISSION,
+        "    if commit.until is not None and now > commit.until:\n",
+        "    if False:\n",
+    ),
+    Mutant(
+        "decided elsewhere",
+        "what is over when it comes is written",
+        ADMISSION,
+        "return Late() if _is_over_already(commit, head, now) else None",
+        "return None",
+    ),
+    Mutant(
+        "decided elsewhere",
+        "a revision that is not the next is made",
+        ADMISSION,
+        "commit.expect if commit.revision is None else required(commit)",
+        "commit.expect",
+    ),
+    Mutant(
+        "decided elsewhere",
+        "a new life has a number of its own",
+        ADMISSION,
+        "commit.revision or Revision(born(), 1)",
+        "Revision(born(), 1)",
+    ),
+    Mutant(
+        "decided elsewhere",
+        "times are those of when it comes",
+        ADMISSION,
+        "    if commit.at is not None:\n        now = commit.at\n",
+        "",
+    ),
+    Mutant(
+        "decided elsewhere",
+        "it is remembered by when it was made",
+        LIVES,
+        "(done, max(now, head.updated))",
+        "(done, head.updated)",
+    ),
+    Mutant(
+        "unless",
+        "what has changed is said to be the same",
+        LIVES,
+        "same = head.revision in want.unless",
+        "same = bool(want.unless)",
+    ),
     Mutant(
         "deadlines of commits",
         "what comes at the last instant is late",
@@ -221,37 +271,37 @@ BARS = [
     Mutant(
         "fences",
         "who says no epoch passes every fence",
-        ADMISSION,
-        "head is not None and commit.epoch < head.epoch",
-        "head is not None and 0 < commit.epoch < head.epoch",
+        FENCING,
+        "return FencedOff(known) if commit.epoch < known else None",
+        "return FencedOff(known) if 0 < commit.epoch < known else None",
     ),
     Mutant(
         "fences",
         "a fence keeps out its own epoch",
-        ADMISSION,
-        "head is not None and commit.epoch < head.epoch",
-        "head is not None and commit.epoch and commit.epoch <= head.epoch",
+        FENCING,
+        "return FencedOff(known) if commit.epoch < known else None",
+        "return FencedOff(known) if commit.epoch and commit.epoch <= known else None",
     ),
     Mutant(
         "fences",
         "no fence where a revision is expected",
-        ADMISSION,
-        "head is not None and commit.epoch < head.epoch",
-        "head is not None and commit.expect is None and commit.epoch < head.epoch",
+        FENCING,
+        "return FencedOff(known) if commit.epoch < known else None",
+        "return FencedOff(known) if commit.expect is None and commit.epoch < known else None",
     ),
     Mutant(
         "fences",
         "an erasure passes every fence",
-        ADMISSION,
-        "head is not None and commit.epoch < head.epoch",
-        "head is not None and not commit.erase and commit.epoch < head.epoch",
+        FENCING,
+        "return FencedOff(known) if commit.epoch < known else None",
+        "return FencedOff(known) if not commit.erase and commit.epoch < known else None",
     ),
     Mutant(
         "fences",
         "who is fenced off is told its own epoch",
-        ADMISSION,
-        "FencedOff(head.epoch)",
-        "FencedOff(commit.epoch)",
+        FENCING,
+        "return FencedOff(known) if commit.epoch < known else None",
+        "return FencedOff(commit.epoch) if commit.epoch < known else None",
     ),
     Mutant(
         "fences",
@@ -306,8 +356,8 @@ BARS = [
         "expect",
         "an erasure expects nothing",
         ADMISSION,
-        "    if expect is None:\n",
-        "    if expect is None or commit.erase:\n",
+        "    if expect is not None:\n",
+        "    if expect is not None and not commit.erase:\n",
     ),
 ]
 
@@ -364,8 +414,8 @@ TIME = [
         "expiry",
         "none, but for what is swept",
         LIVES,
-        "return self._without() if self.head is not None and is_over(self.head, now) else self",
-        "return self",
+        "        if head is None or not is_over(head, now):\n",
+        "        if True:\n",
     ),
     Mutant(
         "expiry",
@@ -462,14 +512,40 @@ READING = [
         "for name in fields if want.fields is None else want.fields:",
         "for name in fields:",
     ),
-    Mutant("reading", "lists are read whole", PARTS, "if tail is not None:", "if False:"),
-    Mutant("reading", "a tail of 0 is all", PARTS, "if tail is not None:", "if tail:"),
+    Mutant(
+        "reading",
+        "lists are read whole",
+        PARTS,
+        "cell = cell.window(*want.window_of(name, cell.first, len(cell)))",
+        "pass",
+    ),
+    Mutant(
+        "reading",
+        "a tail of 0 is all",
+        CHANGES,
+        "take = size if tail is None or tail > size else tail",
+        "take = size if not tail or tail > size else tail",
+    ),
+    Mutant(
+        "reading",
+        "what comes after a position begins with it",
+        CHANGES,
+        "skip = min(max(after + 1 - first, 0), size)",
+        "skip = min(max(after - first, 0), size)",
+    ),
+    Mutant(
+        "reading",
+        "a range has no limit",
+        CHANGES,
+        "return skip, take if self.limit is None else min(take, self.limit)",
+        "return skip, take",
+    ),
     Mutant(
         "reading",
         "a tail is the oldest items",
         CHANGES,
-        "return Items(self._buffer[self._stop - count : self._stop])",
-        "return Items(self._buffer[self._start : self._start + count])",
+        "            return size - take, take\n",
+        "            return 0, take\n",
     ),
     Mutant("reading", "no epoch is told", LIVES, "epoch=head.epoch,", "epoch=0,"),
     Mutant(
@@ -490,11 +566,11 @@ READING = [
         "returning",
         "what stood before is returned",
         LIVES,
-        "    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over)\n"
-        "    return life, _returning(Written(head.revision), life, commit)",
+        "    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over, life.epochs)\n"
+        "    return life, _returning(written(head), life, commit)",
         "    old = life\n"
-        "    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over)\n"
-        "    return life, _returning(Written(head.revision), old if old.head else life, commit)",
+        "    life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over, life.epochs)\n"
+        "    return life, _returning(written(head), old if old.head else life, commit)",
     ),
 ]
 
@@ -503,8 +579,8 @@ CORRUPTION = [
         "corruption",
         "it is not reported",
         LIVES,
-        "for name in self.unreadable if",
-        "for name in () if",
+        "[one for one in self.unreadable if",
+        "[one for one in () if",
     ),
     Mutant(
         "corruption",
@@ -552,8 +628,8 @@ CORRUPTION = [
         "erase",
         "one with an op id leaves the cells there",
         LIVES,
-        "return Life(erasures=self.erasures, over=self.last())",
-        "return Life(fields=self.fields, erasures=self.erasures, over=self.last())",
+        "return Life(erasures=self.erasures, over=self.last(), epochs=epochs)",
+        "return Life(fields=self.fields, erasures=self.erasures, over=self.last(), epochs=epochs)",
     ),
 ]
 
@@ -670,28 +746,28 @@ FOLDING = [
     Mutant(
         "list keep",
         "one item more",
-        CHANGES,
+        ITEMS,
         "        if stop - start > keep:\n",
         "        if stop - start > keep + 1:\n",
     ),
     Mutant(
         "list keep",
         "the oldest are kept",
-        CHANGES,
+        ITEMS,
         "                buffer = buffer[start:]\n",
         "                buffer = buffer[:keep]\n",
     ),
     Mutant(
         "list keep",
         "the items of one append come in the opposite order",
-        CHANGES,
+        ITEMS,
         "            buffer.extend(items)\n",
         "            buffer.extend(reversed(items))\n",
     ),
     Mutant(
         "list keep",
         "an append of several counts by its first",
-        CHANGES,
+        ITEMS,
         "            buffer.extend(items)\n",
         "            buffer.extend(items[:keep])\n",
     ),
@@ -706,8 +782,37 @@ FOLDING = [
         "cursors",
         "one of another subject is accepted",
         CURSORS,
-        "repr((tenant, kind, subject))",
-        "repr((tenant, kind))",
+        "which = (asked.tenant, asked.kind, asked.subject, ",
+        "which = (asked.tenant, asked.kind, None, ",
+    ),
+    Mutant(
+        "cursors",
+        "one of another prefix is accepted",
+        CURSORS,
+        "asked.prefix, asked.newest)",
+        "None, asked.newest)",
+    ),
+    Mutant(
+        "page boundaries",
+        "a page has one more than its limit",
+        CURSORS,
+        "    page = list(islice(found, asked.limit + 1))\n"
+        "    more, page = len(page) > asked.limit, page[: asked.limit]\n",
+        "    page = list(islice(found, asked.limit + 1))\n    more = len(page) > asked.limit\n",
+    ),
+    Mutant(
+        "page boundaries",
+        "the last of a page and the first of the next are one",
+        CURSORS,
+        "Listing(asked).cursor(page[-1][0]) if more else None",
+        "Listing(asked).cursor(next(iter(found), page[-1])[0]) if more else None",
+    ),
+    Mutant(
+        "page boundaries",
+        "there is no page after one that is full",
+        CURSORS,
+        "Listing(asked).cursor(page[-1][0]) if more else None",
+        "Listing(asked).cursor(page[-1][0]) if more and asked.limit > 2 else None",
     ),
 ]
 

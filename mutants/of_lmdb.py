@@ -14,7 +14,6 @@ RENEWED = "                olds = [load(txn, key).at(now) for key in keys]\n"
 BEGUN = "                with env.begin(write=True) as txn:\n                    yield txn\n"
 OPENED = "self.opened.get(at) or lmdb.open(path, **how)"
 CLOSED = "        self._env = None\n\n    def _opened"
-LISTED = 'following(txn, last if cursor is None else last + b"\\0", prefix)'
 
 
 def _fault(kind: str, fault: str, old: str, new: str) -> Mutant:
@@ -31,8 +30,8 @@ FAULTS = [
     _fault(
         "names",
         "ids in capitals are those in small letters",
-        "+ hashed(key[2])",
-        "+ hashed(key[2].casefold())",
+        "key[2].encode()[:400] + hashed(key[2])",
+        "key[2].casefold().encode()[:400] + hashed(key[2].casefold())",
     ),
     _fault(
         "names",
@@ -54,8 +53,8 @@ FAULTS = [
     _fault(
         "subject index",
         "a listing by subject finds everybody's",
-        "prefix = home if subject is None else",
-        "prefix = home if True else",
+        "if asked.subject is None else",
+        "if True else",
     ),
     _fault(
         "sweeping",
@@ -82,13 +81,13 @@ FAULTS = [
     _fault(
         "sweeping",
         "what it lets go of is forgotten without a trace",
-        "txn.put(LAST, ",
-        "txn.put(LAST + LAST, ",
+        'txn.put(b"last", ',
+        'txn.put(b"lastlast", ',
     ),
     _fault(
         "sweeping",
         "only the last that was let go of is known",
-        'repr(max(old.last(), float(txn.get(LAST, b"-inf"))))',
+        'repr(max(old.last(), float(txn.get(b"last", b"-inf"))))',
         "repr(old.last())",
     ),
     _fault(
@@ -283,46 +282,32 @@ FAULTS = [
     ),
     _fault(
         "page boundaries",
-        "a page has one more than its limit",
-        "if len(keys) == limit:",
-        "if len(keys) > limit:",
-    ),
-    _fault(
-        "page boundaries",
         "a state is skipped when the last of a page is gone",
-        f"in {LISTED}:",
-        "in itertools.islice(following(txn, last, prefix), int(cursor is not None), None):",
+        "in following(txn, start, begins):",
+        "in itertools.islice(following(txn, start.rstrip(b'\\0'), begins), int(start != begins), None):",
     ),
     _fault(
         "page boundaries",
         "the last of a page comes again",
-        'last if cursor is None else last + b"\\0"',
-        "last",
-    ),
-    _fault(
-        "page boundaries",
-        "the last of a page and the first of the next are one",
-        "return Page(tuple(keys), listing.cursor(last))",
-        "return Page(tuple(keys), listing.cursor(place))",
-    ),
-    _fault(
-        "page boundaries",
-        "there is no page after one that is full",
-        "return Page(tuple(keys), listing.cursor(last))",
-        "return Page(tuple(keys), listing.cursor(last) if limit > 2 else None)",
+        'Listing(asked).place(asked.cursor) + b"\\0"',
+        "Listing(asked).place(asked.cursor)",
     ),
     _fault(
         "scans",
         "they list what has expired",
-        "folding.unpack(record).at(now).head is not None",
-        "folding.unpack(record).head is not None",
+        "folding.unpack(record).at(now).head",
+        "folding.unpack(record).head",
     ),
     _fault(
         "scans",
         "they end where something has expired",
-        "                    keys.append(key)\n",
-        "                    keys.append(key)\n"
-        "                else:\n"
-        "                    return Page(tuple(keys))\n",
+        "        if head is not None and key[2].startswith(asked.prefix):\n",
+        "        if head is None:\n            return\n        if key[2].startswith(asked.prefix):\n",
+    ),
+    _fault(
+        "scans",
+        "the newest are listed by when they were made",
+        "yield place, key[2], head.updated",
+        "yield place, key[2], head.created",
     ),
 ]

@@ -35,6 +35,20 @@ MARK = b"b3a7-left-behind"
 class Edges(Cases):
     """What only luck would meet otherwise."""
 
+    @promise(1)
+    def test_a_refused_commit_leaves_the_one_before(self, rig: Rig) -> None:
+        """What a commit had done to an entry before it was refused is undone, and what others did is not."""
+        rig.write(Add("sum", "k", 1))
+        first, refused, last = rig.send(
+            rig.commit(Add("sum", "k", 10)),
+            rig.commit(Add("sum", "k", 100), Add("sum", "one more", 1, 1)),
+            rig.commit(Add("sum", "k", 1000)),
+        )
+        assert isinstance(first, Written)
+        assert isinstance(refused, Refused)
+        assert isinstance(last, Written)
+        assert rig.fields() == {"sum": {"k": 1011}}
+
     # ------------------------------------------------------------------- 2: exactly once
 
     @promise(2)
@@ -212,6 +226,20 @@ class Edges(Cases):
         rig.write(Put("map", "new", b'"x"', bound=7), Add("window", "a", 1, 4, True))
         assert len(rig.fields()["map"]) == 7
         assert rig.fields()["window"] == {"4": 4, "5": 5, "9": 9, "a": 1}
+
+    @promise(5)
+    def test_the_bound_of_a_list_may_change(self, rig: Rig) -> None:
+        """A list that has turned over grows to a higher bound, shrinks to a lower one, in order."""
+        expected: list[bytes] = []
+        n = 0
+        for keep, appends in ((4, 6), (8, 7), (3, 2), (5, 4), (2, 1), (9, 12)):
+            for _ in range(appends):
+                n += 1
+                item = b"%d" % n
+                rig.write(Append("log", (item,), keep))
+                expected = [*expected, item][-keep:]
+                found = rig.fields()["log"]
+                assert found == expected, f"with {keep} to be kept: {found}, not {expected}"
 
     # -------------------------------------------------------------------------- 8: scans
 
