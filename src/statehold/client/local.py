@@ -34,7 +34,7 @@ class Local(Access):
         state = await collection.get(key[2], fields=fields, tail=tail, after=after, limit=limit)
         if not state.meta.exists:
             return None
-        return shown(key[1], state, fields, positions=after is not None)
+        return shown(key[1], state, fields, positions=after is not None or limit is not None)
 
     async def commit(
         self,

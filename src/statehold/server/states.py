@@ -78,13 +78,17 @@ class States:
         limit = number_of(query.get("limit"), "limit", most=TAIL)
         if fields:
             at_fault(asked.collection.schema.stored_names, fields)
+        tail = tail if after is None and limit is None else None
         state = await asked.collection.get(id, fields=fields, tail=tail, after=after, limit=limit)
         revision = state.meta.revision
         if revision == ABSENT:
             raise absent(asked.kind, id)
         if unchanged(request.headers, revision):
             return Response(status_code=304, headers={"ETag": f'"{revision}"'})
-        return answer(shown(asked.kind, state, fields, positions=after is not None), revision)
+        return answer(
+            shown(asked.kind, state, fields, positions=after is not None or limit is not None),
+            revision,
+        )
 
     async def commit(self, request: Request) -> Response:
         """All changes of the body stand, or none does."""
