@@ -1,6 +1,6 @@
 """The contract of a driver: where commits are folded and cells are read.
 
-A driver knows the five changes and nothing of fields; it never sees a decoded value. The promises
+A driver knows the six changes and nothing of fields; it never sees a decoded value. The promises
 that it makes are those of `statehold.testing.conformance`, which is the contract in executable
 form; this file is the same contract in words.
 """
@@ -49,7 +49,7 @@ class FieldLayout(msgspec.Struct, frozen=True):
     field: str
     """The kind of field: "register", "counter", "map", "log" …"""
     changes: frozenset[str]
-    """Which changes it makes: "put", "drop", "add", "accumulate", "append"."""
+    """Which changes it makes: "put", "drop", "add", "accumulate", "append", "splice"."""
     values: object
     """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
     and a driver may refuse what is none, or not of that type, as `Invalid`."""
@@ -98,7 +98,11 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Cells(msgspec.Struct, gc=False):
-    """One state as read. Whoever receives it must not change `fields` or what is in it."""
+    """One state as read. Whoever receives it must not change `fields` or what is in it.
+
+    A list that is wanted and has no items, or none that are wanted, is there as one without items if
+    its positions do not begin with 1: the position of its first is that of the item that would follow.
+    """
 
     revision: Revision
     fields: dict[str, Cell]
@@ -243,8 +247,9 @@ class Driver(ABC):
     It need not check what no store sends: names of tenants, ids and subjects over 512 bytes of UTF-8,
     op ids over 128, entries over 512; text that is not Unicode (lone surrogates); an epoch outside
     0 to 2^63 - 1; a `keep`, `bound`, `ops` or `limit` below 1; a ttl or max age that is not finite
-    and over zero; `since` without an op id; `erase` with changes;
-    a `claim` with changes, with `erase`, or that is negative or not finite; a kind that was not opened. What
+    and over zero; `since` without an op id; `erase` with changes; a `Splice` in a position with other than
+    one item; a `claim` with changes, with `erase`, or that is negative or not finite; `expect` or `erase`
+    with a `revision`; a kind that was not opened. What
     it does then is its own affair, as long as no other state is harmed.
 
     Every method raises `Unavailable` (or a leaf of it) when the store cannot answer, never an empty

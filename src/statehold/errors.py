@@ -80,7 +80,10 @@ class TooLarge(StateholdError, ValueError):
 
 
 class Conflict(StateholdError, RuntimeError):
-    """The state was not at the expected revision; `found` is the one it is at."""
+    """The state was not at the expected revision; `found` is the one it is at.
+
+    Or a list had not the items that were to be replaced, or none in that position.
+    """
 
     code = "conflict"
 

@@ -268,7 +268,7 @@ def refused(schema: Schema, key: Key, why: Refusal | Refused) -> StateholdError:
     error, message = {
         "bound": (TooLarge, f"{why.found} entries, at most {why.limit} are kept"),
         "changed": (Conflict, f"the list has {why.found}, and not {why.limit}"),
-        "gone": (Invalid, f"there is no item in position {why.found}: it has {why.limit}"),
+        "gone": (Conflict, f"there is no item in position {why.found}: it has {why.limit}"),
         "range": (TooLarge, f"{why.found} is beyond {why.limit}"),
         "budget": (TooLarge, f"{why.found}; there is room for {why.limit}"),
         "value": (Invalid, f"{why.limit}"),

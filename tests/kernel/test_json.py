@@ -30,8 +30,21 @@ GOOD = {
     ],
     "tags": [{"add": ["a", "b"]}, {"discard": ["a"]}, {"clear": True}],
     "seen": [{"add": [1, 2]}, {"discard": [1, 5]}, {"clear": True}],
-    "history": [{"append": [{"role": "u", "text": "x"}]}, {"append": []}, {"clear": True}],
-    "talk": [{"append": [{"role": "u", "text": "x"}] * 2}, {"clear": True}],
+    "history": [
+        {"append": [{"role": "u", "text": "x"}]},
+        {"append": []},
+        {"edit": {"position": 1, "item": {"role": "u", "text": "y"}}},
+        {"replace": {"old": [], "new": [{"role": "u", "text": "y"}]}},
+        {"redact": 1},
+        {"pop": 2},
+        {"clear": True},
+    ],
+    "talk": [
+        {"append": [{"role": "u", "text": "x"}] * 2},
+        {"redact": 1},
+        {"pop": 1},
+        {"clear": True},
+    ],
     "vector": [{"put": [1, 2.5]}, {"drop": True}],
     "taste": [
         {"add": {"vector": [1, 2]}},
@@ -78,8 +91,18 @@ BAD = {
         {"append": [{"role": "u"}]},
         {"append": ["x"]},
         {"append": None},
+        {"pop": 0},
+        {"pop": True},
+        {"pop": "1"},
+        {"replace": [[], []]},
+        {"replace": {"old": []}},
+        {"replace": {"old": [5], "new": []}},
+        {"edit": {"position": 0, "item": {"role": "u", "text": "x"}}},
+        {"edit": {"position": 1, "item": 5}},
+        {"redact": 2**60},
+        {"redact": None},
     ],
-    "talk": [{"append": []}, {"append": [5]}, {"append": "x"}],
+    "talk": [{"pop": 0}, {"redact": 0}, {"append": []}, {"append": [5]}, {"append": "x"}],
     "vector": [
         {"put": [1]},
         {"put": ["1", "2"]},
@@ -136,6 +159,8 @@ def test_operations_take_what_their_schema_says(name):
             ((operation, payload),) = document.items()
             jsonschema_rs.validate(FIELDS[name].operations()[operation].schema, payload)
             edits = Everything.__schema__.edits_from_json({name: document})
+            if operation in ("edit", "redact"):  # which there must be something for
+                collection.apply("a", *Everything.__schema__.edits_from_json({name: GOOD[name][0]}))
             collection.apply("a", *edits)
             repr(collection.get("a"))
 

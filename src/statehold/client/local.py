@@ -38,7 +38,7 @@ class Local(Access):
         )
         if not state.meta.exists:
             return None
-        return shown(key[1], state, fields, positions=after is not None)
+        return shown(key[1], state, fields, positions=after is not None or limit is not None)
 
     async def commit(
         self,

@@ -29,6 +29,11 @@ T = TypeVar("T")
 View = TypeVar("View", covariant=True)
 
 
+MOST = 2**53
+"""What no position and no count is beyond."""
+
+NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST}
+
 REDACTED = b"null"
 """What is left of an item that was redacted."""
 
@@ -66,12 +71,13 @@ class _List(Field[View]):
         self._check_position(position)
         return Splice(self.stored, self.keep, at=position, items=(REDACTED,))
 
-    def _check_position(self, number: object, what: str = "position") -> None:
-        right = isinstance(number, int) and not isinstance(number, bool) and number >= 1
-        self.refuse_unless(right, f"{what} must be a whole number of at least 1", number)
+    def _check_position(self, number: Any, what: str = "position") -> None:
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        right = whole and 1 <= number <= MOST
+        self.refuse_unless(right, f"{what} must be a whole number from 1 to {MOST}", number)
 
     def _list_operations(self) -> dict[str, Operation]:
-        number = {"type": "integer", "minimum": 1}
+        number = NUMBER
         return {
             "clear": flag(self, self.clear),
             "pop": Operation(self.pop, number),
@@ -141,7 +147,7 @@ class Log(_List["LogView[T]"], Generic[T]):
         return Splice(self.stored, self.keep, take=len(same), items=items, same=same)
 
     def edit(self, position: int, item: T) -> Splice:
-        """Another item in that position. Raises `Invalid` where the list has none."""
+        """Another item in that position. Raises `Conflict` where the list has none."""
         self._check_position(position)
         return Splice(self.stored, self.keep, at=position, items=(self._encode(item),))
 
@@ -164,7 +170,7 @@ class Log(_List["LogView[T]"], Generic[T]):
             position, item = self._members(payload, "position", "item")
             return self.edit(position, self._codec.from_json(item))
 
-        items, number = self.json_schema(), {"type": "integer", "minimum": 1}
+        items, number = self.json_schema(), NUMBER
         return {
             "append": Operation(lambda payload: self.append(*listed(payload, "append")), items),
             **self._list_operations(),

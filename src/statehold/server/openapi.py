@@ -12,7 +12,7 @@ from statehold.schema import OP_BYTES
 from statehold.server.problems import SERVER_STATUS, STATUS
 from statehold.server.reading import TAIL
 from statehold.state import State
-from statehold.store.names import ID_BYTES
+from statehold.store.names import BEYOND, ID_BYTES
 
 Json = dict[str, Any]
 
@@ -176,10 +176,12 @@ class _Kind:
         names = {"type": "array", "items": {"enum": list(self.fields)}}
         tail = _query("tail", {"type": "integer", "minimum": 1, "maximum": TAIL})
         tail["description"] = "Maximum number of items of each list, the newest ones."
-        after = _query("after", {"type": "integer", "minimum": 0})
-        after["description"] = "Only items of lists after this position."
+        after = _query("after", {"type": "integer", "minimum": 0, "maximum": BEYOND})
+        after["description"] = "Only items of lists after this position, whatever tail says."
         limit = _query("limit", {"type": "integer", "minimum": 1, "maximum": TAIL})
-        limit["description"] = "Maximum number of items after that position, the oldest ones."
+        limit["description"] = (
+            "Maximum number of items after that position (or 0), the oldest ones."
+        )
         fields = _query("fields", names, explode=False) | {"description": "Only these fields."}
         entries: Json = {"name": "entries", "in": "query"}
         entries["content"] = {"application/json": {"schema": self._keys()}}

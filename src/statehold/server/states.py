@@ -84,6 +84,7 @@ class States:
         if fields:
             at_fault(asked.collection.schema.stored_names, fields)
         entries = keys_of(query.get("entries"), asked.collection.schema)
+        tail = tail if after is None and limit is None else None
         state = await asked.collection.get(
             id, fields=fields, tail=tail, entries=entries, after=after, limit=limit
         )
@@ -92,7 +93,10 @@ class States:
             raise absent(asked.kind, id)
         if unchanged(request.headers, revision):
             return Response(status_code=304, headers={"ETag": f'"{revision}"'})
-        return answer(shown(asked.kind, state, fields, positions=after is not None), revision)
+        return answer(
+            shown(asked.kind, state, fields, positions=after is not None or limit is not None),
+            revision,
+        )
 
     async def commit(self, request: Request) -> Response:
         """All changes of the body stand, or none does."""

@@ -75,11 +75,10 @@ class Asking:
                 name: size for field, size in tails.items() for name in schema.stored_names([field])
             }
         renewal = schema.renew if renew else None
-        afters = None if after is None else self._after(after, tails)
         if limit is not None:
-            if after is None:
-                raise Invalid("limit goes with after; the newest items are asked for by tail")
             checked_count(limit, "limit")
+            after = 0 if after is None else after
+        afters = None if after is None else self._after(after, tails)
         ranged = Want(None, tails, renewal, after=afters, limit=limit)
         if fields is None and entries is None:
             return ranged, ALL_READ

@@ -57,7 +57,7 @@ class Commits(Cases):
 
     @promise(1)
     def test_a_commit_lands_whole(self, rig: Rig) -> None:
-        """All five changes of one commit stand together, under one revision."""
+        """All changes of one commit stand together, under one revision."""
         written = rig.write(*ONE_OF_EACH)
         assert rig.fields() == AFTER_ONE
         assert rig.stands().revision == written.revision
