@@ -77,8 +77,8 @@ def claimed(commit: Commit, head: Seeing | None, fence: Fence, now: float) -> Fe
         # Never one that was given out before, even if that was forgotten meanwhile.
         new = min(max(known + 1, math.floor(now * 1000)), INT64_MAX)
         epoch = known if _repeats(commit, fence, known, now) else new
-    elif epoch == fence.epoch:
-        op = fence.op
+    else:
+        op = fence.op if epoch == fence.epoch else ""
     held = now + commit.claim
     return Fence(epoch, held, max(held + HOLD_SECONDS, fence.until), op)
 

@@ -370,11 +370,10 @@ class Model:
         else:
             least = max(epochs.highest, known)
             assert outcome.epoch > least, f"after {least} it was given {outcome.epoch}"
-        fresh = outcome.epoch != epochs.epoch
         self._see(key, outcome.epoch)
         epochs.held = now + (commit.claim or 0.0)
         epochs.until = max(epochs.until, epochs.held + HOLD_SECONDS)
-        if fresh or not commit.epoch:
+        if not commit.epoch:
             epochs.op = commit.op
         if life is not None:
             life.epoch = outcome.epoch

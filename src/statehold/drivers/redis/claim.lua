@@ -64,7 +64,7 @@ end
 
 if wanted ~= UNFENCED then
   if wanted ~= known and older(wanted, known) then return {'fenced', known, 0} end
-  if claim and string.sub(claim, 1, 8) == wanted then by = string.sub(claim, 16) end
+  by = claim and string.sub(claim, 1, 8) == wanted and string.sub(claim, 16) or ''
 elseif op ~= '' and now < held and string.sub(claim, 16) == op then
   wanted = known -- it is sent again
 elseif now < held then

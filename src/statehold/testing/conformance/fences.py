@@ -257,7 +257,10 @@ class Fences(Cases):
         rig.write(Add("sum", "k", 1), epoch=first, op="op 1")
         assert rig.fields() == {"sum": {"k": 1}}, "a claim's op id is no commit's"
         rig.write(claim=0.0, epoch=first)
-        assert self.claim(rig, LONG, op="op 1") > first
+        second = self.claim(rig, LONG, op="op 1")
+        assert second > first
+        rig.write(claim=LONG, epoch=second + 1, op="op 4")
+        self.left(rig.try_(claim=LONG, op="op 4"), second + 1)  # which was not given out
 
     @promise(7)
     def test_the_highest_epoch_of_all(self, rig: Rig) -> None:
