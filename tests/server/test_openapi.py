@@ -73,9 +73,22 @@ def test_schemathesis_finds_nothing(case, server):
         case.body = without_fractions(case.body)
     if case.meta.generation.mode.is_positive and case.query:
         case.query.pop("cursor", None)  # no schema tells the cursors of this listing from others
+        if case.operation.definition.raw["operationId"].startswith("scan_"):
+            without_the_rest(case.query)
     if case.meta.generation.mode.is_positive and case.headers:
         case.headers.pop("Idempotency-Key", None)  # nor keys that stand for something else already
     case.call_and_validate(base_url=base_url, headers=AUTHORIZED)
+
+
+def without_the_rest(query):
+    """Take out what goes with another parameter that is not there: no schema says that either."""
+    if "newest" in query and "subject" not in query:
+        del query["newest"]
+    if query.get("values") != "true":
+        for name in ("fields", "tail"):
+            query.pop(name, None)
+    else:
+        query.pop("limit", None)  # fewer states than ids
 
 
 def without_fractions(value):

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -27,6 +28,7 @@ from statehold.changes import (
     Revision,
     fold,
 )
+from statehold.cursors import Listing
 from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Scan, Written
 from statehold.errors import Closed, Unavailable
 from statehold.folding import NO_FENCE, Fence
@@ -364,6 +366,68 @@ class IgnoresExpect(ToyDriver):
 
     def step(self, commit: Commit, now: float) -> Outcome:
         return super().step(msgspec.structs.replace(commit, expect=None), now)
+
+
+@caught_by("test_a_prefix_is_text_and_no_pattern")
+class TakesPrefixesForPatterns(ToyDriver):
+    """A `*` in a prefix stands for any text."""
+
+    def listed(self, key: Key, asked: Scan, now: float) -> bool:
+        whole = msgspec.structs.replace(asked, prefix="")
+        return super().listed(key, whole, now) and fnmatchcase(key[2], f"{asked.prefix}*")
+
+
+@caught_by("test_a_prefix_is_text_and_no_pattern")
+class EndsAPrefixTooSoon(ToyDriver):
+    """What begins with the prefix and then the last character there is comes after its range."""
+
+    def listed(self, key: Key, asked: Scan, now: float) -> bool:
+        beyond = asked.prefix + "\U0010ffff"
+        return super().listed(key, asked, now) and (not asked.prefix or key[2] < beyond)
+
+
+@caught_by("test_the_last_updated_comes_first")
+class NewestByCreation(ToyDriver):
+    """Lists by when a state was created."""
+
+    async def scan(self, asked: Scan, now: float) -> Page:
+        stored, self.states = (
+            self.states,
+            {
+                key: Stored(msgspec.structs.replace(state.cells, updated=state.cells.created))
+                for key, state in self.states.items()
+            },
+        )
+        try:
+            return await super().scan(asked, now)
+        finally:
+            self.states = stored
+
+
+@caught_by("test_newest_first_while_states_are_written")
+class NewestByPosition(ToyDriver):
+    """Its cursor of a listing newest first counts, so that what is written moves what is to come."""
+
+    async def scan(self, asked: Scan, now: float) -> Page:
+        if not asked.newest or (asked.cursor or ">")[0] != ">":
+            return await super().scan(asked, now)
+        whole = await super().scan(msgspec.structs.replace(asked, cursor=None, limit=10**9), now)
+        first = int((asked.cursor or ">0")[1:])
+        end = first + asked.limit
+        return Page(whole.keys[first:end], f">{end}" if end < len(whole.keys) else None)
+
+
+@caught_by("test_updated_together_each_is_served_once")
+class NewestByTimeAlone(ToyDriver):
+    """Goes on after the time that a page ended at, whatever else was updated then."""
+
+    async def scan(self, asked: Scan, now: float) -> Page:
+        page = await super().scan(asked, now)
+        if asked.newest and page.cursor is not None:
+            listing = Listing(asked)
+            updated, _ = listing.place_at(page.cursor)
+            page = Page(page.keys, listing.cursor_at(updated, "\U0010ffff"))
+        return page
 
 
 @caught_by("test_a_scan_goes_on_while_states_come_and_go")
