@@ -20,6 +20,7 @@ from bench import (
     operations,
     postgres_held,
     postgres_load,
+    postgres_map,
     postgres_one,
     redis_held,
     redis_load,
@@ -51,6 +52,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Awaitable[Part]]] = {
     "postgres": postgres_one.postgres,
     "postgres_load": postgres_load.load,
     "postgres_held": postgres_held.held,
+    "postgres_map": postgres_map.large_map,
     "tokens": lambda effort: import_module("bench.tokens").tokens(effort),  # needs its peers
 }
 TARGET = Path(__file__).parents[1] / "docs" / "benchmarks.md"

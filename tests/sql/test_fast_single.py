@@ -33,6 +33,7 @@ PLAIN = {
     "append": (Append("log", (b"1", b"2"), 3), Append("trail", (b"{}",), 1)),
     "put": (Put("note", "", b'"x"'),),
     "put in a map": (Put("map", "k\\\0", b'{"a": 1}', bound=2),),
+    "put in a large map": (Put("book", "k\\\0", b'{"a": 1e16, "b": "\\u0000"}', bound=1),),
 }
 OTHER = {
     "drop": (Drop("map"),),

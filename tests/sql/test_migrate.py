@@ -30,6 +30,7 @@ TABLES = {
     "visit__taste",
     "visit__clicks",
     "visit__spend",
+    "visit__tags",
     "statehold_kinds",
 }
 

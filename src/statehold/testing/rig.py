@@ -27,14 +27,15 @@ def _field(name: str, field: str, changes: str, values: object, bound: int = 100
 
 FIELDS: Final = (
     _field("note", "register", "put drop", str, 1),
-    _field("map", "map", "put drop", str),
+    _field("map", "map", "put drop", str, 64),
     _field("raw", "vector", "put drop", bytes),
     _field("sum", "tally", "add drop", float),
-    _field("once", "steps", "put drop", str),
+    _field("once", "steps", "put drop", str, 64),
     _field("array", "posterior", "accumulate drop", bytes),
     _field("window", "window", "add accumulate drop", float),
     _field("log", "log", "append splice drop", str),
     _field("trail", "log", "append splice drop", str),
+    _field("book", "map", "put drop", str),
 )
 """What a state of the kit holds; every change has a field, and no value is of a class of ours."""
 

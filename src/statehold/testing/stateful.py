@@ -101,6 +101,15 @@ def _splice(field: str, keep: int) -> st.SearchStrategy[Splice]:
 changes = st.one_of(
     st.builds(Put, st.just("note"), st.just(""), texts),
     st.builds(Put, st.just("map"), entries, texts, st.booleans(), bounds),
+    st.builds(
+        Put,
+        st.just("book"),
+        entries,
+        texts,
+        st.booleans(),
+        bounds,
+        st.sampled_from((False, False, True)),
+    ),
     st.builds(Put, st.just("raw"), entries, st.binary(max_size=4)),
     st.builds(Put, st.just("once"), entries, texts, st.just(True)),
     st.builds(Add, st.just("sum"), entries, numbers, bounds),

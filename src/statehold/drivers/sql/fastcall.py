@@ -257,7 +257,7 @@ def _of_field(stored: Stored, deltas: Sequence[Any]) -> dict[str, Any]:
         return _of_objects(deltas)
     if stored.lies == "items":
         return _of_tails(deltas)
-    return _of_entries(stored, deltas)
+    return _of_counted(deltas) if stored.counted else _of_entries(stored, deltas)
 
 
 def _of_values(deltas: Sequence[Value | None]) -> dict[str, Any]:
@@ -304,23 +304,40 @@ def _of_tails(deltas: Sequence[Tail | None]) -> dict[str, Any]:
     return made
 
 
-def _of_entries(stored: Stored, deltas: Sequence[Entries | None]) -> dict[str, Any]:
+def _of_drops(deltas: Sequence[Entries | None]) -> dict[str, Any]:
+    """Which entries are dropped first, and how much fuller a field was meanwhile."""
     dropped: list[tuple[int, str | None]] = []
-    numbers: list[tuple[int, str, int | float]] = []
-    raws: list[tuple[int, str, bytes]] = []
-    late = 0
     for k, delta in enumerate(deltas, 1):
-        if delta is None:
-            continue
-        if delta.clear:
-            dropped.append((k, None))
-        dropped += [(k, entry) for entry in delta.drops]
-        numbers += [(k, entry, amount) for entry, amount in delta.numbers.items()]
-        raws += [(k, entry, raw) for entry, raw in delta.raws.items()]
-        late = max(late, delta.late)
-    made: dict[str, Any] = {"late": late}
+        if delta is not None:
+            dropped += [(k, None)] * delta.clear
+            dropped += [(k, entry) for entry in delta.drops]
+    made: dict[str, Any] = {"late": max(delta.late for delta in deltas if delta)}
     if dropped:
         made |= {"dk": [k for k, _ in dropped], "de": [entry for _, entry in dropped]}
+    return made
+
+
+def _of_counted(deltas: Sequence[Entries | None]) -> dict[str, Any]:
+    made = _of_drops(deltas)
+    some = [(k, delta) for k, delta in enumerate(deltas, 1) if delta]
+    puts = [(k, *put) for k, delta in some for put in delta.raws.items()]
+    firsts = [(k, *put) for k, delta in some for put in delta.firsts.items()]
+    for letter, listed in (("", puts), ("i", firsts)):
+        if listed:
+            made[f"{letter}k"] = [k for k, _, _ in listed]
+            made[f"{letter}e"] = [entry for _, entry, _ in listed]
+            made[f"{letter}v"] = [value.decode() for _, _, value in listed]
+    return made
+
+
+def _of_entries(stored: Stored, deltas: Sequence[Entries | None]) -> dict[str, Any]:
+    numbers: list[tuple[int, str, int | float]] = []
+    raws: list[tuple[int, str, bytes]] = []
+    for k, delta in enumerate(deltas, 1):
+        if delta is not None:
+            numbers += [(k, entry, amount) for entry, amount in delta.numbers.items()]
+            raws += [(k, entry, raw) for entry, raw in delta.raws.items()]
+    made = _of_drops(deltas)
     if not numbers and not raws:
         return made
     none = [None] * len(raws)

@@ -28,7 +28,7 @@ from statehold.changes import (
 from statehold.drivers.sql.function_parts import SET, SET_IF_ABSENT, SET_NULL
 from statehold.drivers.sql.tables import Stored
 from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_jsonb, to_column
+from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 
 
 class Later(Exception):
@@ -169,7 +169,7 @@ class Object:
 
 
 class Entries:
-    """Entries with a table of their own: numbers, arrays, bytes."""
+    """Entries with a table of their own: numbers, arrays, bytes, JSON."""
 
     def __init__(self, stored: Stored) -> None:
         self.stored = stored
@@ -177,6 +177,7 @@ class Entries:
         self.drops: set[str] = set()
         self.numbers: dict[str, float] = {}
         self.raws: dict[str, bytes] = {}
+        self.firsts: dict[str, bytes] = {}
         self.bound: Any = UNBOUND
         self.late = 0
 
@@ -195,21 +196,32 @@ class Entries:
             total = change.amount if old is None else summed(old, change.amount)
             self.numbers[entry] = check_number(total)
             return
-        holds = "array" if isinstance(change, Accumulate) else "bytes"
-        if self.stored.holds != holds or entry in self.numbers:
+        if isinstance(change, Put):
+            self._put(entry, change)
+            return
+        if self.stored.holds != "array" or entry in self.numbers:
             raise NotHere
-        if isinstance(change, Accumulate):
-            self.raws[entry] = add_arrays(self.stored.name, self.raws.get(entry), change.array)
-        elif change.if_absent:
+        self.raws[entry] = add_arrays(self.stored.name, self.raws.get(entry), change.array)
+
+    def _put(self, entry: str, change: Put) -> None:
+        if self.stored.counted:
+            checked_json(self.stored.name, change.value)
+            if not change.if_absent:
+                self.firsts.pop(entry, None)
+                self.raws[entry] = change.value
+            elif entry not in self.raws and entry not in self.firsts:
+                absent = self.clear or entry in self.drops
+                (self.raws if absent else self.firsts)[entry] = change.value
+        elif self.stored.holds != "bytes" or entry in self.numbers or change.if_absent:
             raise NotHere
         else:
             self.raws[entry] = change.value
 
     def _drop(self, entry: str | None) -> None:
-        if self.numbers or self.raws:
+        if self.numbers or self.raws or self.firsts:
             if isinstance(self.bound, int) and self.bound < 0:
                 raise Later
-            self.late += late_drop(entry, self.numbers, self.raws)
+            self.late += late_drop(entry, self.numbers, self.raws, self.firsts)
         if entry is None:
             self.clear = True
         else:
@@ -228,6 +240,7 @@ class Entries:
     def copy(self) -> Entries:
         new = _twin(self)
         new.drops, new.numbers, new.raws = set(self.drops), dict(self.numbers), dict(self.raws)
+        new.firsts = dict(self.firsts)
         return new
 
 

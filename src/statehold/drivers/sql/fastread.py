@@ -106,7 +106,8 @@ class Reader:
             if want.fields is not None and name not in want.fields:
                 continue
             try:
-                cell = _cell(stored, row, len(META) + self._places[name], null)
+                single = want.entries is not None and name in want.entries
+                cell = _cell(stored, row, len(META) + self._places[name], null, single)
             except Unreadable:
                 corrupted.append(name)
                 continue
@@ -131,10 +132,18 @@ class Reader:
         )
 
 
-def _cell(stored: Stored, row: Sequence[Any], at: int, nulls: frozenset[str]) -> Cell | None:
-    """What a field holds; None or empty for nothing. Raises `Unreadable`."""
+def _cell(
+    stored: Stored, row: Sequence[Any], at: int, nulls: frozenset[str], single: bool
+) -> Cell | None:
+    """What a field holds; None or empty for nothing. Raises `Unreadable`.
+
+    `single`: not all of its entries need be in the row.
+    """
     if stored.lies == "items":
         return _items(stored, *row[at : at + 4])
+    if stored.counted:
+        names, values, count = row[at : at + 3]
+        return _counted(stored, names, values, None if single else count or 0)
     if stored.lies == "entries":
         return _entries(stored, row, at)
     value = row[at]
@@ -159,6 +168,16 @@ def _items(
     if stored.holds == "json":
         return Items([value.encode() for value in values], first)
     return Items(values, first)
+
+
+def _counted(
+    stored: Stored, names: list[str] | None, values: list[Any] | None, count: int | None
+) -> dict[str, Any] | None:
+    if count is not None and count != len(names or ()):
+        raise Unreadable(stored.name)  # some are missing
+    if names is None or values is None:
+        return None
+    return {unescaped(name): one.encode() for name, one in zip(names, values, strict=True)}
 
 
 def _entries(stored: Stored, row: Sequence[Any], at: int) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ from statehold.drivers.sql.function_parts import (
 )
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_jsonb, to_column
+from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 from statehold.errors import Invalid
 
 MOST_ITEMS: Final = 4
@@ -132,9 +132,10 @@ class Singles:
         if stored.lies == "value" and not change.entry:
             arguments.append(to_column(stored, change.value))
             return change.value != NULL or stored.holds not in NATIVE
-        if stored.lies != "object" or change.drop_lowest:
+        if (stored.lies != "object" and not stored.counted) or change.drop_lowest:
             return 0
-        arguments += [escaped(change.entry), checked_jsonb(stored.name, change.value)]
+        checked = checked_json if stored.counted else checked_jsonb
+        arguments += [escaped(change.entry), checked(stored.name, change.value)]
         if change.bound is None:
             return 1
         arguments.append(change.bound)
@@ -208,7 +209,8 @@ def _text(tables: Tables, shape: _Shape) -> str:
     )
     parts = [written, *(f"a{number} AS ({each})" for number, each in enumerate(after))]
     rows = "s"
-    if any(tables.fields[name].lies == "items" for name, _ in shape[4:]):
+    fields = [tables.fields[name] for name, _ in shape[4:]]
+    if any(stored.lies == "items" or stored.counted for stored in fields):
         rows = f"s LEFT JOIN {main} AS b ON b.tenant = {tenant} AND b.id = {id}"
         old = "(s.state, s.number) IS DISTINCT FROM (b.state, b.number + 1)"
         undone.append(f"s.number > 1 AND {old}")
@@ -250,6 +252,8 @@ def _field(tables: Tables, stored: Stored, count: int, row: _Row, given: _Number
         row.add(column, value, f"excluded.{column}")  # and so a vector is parsed once
         if stored.holds in NATIVE:
             row.conditions.append("t.nulls IS NULL")  # a null may be noted there
+    elif stored.counted:
+        return [_counted(qualified(tables.schema, stored.table), column, count, row, given)]
     else:
         entry, value = given.next("text"), given.next("text")
         put = f"jsonb_build_object({entry}, {value}::jsonb)"
@@ -268,6 +272,23 @@ def _deadline(now: str, created: str, ttl: str | None, max_age: str | None) -> s
         if limit is not None
     ]
     return f"LEAST({', '.join(ends)}, timestamptz '9999-12-31 23:59:59+00')" if ends else "NULL"
+
+
+def _counted(table: str, column: str, count: int, row: _Row, given: _Numbered) -> str:
+    """The statement that puts an entry, which the row counts if it is new.
+
+    Whether it is new is seen as of the statement's beginning, which is right if the row is as it was then.
+    """
+    entry, value = given.next("text"), given.next("text")
+    there = f"EXISTS (SELECT FROM {table} AS c WHERE c.state = t.state AND c.entry = {entry})"
+    held = f"COALESCE(t.{column}, 0)"
+    row.add(column, "1", f"{held} + CASE WHEN {there} THEN 0 ELSE 1 END")
+    if count > 1:
+        row.conditions.append(f"({there} OR {held} < {given.next('bigint')})")
+    return (
+        f"INSERT INTO {table} (state, entry, value) SELECT s.state, {entry}, {value}::json FROM s"
+        " ON CONFLICT (state, entry) DO UPDATE SET value = excluded.value"
+    )
 
 
 def _items(table: str, stored: Stored, count: int, given: _Numbered) -> list[str]:

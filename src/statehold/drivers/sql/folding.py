@@ -35,6 +35,8 @@ class Life:
     """Of lists their `Ends`, of entries with a table of their own a `Part`."""
     loaded: set[str] = field(default_factory=set[str])
     """Fields that have entries in a table of their own."""
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    """How many entries a field has in a table of its own, where the row counts them."""
     touched: set[str] = field(default_factory=set[str])
     """Fields that were changed since the row was saved."""
     applied: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])

@@ -32,6 +32,7 @@ from typing import Final
 import msgspec
 
 from statehold.changes import HOLD_SECONDS
+from statehold.drivers.sql.function_entries import counted_entries
 from statehold.drivers.sql.function_parts import (
     Part,
     every,
@@ -100,7 +101,12 @@ class CommitFunction(msgspec.Struct, frozen=True):
 def commit_function(tables: Tables) -> CommitFunction | None:
     """The function for these tables; None if they have more fields than a function's arguments."""
     fields = list(enumerate(tables.fields.values(), 1))
-    parts = [part_of(tables, number, stored) for number, stored in fields]
+    parts = [
+        counted_entries(tables, number, stored)
+        if stored.counted
+        else part_of(tables, number, stored)
+        for number, stored in fields
+    ]
     arguments = [*_ROWS, *_OTHERS, *(one for part in parts for one in part.arguments)]
     if len(arguments) > MOST_ARGUMENTS:
         return None
@@ -185,6 +191,7 @@ DECLARE
   v_expires timestamptz[];
   v_ops bigint[];
   v_full record;
+  v_was bigint[];
 {"".join(f"  {name} {kind};{chr(10)}" for name, kind, _ in locked)}BEGIN
   LOOP
     SELECT count(*), min(l.expires_at), max(l.epoch), array_agg(l.state), array_agg(l.incarnation),
@@ -267,6 +274,7 @@ DECLARE
   END IF;
 
   o_now := v_now;
+{"".join(part.before for part in parts)}
   IF {untouched or "TRUE"} THEN
     {lean};
     GET DIAGNOSTICS v_count = ROW_COUNT;

@@ -47,6 +47,8 @@ class Part(msgspec.Struct, frozen=True):
     """Columns of the main table and what they become, over `t` and `u.k`."""
     holds: tuple[str, ...] = ()
     """Conditions without which a commit is not for this function."""
+    before: str = ""
+    """Statements on the child table, before the main row is written, which has to do with them."""
     after: str = ""
     """Statements on the child table, once the main row is written."""
 

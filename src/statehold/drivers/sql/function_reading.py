@@ -79,7 +79,7 @@ def selection(tables: Tables, wanted: str, tails: str, named: Named | None = Non
                 found += [("w", "bigint[]"), ("r", "double precision[]")]
                 gathered += ["array_agg(c.whole) AS w", "array_agg(c.real) AS r"]
             if stored.holds != "nothing":
-                found.append(("v", "bytea[]"))
+                found.append(("v", "json[]" if stored.counted else "bytea[]"))
                 # Arrays of different lengths do not gather into one.
                 value = "array_send(c.value)" if stored.holds == "array" else "c.value"
                 gathered.append(f"array_agg({value}) AS v")
@@ -89,7 +89,7 @@ def selection(tables: Tables, wanted: str, tails: str, named: Named | None = Non
             inner = f"SELECT {', '.join(gathered)} FROM {rows}"
         joins.append(f"\n  CROSS JOIN LATERAL ({inner}) AS j{number}")
         columns += [(f"j{number}.{name}", kind) for name, kind in found]
-        if stored.lies == "items":
+        if stored.column:
             columns.append((f"t.{quoted(stored.column)}", "bigint"))
     return Selection(tuple(columns), "".join(joins), places)
 

@@ -101,6 +101,9 @@ def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dia
         if stored.lies == "items":
             life.cells[stored.name] = Ends(value or 0)
             continue
+        if stored.counted:
+            life.counts[stored.name] = value or 0
+            continue
         try:
             cell = cell_of(stored, value, nulls, dialect)
         except Unreadable:
@@ -251,7 +254,10 @@ async def _load_entries(
             if value is not None:
                 found[row.state][row.entry] = value
     counts: dict[int, int] = {}
-    for some in chunks(state for state, names in states.items() if names is not None):
+    uncounted = [] if stored.counted else [s for s, names in states.items() if names is not None]
+    if stored.counted:
+        counts = {state: lives[state].counts.get(stored.name, 0) for state in states}
+    for some in chunks(uncounted):
         counting = (
             select(table.c.state, func.count())
             .where(table.c.state.in_(some))
@@ -267,6 +273,8 @@ async def _load_entries(
 
 def number_or_bytes(stored: Stored, row: Loaded) -> Any:
     """The value of an entry's row; None if there is none, which is damage."""
+    if stored.counted:
+        return row.value.encode() if isinstance(row.value, str) else None
     if stored.adds:
         if row.whole is not None:
             return row.whole

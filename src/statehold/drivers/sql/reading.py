@@ -25,6 +25,7 @@ class Found:
         self.cells = cells
         self.corrupted: list[str] = []
         self.ends: dict[str, int] = {}
+        """Of lists where they end, of entries how many there are where the row counts them."""
 
 
 def wanted(tables: Tables, want: Want) -> list[Stored]:
@@ -130,7 +131,7 @@ def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float)
     nulls = from_nulls(row.nulls)
     values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
     for stored in fields:
-        if stored.lies == "items":
+        if stored.lies == "items" or stored.counted:
             one.ends[stored.name] = values[stored.column] or 0
         elif stored.column:
             try:
@@ -166,7 +167,10 @@ async def _read_entries(
             else:
                 entries[row.state][row.entry] = value
     for one in states:
-        if one.state in broken:
+        is_short = (
+            names is None and stored.counted and len(entries[one.state]) != one.ends[stored.name]
+        )
+        if one.state in broken or is_short:
             one.corrupted.append(stored.name)
         elif entries[one.state]:
             one.cells.fields[stored.name] = entries[one.state]

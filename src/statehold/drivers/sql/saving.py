@@ -113,6 +113,9 @@ def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> An
     cell: Any = life.cells.get(stored.name, {})
     if isinstance(cell, Ends):
         return cell.end or None
+    if stored.counted:
+        life.counts[stored.name] = len(cell)
+        return len(cell) or None
     if stored.lies == "object":
         return to_object(stored.name, cell, escape=dialect.escapes)
     value: Scalar | None = cell.get("")
@@ -220,7 +223,9 @@ def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
     if stored.adds:
         made["whole"] = value if isinstance(value, int) else None
         made["real"] = value if isinstance(value, float) else None
-    if stored.holds != "nothing":
+    if stored.counted:
+        made["value"] = to_column(stored, value)
+    elif stored.holds != "nothing":
         made["value"] = value if isinstance(value, bytes) else None
         if stored.holds == "array" and isinstance(value, bytes) and len(value) % 8:
             raise Invalid(f"{stored.name}: no array of float64", field=stored.name)

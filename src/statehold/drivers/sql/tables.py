@@ -30,6 +30,9 @@ from statehold.errors import ConfigError
 FORMAT: Final = 1
 """The version of the rules in this module, kept with each description."""
 
+ROWS: Final = 64
+"""A map of more entries has a row for each: an object is written whole with every change."""
+
 Lies: TypeAlias = Literal["value", "number", "object", "entries", "items"]
 Holds: TypeAlias = Literal[
     "text", "int", "float", "bool", "json", "bytes", "vector", "array", "nothing"
@@ -72,7 +75,9 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     * `number`: the one entry `""` of a counter, in `column`; NULL is absent.
     * `object`: all entries, as one JSON object in `column`; NULL and `{}` are absent.
     * `entries`: a row (`state`, `entry`, …) each in `table`. With `adds` there are `whole` (an int)
-      and `real` (a float), one of them NULL; with `holds` there is `value`, NULL for a number.
+      and `real` (a float), one of them NULL; with `holds` there is `value`, NULL for a number. Those of
+      JSON are what an `object` of many entries would be; `column` of the main row counts them, so that
+      a bound is kept without counting rows.
     * `items`: a row (`state`, `seq`, `value`) each in `table`. `column` of the main row counts the
       items ever appended in this life: the newest has that `seq`. Their rows are without gaps.
     """
@@ -85,6 +90,11 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     adds: bool = False
     dim: int = 0
     """Of how many numbers a `vector` is."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the column counts the entries, which have a table of their own."""
+        return self.lies == "entries" and self.holds == "json"
 
     @property
     def held(self) -> str:
@@ -104,7 +114,8 @@ class Tables:
 
     `fields` are those of the layout and then, from `extra`, those that only the database has: older
     versions and removed ones. A vector that `extra` has lies as it does there, as bytes or as a
-    `vector`; another one is a `vector` if it asks for that and the database has `vectors`.
+    `vector`; another one is a `vector` if it asks for that and the database has `vectors`. So does a map
+    of JSON, as one `object` or as `entries`; another one is `entries` if it may have more than `ROWS`.
     """
 
     def __init__(
@@ -129,6 +140,8 @@ class Tables:
             if field.field == "vector" and own[field.name].lies == "value":
                 found = there.get(field.name)
                 own[field.name] = _vector(own[field.name], field, found, vectors=vectors)
+            elif own[field.name].lies == "object" or own[field.name].counted:
+                own[field.name] = _map(prefix, layout.kind, own[field.name], there)
         self.own: dict[str, Stored] = own
         self.fields: dict[str, Stored] = own | {
             name: stored for name, stored in there.items() if name not in own
@@ -188,7 +201,7 @@ class Tables:
             Column(CLAIM, COLUMN_TYPES["json"]()),
         ]
         for stored in self.fields.values():
-            if stored.lies == "items":
+            if stored.lies == "items" or stored.counted:
                 columns.append(Column(stored.column, BigInteger))
             elif stored.lies == "value" and stored.holds in ("bytes", "vector"):
                 columns.append(Column(stored.column, Floats32(stored.dim)))
@@ -288,7 +301,8 @@ def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
         holds = "bytes" if raw else _native(field.values)
         return _placed(prefix, kind, Stored(name, "value", holds))
     if changes == frozenset({"put"}) and not raw:
-        return _placed(prefix, kind, Stored(name, "object", "json"))
+        form: Lies = "entries" if field.bound > ROWS else "object"
+        return _placed(prefix, kind, Stored(name, form, "json"))
     if changes == frozenset({"add"}) and one:
         holds = "int" if field.values is int else "float"
         return _placed(prefix, kind, Stored(name, "number", holds))
@@ -303,6 +317,8 @@ def _placed(prefix: str, kind: str, stored: Stored) -> Stored:
         table = identifier(prefix + kind, name, reserved=_RESERVED_TABLES)
     if stored.lies == "items":
         column = identifier(name, "end")
+    elif stored.counted:
+        column = identifier(name, "count")
     elif stored.lies != "entries":
         column = identifier(name, reserved=_RESERVED_COLUMNS)
     return msgspec.structs.replace(stored, column=column, table=table)
@@ -314,6 +330,13 @@ def _vector(stored: Stored, field: FieldLayout, found: Stored | None, *, vectors
     if found in (stored, searched):
         return found
     return searched if field.dim and vectors else stored
+
+
+def _map(prefix: str, kind: str, stored: Stored, there: Mapping[str, Stored]) -> Stored:
+    """How a map of JSON lies that may be one object or entries: as it is found, if it is one of these."""
+    other = msgspec.structs.replace(stored, lies="object" if stored.counted else "entries")
+    other = _placed(prefix, kind, other)
+    return other if there.get(stored.name) == other else stored
 
 
 def _native(values: object) -> Holds:

@@ -15,7 +15,7 @@ from statehold.testing.model import array, close, floats
 from statehold.testing.promises import promise
 from statehold.testing.rig import FIELDS, Rig, plain
 
-MAKERS = {"map": b'"x"', "sum": 1, "array": array(1.0)}
+MAKERS = {"map": b'"x"', "book": b'"x"', "sum": 1, "array": array(1.0)}
 
 
 def made(field: str, entry: str, bound: int, *, drop_lowest: bool = False) -> Any:

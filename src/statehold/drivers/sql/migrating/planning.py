@@ -79,6 +79,9 @@ def plan(
         return made
     moved = renamed(recorded, have, tables, rename or {}, connection.dialect)
     made.steps += moved.steps
+    # What may lie in one of two ways lies as it did under its former name.
+    own = [one for one in moved.fields.values() if one.name in tables.own and searching.stays(one)]
+    tables = with_what_is_there(tables, own, vectors=tables.vectors)
     changed = _changed_nature(tables, moved.fields)
     made.refused += changed.values()
     extra = [stored for stored in moved.fields.values() if stored.name not in tables.own]

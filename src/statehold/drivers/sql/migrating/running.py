@@ -87,7 +87,7 @@ async def carry_out(engine: AsyncEngine, request: Request) -> Migration:
             applying.limits(connection)
             applying.apply(connection, plans)
             for tables in settled:
-                applying.verify(connection, tables)
+                applying.verify(connection, searching.settled(connection, tables))
             return Migration(plans, connection.dialect)
 
     return await _within(engine, request, work, "BEGIN IMMEDIATE")

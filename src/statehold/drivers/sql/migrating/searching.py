@@ -12,7 +12,7 @@ from statehold.drivers.sql.function_parts import qualified, quoted
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.vectors import LACKS, MAKE, asked, there, to_be_had
 
 # PostgreSQL casts no bytes to float4, so each is put together from sign, exponent and fraction, in
@@ -33,17 +33,22 @@ LANGUAGE sql IMMUTABLE STRICT AS $statehold$
 $statehold$"""
 
 
+def stays(stored: Stored) -> bool:
+    """Whether a field that may lie in one of two ways goes on as it does."""
+    return stored.holds == "vector" or stored.lies == "object" or stored.counted
+
+
 def settled(connection: Connection, tables: Tables) -> Tables:
     """The tables that a migration is to make: vectors where they are asked for and can be had.
 
     One that is a vector already stays one, whether or not the class still asks for it: an older
-    release beside a newer one does not.
+    release beside a newer one does not. So does a map that is one object, or has a row for each entry.
     """
-    if not any(field.field == "vector" for field in tables.layout.fields):
-        return tables
     found = described(connection, tables)
-    kept = [one for one in found.fields if one.holds == "vector"] if found else []
-    own = [one for one in kept if one.name in tables.own]
+    listed = found.fields if found else ()
+    own = [one for one in listed if one.name in tables.own and stays(one)]
+    if not own and not any(field.field == "vector" for field in tables.layout.fields):
+        return tables
     can = bool(asked(tables.layout)) and tables.vectors and to_be_had(connection, keep=False)
     return with_what_is_there(tables, own, vectors=can)
 
