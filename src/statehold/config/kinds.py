@@ -33,6 +33,7 @@ from statehold.schema import LIMIT_BYTES, OPS
 from statehold.settings import (
     Settings,
     boolean,
+    choice,
     count,
     duration,
     forever_or_duration,
@@ -98,6 +99,11 @@ def _anything(value: Any) -> Any:
 
 
 _KEEP = (count, _REQUIRED, "Maximum number of entries or items.")
+_PAST = (
+    choice("refuse", "drop_lowest"),
+    "refuse",
+    "What becomes of a new key past `keep`: it is refused, or the lowest key is dropped.",
+)
 _BYTES = (size, VALUE_BYTES, "Maximum size of one value.")
 _DIM = (count, _REQUIRED, "How many numbers the vector has.")
 _KEYS = (value_type, _REQUIRED, "The type of the keys.")
@@ -138,12 +144,14 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         values=(value_type, _REQUIRED, "The type of the values."),
         keep=_KEEP,
         max_bytes=_BYTES,
+        past=_PAST,
     ),
     "set": _field(
         "set",
         _taking("items", SetOf),
         items=(value_type, _REQUIRED, "The type of the members."),
         keep=_KEEP,
+        past=_PAST,
     ),
     "log": _field(
         "log",
@@ -175,7 +183,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         dim=_DIM,
         half_life=(duration, _REQUIRED, "The age at which a vector counts half."),
     ),
-    "tally": _field("tally", Tally, keys=_KEYS, number=_NUMBER, keep=_KEEP),
+    "tally": _field("tally", Tally, keys=_KEYS, number=_NUMBER, keep=_KEEP, past=_PAST),
     "window": _field(
         "window",
         Window,
