@@ -32,6 +32,7 @@ from statehold.errors import (
     WrongThread,
 )
 from statehold.fields import (
+    BY_TTL,
     Counter,
     DecayedMean,
     Edit,
@@ -53,6 +54,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ABSENT",
+    "BY_TTL",
     "PRESENT",
     "AsyncCollection",
     "AsyncStore",

@@ -28,7 +28,7 @@ from statehold.fields import (
     Vector,
     Window,
 )
-from statehold.fields.base import VALUE_BYTES
+from statehold.fields.base import BY_TTL, VALUE_BYTES
 from statehold.schema import LIMIT_BYTES, OPS
 from statehold.settings import (
     Settings,
@@ -98,7 +98,15 @@ def _anything(value: Any) -> Any:
     return value
 
 
-_KEEP = (count, _REQUIRED, "Maximum number of entries or items.")
+def _keep(value: Any) -> int:
+    return BY_TTL if value == "by_ttl" else count(value)
+
+
+_KEEP = (
+    _keep,
+    _REQUIRED,
+    'Maximum number of entries or items; "by_ttl": as many as come until the state expires.',
+)
 _PAST = (
     choice("refuse", "drop_lowest"),
     "refuse",
@@ -164,7 +172,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "turns",
         _taking("items", Turns),
         items=(value_type, _REQUIRED, "The type of the messages that make up a turn."),
-        keep=(count, _REQUIRED, "Maximum number of turns; the newest are kept."),
+        keep=(_keep, _REQUIRED, "Maximum number of turns; the newest are kept."),
         max_bytes=(size, VALUE_BYTES, "Maximum size of one turn."),
     ),
     "vector": _field(
@@ -194,7 +202,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "steps",
         _taking("values", Steps),
         values=(value_type, _REQUIRED, "The type of the results."),
-        keep=(count, 64, "Maximum number of steps."),
+        keep=(_keep, 64, "Maximum number of steps."),
         max_bytes=_BYTES,
     ),
 }

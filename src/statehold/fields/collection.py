@@ -71,6 +71,8 @@ class _Entries(Field[View], Generic[View, K]):
                 f'past must be "refuse" or "drop_lowest", not {past!r:.40}', found=past
             )
         self._dropping = past == "drop_lowest"
+        if self._dropping and self.by_ttl:
+            raise SchemaError("keep=BY_TTL has no bound past which the lowest could be dropped")
         if self._dropping and names not in IN_ORDER:
             raise SchemaError(
                 f'past="drop_lowest" needs keys that are str, date or UUID, not {type_name(names)}: '
