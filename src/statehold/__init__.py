@@ -48,7 +48,7 @@ from statehold.fields import (
     Window,
 )
 from statehold.state import Corruption, Meta, State
-from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Store
+from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Store, hashed_id
 
 __version__ = "0.1.0"
 
@@ -105,4 +105,5 @@ __all__ = [
     "Vector",
     "Window",
     "WrongThread",
+    "hashed_id",
 ]

@@ -2,6 +2,7 @@
 
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import AsyncCollection, Committed
+from statehold.store.names import hashed_id
 from statehold.store.session import AsyncSession
 from statehold.store.sync import Collection, Session, Store
 
@@ -13,4 +14,5 @@ __all__ = [
     "Committed",
     "Session",
     "Store",
+    "hashed_id",
 ]
