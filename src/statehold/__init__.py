@@ -33,6 +33,7 @@ from statehold.errors import (
     WrongThread,
 )
 from statehold.fields import (
+    BY_TTL,
     Counter,
     DecayedMean,
     Edit,
@@ -56,12 +57,14 @@ from statehold.store import (
     Committed,
     Lease,
     Store,
+    hashed_id,
 )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ABSENT",
+    "BY_TTL",
     "PRESENT",
     "AsyncCollection",
     "AsyncLease",
@@ -115,4 +118,5 @@ __all__ = [
     "Vector",
     "Window",
     "WrongThread",
+    "hashed_id",
 ]

@@ -78,17 +78,27 @@ class Schema:
                 if stored in taken:
                     raise SchemaError(f"{name}: two fields are stored as {stored!r}", found=stored)
                 taken.add(stored)
-        self.max_bytes = ops * OP_BYTES + sum(f.bytes_at_most() for f in fields.values())
-        if self.max_bytes > limit_bytes:
-            largest = max(fields.values(), key=lambda field: field.bytes_at_most())
+        self.by_ttl = tuple(field.name for field in fields.values() if field.by_ttl)
+        if self.by_ttl and ttl is None and max_age is None:
             raise SchemaError(
-                f"{name}: a state may take {self.max_bytes} bytes ({largest.name}: "
+                f"{name}: {self.by_ttl[0]} is kept BY_TTL, and nothing would ever bound it: give the"
+                " class a ttl or a max_age, or the field a keep",
+                field=self.by_ttl[0],
+            )
+        known = [field for field in fields.values() if not field.by_ttl]
+        most = ops * OP_BYTES + sum(field.bytes_at_most() for field in known)
+        if most > limit_bytes:
+            largest = max(known, key=lambda field: field.bytes_at_most())
+            raise SchemaError(
+                f"{name}: a state may take {most} bytes ({largest.name}: "
                 f"{largest.bytes_at_most()}), over the limit of {limit_bytes}; lower keep or "
                 "max_bytes, or raise limit_bytes",
                 field=largest.name,
                 expected=limit_bytes,
-                found=self.max_bytes,
+                found=most,
             )
+        self.max_bytes = None if self.by_ttl else most
+        """The worst case of a state; None where a field has no bound but the state's end."""
 
     def layout(self) -> Layout:
         """What its driver is told."""

@@ -132,8 +132,17 @@ class _StateType(type):
 
     @property
     def max_bytes(cls) -> int:
-        """The maximum of bytes of names and values that a state of this class can take."""
-        return cls.__schema__.max_bytes
+        """The maximum of bytes of names and values that a state of this class can take.
+
+        Raises `SchemaError` where there is none, as a field is kept `BY_TTL`.
+        """
+        most = cls.__schema__.max_bytes
+        if most is None:
+            name = cls.__schema__.by_ttl[0]
+            raise SchemaError(
+                f"{cls.__name__} has no worst case: {name} is kept BY_TTL", field=name
+            )
+        return most
 
 
 class State(metaclass=_StateType):
@@ -147,7 +156,8 @@ class State(metaclass=_StateType):
     * `renew_on_read`: whether reading renews it too (default: only writing does).
     * `kind`: the name under which it is stored (default: the class's name in snake_case).
     * `ops`: how many op ids (idempotency keys) a state remembers (default 128).
-    * `limit_bytes`: the maximum of `max_bytes`, the worst case by its bounds (default 64 MiB).
+    * `limit_bytes`: the maximum of `max_bytes`, the worst case by its bounds (default 64 MiB);
+      fields that are kept `BY_TTL` do not count.
 
     A subclass of a subclass inherits them, the kind aside, as it does the fields. Raises
     `SchemaError` when the class is defined if any of that cannot be.

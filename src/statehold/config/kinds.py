@@ -28,11 +28,12 @@ from statehold.fields import (
     Vector,
     Window,
 )
-from statehold.fields.base import VALUE_BYTES
+from statehold.fields.base import BY_TTL, VALUE_BYTES
 from statehold.schema import LIMIT_BYTES, OPS
 from statehold.settings import (
     Settings,
     boolean,
+    choice,
     count,
     duration,
     forever_or_duration,
@@ -97,7 +98,20 @@ def _anything(value: Any) -> Any:
     return value
 
 
-_KEEP = (count, _REQUIRED, "Maximum number of entries or items.")
+def _keep(value: Any) -> int:
+    return BY_TTL if value == "by_ttl" else count(value)
+
+
+_KEEP = (
+    _keep,
+    _REQUIRED,
+    'Maximum number of entries or items; "by_ttl": as many as come until the state expires.',
+)
+_PAST = (
+    choice("refuse", "drop_lowest"),
+    "refuse",
+    "What becomes of a new key past `keep`: it is refused, or the lowest key is dropped.",
+)
 _BYTES = (size, VALUE_BYTES, "Maximum size of one value.")
 _DIM = (count, _REQUIRED, "How many numbers the vector has.")
 _KEYS = (value_type, _REQUIRED, "The type of the keys.")
@@ -138,12 +152,14 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         values=(value_type, _REQUIRED, "The type of the values."),
         keep=_KEEP,
         max_bytes=_BYTES,
+        past=_PAST,
     ),
     "set": _field(
         "set",
         _taking("items", SetOf),
         items=(value_type, _REQUIRED, "The type of the members."),
         keep=_KEEP,
+        past=_PAST,
     ),
     "log": _field(
         "log",
@@ -156,7 +172,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "turns",
         _taking("items", Turns),
         items=(value_type, _REQUIRED, "The type of the messages that make up a turn."),
-        keep=(count, _REQUIRED, "Maximum number of turns; the newest are kept."),
+        keep=(_keep, _REQUIRED, "Maximum number of turns; the newest are kept."),
         max_bytes=(size, VALUE_BYTES, "Maximum size of one turn."),
     ),
     "vector": _field(
@@ -175,7 +191,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         dim=_DIM,
         half_life=(duration, _REQUIRED, "The age at which a vector counts half."),
     ),
-    "tally": _field("tally", Tally, keys=_KEYS, number=_NUMBER, keep=_KEEP),
+    "tally": _field("tally", Tally, keys=_KEYS, number=_NUMBER, keep=_KEEP, past=_PAST),
     "window": _field(
         "window",
         Window,
@@ -186,7 +202,7 @@ _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {
         "steps",
         _taking("values", Steps),
         values=(value_type, _REQUIRED, "The type of the results."),
-        keep=(count, 64, "Maximum number of steps."),
+        keep=(_keep, 64, "Maximum number of steps."),
         max_bytes=_BYTES,
     ),
 }

@@ -1,6 +1,6 @@
 """What a state can hold. Each field compiles to the five changes and reads from the cells."""
 
-from statehold.fields.base import Edit, Edits, Field
+from statehold.fields.base import BY_TTL, Edit, Edits, Field
 from statehold.fields.collection import Map, SetOf, Steps, Tally
 from statehold.fields.log import Log, Turns
 from statehold.fields.scalar import Amount, Count, Counter, Register
@@ -8,6 +8,7 @@ from statehold.fields.vector import DecayedMean, Vector
 from statehold.fields.window import Window
 
 __all__ = [
+    "BY_TTL",
     "Amount",
     "Count",
     "Counter",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import (
     Any,
     ClassVar,
+    Final,
     Generic,
     Protocol,
     Self,
@@ -37,6 +38,11 @@ V = TypeVar("V", covariant=True)
 
 VALUE_BYTES = 64 * 1024
 """Maximum size of one value, in bytes, by default."""
+
+BY_TTL: Final = 2**24 - 1
+"""As `keep`: as many as come until the state expires, for a class that has a `ttl` or `max_age`.
+
+This number is what drivers are told as the bound: the most that every backend can hold of a field."""
 
 NUMBER_BYTES = 24
 """What a number may take in a store that keeps it as text."""
@@ -182,8 +188,16 @@ class Field(Generic[V]):
     # --------------------------------------------------------------------------------- what it costs
 
     def bytes_at_most(self) -> int:
-        """The maximum of bytes of names and values that the field can hold, older versions included."""
+        """The maximum of bytes of names and values that the field can hold, older versions included.
+
+        Not to be asked of a field that is `by_ttl`.
+        """
         return self.keep * self.entry_bytes() * self.version
+
+    @property
+    def by_ttl(self) -> bool:
+        """Whether nothing but the end of the state bounds it, so that there is no such maximum."""
+        return self.keep == BY_TTL
 
     def entry_bytes(self) -> int:
         """The maximum size of one entry or item, in bytes."""
@@ -266,6 +280,7 @@ def decoded(
 
 
 __all__ = [
+    "BY_TTL",
     "NUMBER_BYTES",
     "VALUE_BYTES",
     "Edit",

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSet
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
+from datetime import date
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Final,
+    Generic,
+    Literal,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
+from uuid import UUID
 
 import msgspec
 
@@ -25,6 +38,7 @@ from statehold.fields.base import (
     positive,
 )
 from statehold.fields.scalar import misfit, number, number_schema, summable
+from statehold.formats import type_name
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm
@@ -34,17 +48,40 @@ T = TypeVar("T")
 V = TypeVar("V")
 View = TypeVar("View", covariant=True)
 
+Past: TypeAlias = Literal["refuse", "drop_lowest"]
+"""What becomes of a new key past `keep`. "refuse": nothing, it is `TooLarge`. "drop_lowest": the key
+that comes first in the order of names is dropped, which may be the new one."""
+
+IN_ORDER: Final = (str, date, UUID)
+"""Types of keys whose names are in the order of the keys, so that the lowest is the one expected."""
+
 
 class _Entries(Field[View], Generic[View, K]):
     """What the fields of many entries share: named entries, at most `keep` of them."""
 
     keyed: ClassVar = True
 
-    def __init__(self, names: Any, *, keep: int, max_bytes: int, **options: Any) -> None:
+    def __init__(
+        self, names: Any, *, keep: int, max_bytes: int, past: Past = "refuse", **options: Any
+    ) -> None:
         super().__init__(**options)
         self._names_type = names
         self.keep = positive(keep, "keep")
         self.max_bytes = positive(max_bytes, "max_bytes")
+        if past not in ("refuse", "drop_lowest"):
+            raise SchemaError(
+                f'past must be "refuse" or "drop_lowest", not {past!r:.40}', found=past
+            )
+        self._dropping = past == "drop_lowest"
+        if self._dropping and self.by_ttl:
+            raise SchemaError("keep=BY_TTL has no bound past which the lowest could be dropped")
+        if self._dropping and names not in IN_ORDER:
+            raise SchemaError(
+                f'past="drop_lowest" needs keys that are str, date or UUID, not {type_name(names)}: '
+                "the names of others are not in their order, as 10 is before 9 in text; use str",
+                expected=IN_ORDER,
+                found=names,
+            )
 
     def ready(self) -> None:
         self._names = NameCodec(self._names_type, self.name)
@@ -100,7 +137,11 @@ class _Entries(Field[View], Generic[View, K]):
 
 
 class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
-    """A mapping; each entry's last write wins. A new key past `keep` is refused as `TooLarge`."""
+    """A mapping; each entry's last write wins. A new key past `keep` is refused as `TooLarge`.
+
+    With `past="drop_lowest"` the lowest key is dropped instead, in the order of the keys as text.
+    A new key that is lower than all the others is not kept itself.
+    """
 
     field: ClassVar = "map"
     makes: ClassVar = frozenset({Put, Drop})
@@ -112,9 +153,10 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
         *,
         keep: int,
         max_bytes: int = VALUE_BYTES,
+        past: Past = "refuse",
         **options: Any,
     ) -> None:
-        super().__init__(keys, keep=keep, max_bytes=max_bytes, **options)
+        super().__init__(keys, keep=keep, max_bytes=max_bytes, past=past, **options)
         self._values_type = values
 
     def ready(self) -> None:
@@ -127,7 +169,8 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
     def put(self, key: K, value: V, *, if_absent: bool = False) -> Put:
         """The entry has this value; with `if_absent`, unless it has one already."""
         entry = self._names.encode(key)
-        return Put(self.stored, entry, self._codec.encode(value), if_absent, self.keep)
+        data = self._codec.encode(value)
+        return Put(self.stored, entry, data, if_absent, self.keep, self._dropping)
 
     def update(self, values: Mapping[K, V], *, if_absent: bool = False) -> Edits:
         """Each of the entries has its value."""
@@ -235,6 +278,8 @@ class MapView(MutableMapping[K, V]):
 class Steps(Map[str, V]):
     """The results of a job's steps by name: the first result that is put for a step stands.
 
+    None is ever dropped to make room: a step whose result is gone would be done again.
+
     After `state.steps["pay"] = result`, or `apply(…, Job.steps.put("pay", result),
     returning=[Job.steps])`, what stands may be another worker's result.
     """
@@ -245,6 +290,8 @@ class Steps(Map[str, V]):
     def __init__(
         self, type_: TypeForm[V], *, keep: int = 64, max_bytes: int = VALUE_BYTES, **options: Any
     ) -> None:
+        if "past" in options:
+            raise SchemaError("steps are not dropped: one whose result is gone would be done again")
         super().__init__(str, type_, keep=keep, max_bytes=max_bytes, **options)
 
     def put(self, key: str, value: V, *, if_absent: bool = True) -> Put:
@@ -261,14 +308,19 @@ class Steps(Map[str, V]):
 
 
 class SetOf(_Entries["SetView[T]", T], Generic[T]):
-    """A set. A new member past `keep` is refused as `TooLarge`."""
+    """A set. A new member past `keep` is refused as `TooLarge`.
+
+    With `past="drop_lowest"` the lowest member is dropped instead, as for `Map`.
+    """
 
     field: ClassVar = "set"
     makes: ClassVar = frozenset({Put, Drop})
     raw: ClassVar = True
 
-    def __init__(self, members: TypeForm[T], *, keep: int, **options: Any) -> None:
-        super().__init__(members, keep=keep, max_bytes=1, **options)
+    def __init__(
+        self, members: TypeForm[T], *, keep: int, past: Past = "refuse", **options: Any
+    ) -> None:
+        super().__init__(members, keep=keep, max_bytes=1, past=past, **options)
 
     def view(self, state: Snapshot) -> SetView[T]:
         return SetView(self, state)
@@ -278,8 +330,9 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
 
     def add(self, *members: T) -> Edits:
         """All of them are in the set."""
+        entries = [self._names.encode(member) for member in members]
         return Edits.of(
-            [Put(self.stored, self._names.encode(m), b"1", False, self.keep) for m in members]
+            [Put(self.stored, e, b"1", False, self.keep, self._dropping) for e in entries]
         )
 
     def discard(self, *members: T) -> Edits:
@@ -350,7 +403,8 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
     """A number for each key, added up over all writers. A new key past `keep` is refused.
 
     Ints stay exact to 64 bits as long as only ints are added; `Tally(str, float, keep=…)` takes
-    fractions.
+    fractions. With `past="drop_lowest"` the lowest key is dropped instead, as for `Map`: in the
+    order of the keys, not of the numbers, which would depend on the order of the writers.
     """
 
     field: ClassVar = "tally"
@@ -358,9 +412,15 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
     raw: ClassVar = True
 
     def __init__(
-        self, keys: TypeForm[K], number: type[int | float] = int, *, keep: int, **options: Any
+        self,
+        keys: TypeForm[K],
+        number: type[int | float] = int,
+        *,
+        keep: int,
+        past: Past = "refuse",
+        **options: Any,
     ) -> None:
-        super().__init__(keys, keep=keep, max_bytes=NUMBER_BYTES, **options)
+        super().__init__(keys, keep=keep, max_bytes=NUMBER_BYTES, past=past, **options)
         if number not in (int, float):
             raise SchemaError(f"a tally counts in int or float, not {number!r}")
         self.number = number
@@ -371,7 +431,7 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
     def add(self, key: K, amount: float = 1) -> Add:
         """The key's number is larger by `amount`."""
         amount = number(self.name, amount, self.number)
-        return Add(self.stored, self._names.encode(key), amount, self.keep)
+        return Add(self.stored, self._names.encode(key), amount, self.keep, self._dropping)
 
     def update(self, amounts: Mapping[K, float]) -> Edits:
         """Each key's number is larger by its amount."""

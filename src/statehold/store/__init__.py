@@ -3,6 +3,7 @@
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import AsyncCollection, Committed
 from statehold.store.lease import AsyncLease, Lease
+from statehold.store.names import hashed_id
 from statehold.store.session import AsyncSession
 from statehold.store.sync import Collection, Session, Store
 
@@ -16,4 +17,5 @@ __all__ = [
     "Lease",
     "Session",
     "Store",
+    "hashed_id",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
 from statehold.changes import Revision
@@ -26,6 +28,9 @@ BEYOND: Final = 2**53
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
 
+_DIGEST: Final = re.compile(r"~[0-9a-f]{64}\Z")
+"""How an id ends that `hashed_id` has shortened."""
+
 CURSOR_BYTES: Final = 4096
 """Maximum size of a cursor, in bytes."""
 
@@ -37,18 +42,41 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
             f"{what} must be text, not {type(name).__name__}", field=what, found=type(name)
         )
     name = str.__str__(name)  # of an enum's member its value
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise Invalid(f"{what} has characters that are not Unicode text", field=what) from None
+    size = len(_encoded(name, what))
     if size > limit or (size == 0 and not empty):
+        cure = "; statehold.hashed_id shortens longer ones" if size > limit == ID_BYTES else ""
         raise Invalid(
-            f"{what} of {size} bytes; it must have 1 to {limit}",
+            f"{what} of {size} bytes; it must have 1 to {limit}{cure}",
             field=what,
             expected=limit,
             found=size,
         )
     return name
+
+
+def hashed_id(text: str) -> str:
+    """An id for a text of any length, the same wherever it is made; different for different texts.
+
+    Up to 512 bytes of UTF-8 it is the text itself. Of a longer one it is the beginning, which prefixes
+    and people can go by, then `~` and the SHA-256 of the whole text in hexadecimal. A text that ends
+    like that already is hashed too, so that nobody can make up the id of another. Raises `Invalid` for
+    what is not Unicode text.
+    """
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Invalid(f"an id is made of text, not {type(text).__name__}", field="id")
+    whole = _encoded(text, "id")
+    if len(whole) <= ID_BYTES and _DIGEST.search(text) is None:
+        return text
+    digest = sha256(whole).hexdigest()
+    start = whole[: ID_BYTES - len(digest) - 1].decode(errors="ignore")
+    return f"{start}~{digest}"
+
+
+def _encoded(name: str, what: str) -> bytes:
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        raise Invalid(f"{what} has characters that are not Unicode text", field=what) from None
 
 
 def checked_names(fields: Names) -> list[str]:
