@@ -99,7 +99,7 @@ class Writer(msgspec.Struct):
         slot = life.id << FIELD_BITS | number
         held = life.shape.pop(number, None)
         if isinstance(held, tuple):
-            erase_lists(self.execute, (held[0],))
+            self._erase_list(held[0])
         elif held is not None:
             cleared.append((slot,))
         if isinstance(cell, Items):
@@ -130,7 +130,7 @@ class Writer(msgspec.Struct):
             raise Invalid(f"a list keeps at most {PLACE_MASK} items, not {keep}", found=keep)
         if not count or not stored:
             if stored:
-                erase_lists(self.execute, (list_id,))
+                self._erase_list(list_id)
                 following = ring = 0
             list_id = count and (list_id or self._list_id())
             ring = count and (ring or keep)
@@ -156,7 +156,7 @@ class Writer(msgspec.Struct):
             for at, item in edits:
                 old[at - ends.first] = item
             new, edits = (*old, *new), []
-            erase_lists(self.execute, (list_id,))
+            self._erase_list(list_id)
             following, ring = 0, keep
         life.shape[number] = (list_id, (following + len(new)) % ring, count, ring, ends.end)
         changed = [(base | (following - 1 - ends.left + at) % ring, item) for at, item in edits]
@@ -167,14 +167,23 @@ class Writer(msgspec.Struct):
 
     def _erase_newest(self, ring: Ring, count: int) -> None:
         """Delete the rows of the newest items."""
+        self._know_lists()
         base = ring[0] << PLACE_BITS
         for first, last in places(ring, ring[2] - count, count):
             self.execute("DELETE FROM item WHERE id BETWEEN ? AND ?", (base | first, base | last))
 
-    def _list_id(self) -> int:
+    def _erase_list(self, list_id: int) -> None:
+        self._know_lists()
+        erase_lists(self.execute, (list_id,))
+
+    def _know_lists(self) -> None:
+        """Before rows go: those that come in their place are written later, under the same number."""
         if not self.next_list:
             (newest,) = self.execute("SELECT max(id) FROM item").fetchone()
             self.next_list = ((newest or 0) >> PLACE_BITS) + 1
+
+    def _list_id(self) -> int:
+        self._know_lists()
         self.next_list += 1
         return self.next_list - 1
 

@@ -48,6 +48,18 @@ class Lists(Cases):
         rig.write(Append("log", numbered(1), 3))
         assert listed(rig) == (1, [b"1"]), "another life begins with 1"
 
+    @promise(3)
+    def test_a_list_that_begins_spares_one_that_is_laid_anew(self, rig: Rig) -> None:
+        """In one commit a list is emptied and filled, or gets another bound, and another one begins."""
+        for n, change in enumerate((Splice("log", 9, 0, 3, (b"7",)), Append("log", (b"7",), 2))):
+            id = f"state {n}"
+            rig.write(Append("log", numbered(1, 2, 3), 9), id=id)
+            rig.write(change, Append("trail", numbered(*range(4)), 9), id=id)
+            cells = rig.stands(id)
+            kept = [b"7"] if n == 0 else [b"3", b"7"]
+            assert list(cells.fields["log"]) == kept, "the list that began took its place"
+            assert list(cells.fields["trail"]) == [b"0", b"1", b"2", b"3"]
+
     @promise(5)
     def test_a_range_is_what_comes_after_a_position(self, rig: Rig) -> None:
         """`after` and `limit` give the items that follow a position, the oldest that are there first."""
