@@ -26,8 +26,8 @@ from statehold import (
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing import FaultyDriver
 from statehold.testing.children import in_fork
-from tests.kernel.test_engine import Suspending
 from tests.sql.databases import database
+from tests.suspending import Suspending
 
 
 class Chat(State, ttl=timedelta(hours=1), kind="sharing"):

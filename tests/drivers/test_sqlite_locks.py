@@ -16,6 +16,7 @@ import pytest
 from statehold import AsyncStore, Busy, Closed, ConfigError, Counter, Log, ManualClock, State, Store
 from statehold.changes import EVERYTHING, Add, Commit
 from statehold.drivers.sqlite import SqliteDriver
+from statehold.drivers.sqlite.schema import VERSION
 from statehold.engine import run_now
 from statehold.sqlitefiles.connection import header
 
@@ -169,7 +170,7 @@ def test_a_header_is_read_while_the_file_grows(path):
     whole = path.read_bytes()
     path.write_bytes(whole[:1024])
     application, version = header(str(path))
-    assert (application.to_bytes(4, "big"), version) == (b"STHD", 2)
+    assert (application.to_bytes(4, "big"), version) == (b"STHD", VERSION)
 
 
 def test_a_file_of_two_names_is_refused(path):

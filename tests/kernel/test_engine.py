@@ -11,30 +11,9 @@ from statehold import AsyncStore, Closed, Conflict, Store, Unavailable, WrongThr
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import BlockingClock, run_now
 from statehold.portal import Portal
+from tests.suspending import Suspending
 
 E = Everything
-
-
-class Suspending(MemoryDriver):
-    """Memory behind an event loop, as a network's driver is."""
-
-    suspends = True
-
-    async def read(self, *args, **kwargs):
-        await asyncio.sleep(0)
-        return await super().read(*args, **kwargs)
-
-    async def commit(self, *args, **kwargs):
-        await asyncio.sleep(0)
-        return await super().commit(*args, **kwargs)
-
-    async def scan(self, *args, **kwargs):
-        await asyncio.sleep(0)
-        return await super().scan(*args, **kwargs)
-
-    async def close(self):
-        await asyncio.sleep(0)
-        await super().close()
 
 
 def test_run_now_gives_the_result_or_the_error():

@@ -101,6 +101,8 @@ CALLS = [
     ("find", [""], {}),
     ("scan_page", [], {"limit": 2}),
     ("scan_page", [], {"cursor": "no"}),
+    ("get_page", [], {"limit": 2, "fields": ["turns"]}),
+    ("get_page", [], {"cursor": "no"}),
     ("session", ["a"], {"do": lambda s: s.filters.update(a="b")}),
     ("session", ["a"], {"do": lambda _: None}),
     ("session", ["a"], {"do": lambda s: s.turns / 0}),

@@ -17,7 +17,7 @@ from statehold import AsyncStore, Closed, Store, Unavailable
 from statehold.drivers.memory import MemoryDriver
 from statehold.portal import LoopThread, Portal
 from statehold.testing.children import in_fork
-from tests.kernel.test_engine import Suspending
+from tests.suspending import Suspending
 
 E = Everything
 M = Message("user", "hello")
@@ -346,7 +346,8 @@ def loop_of(store, driver):
 def test_the_interpreter_ends_without_a_close_and_without_a_word(flags, how):
     code = f"""
 import atexit, threading
-from tests.kernel.test_engine import Suspending, E
+from tests.kernel.test_engine import E
+from tests.suspending import Suspending
 from statehold import Closed, Store
 store = Store(Suspending()); states = store.collection(E); states.apply("a", E.turns.add(1))
 how = {how!r}

@@ -71,10 +71,15 @@ def test_schemathesis_finds_nothing(case, server):
         return
     if case.meta.generation.mode.is_positive:
         case.body = without_fractions(case.body)
+        asked = case.body.get("read") if isinstance(case.body, dict) else None
+        if isinstance(asked, dict) and asked.get("fields") is not None:
+            asked.pop("entries", None)  # no schema says that their fields are among those
     if case.meta.generation.mode.is_positive and case.query:
         case.query.pop("cursor", None)  # no schema tells the cursors of this listing from others
         if case.operation.definition.raw["operationId"].startswith("scan_"):
             without_the_rest(case.query)
+        if case.query.keys() & {"fields", "returning"}:
+            case.query.pop("entries", None)
     if case.meta.generation.mode.is_positive and case.headers:
         case.headers.pop("Idempotency-Key", None)  # nor keys that stand for something else already
     case.call_and_validate(base_url=base_url, headers=AUTHORIZED)

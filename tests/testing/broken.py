@@ -218,8 +218,9 @@ class StopsAtTheFirst(ToyDriver):
 class ServesOtherKinds(ToyDriver):
     """Scans by prefix."""
 
-    def listed(self, key: Key, tenant: str, kind: str, *rest: Any) -> bool:
-        return key[1].startswith(kind) and super().listed(key, tenant, key[1], *rest)
+    def listed(self, key: Key, asked: Scan, now: float) -> bool:
+        here = msgspec.structs.replace(asked, kind=key[1])
+        return key[1].startswith(asked.kind) and super().listed(key, here, now)
 
 
 @caught_by("test_deleting_one_name_leaves_the_others")
@@ -298,7 +299,7 @@ class SortsItems(ToyDriver):
 
     def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
         new = super().folded(fields, commit)
-        return {n: Items(sorted(c)) if isinstance(c, Items) else c for n, c in new.items()}
+        return {n: Items(sorted(c), c.first) if isinstance(c, Items) else c for n, c in new.items()}
 
 
 @caught_by("test_ints_are_exact")

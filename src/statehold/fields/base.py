@@ -220,6 +220,10 @@ class Field(Generic[V]):
             f"{self.name}: a {self.field} has no entries to be read one by one", field=self.name
         )
 
+    def key_schema(self) -> dict[str, Any]:
+        """The JSON Schema of a key, as far as one tells."""
+        return {}
+
     def key_from_json(self, value: Any) -> Any:
         """The key that a JSON value, or the text of an object's key, stands for. Raises `Invalid`."""
         return value

@@ -129,10 +129,11 @@ class _Entries(Field[View], Generic[View, K]):
             yield self._names.from_json(key), value
 
     def _removals(self) -> dict[str, Operation]:
-        names = {"type": "array", "items": self._names_schema()}
+        names = {"type": "array", "items": self.key_schema()}
         return {"drop": Operation(self._drop_all, names), "clear": flag(self, self.clear)}
 
-    def _names_schema(self) -> dict[str, Any]:
+    def key_schema(self) -> dict[str, Any]:
+        """See `Field.key_schema`."""
         return {"type": "string"} if self._names.plain else {}
 
 
@@ -345,7 +346,7 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
         return [msgspec.Raw(entry.encode()) for _, entry, _ in self.read_entries(state)]
 
     def json_schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": self._names_schema()}
+        return {"type": "array", "items": self.key_schema()}
 
     def operations(self) -> dict[str, Operation]:
         def add(payload: Any) -> Edit:

@@ -260,7 +260,7 @@ class _Kind:
                     "get",
                     "Read a state",
                     [ids, tenant, fields, tail, entries, after, limit, newer],
-                    state,
+                    state | _problems(422),
                 ),
                 "delete": self._does(
                     "delete",
@@ -290,7 +290,9 @@ class _Kind:
 
     def _keys(self) -> Json:
         """By field the keys of single entries."""
-        return _object({name: _list({}) for name, f in self.fields.items() if f.keyed}, [])
+        return _object(
+            {name: _list(f.key_schema()) for name, f in self.fields.items() if f.keyed}, []
+        )
 
     def _does(
         self,

@@ -204,6 +204,9 @@ class Model:
         for at, applied in list(self.erased.items()):
             if now >= applied.time + HOLD_SECONDS:
                 self.over[at] = self.erased.pop(at)
+        for key, epochs in self.epochs.items():
+            if key not in self.lives and now >= epochs.until:
+                epochs.until = epochs.held = -math.inf
 
     def keys(
         self, tenant: str, kind: str, now: float, subject: str | None = None, prefix: str = ""
@@ -268,7 +271,7 @@ class Model:
         for name, value in expected.items():
             got = actual[name]
             with promised(
-                5 if lost == 3 and (is_a(value, list) or len(got) > len(value)) else lost
+                5 if lost == 3 and (isinstance(value, list) or len(got) > len(value)) else lost
             ):
                 assert _same(value, got), f"{name} is {got!r}, not {value!r}"
 

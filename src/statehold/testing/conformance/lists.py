@@ -51,7 +51,8 @@ class Lists(Cases):
     @promise(3)
     def test_a_list_that_begins_spares_one_that_is_laid_anew(self, rig: Rig) -> None:
         """In one commit a list is emptied and filled, or gets another bound, and another one begins."""
-        for n, change in enumerate((Splice("log", 9, 0, 3, (b"7",)), Append("log", (b"7",), 2))):
+        changes: tuple[Change, ...] = Splice("log", 9, 0, 3, (b"7",)), Append("log", (b"7",), 2)
+        for n, change in enumerate(changes):
             id = f"state {n}"
             rig.write(Append("log", numbered(1, 2, 3), 9), id=id)
             rig.write(change, Append("trail", numbered(*range(4)), 9), id=id)
