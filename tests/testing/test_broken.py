@@ -71,7 +71,7 @@ def test_a_failure_names_the_promise(report):
 def test_the_machine_sees_it_too(name):
     """The stateful machine finds by itself what is broken, and says which promise that is."""
     with pytest.raises(AssertionError) as caught:
-        run(Backend(BROKEN[name][0], set_back=True), examples=300)
+        run(Backend(BROKEN[name][0], set_back=True), examples=1500)
     assert broken(caught.value) in SEEN_BY_THE_MACHINE[name], str(caught.value)
 
 
