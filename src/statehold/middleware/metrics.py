@@ -28,6 +28,7 @@ from statehold.driver import (
 )
 from statehold.errors import StateholdError
 from statehold.middleware.wrapper import Wrapper
+from statehold.settings import Settings
 
 BOUNDS: Final = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -195,6 +196,12 @@ class Metrics(Wrapper):
                 f"The driver's own: {name.removesuffix('_total').replace('_', ' ')}.",
                 {(): value},
             )
+
+
+def from_settings(driver: Driver, settings: Mapping[str, object]) -> Metrics:
+    """See `middleware.choosing`."""
+    Settings("metrics", {}).parse(settings)
+    return Metrics(driver)
 
 
 def exposition(samples: Iterator[Sample]) -> bytes:

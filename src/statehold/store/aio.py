@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet, WeakValueDictionary
 
-from statehold.backends import gathering, open_driver
+from statehold.backends import open_for_tasks
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
@@ -46,7 +46,7 @@ class AsyncStore:
         Concurrent commits are gathered where the backend profits from it. Raises `ConfigError`, or
         `Unavailable` or `NotAStore` where opening already shows it.
         """
-        return cls(gathering(open_driver(url, **settings)), clock=clock)
+        return cls(open_for_tasks(url, **settings), clock=clock)
 
     def collection(self, cls: type[S], *, tenant: str = "") -> AsyncCollection[S]:
         """The states of a class, in a tenant's namespace; tenants never see each other's."""
