@@ -310,6 +310,15 @@ class Driver(ABC):
         shorter than `limit`, even empty, without being the last. `Invalid` for a foreign cursor.
         """
 
+    async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
+        """Finish the calls that were accepted, and take nothing new: whether it was done in time.
+
+        After at most so many seconds it returns; nothing is cancelled, and `close` is still to come.
+        What is asked from now on is `Closed`, or else done before `close` as ever. The default is that
+        of a driver whose calls are over when they return: nothing is left to be finished.
+        """
+        return True
+
     @abstractmethod
     async def close(self) -> None:
         """Release everything. Closing twice is fine."""

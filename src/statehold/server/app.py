@@ -56,6 +56,7 @@ def create_app(
         finally:
             service.hub.close()
             if close:
+                await service.store.drain(service.config.shutdown_timeout)
                 await service.store.close()
 
     app = FastAPI(

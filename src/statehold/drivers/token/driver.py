@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from statehold.changes import Commit, Key, Refusal, Revision, Want, deadline, fold
+from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -94,6 +96,7 @@ class TokenDriver(Driver):
         self._owned = owned
         self._layouts: dict[str, Layout] = {}
         self._closed = False
+        self._calls = Calls()
 
     async def open(self, layout: Layout) -> None:
         if self._closed:
@@ -104,6 +107,7 @@ class TokenDriver(Driver):
 
     # ------------------------------------------------------------------------------------- reading
 
+    @counted
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         jar = self._current()
         if self.suspends:
@@ -224,6 +228,7 @@ class TokenDriver(Driver):
 
     # ----------------------------------------------------------------------------------- committing
 
+    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         jar = self._current()
         if self.suspends:
@@ -358,12 +363,26 @@ class TokenDriver(Driver):
         self._current()
         raise Unsupported("TokenDriver does not support scan: clients have the states")
 
+    @counted
     async def check(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
         self.opener.ring.refresh(now)
         for within in self._within:
             await within.check(now)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
+        """See `Driver.drain`."""
+        if not self.suspends:
+            return True  # and there may be no event loop
+        began = time.monotonic()
+        if not await self._calls.drain(timeout):
+            return False
+        drained = True
+        for owned in self._owned:
+            left = max(0.0, timeout - (time.monotonic() - began))
+            drained = await owned.drain(left) and drained
+        return drained
 
     async def close(self) -> None:
         self._closed = True
