@@ -14,12 +14,13 @@ beyond numpy for the elementwise sum.
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast, overload
 
 import msgspec
+
+from statehold.clock import AMBIENT
 
 Scalar: TypeAlias = bytes | int | float
 Entries: TypeAlias = dict[str, Scalar]
@@ -409,7 +410,7 @@ PRESENT: Final = Revision(0, 1)
 
 def new_incarnation() -> int:
     """A number for a state's next life: 63 random bits, never 0."""
-    return (int.from_bytes(os.urandom(8), "little") >> 2) + 1
+    return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from statehold.changes import Commit, Key, Want
+from statehold.clock import AMBIENT
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -88,14 +88,14 @@ class Metrics(Wrapper):
         self.corrupted = 0
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             cells = await self.inner.read(keys, want, now)
         except Exception as error:
             self._failed("read", error)
             raise
         finally:
-            self.took["read"].observe(perf_counter() - started)
+            self.took["read"].observe(AMBIENT.perf_counter() - started)
         for cell in cells:
             if cell is None:
                 self.absent += 1
@@ -106,14 +106,14 @@ class Metrics(Wrapper):
         return cells
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             outcomes = await self.inner.commit(commits, now)
         except Exception as error:
             self._failed("commit", error)
             raise
         finally:
-            self.took["commit"].observe(perf_counter() - started)
+            self.took["commit"].observe(AMBIENT.perf_counter() - started)
         counted = self.outcomes
         for outcome in outcomes:
             if isinstance(outcome, Written):
@@ -132,7 +132,7 @@ class Metrics(Wrapper):
         limit: int,
         now: float,
     ) -> Page:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             return await self.inner.scan(
                 tenant, kind, subject=subject, cursor=cursor, limit=limit, now=now
@@ -141,17 +141,17 @@ class Metrics(Wrapper):
             self._failed("scan", error)
             raise
         finally:
-            self.took["scan"].observe(perf_counter() - started)
+            self.took["scan"].observe(AMBIENT.perf_counter() - started)
 
     async def check(self, now: float) -> None:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             await self.inner.check(now)
         except Exception as error:
             self._failed("check", error)
             raise
         finally:
-            self.took["check"].observe(perf_counter() - started)
+            self.took["check"].observe(AMBIENT.perf_counter() - started)
 
     def _failed(self, call: str, error: Exception) -> None:
         code = error.code if isinstance(error, StateholdError) else "internal"

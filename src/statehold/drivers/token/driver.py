@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from statehold.changes import Commit, Key, Refusal, Revision, Want, deadline, fold
+from statehold.clock import AMBIENT
 from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,
@@ -375,12 +375,12 @@ class TokenDriver(Driver):
         """See `Driver.drain`."""
         if not self.suspends:
             return True  # and there may be no event loop
-        began = time.monotonic()
+        began = AMBIENT.monotonic()
         if not await self._calls.drain(timeout):
             return False
         drained = True
         for owned in self._owned:
-            left = max(0.0, timeout - (time.monotonic() - began))
+            left = max(0.0, timeout - (AMBIENT.monotonic() - began))
             drained = await owned.drain(left) and drained
         return drained
 
