@@ -49,8 +49,8 @@ class FieldLayout(msgspec.Struct, frozen=True):
     changes: frozenset[str]
     """Which changes it makes: "put", "drop", "add", "accumulate", "append"."""
     values: object
-    """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
-    and a driver may refuse what is none, or not of that type, as `Invalid`."""
+    """The Python type of its values; `bytes` for raw ones, of which a driver knows nothing. Others are
+    put and appended as JSON, and a driver may refuse what is none, or not of that type, as `Invalid`."""
     bound: int
     """Maximum number of entries or items."""
     max_bytes: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import Append, Drop, Items
-from statehold.codec import Codec, Undecodable
+from statehold.codec import Codec, Undecodable, as_json
 from statehold.errors import TooLarge
 from statehold.fields.base import (
     VALUE_BYTES,
@@ -43,7 +43,7 @@ class _List(Field[View]):
         return self.drops()
 
     def to_json(self, state: Snapshot) -> Any:
-        return [msgspec.Raw(raw) for raw in self.readable(state)]
+        return [as_json(raw) for raw in self.readable(state)]
 
     def readable(self, state: Snapshot) -> Iterator[bytes]:
         for at, raw in enumerate(state._cell_items(self.stored)):
@@ -66,7 +66,7 @@ class Log(_List["LogView[T]"], Generic[T]):
         self.type = type_
 
     def ready(self) -> None:
-        self._codec = Codec(self.type, self.name, self.max_bytes)
+        self._codec = self.codec(self.type)
         self._encode = self._codec.encode
 
     def decode(self, raw: Any) -> Any:
