@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from statehold.driver import Driver
 from statehold.errors import ConfigError
+from statehold.plugins import plugin
+from statehold.settings import backends_within
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 BACKENDS: dict[str, str] = {
     "memory": "statehold.drivers.memory:from_url",
@@ -24,10 +28,8 @@ BACKENDS: dict[str, str] = {
     },
 }
 """Scheme → `module:function(SplitResult, settings) -> Driver`. Others add theirs as entry points of
-the group `statehold.drivers`."""
-
-WITHIN: dict[str, tuple[str, ...]] = {"token": ("registry", "spill")}
-"""Scheme → settings that are backends themselves: a URL there is opened to a driver."""
+the group `statehold.drivers`. Such a function may declare which of its settings are backends
+themselves, see `settings.within`."""
 
 
 LABEL_CHARS: Final = 63
@@ -43,8 +45,42 @@ PATH_BYTES: Final = 4095
 def open_driver(url: str, **settings: object) -> Driver:
     """The driver for a URL such as `sqlite:///state.db?synchronous=FULL`.
 
-    Settings may stand in the URL's query or be given by name, not both. Raises `ConfigError`.
+    Settings may stand in the URL's query or be given by name, not both. One that every backend has is
+    `middleware`: what is to lie over the driver, by name. Raises `ConfigError`.
     """
+    return _opened(url, settings, tasks=False)
+
+
+def open_for_tasks(url: str, **settings: object) -> Driver:
+    """The same for the tasks of an event loop: over it lies what gathers their commits.
+
+    So it is with the drivers inside it. Middleware lies over what gathers.
+    """
+    return _opened(url, settings, tasks=True)
+
+
+def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
+    parts, given = _asked(url, settings)
+    try:
+        factory = plugin("statehold.drivers", BACKENDS, parts.scheme, "backend", "url")
+    except ConfigError:
+        if "://" not in url:
+            raise _no_backend(url) from None
+        raise
+    inside = backends_within(factory.load())
+    if "://" not in url and not inside:
+        raise _no_backend(url)  # what has no backends inside has an address
+    over = _middleware(given.pop("middleware", None))
+    for name in inside:
+        within = given.get(name)
+        if isinstance(within, str):
+            given[name] = _opened(within, {}, tasks=tasks)
+    driver: Driver = factory(parts, given)
+    return over(gathering(driver) if tasks else driver)
+
+
+def _asked(url: str, settings: dict[str, object]) -> tuple[SplitResult, dict[str, object]]:
+    """The parts of the URL, and the settings in its query with the others."""
     from urllib.parse import parse_qsl, unquote, urlsplit  # slow to import, and only needed here
 
     if "#" in url:
@@ -57,11 +93,8 @@ def open_driver(url: str, **settings: object) -> Driver:
         parts = urlsplit(url)
     except ValueError as error:
         raise ConfigError(f"not a backend: {error}", field="url", found=_shown(url)) from error
-    if not parts.scheme or ("://" not in url and parts.scheme not in WITHIN):
-        shown = _shown(url)
-        raise ConfigError(
-            f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
-        )
+    if not parts.scheme:
+        raise _no_backend(url)
     _check_names(parts.scheme, unquote(parts.netloc.rpartition("@")[2]), unquote(parts.path))
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
@@ -76,16 +109,26 @@ def open_driver(url: str, **settings: object) -> Driver:
     twice = [name for name in query if name in settings or sum(n == name for n, _ in found) > 1]
     if twice:
         raise ConfigError(f"{parts.scheme}: {twice[0]} is given twice", field=twice[0])
-    factory = _factory(parts.scheme)
     given = query | settings
     for name, value in given.items():
         if isinstance(value, str) and "\0" in value:
             raise ConfigError(f"{parts.scheme}.{name}: has a NUL character in it", field=name)
-    for name in WITHIN.get(parts.scheme, ()):
-        within = given.get(name)
-        if isinstance(within, str):
-            given[name] = open_driver(within)
-    return factory(parts, given)
+    return parts, given
+
+
+def _middleware(asked: object) -> Callable[[Driver], Driver]:
+    if asked is None:
+        return lambda driver: driver
+    from statehold.middleware.choosing import chosen
+
+    return chosen(asked)
+
+
+def _no_backend(url: str) -> ConfigError:
+    shown = _shown(url)
+    return ConfigError(
+        f"not a backend: {shown!r}; say e.g. sqlite:///state.db", field="url", found=shown
+    )
 
 
 def gathering(driver: Driver, *, owns: bool = True) -> Driver:
@@ -132,46 +175,3 @@ def _check_names(scheme: str, hosts: str, path: str) -> None:
                 expected=most,
                 found=length,
             )
-
-
-def _factory(scheme: str) -> Callable[..., Driver]:
-    target = BACKENDS.get(scheme)
-    if target is not None:
-        module, _, name = target.partition(":")
-
-        def ours() -> Callable[..., Driver]:
-            return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-
-        return _loading(scheme, ours, f"'statehold[{module.rpartition('.')[2]}]'")
-    from importlib.metadata import entry_points  # likewise
-
-    installed = entry_points(group="statehold.drivers")
-    for point in installed.select(name=scheme):
-        package = point.dist.name if point.dist is not None else "what it needs"
-        return _loading(scheme, point.load, package)
-    known = dict.fromkeys([*BACKENDS, *sorted(installed.names)])
-    raise ConfigError(
-        f"no backend {scheme!r}; there are {', '.join(known)}", field="url", found=scheme
-    )
-
-
-def _loading(
-    scheme: str, load: Callable[[], Callable[..., Driver]], needs: str
-) -> Callable[..., Driver]:
-    """The factory, loaded when it is called."""
-
-    def open_it(*given: Any) -> Driver:
-        try:
-            return load()(*given)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{scheme}: needs {error.name}; pip install {needs}", field="url", found=error.name
-            ) from error
-        except (ImportError, AttributeError) as error:
-            if scheme in BACKENDS:
-                raise
-            raise ConfigError(
-                f"{scheme}: its entry point cannot be loaded ({error})", field="url"
-            ) from error
-
-    return open_it

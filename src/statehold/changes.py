@@ -14,13 +14,13 @@ beyond numpy for the elementwise sum.
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
+from statehold.clock import AMBIENT
 from statehold.items import Items as Items  # noqa: PLC0414  who has cells has it from here
 
 Scalar: TypeAlias = bytes | int | float
@@ -374,7 +374,7 @@ PRESENT: Final = Revision(0, 1)
 
 def new_incarnation() -> int:
     """A number for a state's next life: 63 random bits, never 0."""
-    return (int.from_bytes(os.urandom(8), "little") >> 2) + 1
+    return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1
 
 
 class Want(msgspec.Struct, frozen=True, gc=False):

@@ -1,8 +1,15 @@
-"""Injected time. Nothing else in the package asks the system what time it is."""
+"""Injected time and chance. Where states are folded and kept, nothing else asks the machine for them.
+
+A store has a `Clock`, by which states expire. What has no store at hand, and how long things take, goes
+by `AMBIENT`, which a simulation replaces as a whole (`testing.simulated`). Drivers that wait for servers or
+for files of other processes do so in the machine's own time.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 
@@ -56,6 +63,40 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Move time forward (or, with a negative number, back)."""
         self._now += seconds
+
+
+def _fraction() -> float:
+    import random  # slow to import, and seldom needed
+
+    return random.random()  # noqa: S311  no secret
+
+
+class Ambient:
+    """The machine's chance and its time that passes, for the whole process."""
+
+    __slots__ = ("entropy", "fraction", "monotonic", "perf_counter")
+
+    entropy: Callable[[int], bytes]
+    """So many random bytes: of incarnations, op ids, keys, nonces."""
+    fraction: Callable[[], float]
+    """A random number from 0 up to 1, for pauses."""
+    monotonic: Callable[[], float]
+    """Seconds that never go back."""
+    perf_counter: Callable[[], float]
+    """The same, as exactly as can be had."""
+
+    def __init__(self) -> None:
+        self.restore()
+
+    def restore(self) -> None:
+        """It is the machine's."""
+        self.entropy = os.urandom
+        self.fraction = _fraction
+        self.monotonic = time.monotonic
+        self.perf_counter = time.perf_counter
+
+
+AMBIENT: Final = Ambient()
 
 
 class Skew:

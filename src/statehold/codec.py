@@ -27,6 +27,10 @@ MAX_ENTRY_BYTES: Final = 512
 """Maximum size of an entry's name, in bytes: the key of a map, the member of a set."""
 
 
+RAW: Final = b"\0"
+"""What stored bytes begin with that are a value themselves. No JSON does."""
+
+
 class Undecodable(ValueError):
     """Stored bytes are not what the type says. Internal; becomes `meta.corrupted`."""
 
@@ -119,6 +123,51 @@ class Codec:
     def schema(self) -> dict[str, Any]:
         """The JSON schema of a value, without references; `{}` for what has none."""
         return json_schema(self.kind)
+
+
+class BytesCodec(Codec):
+    """Bytes are stored as they are, behind `RAW`; in JSON they are text in base64.
+
+    What was stored as such JSON is read too.
+    """
+
+    __slots__ = ()
+
+    def encode(self, value: Any) -> bytes:
+        """The bytes behind `RAW`. Raises `Invalid` (not bytes) or `TooLarge` (over `max_bytes`)."""
+        if value.__class__ is not bytes:
+            raise Invalid(
+                f"{self.field}: {type(value).__name__} is not bytes",
+                field=self.field,
+                expected=bytes,
+                found=type(value),
+            )
+        if len(value) > self.max_bytes:
+            raise TooLarge(
+                f"{self.field}: a value of {len(value)} bytes, at most {self.max_bytes} allowed",
+                field=self.field,
+                expected=self.max_bytes,
+                found=len(value),
+            )
+        return RAW + value
+
+    def decode(self, data: Any) -> Any:
+        """The bytes. Raises `Undecodable`."""
+        if data.__class__ is bytes and data[:1] == RAW:
+            return data[1:]
+        return super().decode(data)
+
+
+def codec_of(kind: Any, field: str, max_bytes: int) -> Codec:
+    """The codec of a field whose values may be raw bytes."""
+    return (BytesCodec if kind is bytes else Codec)(kind, field, max_bytes)
+
+
+def as_json(raw: Any) -> msgspec.Raw:
+    """A stored value as JSON, to be sent as it is: bytes in base64."""
+    if not isinstance(raw, bytes):
+        raise TypeError("a number is no stored JSON")
+    return msgspec.Raw(encode(raw[1:]) if raw[:1] == RAW else raw)
 
 
 class NameCodec:

@@ -51,8 +51,8 @@ class FieldLayout(msgspec.Struct, frozen=True):
     changes: frozenset[str]
     """Which changes it makes: "put", "drop", "add", "accumulate", "append", "splice"."""
     values: object
-    """The Python type of its values; `bytes` for raw arrays. Others are put and appended as JSON,
-    and a driver may refuse what is none, or not of that type, as `Invalid`."""
+    """The Python type of its values; `bytes` for raw ones, of which a driver knows nothing. Others are
+    put and appended as JSON, and a driver may refuse what is none, or not of that type, as `Invalid`."""
     bound: int
     """Maximum number of entries or items."""
     max_bytes: int
@@ -350,6 +350,15 @@ class Driver(ABC):
         written while it goes on is not what comes next any more: it may be left out, and appears at
         most once, as long as no clock is set back.
         """
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
+        """Finish the calls that were accepted, and take nothing new: whether it was done in time.
+
+        After at most so many seconds it returns; nothing is cancelled, and `close` is still to come.
+        What is asked from now on is `Closed`, or else done before `close` as ever. The default is that
+        of a driver whose calls are over when they return: nothing is left to be finished.
+        """
+        return True
 
     @abstractmethod
     async def close(self) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from statehold.clock import Clock, SystemClock
+from statehold.clock import AMBIENT, Clock, SystemClock
 
 R = TypeVar("R")
 
@@ -46,4 +45,4 @@ class WaitingClock:
 
 def new_op() -> str:
     """An op id that no one else makes: 96 random bits."""
-    return os.urandom(12).hex()
+    return AMBIENT.entropy(12).hex()

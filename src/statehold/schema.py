@@ -22,6 +22,7 @@ from statehold.changes import (
     fingerprint,
     said_of,
 )
+from statehold.codec import as_json
 from statehold.driver import Layout, Refused
 from statehold.errors import Conflict, Corrupted, Invalid, SchemaError, StateholdError, TooLarge
 from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
@@ -257,7 +258,7 @@ def _merged(field: Field[Any], version: int, old: Cell, new: Cell | None) -> Cel
         if not isinstance(raw, bytes):
             return b""  # not JSON: reported when it is decoded
         try:
-            return msgspec.json.encode(field.upcasted(msgspec.json.decode(raw), version))
+            return msgspec.json.encode(field.upcasted(msgspec.json.decode(as_json(raw)), version))
         except Exception:  # noqa: BLE001  it stays as it is and is reported when it is decoded
             return raw
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from statehold.errors import ConfigError
 
 Parser: TypeAlias = Callable[[Any], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WITHIN: Final = "statehold_within"
 
 _SIZES = {
     "": 1,
@@ -98,6 +101,25 @@ def text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"not text: {value!r}")  # noqa: TRY004  one error type for every parser
     return value
+
+
+def within(*names: str) -> Callable[[F], F]:
+    """Declares of a driver's factory which of its settings are backends themselves.
+
+    A URL there is opened to a driver before the factory is called. Such a driver needs no address of its
+    own: `token:` is a URL.
+    """
+
+    def declared(factory: F) -> F:
+        setattr(factory, _WITHIN, names)
+        return factory
+
+    return declared
+
+
+def backends_within(factory: Callable[..., Any]) -> tuple[str, ...]:
+    """What `within` declared of it."""
+    return getattr(factory, _WITHIN, ())
 
 
 class Settings:

@@ -393,7 +393,10 @@ class State(metaclass=_StateType):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that were read, as something that msgspec encodes; values as they are stored."""
+        """The fields that were read, as something that msgspec encodes; values as they are stored.
+
+        It holds `msgspec.Raw`, which other encoders do not know: for those there is `to_builtins`.
+        """
         fields = type(self).__schema__.fields.items()
         return {n: field.to_json(self) for n, field in fields if field.stored not in self._unread}
 

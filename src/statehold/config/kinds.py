@@ -51,6 +51,7 @@ TYPES: Final[dict[str, Any]] = {
     "boolean": bool,
     "object": dict[str, Any],
     "any": Any,
+    "bytes": bytes,
 }
 """The names of value types."""
 
@@ -133,7 +134,13 @@ def _taking(name: str, make: Callable[..., Field[Any]]) -> Callable[..., Field[A
 
 
 def _register(value: Any, default: Any = None, **options: Any) -> Field[Any]:
-    return Register(value | None if default is None else value, default=default, **options)
+    if value is bytes and isinstance(default, str):
+        try:
+            default = msgspec.json.decode(msgspec.json.encode(default), type=bytes)
+        except msgspec.ValidationError:
+            raise ValueError("default: bytes are written in base64") from None
+    optional = default is None and value is not bytes  # which would not be stored as it is
+    return Register(value | None if optional else value, default=default, **options)
 
 
 _FIELDS: Final[dict[str, tuple[Settings, Callable[..., Field[Any]]]]] = {

@@ -30,7 +30,7 @@ from statehold.changes import (
     Splice,
     said_of,
 )
-from statehold.codec import Undecodable
+from statehold.codec import BytesCodec, Codec, Undecodable, codec_of
 from statehold.driver import FieldLayout
 from statehold.errors import Invalid, SchemaError
 
@@ -112,6 +112,8 @@ class Field(Generic[V]):
     stored: str = ""
     keep: int = 1
     max_bytes: int = VALUE_BYTES
+    mark_bytes: int = 0
+    """What a stored value may have beyond that: one byte, where it is raw."""
 
     def __init__(
         self,
@@ -142,6 +144,12 @@ class Field(Generic[V]):
 
     def ready(self) -> None:
         """Make what depends on the name."""
+
+    def codec(self, kind: Any) -> Codec:
+        """What encodes its values, which may be raw bytes."""
+        made = codec_of(kind, self.name, self.max_bytes)
+        self.mark_bytes = int(isinstance(made, BytesCodec))
+        return made
 
     # ----------------------------------------------------------------------------------- descriptor
 
@@ -201,16 +209,17 @@ class Field(Generic[V]):
 
     def entry_bytes(self) -> int:
         """The maximum size of one entry or item, in bytes."""
-        return self.max_bytes
+        return self.max_bytes + self.mark_bytes
 
     def values(self) -> object:
-        """The Python type of the values; `bytes` for raw arrays."""
+        """The Python type of the values; `bytes` for raw ones."""
         return bytes
 
     def layout(self) -> FieldLayout:
         """What a driver may know."""
         names = frozenset(make.__name__.lower() for make in self.makes)
-        return FieldLayout(self.stored, self.field, names, self.values(), self.keep, self.max_bytes)
+        size = self.max_bytes + self.mark_bytes
+        return FieldLayout(self.stored, self.field, names, self.values(), self.keep, size)
 
     # ------------------------------------------------------------------------- its single entries
 
@@ -239,13 +248,6 @@ class Field(Generic[V]):
     def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
         if not condition:
             raise Invalid(f"{self.name}: {message}", field=self.name, found=found)
-
-
-def as_json(raw: Scalar) -> msgspec.Raw:
-    """A stored JSON value, to be sent as it is."""
-    if not isinstance(raw, bytes):
-        raise TypeError("a number is no stored JSON")
-    return msgspec.Raw(raw)
 
 
 def flag(field: Field[Any], make: Callable[[], Edit]) -> Operation:
@@ -292,7 +294,6 @@ __all__ = [
     "Field",
     "Operation",
     "Snapshot",
-    "as_json",
     "decoded",
     "flag",
     "positive",

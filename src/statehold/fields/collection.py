@@ -22,7 +22,7 @@ from uuid import UUID
 import msgspec
 
 from statehold.changes import Add, Drop, Put, Scalar, said_of
-from statehold.codec import MAX_ENTRY_BYTES, Codec, NameCodec, Undecodable
+from statehold.codec import MAX_ENTRY_BYTES, NameCodec, Undecodable, as_json
 from statehold.errors import SchemaError
 from statehold.fields.base import (
     NUMBER_BYTES,
@@ -32,7 +32,6 @@ from statehold.fields.base import (
     Field,
     Operation,
     Snapshot,
-    as_json,
     decoded,
     flag,
     positive,
@@ -87,7 +86,7 @@ class _Entries(Field[View], Generic[View, K]):
         self._names = NameCodec(self._names_type, self.name)
 
     def entry_bytes(self) -> int:
-        return MAX_ENTRY_BYTES + self.max_bytes
+        return MAX_ENTRY_BYTES + self.max_bytes + self.mark_bytes
 
     def read_entries(self, state: Snapshot) -> Iterator[tuple[K, str, Scalar]]:
         """(key, entry, raw value) of all entries whose names can be read."""
@@ -162,7 +161,7 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
 
     def ready(self) -> None:
         super().ready()
-        self._codec = Codec(self._values_type, self.name, self.max_bytes)
+        self._codec = self.codec(self._values_type)
 
     def view(self, state: Snapshot) -> MapView[K, V]:
         return MapView(self, state)

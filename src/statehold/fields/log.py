@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from statehold.changes import Append, Drop, Items, Splice
-from statehold.codec import Codec, Undecodable
+from statehold.codec import Codec, Undecodable, as_json
 from statehold.errors import TooLarge
 from statehold.fields.base import (
     VALUE_BYTES,
@@ -85,7 +85,7 @@ class _List(Field[View]):
         }
 
     def to_json(self, state: Snapshot) -> Any:
-        return [msgspec.Raw(raw) for raw in self.readable(state)]
+        return [as_json(raw) for raw in self.readable(state)]
 
     def readable(self, state: Snapshot) -> Iterator[bytes]:
         for at, raw in enumerate(state._cell_items(self.stored)):
@@ -114,7 +114,7 @@ class Log(_List["LogView[T]"], Generic[T]):
         self.type = type_
 
     def ready(self) -> None:
-        self._codec = Codec(self.type, self.name, self.max_bytes)
+        self._codec = self.codec(self.type)
         self._encode = self._codec.encode
         try:
             self.nullable = self._codec.decode(REDACTED) is None

@@ -7,10 +7,8 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
-import msgspec
-
 from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put, Scalar
-from statehold.codec import Codec
+from statehold.codec import as_json
 from statehold.comparing import Number
 from statehold.errors import Corrupted, Invalid, SchemaError
 from statehold.fields.base import (
@@ -21,7 +19,6 @@ from statehold.fields.base import (
     Field,
     Operation,
     Snapshot,
-    as_json,
     decoded,
     flag,
     positive,
@@ -57,7 +54,7 @@ class Register(Field[T]):
         self.max_bytes = positive(max_bytes, "max_bytes")
 
     def ready(self) -> None:
-        self._codec = Codec(self.type, self.name, self.max_bytes)
+        self._codec = self.codec(self.type)
         if self.default is not None:
             try:
                 self._codec.encode(self.default)
@@ -93,7 +90,7 @@ class Register(Field[T]):
             return as_json(raw)
         if self.default is None:
             return None
-        return msgspec.Raw(self._codec.encode(self.default))
+        return as_json(self._codec.encode(self.default))
 
     def json_schema(self) -> dict[str, Any]:
         schema = self._codec.schema()

@@ -62,6 +62,10 @@ class Bridge(Wrapper):
         """See `Driver.check`."""
         await self._there(self.inner.check(now))
 
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  the driver's own
+        """See `Driver.drain`."""
+        return await self._there(self.inner.drain(timeout))
+
     async def within(self, work: Coroutine[Any, Any, R]) -> R:
         """See `Wrapper.within`."""
         return await self._there(work)
@@ -100,12 +104,20 @@ class Distant(Bridge):
     async def _there(self, work: Coroutine[Any, Any, R]) -> R:
         return await self._call(work)
 
+    async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  the driver's own
+        """Whose it is drains it."""
+        return True
+
     async def close(self) -> None:
         """Whose it is closes it."""
 
 
 class Borrowed(Wrapper):
     """A driver that is left open at the end."""
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  the driver's own
+        """Whose it is drains it."""
+        return True
 
     async def close(self) -> None:
         """Whose it is closes it."""

@@ -137,6 +137,22 @@ class Coalesce(Wrapper):
     async def check(self, now: float) -> None:
         await self._call(self.inner.check, now)
 
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
+        """See `Driver.drain`. What tasks of other event loops have put here is not waited for."""
+        self._closed = True
+        self._latest = (None, None)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        queue = self._queues.get(loop)
+        if queue is not None:
+            work = asyncio.ensure_future(queue.drain(loop))
+            if not (await asyncio.wait([work], timeout=timeout))[0]:
+                return False
+            work.result()
+        if not self._owns:
+            return True
+        return await self.inner.drain(max(0.0, timeout - (loop.time() - began)))
+
     async def close(self) -> None:
         self._closed = True
         self._latest = (None, None)

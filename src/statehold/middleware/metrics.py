@@ -8,12 +8,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from statehold.changes import Commit, Key, Want
+from statehold.clock import AMBIENT
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -29,6 +29,7 @@ from statehold.driver import (
 )
 from statehold.errors import StateholdError
 from statehold.middleware.wrapper import Wrapper
+from statehold.settings import Settings
 
 BOUNDS: Final = (
     *(0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005),
@@ -97,14 +98,14 @@ class Metrics(Wrapper):
         self.corrupted = 0
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             cells = await self.inner.read(keys, want, now)
         except Exception as error:
             self._failed("read", error)
             raise
         finally:
-            self.took["read"].observe(perf_counter() - started)
+            self.took["read"].observe(AMBIENT.perf_counter() - started)
         for cell in cells:
             if cell is None:
                 self.absent += 1
@@ -115,14 +116,14 @@ class Metrics(Wrapper):
         return cells
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             outcomes = await self.inner.commit(commits, now)
         except Exception as error:
             self._failed("commit", error)
             raise
         finally:
-            self.took["commit"].observe(perf_counter() - started)
+            self.took["commit"].observe(AMBIENT.perf_counter() - started)
         counted = self.outcomes
         for outcome in outcomes:
             if isinstance(outcome, Written):
@@ -137,24 +138,24 @@ class Metrics(Wrapper):
         return outcomes
 
     async def scan(self, asked: Scan, now: float) -> Page:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             return await self.inner.scan(asked, now)
         except Exception as error:
             self._failed("scan", error)
             raise
         finally:
-            self.took["scan"].observe(perf_counter() - started)
+            self.took["scan"].observe(AMBIENT.perf_counter() - started)
 
     async def check(self, now: float) -> None:
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             await self.inner.check(now)
         except Exception as error:
             self._failed("check", error)
             raise
         finally:
-            self.took["check"].observe(perf_counter() - started)
+            self.took["check"].observe(AMBIENT.perf_counter() - started)
 
     def _failed(self, call: str, error: Exception) -> None:
         code = error.code if isinstance(error, StateholdError) else "internal"
@@ -196,6 +197,12 @@ class Metrics(Wrapper):
                 f"The driver's own: {name.removesuffix('_total').replace('_', ' ')}.",
                 {(): value},
             )
+
+
+def from_settings(driver: Driver, settings: Mapping[str, object]) -> Metrics:
+    """See `middleware.choosing`."""
+    Settings("metrics", {}).parse(settings)
+    return Metrics(driver)
 
 
 def exposition(samples: Iterator[Sample]) -> bytes:

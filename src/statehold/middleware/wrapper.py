@@ -59,6 +59,10 @@ class Wrapper(Driver):
         """See `Driver.stats`."""
         return self.inner.stats()
 
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  the driver's own
+        """See `Driver.drain`."""
+        return await self.inner.drain(timeout)
+
     async def close(self) -> None:
         """See `Driver.close`."""
         await self.inner.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from time import perf_counter
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -14,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from statehold.clock import AMBIENT
 from statehold.config import Config, ServerConfig
 from statehold.errors import StateholdError
 from statehold.server.batch import Batch
@@ -56,6 +56,7 @@ def create_app(
         finally:
             service.hub.close()
             if close:
+                await service.store.drain(service.config.shutdown_timeout)
                 await service.store.close()
 
     app = FastAPI(
@@ -150,12 +151,12 @@ class Gate:
 
         taken: list[str] = []
         scope["statehold.route"] = taken
-        started = perf_counter()
+        started = AMBIENT.perf_counter()
         try:
             await self._app(scope, receive, counted)
         finally:
             name = taken[0] if taken else "none"
-            self._count(name, status, perf_counter() - started)
+            self._count(name, status, AMBIENT.perf_counter() - started)
 
 
 class _Route(Route):

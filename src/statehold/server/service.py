@@ -10,6 +10,7 @@ from statehold.changes import Want
 from statehold.config import ServerConfig
 from statehold.driver import Cells
 from statehold.errors import ConfigError
+from statehold.middleware.choosing import layer
 from statehold.middleware.metrics import Histogram, Metrics, Sample
 from statehold.server.access import Access
 from statehold.server.hub import Hub
@@ -28,8 +29,9 @@ class Service:
     ) -> None:
         if not kinds:
             raise ConfigError("kinds: none to serve", field="kinds")
-        self.metrics = Metrics(store.driver)
-        self.store = AsyncStore(self.metrics, clock=store.clock)
+        found = layer(store.driver, Metrics)  # the configuration may have asked for it
+        self.metrics = found or Metrics(store.driver)
+        self.store = AsyncStore(store.driver if found else self.metrics, clock=store.clock)
         self.kinds = dict(kinds)
         self.config = config
         self.access = Access(config)
@@ -53,7 +55,7 @@ class Service:
     async def peek(self, key: tuple[str, str, str]) -> Cells | None:
         """What is known of a state beside its fields, without renewing it."""
         want = Want(fields=())
-        return (await self.metrics.read([key], want, self.store.clock.now()))[0]
+        return (await self.store.driver.read([key], want, self.store.clock.now()))[0]
 
     def count(self, route: str, status: int, seconds: float) -> None:
         """A request was answered."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakSet, WeakValueDictionary
 
-from statehold.backends import gathering, open_driver
+from statehold.backends import open_for_tasks
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
+from statehold.schema import Lifetime
+from statehold.settings import duration
 from statehold.state import S
 from statehold.store.collection import AsyncCollection
 from statehold.store.doubts import Doubts
@@ -18,6 +20,10 @@ from statehold.store.turns import Turns
 if TYPE_CHECKING:
     from statehold.store.sharing import Sharing
     from statehold.store.sync import Store
+
+
+DRAIN_SECONDS: Final = 10.0
+"""How long `drain` waits for calls that are under way, unless it is told."""
 
 
 class AsyncStore:
@@ -35,6 +41,7 @@ class AsyncStore:
         self._opened: set[str] = set()
         self._doubts = Doubts(driver)
         self._closed = False
+        self._released = False
         self._turns = Turns()
         self._sharing: Sharing | None = None
         self._sharers: WeakSet[AsyncStore] = WeakSet()
@@ -46,7 +53,7 @@ class AsyncStore:
         Concurrent commits are gathered where the backend profits from it. Raises `ConfigError`, or
         `Unavailable` or `NotAStore` where opening already shows it.
         """
-        return cls(gathering(open_driver(url, **settings)), clock=clock)
+        return cls(open_for_tasks(url, **settings), clock=clock)
 
     def collection(self, cls: type[S], *, tenant: str = "") -> AsyncCollection[S]:
         """The states of a class, in a tenant's namespace; tenants never see each other's."""
@@ -110,15 +117,35 @@ class AsyncStore:
             self._opened.add(layout.kind)
         return calls
 
+    async def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:  # noqa: ASYNC109  a limit
+        """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
+
+        Nothing is cancelled; to close the store is still to be done, and ends what is left. What takes
+        several calls, as a session does, ends with `Closed` where its next call would come. Raises
+        `Invalid` unless `timeout` is a time span or a number of seconds, over 0.
+        """
+        try:
+            seconds = duration(timeout)
+        except ValueError as error:
+            raise Invalid(f"timeout: {error}", field="timeout", found=timeout) from None
+        self._end_all()
+        return await self.driver.drain(seconds)
+
     async def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""
-        if not self._closed:
-            self._end()
+        if not self._released:
+            self._released = True
+            self._end_all()
             for sharer in list(self._sharers):
-                sharer._end()
                 if sharer._sharing is not None:
                     sharer._sharing.end(sharer.driver)
             await self.driver.close()
+
+    def _end_all(self) -> None:
+        """Every call of this store, and of those that share with it, is `Closed` from now on."""
+        self._end()
+        for sharer in list(self._sharers):
+            sharer._end()
 
     def _end(self) -> None:
         """Every call is `Closed` from now on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, o
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
+from statehold.clock import AMBIENT
 from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Page, Scan, Written, told
 from statehold.engine import new_op
 from statehold.errors import (
@@ -649,7 +649,7 @@ class AsyncCollection(Generic[S]):
 
     async def _send_noted(self, commits: Sequence[Commit]) -> list[Outcome]:
         """The same; that it failed is remembered for when they are sent again."""
-        doubts, began = self.store._doubts, time.monotonic()
+        doubts, began = self.store._doubts, AMBIENT.monotonic()
         try:
             outcomes = told(await self._driver.commit(commits, self._now()))
         except NOTHING_WRITTEN:
@@ -671,6 +671,4 @@ class AsyncCollection(Generic[S]):
 
 def _pause(attempt: int) -> float:
     """Seconds to wait before trying again: random, up to 1 ms at first, doubling to 0.25 s."""
-    import random  # slow to import, and only needed here
-
-    return random.uniform(0, min(0.25, 0.001 * 2**attempt))  # noqa: S311  no secret
+    return AMBIENT.fraction() * min(0.25, 0.001 * 2.0**attempt)

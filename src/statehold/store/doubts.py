@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Final
 
 from statehold.changes import Commit, Key
+from statehold.clock import AMBIENT
 from statehold.driver import Driver
 
 MARGIN: Final = 1.0
@@ -36,7 +36,7 @@ class Doubts:
         began = self._since.get((key, op), self._gone) if self._since else None
         if began is None:
             return None
-        elapsed = now - (time.monotonic() - began)
+        elapsed = now - (AMBIENT.monotonic() - began)
         known = self._driver.earliest(began)
         return (elapsed if known is None else min(known, elapsed)) - MARGIN
 

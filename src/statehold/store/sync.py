@@ -19,7 +19,7 @@ from statehold.errors import StateholdError
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime, Schema
 from statehold.state import S
-from statehold.store.aio import AsyncStore
+from statehold.store.aio import DRAIN_SECONDS, AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.lease import Lease
 from statehold.store.names import After, Keys, Names, Tail
@@ -102,6 +102,10 @@ class Store:
     def check(self) -> None:
         """See `AsyncStore.check`."""
         run_now(self._async.check())
+
+    def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
+        """See `AsyncStore.drain`. Calls of other threads are waited for where the backend suspends."""
+        return run_now(self._async.drain(timeout))
 
     def close(self) -> None:
         """See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from time import perf_counter
 from typing import Final
+
+from statehold.clock import AMBIENT
 
 TURN_S: Final = 0.004
 """How long the calls of one event loop go on without any other task having had a turn."""
@@ -33,12 +34,12 @@ class Turns:
             return CALLS
         seen = self._seen
         waiting = getattr(seen, "waiting", False)
-        if waiting and perf_counter() >= seen.due:
+        if waiting and AMBIENT.perf_counter() >= seen.due:
             await asyncio.sleep(0)
             waiting = False  # even if it was for a turn of a loop that has ended
         if not waiting:
             seen.waiting = True
-            seen.due = perf_counter() + TURN_S
+            seen.due = AMBIENT.perf_counter() + TURN_S
             loop.call_soon(self._turned)
         return CALLS
 

@@ -49,6 +49,7 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 * `Model`: a store in plain dicts, the oracle;
 * `FaultyDriver`: a driver that fails, hangs and answers late as a script says: for testing a
   service with its store down;
+* `simulated`: the same run again, from a seed and a clock that is moved by hand;
 * the plugin's fixtures: `statehold_clock`, `statehold_driver`, `statehold_store`;
 * `python -m statehold.testing.bench my_package:MyDriver` measures a driver;
 * `Proxy` (`statehold.testing.proxy`): breaks the connections to a real server on demand;
@@ -78,9 +79,19 @@ if TYPE_CHECKING:
     from statehold.testing.model import Model
     from statehold.testing.proxy import Proxy
     from statehold.testing.rig import Rig
+    from statehold.testing.simulation import simulated
     from statehold.testing.trial import Trial
 
-__all__ = ["Backend", "DriverConformance", "FaultyDriver", "Model", "Proxy", "Rig", "Trial"]
+__all__ = [
+    "Backend",
+    "DriverConformance",
+    "FaultyDriver",
+    "Model",
+    "Proxy",
+    "Rig",
+    "Trial",
+    "simulated",
+]
 
 _HOMES: Final = {
     "DriverConformance": "conformance",
@@ -90,6 +101,7 @@ _HOMES: Final = {
     "Proxy": "proxy",
     "Rig": "rig",
     "Trial": "trial",
+    "simulated": "simulation",
 }
 
 

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
+from statehold.draining import Calls, counted
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, Written
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.address import CONNECTION, Options
@@ -55,6 +56,7 @@ class RedisDriver(Driver):
         self._eviction = eviction
         self._inspected = False
         self._opening = Together()
+        self._calls = Calls()
         self._skew = Skew()
         self._acknowledged = Acknowledged()
         self._generation = servers.generation  # the masters whose acknowledgements are compared
@@ -106,6 +108,7 @@ class RedisDriver(Driver):
 
     # ------------------------------------------------------------------------------------- reading
 
+    @counted
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if self._servers.generation != self._generation:
             await self._settle()
@@ -153,6 +156,7 @@ class RedisDriver(Driver):
 
     # ----------------------------------------------------------------------------------- committing
 
+    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._servers.generation != self._generation:
             await self._settle()
@@ -207,6 +211,7 @@ class RedisDriver(Driver):
 
     # -------------------------------------------------------------------------------------- listing
 
+    @counted
     async def scan(self, asked: Scan, now: float) -> Page:  # noqa: ARG002  the server's clock decides
         limit = asked.limit
         if limit < 1:
@@ -216,10 +221,15 @@ class RedisDriver(Driver):
         except UnicodeError as error:
             raise _unspeakable(error) from error
 
+    @counted
     async def check(self, now: float) -> None:
         """Raise unless the store can answer now, and `ConfigError` unless it is as states need it."""
         await super().check(now)
         await inspect(self._servers, self._eviction)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
+        """See `Driver.drain`."""
+        return await self._calls.drain(timeout)
 
     async def close(self) -> None:
         await self._servers.close()

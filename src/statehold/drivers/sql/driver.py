@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
+from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,
     Driver,
@@ -120,6 +121,7 @@ class SqlDriver(Driver):
         self._opening = Together(self._tasks)
         self._skew = Skew()
         self._closed = False
+        self._calls = Calls()
         self._sweeps = Sweeps(self._sweep)
         # What the fast path hands back.
         self._lanes = PerLoop(self._new_lane, nothing, let_go)
@@ -236,6 +238,7 @@ class SqlDriver(Driver):
 
     # ------------------------------------------------------------------------------------- reading
 
+    @counted
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if len(keys) <= PIECE:
             return await self._read_piece(keys, want, now)
@@ -306,6 +309,7 @@ class SqlDriver(Driver):
 
     # ---------------------------------------------------------------------------------- committing
 
+    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if len(commits) == 1:
             outcomes = await self._commit_piece(commits, now)
@@ -502,6 +506,7 @@ class SqlDriver(Driver):
 
     # ------------------------------------------------------------------------------------- the rest
 
+    @counted
     async def scan(self, asked: Scan, now: float) -> Page:
         async def page(_: list[bool]) -> Page:
             async with self._engines.reading(one_statement=True) as connection:
@@ -515,12 +520,17 @@ class SqlDriver(Driver):
 
         return await self._bounded(lambda: self._trying(page))
 
+    @counted
     async def check(self, now: float) -> None:  # noqa: ARG002  nothing expires here
         async def ask(_: list[bool]) -> None:
             async with self._engines.reading(one_statement=True) as connection:
                 await connection.execute(select(1))
 
         await self._bounded(lambda: self._trying(ask))
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
+        """See `Driver.drain`."""
+        return await self._calls.drain(timeout)
 
     async def close(self) -> None:
         self._closed = True

@@ -17,7 +17,7 @@ from statehold.drivers.token.jar import Jar
 from statehold.drivers.token.keys import Key
 from statehold.drivers.token.ring import REFRESH, KeyRing
 from statehold.errors import ConfigError
-from statehold.settings import Settings, choice, count, duration, size
+from statehold.settings import Settings, choice, count, duration, size, within
 
 __all__ = ["SETTINGS", "Jar", "Key", "KeyRing", "TokenDriver", "from_url"]
 
@@ -66,6 +66,7 @@ SETTINGS: Final = Settings(
 """What can be set beside `keys`, by name or in the query."""
 
 
+@within("registry", "spill")
 def from_url(url: SplitResult, settings: Mapping[str, object]) -> TokenDriver:
     """The driver for `token:?keys=env:NAME`."""
     if url.netloc or url.path not in ("", "/"):

@@ -18,6 +18,8 @@ from statehold.changes import (
     deadline,
     fold,
 )
+from statehold.clock import AMBIENT
+from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -105,6 +107,7 @@ class TokenDriver(Driver):
         self._owned = owned
         self._layouts: dict[str, Layout] = {}
         self._closed = False
+        self._calls = Calls()
 
     async def open(self, layout: Layout) -> None:
         if self._closed:
@@ -115,6 +118,7 @@ class TokenDriver(Driver):
 
     # ------------------------------------------------------------------------------------- reading
 
+    @counted
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         jar = self._current()
         if self.suspends:
@@ -237,6 +241,7 @@ class TokenDriver(Driver):
 
     # ----------------------------------------------------------------------------------- committing
 
+    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         jar = self._current()
         if self.suspends:
@@ -372,12 +377,26 @@ class TokenDriver(Driver):
         self._current()
         raise Unsupported("TokenDriver does not support scan: clients have the states")
 
+    @counted
     async def check(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
         self.opener.ring.refresh(now)
         for within in self._within:
             await within.check(now)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
+        """See `Driver.drain`."""
+        if not self.suspends:
+            return True  # and there may be no event loop
+        began = AMBIENT.monotonic()
+        if not await self._calls.drain(timeout):
+            return False
+        drained = True
+        for owned in self._owned:
+            left = max(0.0, timeout - (AMBIENT.monotonic() - began))
+            drained = await owned.drain(left) and drained
+        return drained
 
     async def close(self) -> None:
         self._closed = True

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import binascii
 import hmac
-import os
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from statehold.clock import AMBIENT
 from statehold.errors import ConfigError
 
 PREFIX: Final = "sh1_"
@@ -61,7 +61,7 @@ class Key:
     @classmethod
     def new(cls) -> Key:
         """A key that no one else has."""
-        return cls(os.urandom(_SECRET_BYTES))
+        return cls(AMBIENT.entropy(_SECRET_BYTES))
 
     @classmethod
     def parse(cls, text: str) -> Key:
@@ -85,7 +85,7 @@ class Key:
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
         """Salt, nonce, ciphertext and tag. The context is bound, not carried."""
-        random = os.urandom(SALT_BYTES + NONCE_BYTES)
+        random = AMBIENT.entropy(SALT_BYTES + NONCE_BYTES)
         cipher = AESGCM(derived(self._secret, 32, b"seal" + random[:SALT_BYTES]))
         return random + cipher.encrypt(random[SALT_BYTES:], plain, context)
 
