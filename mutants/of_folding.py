@@ -368,21 +368,21 @@ LIVES_BEGIN = [
         CHANGES,
         "def new_incarnation() -> int:\n"
         '    """A number for a state\'s next life: 63 random bits, never 0."""\n'
-        '    return (int.from_bytes(os.urandom(8), "little") >> 2) + 1',
+        '    return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1',
         "def new_incarnation(lives=iter(range(1, 1 << 60))) -> int:\n    return next(lives)",
     ),
     Mutant(
         "incarnations",
         "they are of 8 bits",
         CHANGES,
-        'int.from_bytes(os.urandom(8), "little") >> 2)',
-        'int.from_bytes(os.urandom(8), "little") >> 56)',
+        'int.from_bytes(AMBIENT.entropy(8), "little") >> 2)',
+        'int.from_bytes(AMBIENT.entropy(8), "little") >> 56)',
     ),
     Mutant(
         "incarnations",
         "they are the second in which they began",
         CHANGES,
-        'return (int.from_bytes(os.urandom(8), "little") >> 2) + 1',
+        'return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1',
         'return int(__import__("time").time())',
     ),
     Mutant(
