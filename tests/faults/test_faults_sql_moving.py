@@ -179,7 +179,7 @@ def test_lost_prepared_statements(statehold_postgres, opens):
                     await forget(store.driver)
 
     async def forget(driver):
-        driver = getattr(driver, "_driver", driver)
+        driver = getattr(driver, "inner", driver)
         async with driver.engine.connect() as connection:
             raw = await connection.get_raw_connection()
             await raw.driver_connection.execute("DEALLOCATE ALL")

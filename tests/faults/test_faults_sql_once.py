@@ -261,7 +261,7 @@ def test_a_row_that_others_hold_is_busy_and_nothing_is_written_later(a_and_b):
 
     async def test(a, b):
         await b.apply("x", Chat.turns.add(1))
-        its = getattr(b.store.driver, "_driver", b.store.driver)
+        its = getattr(b.store.driver, "inner", b.store.driver)
         main = its._kinds["chat"].main
         async with its._engines.writing() as connection:
             await connection.execute(main.select().where(main.c.id == "x").with_for_update())
