@@ -177,6 +177,15 @@ class LmdbDriver(driver.WaitingDriver):
                 outcomes.append(outcome)
             return outcomes
 
+    async def commit_together(self, commits, now, *, wait=True):
+        with self._writing(wait=wait) as txn:
+            olds = [load(txn, commit.key) for commit in commits]
+            lives, outcomes = folding.step_together(olds, commits, now)
+            for commit, old, new in zip(commits, olds, lives, strict=True):
+                if new is not old:
+                    save(txn, commit.key, old, new)
+            return outcomes
+
     async def scan(self, tenant, kind, *, subject, cursor, limit, now, wait=True):
         listing, home = Listing(tenant, kind, subject), b"s" + hashed(tenant, kind)
         prefix = home if subject is None else b"a" + hashed(tenant, kind, subject)

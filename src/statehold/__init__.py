@@ -47,7 +47,7 @@ from statehold.fields import (
     Window,
 )
 from statehold.state import Corruption, Meta, State
-from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Store
+from statehold.store import AsyncCollection, AsyncStore, Collection, Committed, Step, Store
 
 __version__ = "0.1.0"
 
@@ -90,6 +90,7 @@ __all__ = [
     "Stale",
     "State",
     "StateholdError",
+    "Step",
     "Steps",
     "Store",
     "SystemClock",

@@ -26,6 +26,7 @@ SEEN_BY_THE_MACHINE = (
     "IgnoresExpect",
     "IgnoresIntents",
     "KeepsOneTooMany",
+    "KeepsTheOthers",
     "RepeatsRevisions",
     "Resurrects",
     "ServesOtherKinds",

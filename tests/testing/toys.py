@@ -37,7 +37,7 @@ from statehold.driver import (
     Written,
 )
 from statehold.errors import Closed, Unavailable
-from statehold.folding import Applied, recalled
+from statehold.folding import Applied, all_stand, recalled, undone
 
 
 class Stored(msgspec.Struct):
@@ -79,6 +79,15 @@ class ToyDriver(Driver):
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         with self.opened():
             return [self.step(commit, now) for commit in commits]
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        with self.opened():
+            states, applied = self.states.copy(), self.applied.copy()
+            outcomes = [self.step(commit, now) for commit in commits]
+            if all_stand(outcomes):
+                return outcomes
+            self.states, self.applied = states, applied
+            return undone(outcomes)
 
     async def scan(self, tenant: str, kind: str, *, subject: str | None, cursor: str | None,
                    limit: int, now: float) -> Page:  # fmt: skip

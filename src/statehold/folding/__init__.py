@@ -3,7 +3,9 @@
 `admit` says what bars a commit, `advance` what the head of a life is after it, `cut` what of the
 cells is wanted. A driver that keeps states in rows puts them together around what it loads, and gives
 `Change.into` a `Part` of the entries and the `Ends` of the lists; who keeps a state whole (a journal,
-an owner, a cache, a simulation) runs `step`, which is all of it.
+an owner, a cache, a simulation) runs `step`, which is all of it. Of several commits that stand or fall
+together `all_stand` says whether they do, and `undone` what each is told if not; `step_together` is
+`step` for them.
 
 Everything here is pure: the time is given, and so is the number of a new life, if it matters.
 """
@@ -23,6 +25,7 @@ from statehold.folding.admission import (
 )
 from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
+from statehold.folding.together import all_stand, step_together, undone
 
 __all__ = [
     "NEVER_LIVED",
@@ -35,6 +38,7 @@ __all__ = [
     "Past",
     "admit",
     "advance",
+    "all_stand",
     "cut",
     "is_over",
     "pack",
@@ -43,5 +47,7 @@ __all__ = [
     "remember",
     "revision_of",
     "step",
+    "step_together",
+    "undone",
     "unpack",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Reused,
+    Undone,
     Written,
 )
 from statehold.errors import StateholdError
@@ -61,7 +62,7 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 Outcomes: TypeAlias = Literal[
-    "written", "repeated", "conflicted", "fenced", "refused", "reused", "in_doubt", "late"
+    "written", "repeated", "conflicted", "fenced", "refused", "reused", "in_doubt", "late", "undone"
 ]
 _OUTCOMES: Final[dict[type, Outcomes]] = {
     Conflicted: "conflicted",
@@ -69,6 +70,7 @@ _OUTCOMES: Final[dict[type, Outcomes]] = {
     Reused: "reused",
     Doubtful: "in_doubt",
     Late: "late",
+    Undone: "undone",
 }
 
 CALLS: Final = ("read", "commit", "scan", "check")
@@ -105,9 +107,16 @@ class Metrics(Wrapper):
         return cells
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        return await self._counted(self.inner.commit(commits, now))
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """See `CommitsTogether`. Counted as commits."""
+        return await self._counted(super().commit_together(commits, now))
+
+    async def _counted(self, call: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
         started = perf_counter()
         try:
-            outcomes = await self.inner.commit(commits, now)
+            outcomes = await call
         except Exception as error:
             self._failed("commit", error)
             raise

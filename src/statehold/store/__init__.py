@@ -4,6 +4,7 @@ from statehold.store.aio import AsyncStore
 from statehold.store.collection import AsyncCollection, Committed
 from statehold.store.session import AsyncSession
 from statehold.store.sync import Collection, Session, Store
+from statehold.store.together import Step
 
 __all__ = [
     "AsyncCollection",
@@ -12,5 +13,6 @@ __all__ = [
     "Collection",
     "Committed",
     "Session",
+    "Step",
     "Store",
 ]

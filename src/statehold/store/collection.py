@@ -41,6 +41,7 @@ from statehold.store.names import (
 )
 from statehold.store.outcomes import error_of, repeated_error
 from statehold.store.session import AsyncSession
+from statehold.store.together import Step
 
 if TYPE_CHECKING:
     from statehold.store.aio import AsyncStore
@@ -331,6 +332,22 @@ class AsyncCollection(Generic[S]):
             return error_of(self.schema, commit.key, outcome)
 
         return [result(at) for at in range(total)]
+
+    def step(
+        self,
+        id: str,
+        *edits: Edit,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        ttl: Lifetime | None = None,
+        delete: bool = False,
+    ) -> Step:
+        """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
+
+        The rest is as in `apply`. Nothing is done yet.
+        """
+        return Step(self, id, edits, expect, epoch, subject, ttl, delete)
 
     async def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """The state expires as if it had just been written. False if it is not found.

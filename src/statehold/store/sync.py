@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from statehold.backends import open_driver
 from statehold.changes import Revision
@@ -23,6 +23,7 @@ from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.names import Names, Tail
 from statehold.store.session import AsyncSession
+from statehold.store.together import Step
 from statehold.store.turns import NoTurns
 
 if TYPE_CHECKING:
@@ -82,6 +83,12 @@ class Store:
     def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
         """See `AsyncStore.collection`."""
         return Collection(self._async.collection(cls, tenant=tenant))
+
+    def apply_together(
+        self, *steps: Step, op: str | None = None, since: float | None = None
+    ) -> list[Committed[Any]]:
+        """See `AsyncStore.apply_together`."""
+        return run_now(self._async.apply_together(*steps, op=op, since=since))
 
     def blocking(self) -> Store:
         """See `AsyncStore.blocking`."""
@@ -263,6 +270,19 @@ class Collection(Generic[S]):
     ) -> list[Revision | StateholdError]:
         """See `AsyncCollection.apply_many`."""
         return run_now(self._core.apply_many(edits))
+
+    def step(
+        self,
+        id: str,
+        *edits: Edit,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        ttl: Lifetime | None = None,
+        delete: bool = False,
+    ) -> Step:
+        """See `AsyncCollection.step`."""
+        return Step(self._core, id, edits, expect, epoch, subject, ttl, delete)
 
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """See `AsyncCollection.touch`."""

@@ -30,6 +30,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SCAN: "listing the ids of a kind",
     Feature.SUBJECT: "listing and erasing what is about a person",
     Feature.ERASE_ONCE: "an erasure's op id is remembered for a minute after it",
+    Feature.TOGETHER: "one commit over several states",
 }
 
 

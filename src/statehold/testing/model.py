@@ -10,8 +10,11 @@ from __future__ import annotations
 import copy
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
@@ -27,6 +30,7 @@ from statehold.changes import (
     Put,
     Revision,
     Want,
+    new_incarnation,
 )
 from statehold.driver import (
     Cells,
@@ -37,6 +41,7 @@ from statehold.driver import (
     Outcome,
     Refused,
     Reused,
+    Undone,
     Written,
 )
 
@@ -206,6 +211,32 @@ class Model:
                 found = (outcome.field, outcome.reason)
                 assert found == no, f"refused for {found}, not {no}"
 
+    def judge_together(
+        self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
+    ) -> None:
+        """The same for commits that stand or fall together."""
+        if all(isinstance(one, Written) and not one.repeated for one in outcomes):
+            for commit, outcome in zip(commits, outcomes, strict=True):
+                self.judge(commit, outcome, now)
+            return
+        before = any(isinstance(one, Written) and one.repeated for one in outcomes)
+        assert not all(isinstance(one, Undone) for one in outcomes), "undone for no reason"
+        would = copy.deepcopy(self)
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            life = would.life(commit.key, now)
+            if isinstance(outcome, Undone):
+                assert not before, "what was done before is not undone"
+                would.judge(replace(commit, returning=None), _next(life, commit), now)
+            elif before and isinstance(outcome, Doubtful):
+                known, _ = would._remembered(life, commit, now)  # noqa: SLF001  its own class
+                assert known is None, "an op id that must be remembered was called doubtful"
+            else:
+                again = isinstance(outcome, Reused) or (
+                    isinstance(outcome, Written) and outcome.repeated
+                )
+                assert again or not (before or isinstance(outcome, Written)), f"not all: {outcomes}"
+                would.judge(commit, outcome, now)
+
     def _remembered(
         self, life: Life | None, commit: Commit, now: float
     ) -> tuple[Applied | None, list[Applied]]:
@@ -282,6 +313,15 @@ class Model:
         else:
             assert outcome.returned is not None, "the cells asked for were not returned"
             self._check_cells(life, commit.returning, outcome.returned)
+
+
+def _next(life: Life | None, commit: Commit) -> Written:
+    """What a commit comes to that nothing bars."""
+    if commit.erase:
+        return Written(ABSENT if life is None else life.revision)
+    if life is None:
+        return Written(Revision(new_incarnation(), 1))
+    return Written(Revision(life.incarnation, life.number + 1))
 
 
 def _barred(life: Life | None, commit: Commit) -> Outcome | None:

@@ -151,6 +151,16 @@ class DriverMachine(RuleBasedStateMachine):
         """Several in one call, often of the same key."""
         self.send([self.commit(data) for _ in range(count)])
 
+    @precondition(lambda self: self.has(Feature.TOGETHER))
+    @rule(data=st.data(), count=st.sampled_from((1, 2, 2, 3)))
+    def commits_together(self, data: st.DataObject, count: int) -> None:
+        """Several to different states, that stand or fall together."""
+        group = list({one.key: one for one in (self.commit(data) for _ in range(count))}.values())
+        note(f"together {group}")
+        outcomes = self.rig.send_together(*group)
+        self.model.judge_together(group, outcomes, self.rig.now)
+        self.check(*(commit.key for commit in group))
+
     def send(self, batch: list[Commit]) -> None:
         """Send them, judge each outcome, and read what they touched."""
         note(f"commits {batch}")

@@ -42,7 +42,7 @@ class RedisDriver(Driver):
     `Closed` as `Servers.call` does, and `Invalid` for names that are no Unicode.
     """
 
-    features = frozenset(Feature)
+    features = frozenset(Feature) - {Feature.TOGETHER}
     suspends = True
     ambiguous = True
 

@@ -13,23 +13,27 @@ from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
+from statehold.testing.conformance.face_together import FaceTogether
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
+from statehold.testing.conformance.together import CommitsTogether
 
 __all__ = [
     "Bounds",
     "Cases",
     "Commits",
+    "CommitsTogether",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
     "FaceLives",
     "FaceProcesses",
+    "FaceTogether",
     "FaceTrouble",
     "Failures",
     "Lifetimes",
@@ -40,10 +44,21 @@ __all__ = [
 
 
 class DriverLevel(
-    Commits, ExactlyOnce, Lifetimes, Bounds, Listing, Edges, Failures, Races, Processes
+    Commits,
+    ExactlyOnce,
+    Lifetimes,
+    Bounds,
+    Listing,
+    Edges,
+    Failures,
+    Races,
+    Processes,
+    CommitsTogether,
 ):
     """Every case that speaks to the driver itself."""
 
 
-class DriverConformance(DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceProcesses):
+class DriverConformance(
+    DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceTogether, FaceProcesses
+):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""

@@ -197,7 +197,14 @@ class FaceTrouble(FaceCases):
     @promise(14)
     @pytest.mark.parametrize(
         "feature",
-        [Feature.EXPECT, Feature.EPOCH, Feature.SCAN, Feature.SUBJECT, Feature.RETURNING],
+        [
+            Feature.EXPECT,
+            Feature.EPOCH,
+            Feature.SCAN,
+            Feature.SUBJECT,
+            Feature.RETURNING,
+            Feature.TOGETHER,
+        ],
     )
     def test_face_what_is_not_declared_is_unsupported(
         self, open_face: OpenFace, feature: Feature
@@ -222,6 +229,7 @@ class FaceTrouble(FaceCases):
                 lambda: list(visits.find("ann")),
             ],
             Feature.RETURNING: [lambda: visits.apply("a", edit, returning=[fields.clicks])],
+            Feature.TOGETHER: [lambda: face.store.apply_together(visits.step("a", edit))],
         }
         for call in calls[feature]:
             with pytest.raises(Unsupported):
