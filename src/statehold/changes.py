@@ -434,6 +434,49 @@ HOLD_SECONDS: Final = 60.0
 """How long a state that was erased leaves behind what recognises the erasure's repetition."""
 
 
+class Is(msgspec.Struct, frozen=True, gc=False):
+    """A condition on a part of a state: that this is what stands there.
+
+    The part is an entry of a field, or with `entry` None the newest item of a list. It must be
+    `value`; with `absent` it may also not be there, and where `value` is None it must not.
+
+    Bytes are the same if they are equal. A store that keeps JSON in a way of its own may take those
+    for the same that say the same; a number is the same as another if they are equal.
+    """
+
+    field: str
+    entry: str | None
+    value: Scalar | None = None
+    absent: bool = False
+
+
+def is_so(condition: Is, found: Scalar | None) -> bool:
+    """Whether a condition holds where this is what stands there; None: nothing."""
+    value = condition.value
+    if found is None:
+        return value is None or condition.absent
+    if value is None:
+        return False
+    if isinstance(found, bytes) and isinstance(value, bytes):
+        return found == value or _as_said(found) == _as_said(value)
+    return found == value
+
+
+def _as_said(value: bytes) -> bytes:
+    """JSON in one way of writing it; what is none, as it is."""
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value), order="deterministic")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return value
+
+
+def part_of(cell: Cell | None, entry: str | None) -> Scalar | None:
+    """What stands at an entry of a cell, or with None as its newest item; None: nothing."""
+    if isinstance(cell, dict):
+        return None if entry is None else cell.get(entry)
+    return None if not cell or entry is not None else cell[-1]
+
+
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic step of one state, the record that everything passes along.
 
@@ -450,6 +493,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
       from the state's creation that no renewal moves it beyond.
     * `subject`: whom the state is about from now on; None leaves it as it is.
     * `erase`: delete the state with everything that belongs to it; `changes` must be empty.
+    * `where`: conditions on parts of the state; of an absent state there are none.
     """
 
     key: Key
@@ -466,6 +510,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     intent: int = 0
     since: float | None = None
     until: float | None = None
+    where: tuple[Is, ...] = ()
 
 
 def said_of(change: Change) -> tuple[object, ...]:

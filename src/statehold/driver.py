@@ -40,6 +40,8 @@ class Feature(enum.StrEnum):
     """An erasure's op id is remembered after it: repeated, it erases no later life."""
     TOGETHER = "together"
     """One commit over several states: it has `commit_together`, see `CommitsTogether`."""
+    WHERE = "where"
+    """Commits on condition of a part of the state: an entry, or the newest item of a list."""
 
 
 class FieldLayout(msgspec.Struct, frozen=True):
@@ -131,9 +133,14 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class Conflicted(msgspec.Struct, frozen=True):
-    """`expect` did not hold; `revision` is what stands (`ABSENT` if nothing). Nothing was written."""
+    """`expect` did not hold, or one of `where`; what stands is `revision` (`ABSENT` if nothing).
+
+    `field` is the one that the first condition of `where` which did not hold is about; "" for
+    `expect`. Nothing was written.
+    """
 
     revision: Revision = ABSENT
+    field: str = ""
 
 
 class FencedOff(msgspec.Struct, frozen=True):
@@ -284,7 +291,7 @@ class Driver(ABC):
            because newer ones took its place or its life has ended: `Doubtful`;
         4. `until` has passed: `Late`;
         5. `epoch` lower than the state's: `FencedOff`;
-        6. `expect` that does not hold: `Conflicted`;
+        6. `expect` that does not hold, and then any of `where`: `Conflicted`;
         7. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
            an absent state makes it exist unless `expect` says otherwise.
 

@@ -21,7 +21,9 @@ from statehold.changes import (
     Want,
     deadline,
     fold,
+    is_so,
     new_incarnation,
+    part_of,
 )
 from statehold.cursors import Listing
 from statehold.driver import (
@@ -160,6 +162,10 @@ class ToyDriver(Driver):
             state is None if commit.expect == PRESENT else commit.expect != stands
         ):
             return Conflicted(stands)
+        for condition in commit.where:
+            cell = state.cells.fields.get(condition.field) if state else None
+            if not is_so(condition, part_of(cell, condition.entry)):
+                return Conflicted(stands, condition.field)
         if commit.erase:
             self.states.pop(key, None)
             self.remember(commit, stands)

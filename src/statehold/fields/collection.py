@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast
 
 import msgspec
 
-from statehold.changes import Add, Drop, Put, Scalar, said_of
+from statehold.changes import Add, Drop, Is, Put, Scalar, said_of
 from statehold.codec import MAX_ENTRY_BYTES, Codec, NameCodec, Undecodable
 from statehold.errors import SchemaError
 from statehold.fields.base import (
@@ -68,6 +68,10 @@ class _Entries(Field[View], Generic[View, K]):
         """The entry is gone, if it was there."""
         return self.drops(self._names.encode(key))
 
+    def lacks(self, key: K) -> Is:
+        """The condition (`where=`) that there is no such entry."""
+        return self.condition(self._names.encode(key), None)
+
     def clear(self) -> Edit:
         """Every entry is gone."""
         return self.drops()
@@ -119,6 +123,10 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
         """The entry has this value; with `if_absent`, unless it has one already."""
         entry = self._names.encode(key)
         return Put(self.stored, entry, self._codec.encode(value), if_absent, self.keep)
+
+    def holds(self, key: K, value: V) -> Is:
+        """The condition (`where=`) that the entry has this value."""
+        return self.condition(self._names.encode(key), self._codec.encode(value))
 
     def update(self, values: Mapping[K, V], *, if_absent: bool = False) -> Edits:
         """Each of the entries has its value."""
@@ -273,6 +281,10 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
             [Put(self.stored, self._names.encode(m), b"1", False, self.keep) for m in members]
         )
 
+    def holds(self, member: T) -> Is:
+        """The condition (`where=`) that it is in the set."""
+        return self.condition(self._names.encode(member), b"1")
+
     def discard(self, *members: T) -> Edits:
         """None of them is in the set."""
         return _together([self.drop(member) for member in members])
@@ -363,6 +375,11 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         """The key's number is larger by `amount`."""
         amount = number(self.name, amount, self.number)
         return Add(self.stored, self._names.encode(key), amount, self.keep)
+
+    def holds(self, key: K, value: float) -> Is:
+        """The condition (`where=`) that the key counts this many."""
+        amount = number(self.name, value, self.number)
+        return self.condition(self._names.encode(key), amount, absent=amount == 0)
 
     def update(self, amounts: Mapping[K, float]) -> Edits:
         """Each key's number is larger by its amount."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, o
 
 import msgspec
 
-from statehold.changes import Append, Drop, Items
+from statehold.changes import Append, Drop, Is, Items
 from statehold.codec import Codec, Undecodable
 from statehold.errors import TooLarge
 from statehold.fields.base import (
@@ -41,6 +41,10 @@ class _List(Field[View]):
     def clear(self) -> Edit:
         """The list is empty."""
         return self.drops()
+
+    def is_empty(self) -> Is:
+        """The condition (`where=`) that there is no item."""
+        return self.condition(None, None)
 
     def to_json(self, state: Snapshot) -> Any:
         return [msgspec.Raw(raw) for raw in self.readable(state)]
@@ -80,6 +84,10 @@ class Log(_List["LogView[T]"], Generic[T]):
         if len(items) == 1:
             return Append(self.stored, (self._encode(items[0]),), self.keep)
         return Append(self.stored, tuple([self._encode(item) for item in items]), self.keep)
+
+    def ends_with(self, item: T) -> Is:
+        """The condition (`where=`) that this is the newest item."""
+        return self.condition(None, self._encode(item))
 
     def extend(self, items: Iterable[T]) -> Append:
         """Like `append`, from an iterable."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -11,11 +11,15 @@ from statehold.changes import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
+    Cell,
     Commit,
     Refusal,
     Revision,
+    Scalar,
     deadline,
+    is_so,
     new_incarnation,
+    part_of,
 )
 from statehold.driver import (
     Cells,
@@ -28,7 +32,7 @@ from statehold.driver import (
     Reused,
     Written,
 )
-from statehold.errors import Corrupted, Invalid, TooLarge
+from statehold.errors import Corrupted, Invalid, TooLarge, Unsupported
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -89,11 +93,19 @@ def is_over(head: Ending, now: float) -> bool:
     return until is not None and now >= until
 
 
-def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcome | None:
+Look: TypeAlias = Callable[[str, str | None], Scalar | None]
+"""What stands at an entry of a field, or as the newest item of a list (None); None if nothing does."""
+
+
+def admit(
+    commit: Commit, head: Headed | None, past: Past, now: float, look: Look | None = None
+) -> Outcome | None:
     """What a commit gets that is not to be applied; None if nothing bars it.
 
     `head` is that of the present life, None where the state is absent (`is_over` included). These are
     the steps 2 to 6 of `Driver.commit`. For a repeated op id what is to be returned is left to add.
+    `look` is asked about what stands in the present life, if the commit says `where`; it may raise
+    `Corrupted`.
     """
     if commit.op:
         first = past.applied(commit.op)
@@ -106,11 +118,27 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
     if head is not None and commit.epoch < head.epoch:
         return FencedOff(head.epoch)
     expect = commit.expect
-    if expect is None:
-        return None
-    stands = revision_of(head)
-    holds = head is not None if expect == PRESENT else expect == stands
-    return None if holds else Conflicted(stands)
+    if expect is not None:
+        stands = revision_of(head)
+        if not (head is not None if expect == PRESENT else expect == stands):
+            return Conflicted(stands)
+    return unmet(commit, head, look) if commit.where else None
+
+
+def unmet(commit: Commit, head: Headed | None, look: Look | None) -> Conflicted | None:
+    """The first condition of `where` that does not hold, as an outcome."""
+    if look is None:
+        raise Unsupported("conditions on parts of a state are not supported", expected="where")
+    for condition in commit.where:
+        found = None if head is None else look(condition.field, condition.entry)
+        if not is_so(condition, found):
+            return Conflicted(revision_of(head), condition.field)
+    return None
+
+
+def looking(fields: Mapping[str, Cell]) -> Look:
+    """How conditions are looked up in whole cells."""
+    return lambda field, entry: part_of(fields.get(field), entry)
 
 
 def recalled(commit: Commit, first: Applied) -> Written | Reused:

@@ -17,7 +17,7 @@ from statehold.driver import Driver
 from statehold.engine import BlockingClock, WaitingClock, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
-from statehold.schema import Lifetime, Schema
+from statehold.schema import Lifetime, Schema, Where
 from statehold.state import S
 from statehold.store.aio import AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
@@ -166,6 +166,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
+        where: Where = ...,
     ) -> Revision: ...
     @overload
     def apply(
@@ -180,6 +181,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
+        where: Where = ...,
     ) -> S: ...
     def apply(
         self,
@@ -193,6 +195,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        where: Where = (),
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
@@ -204,6 +207,7 @@ class Collection(Generic[S]):
                 and epoch == 0
                 and ttl is None
                 and since is None
+                and not where
             ):
                 return run_now(self._apply(id, *edits))  # quicker than passing each
             return run_now(
@@ -216,6 +220,7 @@ class Collection(Generic[S]):
                     epoch=epoch,
                     subject=subject,
                     ttl=ttl,
+                    where=where,
                 )
             )
         return run_now(
@@ -230,6 +235,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                where=where,
             )
         )
 
@@ -246,6 +252,7 @@ class Collection(Generic[S]):
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
+        where: Where = (),
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
@@ -261,6 +268,7 @@ class Collection(Generic[S]):
                 ttl=ttl,
                 returning=returning,
                 tail=tail,
+                where=where,
             )
         )
 
@@ -279,10 +287,21 @@ class Collection(Generic[S]):
         epoch: int = 0,
         subject: str | None = None,
         ttl: Lifetime | None = None,
+        where: Where = (),
         delete: bool = False,
     ) -> Step:
         """See `AsyncCollection.step`."""
-        return Step(self._core, id, edits, expect, epoch, subject, ttl, delete)
+        return Step(
+            self._core,
+            id,
+            edits,
+            expect,
+            epoch,
+            subject,
+            ttl,
+            self.schema.conditions(where),
+            delete,
+        )
 
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """See `AsyncCollection.touch`."""
@@ -296,9 +315,12 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
+        where: Where = (),
     ) -> bool:
         """See `AsyncCollection.delete`."""
-        return run_now(self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch))
+        return run_now(
+            self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch, where=where)
+        )
 
     def session(
         self,
@@ -313,6 +335,7 @@ class Collection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
+        where: Where = (),
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
         core = self._core.session(
@@ -326,6 +349,7 @@ class Collection(Generic[S]):
             subject=subject,
             ttl=ttl,
             on_failure=on_failure,
+            where=where,
         )
         return Session(core)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Commit, Key, Revision, fingerprint
+from statehold.changes import Commit, Is, Key, Revision, fingerprint
 from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, Undone, Written
 from statehold.errors import NOTHING_WRITTEN, Invalid
 from statehold.fields.base import Edit
@@ -31,6 +31,7 @@ class Step(msgspec.Struct, frozen=True):
     epoch: int = 0
     subject: str | None = None
     ttl: Lifetime | None = None
+    where: tuple[Is, ...] = ()
     delete: bool = False
 
     def commit(self, op: str | None, since: float | None) -> Commit:
@@ -51,6 +52,7 @@ class Step(msgspec.Struct, frozen=True):
             subject=self.subject,
             ttl=self.ttl,
             erase=self.delete,
+            where=self.where,
         )
 
 

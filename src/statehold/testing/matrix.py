@@ -31,6 +31,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SUBJECT: "listing and erasing what is about a person",
     Feature.ERASE_ONCE: "an erasure's op id is remembered for a minute after it",
     Feature.TOGETHER: "one commit over several states",
+    Feature.WHERE: "commits on condition of a part of the state",
 }
 
 

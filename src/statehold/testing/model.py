@@ -26,6 +26,7 @@ from statehold.changes import (
     Change,
     Commit,
     Drop,
+    Is,
     Key,
     Put,
     Revision,
@@ -329,9 +330,25 @@ def _barred(life: Life | None, commit: Commit) -> Outcome | None:
     if life is not None and commit.epoch < life.epoch:
         return FencedOff(life.epoch)
     stands = ABSENT if life is None else life.revision
-    if commit.expect is None or (commit.expect == PRESENT and life is not None):
-        return None
-    return None if commit.expect == stands else Conflicted(stands)
+    present = commit.expect == PRESENT and life is not None
+    if commit.expect is not None and not present and commit.expect != stands:
+        return Conflicted(stands)
+    fields = {} if life is None else life.fields
+    return next(
+        (Conflicted(stands, one.field) for one in commit.where if not _holds(fields, one)), None
+    )
+
+
+def _holds(fields: Fields, condition: Is) -> bool:
+    """Whether this is what stands there."""
+    held: Any = fields.get(condition.field)
+    if condition.entry is None:
+        found = held[-1] if is_a(held, list) and held else None
+    else:
+        found = held.get(condition.entry) if is_a(held, dict) else None
+    if found is None:
+        return condition.absent or condition.value is None
+    return condition.value is not None and _same(condition.value, found)
 
 
 def apply_all(fields: Fields, changes: tuple[Change, ...]) -> tuple[str, str] | None:

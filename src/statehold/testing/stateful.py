@@ -29,6 +29,7 @@ from statehold.changes import (
     Append,
     Commit,
     Drop,
+    Is,
     Key,
     Put,
     Revision,
@@ -77,6 +78,20 @@ changes = st.one_of(
     ),
     st.builds(Drop, st.sampled_from(("log", "trail"))),
 )
+conditions = st.one_of(
+    st.builds(Is, st.just("note"), st.just(""), st.one_of(st.none(), texts), st.booleans()),
+    st.builds(Is, st.just("map"), entries, st.one_of(st.none(), texts), st.booleans()),
+    st.builds(Is, st.just("sum"), entries, st.integers(-3, 3), st.booleans()),
+    st.builds(Is, st.just("window"), entries, st.none()),
+    st.builds(
+        Is,
+        st.sampled_from(("log", "trail")),
+        st.none(),
+        st.one_of(st.none(), texts),
+        st.booleans(),
+    ),
+    st.builds(Is, st.just("unheard of"), entries, texts, st.booleans()),
+)
 wants = st.builds(
     Want,
     st.one_of(
@@ -124,6 +139,8 @@ class DriverMachine(RuleBasedStateMachine):
             options["expect"] = draw(
                 st.sampled_from([None] * 12 + [ABSENT, PRESENT, *current, *past[-2:], *past[:1]])
             )
+        if self.has(Feature.WHERE) and draw(st.integers(0, 3)) == 0:
+            options["where"] = tuple(draw(st.lists(conditions, min_size=1, max_size=2)))
         if self.has(Feature.EPOCH):
             options["epoch"] = draw(st.sampled_from([life.epoch if life else 0] * 20 + [0, 1, 2]))
         if draw(st.integers(0, 14)) == 0:

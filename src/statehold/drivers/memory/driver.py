@@ -49,6 +49,7 @@ from statehold.folding import (
     all_stand,
     cut,
     is_over,
+    looking,
     refused,
     revision_of,
     undone,
@@ -89,6 +90,7 @@ class MemoryDriver(Driver):
             Feature.RETURNING,
             Feature.ERASE_ONCE,
             Feature.TOGETHER,
+            Feature.WHERE,
         }
     )
 
@@ -293,6 +295,7 @@ class MemoryDriver(Driver):
             commit.op
             or commit.expect is not None
             or commit.until is not None
+            or commit.where
             or commit.epoch < cells.epoch
         ):
             barred = self._barred(commit, slot, now)
@@ -387,7 +390,9 @@ class MemoryDriver(Driver):
     def _barred(self, commit: Commit, slot: Slot | None, now: float) -> Outcome | None:
         """What a commit gets that is not to be applied; None if nothing bars it."""
         head = None if slot is None else slot.cells
-        barred = admit(commit, head, Remembered(self._past, commit.key, slot), now)
+        past = Remembered(self._past, commit.key, slot)
+        look = looking({} if head is None else head.fields) if commit.where else None
+        barred = admit(commit, head, past, now, look)
         want = commit.returning
         if want is None or commit.erase or slot is None or not isinstance(barred, Written):
             return barred

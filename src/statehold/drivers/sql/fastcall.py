@@ -64,7 +64,7 @@ class Call:
 
     def add(self, place: int, commit: Commit) -> None:
         """Take a commit, or raise `Later` or `NotHere` and leave everything as it was."""
-        if commit.erase or commit.since is not None:
+        if commit.erase or commit.since is not None or commit.where:
             raise NotHere
         group = self._groups.get(commit.key)
         if group is None:

@@ -77,7 +77,7 @@ class Singles:
         """
         if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
             return None
-        if commit.since is not None:
+        if commit.since is not None or commit.where:
             return None
         tenant, _, id = commit.key
         arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation(), until]

@@ -6,11 +6,24 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Items, Key, Refusal
+from statehold.changes import (
+    Append,
+    Cell,
+    Change,
+    Commit,
+    Drop,
+    Entries,
+    Items,
+    Key,
+    Refusal,
+    Scalar,
+    part_of,
+)
 from statehold.driver import Outcome, Written
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
-from statehold.errors import Invalid
+from statehold.drivers.sql.values import Unreadable
+from statehold.errors import Corrupted, Invalid
 from statehold.folding import Ends, Head, advance, is_over, refused
 
 
@@ -27,6 +40,10 @@ class Life:
     """Of lists their `Ends`, of entries with a table of their own a `Part`."""
     loaded: set[str] = field(default_factory=set[str])
     """Fields that have entries in a table of their own."""
+    newest: dict[str, bytes | Unreadable | None] = field(
+        default_factory=dict[str, "bytes | Unreadable | None"]
+    )
+    """Of lists that there are conditions on: the newest item as it was saved."""
     touched: set[str] = field(default_factory=set[str])
     """Fields that were changed since the row was saved."""
     applied: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
@@ -39,6 +56,18 @@ class Life:
     keep_ops: int = 0
     changed: bool = False
     """Whether there is anything to be saved."""
+
+    def look(self, name: str, entry: str | None) -> Scalar | None:
+        """What stands there, as folded so far; see `folding.Look`."""
+        cell = self.cells.get(name)
+        if not isinstance(cell, Ends):
+            return part_of(cell, entry)
+        if entry is not None or not len(cell):
+            return None
+        found = cell.fresh[-1] if cell.fresh else self.newest.get(name)
+        if isinstance(found, Unreadable):
+            raise Corrupted(f"{name}: its newest item cannot be read", field=name)
+        return found
 
     def lives(self, now: float) -> bool:
         """Whether there is a state."""

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 from sqlalchemy import Row, Select, Table, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Change, Commit, Entries, Key, Revision
+from statehold.changes import Change, Commit, Entries, Is, Key, Revision
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
@@ -132,10 +132,10 @@ async def load_children(
         life = lives.get(commit.key)
         if life is None or life.head is None:
             continue  # nothing is stored
-        for change in commit.changes:
-            stored = tables.fields.get(change.field)
+        for part in (*commit.changes, *commit.where):
+            stored = tables.fields.get(part.field)
             if stored is not None and stored.lies == "entries":
-                _touch(touched.setdefault(change.field, {}), life.state, change)
+                _touch(touched.setdefault(part.field, {}), life.state, part)
     by_state = {life.state: life for life in lives.values()}
     for name, states in touched.items():
         await _load_entries(
@@ -143,11 +143,38 @@ async def load_children(
         )
 
 
+async def load_newest(
+    connection: AsyncConnection,
+    tables: Tables,
+    lives: Mapping[Key, Life],
+    commits: Sequence[Commit],
+) -> None:
+    """Load the newest items of the lists that the commits have conditions on."""
+    for commit in commits:
+        life = lives.get(commit.key)
+        for name in {condition.field for condition in commit.where}:
+            stored = tables.fields.get(name)
+            if life is None or life.head is None or stored is None or stored.lies != "items":
+                continue
+            table, ends = tables.children[name], life.cells.get(name)
+            newest = select(table).where(table.c.state == life.state)
+            row = (
+                await connection.execute(newest.order_by(table.c.seq.desc()).limit(1))
+            ).one_or_none()
+            life.newest[name] = None
+            if row is not None and isinstance(ends, Ends):
+                try:
+                    whole = row.seq == ends.end
+                    life.newest[name] = from_column(stored, row.value) if whole else Unreadable()
+                except Unreadable as error:
+                    life.newest[name] = error
+
+
 _Touched: TypeAlias = dict[int, set[str] | None]
 """The entries of a field that are wanted of each state; None for all."""
 
 
-def _touch(touched: _Touched, state: int, change: Change) -> None:
+def _touch(touched: _Touched, state: int, change: Change | Is) -> None:
     names = touched.setdefault(state, set())
     entry: str | None = getattr(change, "entry", None)
     if getattr(change, "drop_lowest", False):

@@ -27,14 +27,14 @@ from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.engines import packet_of
 from statehold.drivers.sql.folding import Life, apply
-from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
+from statehold.drivers.sql.loading import chunks, in_order, load_children, load_newest, lock
 from statehold.drivers.sql.reading import Found, read
 from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
 from statehold.drivers.sql.saving import erase, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
-from statehold.errors import Busy
-from statehold.folding import admit, revision_of
+from statehold.errors import Busy, Corrupted
+from statehold.folding import admit, refused, revision_of
 
 _Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
 
@@ -100,10 +100,10 @@ class _Kind:
     async def lock(self, queues: _Queues, clock: ServerClock) -> None:
         """Lock the rows that there are, and then look what time it is."""
         touched = {
-            change.field
+            part.field
             for queue in queues.values()
             for _, commit in queue
-            for change in commit.changes
+            for part in (*commit.changes, *commit.where)
         }
         fields = self.tables.fields.items()
         self.columns = [s for name, s in fields if s.column and name in touched]
@@ -125,6 +125,7 @@ class _Kind:
             await self._make_rows(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
+            await load_newest(self.connection, self.tables, self.lives, coming)
             await recall(self.connection, self.tables, self.lives, self.pasts, coming)
             returning: list[tuple[int, Commit]] = []
             erased: list[Life] = []
@@ -201,7 +202,12 @@ class _Kind:
             past = self.pasts.setdefault(key, Past())
             present = life if life is not None and life.lives(self.now) else None
             head = None if present is None else present.head
-            outcome = admit(commit, head, Remembered(present, past, self.now), self.now)
+            look = present.look if commit.where and present is not None else None
+            remembered = Remembered(present, past, self.now)
+            try:
+                outcome = admit(commit, head, remembered, self.now, look or _nothing)
+            except Corrupted as error:
+                outcome = refused(error)
             if outcome is None and commit.erase:
                 outcomes[place] = Written(self._erase(life, past, commit, erased))
                 continue
@@ -247,6 +253,10 @@ class _Kind:
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
                 outcomes[place] = Written(outcome.revision, cells, outcome.repeated)
+
+
+def _nothing(_field: str, _entry: str | None) -> None:
+    """What stands in a state that is absent."""
 
 
 def _needs_row(commit: Commit) -> bool:

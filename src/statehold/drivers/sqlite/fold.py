@@ -7,15 +7,28 @@ at the end, so that many commits of one state cost one reading and one writing o
 
 from __future__ import annotations
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
+from functools import partial
+
+from statehold.changes import (
+    HOLD_SECONDS,
+    Change,
+    Commit,
+    Drop,
+    Key,
+    Refusal,
+    Revision,
+    Scalar,
+    part_of,
+)
 from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
+from statehold.drivers.sqlite.schema import PLACE_BITS
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
-from statehold.folding import Head, admit, advance, is_over, refused, revision_of
+from statehold.folding import Ends, Head, admit, advance, is_over, refused, revision_of
 
 
 class Transaction(Writer, kw_only=True):
@@ -31,7 +44,8 @@ class Transaction(Writer, kw_only=True):
         """Fold one commit; see `Driver.commit`."""
         try:
             life = self._life(commit.key)
-            barred = admit(commit, life.head, life, self.now)
+            look = partial(self._look, life) if commit.where else None
+            barred = admit(commit, life.head, life, self.now, look)
             if barred is not None:
                 if isinstance(barred, Written):
                     return self._written(life, commit, barred)
@@ -80,6 +94,25 @@ class Transaction(Writer, kw_only=True):
             life.new_ops[commit.op] = head.revision.number, life.ops, commit.intent, head.updated
         life.changed = True
         return head.revision
+
+    def _look(self, life: Life, field: str, entry: str | None) -> Scalar | None:
+        """What stands there, as folded so far; see `folding.Look`."""
+        if field in life.touched:
+            cell = life.fields.get(field)
+        else:
+            number = self.names.known(self.execute, field)
+            cell = None if number is None else life.stored_cell(number, Drop(field))
+        if not isinstance(cell, Ends):
+            return part_of(cell, entry)
+        if cell.fresh or entry is not None or not len(cell):
+            return cell.fresh[-1] if cell.fresh and entry is None else None
+        number = self.names.known(self.execute, field)
+        held = life.shape.get(number or 0)
+        assert isinstance(held, tuple)  # noqa: S101  it has items in the file
+        newest = self._newest(held[0] << PLACE_BITS, held, 1)
+        if len(newest) != 1 or type(newest[0]) is not bytes:
+            raise Corrupted(f"{field}: its newest item cannot be read", field=field)
+        return newest[0]
 
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from statehold.testing.conformance.base import Cases
 from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.conditions import Conditions
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_lives import FaceLives
-from statehold.testing.conformance.face_together import FaceTogether
+from statehold.testing.conformance.face_together import FaceConditions, FaceTogether
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.lifetimes import Lifetimes
@@ -27,10 +28,12 @@ __all__ = [
     "Cases",
     "Commits",
     "CommitsTogether",
+    "Conditions",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
+    "FaceConditions",
     "FaceLives",
     "FaceProcesses",
     "FaceTogether",
@@ -54,11 +57,12 @@ class DriverLevel(
     Races,
     Processes,
     CommitsTogether,
+    Conditions,
 ):
     """Every case that speaks to the driver itself."""
 
 
 class DriverConformance(
-    DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceTogether, FaceProcesses
+    DriverLevel, FaceCommits, FaceLives, FaceTrouble, FaceTogether, FaceConditions, FaceProcesses
 ):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""

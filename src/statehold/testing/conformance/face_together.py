@@ -146,3 +146,87 @@ class FaceTogether(FaceCases):
             with pytest.raises(Invalid):
                 face.store.apply_together(*wrong)
         assert not visits.get("a").meta.exists
+
+
+class FaceConditions(FaceCases):
+    """`where=`."""
+
+    @promise(3)
+    def test_face_conditions_are_what_fields_say(self, face: Face) -> None:
+        """What each field reads as, stored or not, can be a condition; what it does not is a conflict."""
+        need(face, Feature.WHERE)
+        fields, visits = face.cls, face.visits
+        unset = [
+            fields.note.holds("nothing"),
+            fields.likes.holds([]),
+            fields.clicks.holds(0),
+            fields.spent.holds(0.0),
+            fields.tally.holds("k", 0),
+            fields.basket.lacks("a"),
+            fields.steps.lacks("pay"),
+            fields.pages.is_empty(),
+        ]
+        filled = [
+            fields.note.holds("full"),
+            fields.likes.holds(["a"]),
+            fields.clicks.holds(2),
+            fields.spent.holds(0.5),
+            fields.tally.holds("k", 3),
+            fields.basket.holds("a", ["x"]),
+            fields.steps.holds("pay", "done"),
+            fields.pages.ends_with("2"),
+        ]
+        for one in filled:
+            with pytest.raises(Conflict):
+                visits.apply("a", fields.clicks.add(1), where=one)
+        visits.apply(
+            "a",
+            fields.note.put("full"),
+            fields.likes.put(["a"]),
+            fields.clicks.add(2),
+            fields.spent.add(0.5),
+            fields.tally.add("k", 3),
+            fields.basket.put("a", ["x"]),
+            fields.steps.put("pay", "done"),
+            fields.pages.append("1", "2"),
+            where=unset,
+        )
+        for one in unset:
+            with pytest.raises(Conflict) as conflict:
+                visits.apply("a", fields.clicks.add(1), where=[one])
+            assert conflict.value.field == one.field
+            assert conflict.value.found == visits.get("a").meta.revision
+        assert visits.apply("a", fields.place.put([0.0, 0.0]), where=filled).number == 2
+
+    @promise(3)
+    def test_face_conditions_leave_the_rest_alone(self, face: Face) -> None:
+        """Who changes other fields bars nothing; sessions, deletions and steps take conditions too."""
+        need(face, Feature.WHERE)
+        fields, visits = face.cls, face.visits
+        visits.apply("a", fields.pages.append("1"))
+        newest = fields.pages.ends_with("1")
+        with visits.session("a", where=newest) as state:
+            state.pages.append("2")
+            visits.apply("a", fields.clicks.add(1))
+        with pytest.raises(Conflict, match="pages"), visits.session("a", where=newest) as state:
+            state.pages.append("3")
+        with pytest.raises(Conflict, match="pages"):
+            visits.delete("a", where=newest)
+        assert list(visits.get("a").pages) == ["1", "2"]
+        if face.has(Feature.TOGETHER):
+            steps = [visits.step("b", fields.clicks.add(1)), visits.step("a", where=newest)]
+            with pytest.raises(Conflict, match="pages"):
+                face.store.apply_together(*steps)
+            assert not visits.get("b").meta.exists
+        assert visits.delete("a", where=fields.pages.ends_with("2"))
+
+    @promise(15)
+    def test_face_conditions_are_of_the_class(self, face: Face) -> None:
+        """A condition of another class, or what is none, is `Invalid`."""
+        need(face, Feature.WHERE)
+        fields, visits = face.cls, face.visits
+        other = account(TTL * face.unit).credits.holds(1)
+        for wrong in ([other], [fields.clicks.holds(0), "clicks"], [fields.clicks.add(1)]):
+            with pytest.raises(Invalid):
+                visits.apply("a", fields.clicks.add(1), where=wrong)
+        assert not visits.get("a").meta.exists

@@ -204,6 +204,7 @@ class FaceTrouble(FaceCases):
             Feature.SUBJECT,
             Feature.RETURNING,
             Feature.TOGETHER,
+            Feature.WHERE,
         ],
     )
     def test_face_what_is_not_declared_is_unsupported(
@@ -229,6 +230,10 @@ class FaceTrouble(FaceCases):
                 lambda: list(visits.find("ann")),
             ],
             Feature.RETURNING: [lambda: visits.apply("a", edit, returning=[fields.clicks])],
+            Feature.WHERE: [
+                lambda: visits.apply("a", edit, where=[fields.clicks.holds(0)]),
+                lambda: visits.delete("a", where=[fields.clicks.holds(0)]),
+            ],
             Feature.TOGETHER: [lambda: face.store.apply_together(visits.step("a", edit))],
         }
         for call in calls[feature]:
