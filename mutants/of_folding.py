@@ -223,8 +223,8 @@ BARS = [
         "decided elsewhere",
         "what is over when it comes is written",
         ADMISSION,
-        "return Late() if _is_over_already(commit, head, now) else None",
-        "return None",
+        "return Late() if failed is None and _is_over_already(commit, head, now) else failed",
+        "return failed",
     ),
     Mutant(
         "decided elsewhere",

@@ -56,6 +56,7 @@ from statehold.store import (
     Collection,
     Committed,
     Lease,
+    Step,
     Store,
     hashed_id,
 )
@@ -105,6 +106,7 @@ __all__ = [
     "Stale",
     "State",
     "StateholdError",
+    "Step",
     "Steps",
     "Store",
     "SystemClock",

@@ -451,6 +451,49 @@ class Note(msgspec.Struct, frozen=True, gc=False):
     cause: str = ""
 
 
+class Is(msgspec.Struct, frozen=True, gc=False):
+    """A condition on a part of a state: that this is what stands there.
+
+    The part is an entry of a field, or with `entry` None the newest item of a list. It must be
+    `value`; with `absent` it may also not be there, and where `value` is None it must not.
+
+    Bytes are the same if they are equal. A store that keeps JSON in a way of its own may take those
+    for the same that say the same; a number is the same as another if they are equal.
+    """
+
+    field: str
+    entry: str | None
+    value: Scalar | None = None
+    absent: bool = False
+
+
+def is_so(condition: Is, found: Scalar | None) -> bool:
+    """Whether a condition holds where this is what stands there; None: nothing."""
+    value = condition.value
+    if found is None:
+        return value is None or condition.absent
+    if value is None:
+        return False
+    if isinstance(found, bytes) and isinstance(value, bytes):
+        return found == value or _as_said(found) == _as_said(value)
+    return found == value
+
+
+def _as_said(value: bytes) -> bytes:
+    """JSON in one way of writing it; what is none, as it is."""
+    try:
+        return msgspec.json.encode(msgspec.json.decode(value), order="deterministic")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return value
+
+
+def part_of(cell: Cell | None, entry: str | None) -> Scalar | None:
+    """What stands at an entry of a cell, or with None as its newest item; None: nothing."""
+    if isinstance(cell, dict):
+        return None if entry is None else cell.get(entry)
+    return None if not cell or entry is not None else cell[-1]
+
+
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """One atomic step of one state, the record that everything passes along.
 
@@ -474,6 +517,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
       by it. None: when it is applied. What would be over already is not written any more (`Late`).
     * `note`: what it was for.
     * `claim`: only the epoch is claimed, for so many seconds; see `Driver.commit`. None: no claim.
+    * `where`: conditions on parts of the state; of an absent state there are none.
     """
 
     key: Key
@@ -494,6 +538,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     at: float | None = None
     note: Note | None = None
     claim: float | None = None
+    where: tuple[Is, ...] = ()
 
 
 def required(commit: Commit) -> Revision | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -40,6 +40,10 @@ class Feature(enum.StrEnum):
     """An erasure's op id is remembered after it: repeated, it erases no later life."""
     CLAIM = "claim"
     """Epochs can be claimed, and what a key has seen of them outlives its state."""
+    TOGETHER = "together"
+    """One commit over several states: it has `commit_together`, see `CommitsTogether`."""
+    WHERE = "where"
+    """Commits on condition of a part of the state: an entry, or the newest item of a list."""
 
 
 class FieldLayout(msgspec.Struct, frozen=True):
@@ -144,9 +148,14 @@ class Written(msgspec.Struct, frozen=True, gc=False):
 
 
 class Conflicted(msgspec.Struct, frozen=True):
-    """`expect` did not hold; `revision` is what stands (`ABSENT` if nothing). Nothing was written."""
+    """`expect` did not hold, or one of `where`; what stands is `revision` (`ABSENT` if nothing).
+
+    `field` is the one that the first condition of `where` which did not hold is about; "" for
+    `expect`. Nothing was written.
+    """
 
     revision: Revision = ABSENT
+    field: str = ""
 
 
 class FencedOff(msgspec.Struct, frozen=True):
@@ -185,6 +194,10 @@ class Late(msgspec.Struct, frozen=True):
     """It came after `Commit.until`. Nothing was written."""
 
 
+class Undone(msgspec.Struct, frozen=True):
+    """Another commit that it was to stand or fall with is barred. Nothing was written."""
+
+
 class Failed(msgspec.Struct, frozen=True):
     """The store could not do it, or nobody knows: the error, which says whether it was written.
 
@@ -194,7 +207,9 @@ class Failed(msgspec.Struct, frozen=True):
     error: StateholdError
 
 
-Outcome: TypeAlias = Written | Conflicted | FencedOff | Refused | Reused | Doubtful | Late | Failed
+Outcome: TypeAlias = (
+    Written | Conflicted | FencedOff | Refused | Reused | Doubtful | Late | Failed | Undone
+)
 
 
 def told(outcomes: list[Outcome]) -> list[Outcome]:
@@ -312,7 +327,8 @@ class Driver(ABC):
            because newer ones took its place or its life has ended: `Doubtful`;
         4. `until` has passed: `Late`;
         5. `epoch` lower than the highest that the key has seen: `FencedOff`;
-        6. `expect` that does not hold, or a `revision` that is not the next: `Conflicted`;
+        6. `expect` that does not hold, or a `revision` that is not the next, and then any of `where`:
+           `Conflicted`;
         7. `erase`, or the changes, or `Refused` with nothing written. A commit without changes to
            an absent state makes it exist unless `expect` says otherwise; with `at`, one that would
            make a state which is over already is `Late`.
@@ -385,6 +401,32 @@ class Peeks(Protocol):
         """What `read` would answer, without suspending or waiting; None if it has to be asked.
 
         Safe for any thread.
+        """
+        ...
+
+
+MOST_TOGETHER: Final = 100
+"""How many commits stand or fall together, at most."""
+
+
+@runtime_checkable
+class CommitsTogether(Protocol):
+    """What a driver offers beside its calls that declares `Feature.TOGETHER`."""
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """Apply all of the commits, atomically, or none; each is to another state.
+
+        For each it is looked what it would come to by itself, by the rules of `Driver.commit`. Then:
+
+        * all would be `Written`, and none is a repetition: they are, and whoever has seen one of
+          them sees the others;
+        * an op id is remembered: it was done before. Nothing is written. Those that are remembered
+          are `Written` again, or `Reused`; any other is `Doubtful`, since its state has forgotten;
+        * else nothing is written. Those that are barred are told by what, one of them at least; the
+          others are `Undone`.
+
+        If the call raises, all are applied or none is. A `WaitingDriver` is given `wait` as well.
+        There are at most `MOST_TOGETHER`, and nobody sends two to the same state.
         """
         ...
 

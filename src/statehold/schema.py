@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias, cast
 
@@ -14,6 +14,7 @@ from statehold.changes import (
     Change,
     Drop,
     Entries,
+    Is,
     Items,
     Key,
     Refusal,
@@ -36,6 +37,9 @@ OP_BYTES: Final = 128
 
 Lifetime: TypeAlias = timedelta | float
 """How long a state lives from a write on, as a span or in seconds."""
+
+Where: TypeAlias = Is | Sequence[Is]
+"""Conditions on parts of a state, or one, as fields make them."""
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of the worst case of a state, in bytes, by default."""
@@ -146,6 +150,14 @@ class Schema:
             if change.__class__ not in self.makes.get(getattr(change, "field", ""), ()):
                 raise self._foreign(change)
         return tuple(changes)
+
+    def conditions(self, where: Where) -> tuple[Is, ...]:
+        """The conditions. Raises `Invalid` if one is not of this class's fields."""
+        conditions: tuple[Any, ...] = (where,) if isinstance(where, Is) else tuple(where)
+        for one in conditions:
+            if not isinstance(one, Is) or one.field not in self.makes:
+                raise Invalid(f"{self.name} has no field for {one!r:.120}", field="where")
+        return conditions
 
     def intent(self, edits: tuple[Edit, ...]) -> int:
         """The fingerprint of what is asked for, whenever it is asked; 0 if that cannot be said."""

@@ -9,7 +9,7 @@ from statehold import Busy, Counter, Log, Map, State, Store
 from statehold.drivers import memory, sqlite
 
 # A tracer can raise where no signal does: between a lock's giving back and the line that says so.
-TAKING = {"commit", "_transact", "read", "reader", "done"}
+TAKING = {"commit", "commit_together", "_transact", "read", "reader", "done"}
 TAKING |= {"acquire", "release", "__enter__", "__exit__"}
 FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite))
 
@@ -82,6 +82,44 @@ def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
             assert id in list(visits.find("cy"))
             assert visits.delete(id)
             assert not visits.get(id).meta.exists
+            if not came:
+                break
+        else:
+            pytest.fail("the commit has no end")
+        assert list(visits.scan()) == []
+
+
+@pytest.mark.parametrize("prior", [0, 1, 100], ids=["new states", "small ones", "large ones"])
+def test_an_interrupt_at_any_line_leaves_all_or_none(url, prior):
+    """Of commits that stand together, too: one state is not changed without the others."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        for line in range(1, 800):
+            ids = [f"v{line}", f"w{line}", f"x{line}"]
+            if prior:
+                for id in ids:
+                    visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
+                    visits.apply(id, Visit.notes.put("n0", "w"), subject="ann")
+            steps = [
+                visits.step(ids[0], *EDITS, subject="bob"),
+                visits.step(ids[1], delete=True),
+                visits.step(ids[2], *EDITS),
+            ]
+            try:
+                came = at_line(line, partial(store.apply_together, *steps), interrupted)
+            except Interrupt:
+                came = True
+            first, gone, last = (visits.get(id) for id in ids)
+            whole = (first.clicks, list(first.pages), first.notes.get("k"))
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
+            assert (last.clicks, list(last.pages)) == whole[:2], f"line {line}: one of two"
+            if prior:
+                assert gone.meta.exists == (not whole[0]), f"line {line}: one of two"
+            store.apply_together(*steps)
+            assert visits.get(ids[0]).clicks == visits.get(ids[2]).clicks == whole[0] + 1
+            assert ids[0] in list(visits.find("bob"))
+            for id in ids:
+                visits.delete(id)
             if not came:
                 break
         else:

@@ -139,7 +139,7 @@ def test_the_budget_holds_and_eviction_is_counted(clock):
         visits, kept = store.collection(Visit), store.collection(Kept)
         kept.apply("for ever", Kept.turns.add(1))
         for n in range(100):
-            visits.apply(str(n), Visit.note.put(b"x" * 60_000), subject="ann")
+            visits.apply(str(n), Visit.note.put(b"x" * 80_000), subject="ann")
             clock.advance(0.25)
             assert stats(store)["bytes"] <= 1 << 20
         found = stats(store)

@@ -8,7 +8,7 @@ import pytest
 
 from statehold.backends import open_driver
 from statehold.testing import Backend, DriverConformance, stateful
-from statehold.testing.conformance import Commits, Fences, Lifetimes, Listing, Races
+from statehold.testing.conformance import Commits, Conditions, Fences, Lifetimes, Listing, Races
 from tests.redis.linking import TICK
 
 
@@ -47,7 +47,7 @@ class TestSentinel(Commits, FewerExamples):
         return place_of(statehold_redis_sentinel)
 
 
-class TestCluster(Commits, Lifetimes, Listing, Fences, FewerExamples):
+class TestCluster(Commits, Lifetimes, Listing, Fences, Conditions, FewerExamples):
     @pytest.fixture
     def backend(self, statehold_redis_cluster):
         return place_of(statehold_redis_cluster)

@@ -29,9 +29,9 @@ from statehold.changes import (
     fold,
 )
 from statehold.cursors import Listing
-from statehold.driver import Cells, FencedOff, Outcome, Page, Reused, Scan, Written
+from statehold.driver import Cells, Doubtful, FencedOff, Outcome, Page, Reused, Scan, Written
 from statehold.errors import Closed, Unavailable
-from statehold.folding import NO_FENCE, Fence
+from statehold.folding import NO_FENCE, Fence, all_stand, undone
 from statehold.testing import Backend
 from statehold.testing.conformance import DriverLevel
 from tests.testing.toys import Stored, ToyDriver
@@ -76,6 +76,48 @@ class LosesUpdates(ToyDriver):
 @caught_by("test_one_winner_for_each_revision")
 class LetsTwoWin(LosesUpdates):
     """Compares the revision, and writes later."""
+
+
+@caught_by("test_if_one_is_barred_none_is_written")
+class KeepsTheOthers(ToyDriver):
+    """Of commits that stand or fall together it writes those that it can."""
+
+    async def commit_together(self, commits: Any, now: float) -> list[Outcome]:
+        outcomes = await self.commit(commits, now)
+        return outcomes if all_stand(outcomes) else undone(outcomes)
+
+
+@caught_by("test_together_where_one_has_forgotten")
+class DoesTheRest(ToyDriver):
+    """Of what was done before, it does again what a state has forgotten with its life."""
+
+    async def commit_together(self, commits: Any, now: float) -> list[Outcome]:
+        self.applied = {at: one for at, one in self.applied.items() if self.alive(at[0], now)}
+        outcomes = await super().commit_together(commits, now)
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Doubtful):
+                outcomes[place] = self.step(commits[place], now)
+        return outcomes
+
+
+@caught_by("test_who_sees_one_sees_the_others")
+class LetsReadersBetween(ToyDriver):
+    """Shows one after the other, and not under one lock."""
+
+    async def commit_together(self, commits: Any, now: float) -> list[Outcome]:
+        before = self.states.copy()
+        outcomes = await super().commit_together(commits, now)
+        if all_stand(outcomes):
+            after, self.states = self.states, before
+            for commit in commits:
+                if commit.key in after:
+                    self.states[commit.key] = after[commit.key]
+                self.pause()  # another thread has its turn here
+            self.states = after
+        return outcomes
+
+    def pause(self) -> None:
+        time.sleep(0.0005)
 
 
 @caught_by("test_a_late_commit_never_resurrects")

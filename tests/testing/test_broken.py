@@ -30,6 +30,7 @@ SEEN_BY_THE_MACHINE = {
     "IgnoresExpect": {3},
     "IgnoresIntents": {2},
     "KeepsOneTooMany": {5},
+    "KeepsTheOthers": {1, 3},
     "RepeatsRevisions": {6},
     "Resurrects": {4, 6},
     "ServesOtherKinds": {8},

@@ -21,7 +21,9 @@ from statehold.changes import (
     Want,
     deadline,
     fold,
+    is_so,
     new_incarnation,
+    part_of,
     required,
 )
 from statehold.cursors import Listing, newest_of
@@ -42,11 +44,13 @@ from statehold.folding import (
     NO_FENCE,
     Applied,
     Fence,
+    all_stand,
     claimed,
     ended_at,
     fenced,
     left_behind,
     recalled,
+    undone,
 )
 
 
@@ -90,6 +94,15 @@ class ToyDriver(Driver):
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         with self.opened():
             return [self.step(commit, now) for commit in commits]
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        with self.opened():
+            before = self.states.copy(), self.applied.copy(), self.fences.copy()
+            outcomes = [self.step(commit, now) for commit in commits]
+            if all_stand(outcomes):
+                return outcomes
+            self.states, self.applied, self.fences = before
+            return undone(outcomes)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         if asked.newest:
@@ -172,6 +185,10 @@ class ToyDriver(Driver):
         expect = required(commit)
         if expect is not None and (state is None if expect == PRESENT else expect != stands):
             return Conflicted(stands)
+        for condition in commit.where:
+            cell = state.cells.fields.get(condition.field) if state else None
+            if not is_so(condition, part_of(cell, condition.entry)):
+                return Conflicted(stands, condition.field)
         made = now if commit.at is None else commit.at
         created = state.cells.created if state else made
         until = deadline(created, made, commit.ttl, commit.max_age)

@@ -21,7 +21,7 @@ from uuid import UUID
 
 import msgspec
 
-from statehold.changes import Add, Drop, Put, Scalar, said_of
+from statehold.changes import Add, Drop, Is, Put, Scalar, said_of
 from statehold.codec import MAX_ENTRY_BYTES, NameCodec, Undecodable, as_json
 from statehold.errors import SchemaError
 from statehold.fields.base import (
@@ -113,6 +113,10 @@ class _Entries(Field[View], Generic[View, K]):
         """The entry is gone, if it was there."""
         return self.drops(self._names.encode(key))
 
+    def lacks(self, key: K) -> Is:
+        """The condition (`where=`) that there is no such entry."""
+        return self.condition(self._names.encode(key), None)
+
     def clear(self) -> Edit:
         """Every entry is gone."""
         return self.drops()
@@ -171,6 +175,10 @@ class Map(_Entries["MapView[K, V]", K], Generic[K, V]):
         entry = self._names.encode(key)
         data = self._codec.encode(value)
         return Put(self.stored, entry, data, if_absent, self.keep, self._dropping)
+
+    def holds(self, key: K, value: V) -> Is:
+        """The condition (`where=`) that the entry has this value."""
+        return self.condition(self._names.encode(key), self._codec.encode(value))
 
     def update(self, values: Mapping[K, V], *, if_absent: bool = False) -> Edits:
         """Each of the entries has its value."""
@@ -335,6 +343,10 @@ class SetOf(_Entries["SetView[T]", T], Generic[T]):
             [Put(self.stored, e, b"1", False, self.keep, self._dropping) for e in entries]
         )
 
+    def holds(self, member: T) -> Is:
+        """The condition (`where=`) that it is in the set."""
+        return self.condition(self._names.encode(member), b"1")
+
     def discard(self, *members: T) -> Edits:
         """None of them is in the set."""
         return _together([self.drop(member) for member in members])
@@ -432,6 +444,11 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         """The key's number is larger by `amount`."""
         amount = number(self.name, amount, self.number)
         return Add(self.stored, self._names.encode(key), amount, self.keep, self._dropping)
+
+    def holds(self, key: K, value: float) -> Is:
+        """The condition (`where=`) that the key counts this many."""
+        amount = number(self.name, value, self.number)
+        return self.condition(self._names.encode(key), amount, absent=amount == 0)
 
     def update(self, amounts: Mapping[K, float]) -> Edits:
         """Each key's number is larger by its amount."""

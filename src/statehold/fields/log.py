@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, o
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Append, Drop, Items, Splice
+from statehold.changes import Append, Drop, Is, Items, Splice
 from statehold.codec import Codec, Undecodable, as_json
 from statehold.errors import TooLarge
 from statehold.fields.base import (
@@ -44,7 +44,7 @@ class _List(Field[View]):
     makes: ClassVar = frozenset({Append, Drop, Splice})
 
     nullable: bool = False
-    """Whether its values may be None."""
+    """Whether what is left of a redacted item may be a value, such as None."""
 
     def __init__(self, keep: int, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
@@ -84,6 +84,10 @@ class _List(Field[View]):
             "redact": Operation(self.redact, number),
         }
 
+    def is_empty(self) -> Is:
+        """The condition (`where=`) that there is no item."""
+        return self.condition(None, None)
+
     def to_json(self, state: Snapshot) -> Any:
         return [as_json(raw) for raw in self.readable(state)]
 
@@ -117,9 +121,11 @@ class Log(_List["LogView[T]"], Generic[T]):
         self._codec = self.codec(self.type)
         self._encode = self._codec.encode
         try:
-            self.nullable = self._codec.decode(REDACTED) is None
+            self._codec.decode(REDACTED)
         except Undecodable:
             self.nullable = False
+        else:
+            self.nullable = True
 
     def decode(self, raw: Any) -> Any:
         return self._codec.decode(raw)
@@ -132,6 +138,10 @@ class Log(_List["LogView[T]"], Generic[T]):
         if len(items) == 1:
             return Append(self.stored, (self._encode(items[0]),), self.keep)
         return Append(self.stored, tuple([self._encode(item) for item in items]), self.keep)
+
+    def ends_with(self, item: T) -> Is:
+        """The condition (`where=`) that this is the newest item."""
+        return self.condition(None, self._encode(item))
 
     def extend(self, items: Iterable[T]) -> Append:
         """Like `append`, from an iterable."""

@@ -7,7 +7,7 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
-from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put, Scalar
+from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Is, Put, Scalar
 from statehold.codec import as_json
 from statehold.comparing import Number
 from statehold.errors import Corrupted, Invalid, SchemaError
@@ -76,6 +76,12 @@ class Register(Field[T]):
     def put(self, value: T, *, if_absent: bool = False) -> Put:
         """The value is this one from now on; with `if_absent`, unless there is one already."""
         return Put(self.stored, "", self._codec.encode(value), if_absent)
+
+    def holds(self, value: T) -> Is:
+        """The condition (`where=`) that it reads as this value."""
+        said, default = self._codec.encode(value), self.default
+        unset = value is None if default is None else said == self._codec.encode(default)
+        return self.condition("", said, absent=unset)
 
     def drop(self) -> Edit:
         """The default is back."""
@@ -259,6 +265,11 @@ class Counter(Field[Any], Generic[N]):
         """The number is this one, whatever it was."""
         add = self.add(value)
         return Edits.of((Drop(self.stored), add))
+
+    def holds(self, value: N) -> Is:
+        """The condition (`where=`) that it is this number."""
+        amount = self.add(value).amount
+        return self.condition("", amount, absent=amount == 0)
 
     def drop(self) -> Edit:
         """The number is 0 again."""

@@ -3,7 +3,9 @@
 `admit` says what bars a commit, `advance` what the head of a life is after it, `cut` what of the
 cells is wanted. A driver that keeps states in rows puts them together around what it loads, and gives
 `Change.into` a `Part` of the entries and the `Ends` of the lists; who keeps a state whole (a journal,
-an owner, a cache, a simulation) runs `step`, which is all of it.
+an owner, a cache, a simulation) runs `step`, which is all of it. Of several commits that stand or fall
+together `all_stand` says whether they do, and `undone` what each is told if not; `step_together` is
+`step` for them.
 
 Everything here is pure: the time is given, and so is the number of a new life, if it matters.
 """
@@ -12,11 +14,13 @@ from statehold.folding.admission import (
     Applied,
     Head,
     Headed,
+    Look,
     Past,
     admit,
     advance,
     ended_at,
     is_over,
+    looking,
     recalled,
     refused,
     remember,
@@ -33,6 +37,7 @@ from statehold.folding.fencing import (
 )
 from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
+from statehold.folding.together import all_stand, step_together, undone
 
 __all__ = [
     "NEVER_LIVED",
@@ -43,16 +48,19 @@ __all__ = [
     "Head",
     "Headed",
     "Life",
+    "Look",
     "Part",
     "Past",
     "admit",
     "advance",
+    "all_stand",
     "claimed",
     "cut",
     "ended_at",
     "fenced",
     "is_over",
     "left_behind",
+    "looking",
     "pack",
     "recalled",
     "refused",
@@ -60,6 +68,8 @@ __all__ = [
     "revision_of",
     "seen",
     "step",
+    "step_together",
+    "undone",
     "unpack",
     "written",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -11,11 +11,15 @@ from statehold.changes import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
+    Cell,
     Commit,
     Refusal,
     Revision,
+    Scalar,
     deadline,
+    is_so,
     new_incarnation,
+    part_of,
     required,
 )
 from statehold.driver import (
@@ -28,7 +32,7 @@ from statehold.driver import (
     Reused,
     Written,
 )
-from statehold.errors import Corrupted, Invalid, TooLarge
+from statehold.errors import Corrupted, Invalid, TooLarge, Unsupported
 from statehold.folding.fencing import Fence, fenced
 
 K = TypeVar("K")
@@ -102,11 +106,19 @@ def ended_at(head: Headed) -> float:
     return head.updated if head.deadline is None else max(head.deadline, head.updated)
 
 
-def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcome | None:
+Look: TypeAlias = Callable[[str, str | None], Scalar | None]
+"""What stands at an entry of a field, or as the newest item of a list (None); None if nothing does."""
+
+
+def admit(
+    commit: Commit, head: Headed | None, past: Past, now: float, look: Look | None = None
+) -> Outcome | None:
     """What a commit gets that is not to be applied; None if nothing bars it.
 
     `head` is that of the present life, None where the state is absent (`is_over` included). These are
     the steps 2 to 6 of `Driver.commit`. For a repeated op id what is to be returned is left to add.
+    `look` is asked about what stands in the present life, if the commit says `where`; it may raise
+    `Corrupted`.
     """
     if commit.op and commit.claim is None:
         first = past.applied(commit.op)
@@ -125,7 +137,24 @@ def admit(commit: Commit, head: Headed | None, past: Past, now: float) -> Outcom
         stands = revision_of(head)
         if not (head is not None if expect == PRESENT else expect == stands):
             return Conflicted(stands)
-    return Late() if _is_over_already(commit, head, now) else None
+    failed = unmet(commit, head, look) if commit.where else None
+    return Late() if failed is None and _is_over_already(commit, head, now) else failed
+
+
+def unmet(commit: Commit, head: Headed | None, look: Look | None) -> Conflicted | None:
+    """The first condition of `where` that does not hold, as an outcome."""
+    if look is None:
+        raise Unsupported("conditions on parts of a state are not supported", expected="where")
+    for condition in commit.where:
+        found = None if head is None else look(condition.field, condition.entry)
+        if not is_so(condition, found):
+            return Conflicted(revision_of(head), condition.field)
+    return None
+
+
+def looking(fields: Mapping[str, Cell]) -> Look:
+    """How conditions are looked up in whole cells."""
+    return lambda field, entry: part_of(fields.get(field), entry)
 
 
 def recalled(commit: Commit, first: Applied) -> Written | Reused:

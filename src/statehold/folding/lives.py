@@ -23,6 +23,7 @@ from statehold.changes import (
     fold,
     moves,
     new_incarnation,
+    part_of,
 )
 from statehold.driver import Cells, Outcome, Written
 from statehold.errors import Corrupted
@@ -81,6 +82,12 @@ class Life(msgspec.Struct, frozen=True):
     def fence(self) -> Fence:
         """See `Past`."""
         return self.epochs
+
+    def look(self, field: str, entry: str | None) -> Scalar | None:
+        """See `Look`."""
+        if field in self.unreadable:
+            raise Corrupted(f"{field}: cannot be read", field=field)
+        return part_of(self.fields.get(field), entry)
 
     def at(self, now: float) -> Life:
         """As it is at that time: absent if its deadline has passed."""
@@ -159,7 +166,10 @@ def step(
     """
     life = life.at(now)
     head = life.head
-    barred = admit(commit, head, life, now)
+    try:
+        barred = admit(commit, head, life, now, life.look)
+    except Corrupted as error:
+        return life, refused(error)
     if barred is not None:
         return life, _returning(barred, life, commit)
     if commit.claim is not None:

@@ -132,6 +132,12 @@ class Ends(Items):
         self.edits: dict[int, bytes] = {}
         self.look_up = look_up
 
+    @classmethod
+    def of(cls, items: Items) -> Ends:
+        """Those of a list that is here. Whoever folds them leaves the list itself alone."""
+        first = items.first
+        return cls(first + len(items) - 1, first - 1, look_up=lambda at: items[at - first])
+
     def __len__(self) -> int:
         return self.end - self.first + 1
 
@@ -143,7 +149,7 @@ class Ends(Items):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self._item(at) for at in range(len(self))[index]]
-        return self._item(index)
+        return self._item(index if index >= 0 else len(self) + index)
 
     def _item(self, index: int) -> bytes:
         position = self.first + index

@@ -54,6 +54,10 @@ class Bridge(Wrapper):
         """See `Driver.commit`."""
         return await self._there(self.inner.commit(commits, now))
 
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """See `CommitsTogether`."""
+        return await self._there(super().commit_together(commits, now))
+
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""
         return await self._there(self.inner.scan(asked, now))

@@ -14,12 +14,13 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
 from statehold.driver import (
     Cells,
+    CommitsTogether,
     Driver,
     Layout,
     Outcome,
@@ -90,6 +91,14 @@ class Coalesce(Wrapper):
             except WouldWait:
                 pass
         return await queue.add(loop, commits, now)
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._closed:
+            raise Closed("the store is closed")
+        call = cast("CommitsTogether", self.inner).commit_together
+        if self._threaded:
+            return await self._in_thread(partial(call, commits, now))
+        return await self._call(call, commits, now)
 
     def _queue(self, loop: _Loop) -> _Queue:
         queue = self._queues.get(loop)

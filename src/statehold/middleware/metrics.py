@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -25,6 +25,7 @@ from statehold.driver import (
     Page,
     Reused,
     Scan,
+    Undone,
     Written,
 )
 from statehold.errors import StateholdError
@@ -71,6 +72,7 @@ Outcomes: TypeAlias = Literal[
     "reused",
     "in_doubt",
     "late",
+    "undone",
     "claimed",
     "held",
 ]
@@ -80,6 +82,7 @@ _OUTCOMES: Final[dict[type, Outcomes]] = {
     Reused: "reused",
     Doubtful: "in_doubt",
     Late: "late",
+    Undone: "undone",
 }
 
 CALLS: Final = ("read", "commit", "scan", "check")
@@ -116,9 +119,16 @@ class Metrics(Wrapper):
         return cells
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        return await self._counted(self.inner.commit(commits, now))
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """See `CommitsTogether`. Counted as commits."""
+        return await self._counted(super().commit_together(commits, now))
+
+    async def _counted(self, call: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
         started = AMBIENT.perf_counter()
         try:
-            outcomes = await self.inner.commit(commits, now)
+            outcomes = await call
         except Exception as error:
             self._failed("commit", error)
             raise

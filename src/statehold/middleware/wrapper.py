@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, Scan
+from statehold.driver import Cells, CommitsTogether, Driver, Layout, Outcome, Page, Scan
 
 R = TypeVar("R")
 
@@ -46,6 +46,10 @@ class Wrapper(Driver):
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """See `Driver.commit`."""
         return await self.inner.commit(commits, now)
+
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """See `CommitsTogether`; only for who sees that it is declared."""
+        return await cast("CommitsTogether", self.inner).commit_together(commits, now)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

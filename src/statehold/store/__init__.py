@@ -6,6 +6,7 @@ from statehold.store.lease import AsyncLease, Lease
 from statehold.store.names import hashed_id
 from statehold.store.session import AsyncSession
 from statehold.store.sync import Collection, Session, Store
+from statehold.store.together import Step
 
 __all__ = [
     "AsyncCollection",
@@ -16,6 +17,7 @@ __all__ = [
     "Committed",
     "Lease",
     "Session",
+    "Step",
     "Store",
     "hashed_id",
 ]

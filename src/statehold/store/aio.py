@@ -12,9 +12,10 @@ from statehold.errors import Closed, Invalid
 from statehold.schema import Lifetime
 from statehold.settings import duration
 from statehold.state import S
-from statehold.store.collection import AsyncCollection
+from statehold.store.collection import AsyncCollection, Committed
 from statehold.store.doubts import Doubts
 from statehold.store.names import checked
+from statehold.store.together import Step, apply_together
 from statehold.store.turns import Turns
 
 if TYPE_CHECKING:
@@ -76,6 +77,28 @@ class AsyncStore:
                 )
             found = self._collections[cls, tenant] = AsyncCollection(self, cls, tenant)
         return found
+
+    async def apply_together(
+        self, *steps: Step, op: str | None = None, since: float | None = None
+    ) -> list[Committed[Any]]:
+        """All of these steps stand or none does; what became of each, in their order.
+
+        ```python
+        await store.apply_together(
+            chats.step("c1", Chat.messages.append(answer)),
+            users.step("ann", User.credits.add(-1), where=[User.plan.holds("prepaid")]),
+            op=request_id,
+        )
+        ```
+
+        Each is of another state, and says its own `expect`, `epoch` and the like. `op` is an
+        idempotency key of all of them, with `since` as in `apply`: sent again, none is applied twice.
+
+        Raises what `apply` does, for the first step that is barred: `error.key` is its state, and
+        nothing is written to any. `InDoubt` if one of the states has forgotten what another knows
+        was done. `Unsupported` where the backend cannot (`Feature.TOGETHER`).
+        """
+        return await apply_together(self, steps, op, since)
 
     def blocking(self) -> Store:
         """A `Store` over the same backend, for synchronous callers of other threads.

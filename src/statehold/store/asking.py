@@ -12,7 +12,7 @@ from statehold.driver import Driver, Feature, Scan
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported
 from statehold.fields.base import Edit
-from statehold.schema import OP_BYTES, Lifetime, Schema
+from statehold.schema import OP_BYTES, Lifetime, Schema, Where
 from statehold.state import Home
 from statehold.store.doubts import MARGIN, Doubts
 from statehold.store.names import (
@@ -124,6 +124,7 @@ class Asking:
         returning: Want | None = None,
         erase: bool = False,
         computed: bool = False,
+        where: Where = (),
     ) -> Commit:
         """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self._schema
@@ -152,6 +153,7 @@ class Asking:
             erase=erase,
             intent=intent,
             since=since,
+            where=schema.conditions(where),
         )
         self.check_conditions(commit)
         return commit
@@ -200,6 +202,8 @@ class Asking:
         if commit.epoch != 0:
             self.needs(Feature.EPOCH)
             checked_epoch(commit.epoch)
+        if commit.where:
+            self.needs(Feature.WHERE)
         if commit.subject is not None:
             self.needs(Feature.SUBJECT)
             checked(commit.subject, "subject")

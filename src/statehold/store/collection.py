@@ -28,7 +28,7 @@ from statehold.errors import (
     Unavailable,
 )
 from statehold.fields.base import Edit
-from statehold.schema import Lifetime, Schema
+from statehold.schema import Lifetime, Schema, Where
 from statehold.state import Home, S, snapshot
 from statehold.store.asking import ALL_READ, Asking
 from statehold.store.lease import AsyncLease
@@ -44,6 +44,7 @@ from statehold.store.names import (
 )
 from statehold.store.outcomes import error_of, repeated_error
 from statehold.store.session import AsyncSession
+from statehold.store.together import Step
 
 if TYPE_CHECKING:
     from statehold.store.aio import AsyncStore
@@ -172,6 +173,7 @@ class AsyncCollection(Generic[S]):
         returning: None = ...,
         tail: Tail | None = ...,
         entries: Keys | None = ...,
+        where: Where = ...,
     ) -> Revision: ...
     @overload
     async def apply(
@@ -187,6 +189,7 @@ class AsyncCollection(Generic[S]):
         returning: Names,
         tail: Tail | None = ...,
         entries: Keys | None = ...,
+        where: Where = ...,
     ) -> S: ...
     async def apply(
         self,
@@ -201,6 +204,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        where: Where = (),
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
@@ -212,15 +216,19 @@ class AsyncCollection(Generic[S]):
         repeats a call that another process made says with `since` when that was (epoch seconds), so
         that what the state has forgotten is told from what it has never seen.
 
+        `where` are conditions on parts of the state, such as `Chat.steps.ends_with(step)`: unlike
+        `expect` they leave alone who changes the rest. All must hold.
+
         `ttl` is how long the state lives from now on unless renewed: the class's by default, and at
         most. It is not remembered: the next write, `touch` or renewing read counts anew.
 
-        Raises: `Invalid` for a longer `ttl`, `Conflict` if the state is not at `expect` (a revision, `ABSENT` or `PRESENT`),
+        Raises: `Invalid` for a longer `ttl`, `Conflict` if the state is not at `expect` (a revision,
+        `ABSENT` or `PRESENT`) or a condition does not hold (`error.field` says of which field),
         `Fenced` if it has seen a newer `epoch` (a fencing token), `TooLarge` if a bound would
         break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
         cannot tell whether the first one was applied. Nothing is written then.
         """
-        if op is not None or since is not None:
+        if op is not None or since is not None or where:
             done = await self.commit(
                 id,
                 edits,
@@ -233,6 +241,7 @@ class AsyncCollection(Generic[S]):
                 returning=returning,
                 tail=tail,
                 entries=entries,
+                where=where,
             )
             return done.revision if done.state is None else done.state
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
@@ -290,6 +299,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        where: Where = (),
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
         want, unread = None, ALL_READ
@@ -307,6 +317,7 @@ class AsyncCollection(Generic[S]):
             subject=subject,
             ttl=ttl,
             returning=want,
+            where=where,
         )
         written = self._written(
             commit.key, (await self._send([commit], repeatable=op is not None))[0]
@@ -353,6 +364,25 @@ class AsyncCollection(Generic[S]):
 
         return [result(at) for at in range(total)]
 
+    def step(
+        self,
+        id: str,
+        *edits: Edit,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        ttl: Lifetime | None = None,
+        where: Where = (),
+        delete: bool = False,
+    ) -> Step:
+        """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
+
+        The rest is as in `apply`. Nothing is done yet.
+        """
+        return Step(
+            self, id, edits, expect, epoch, subject, ttl, self.schema.conditions(where), delete
+        )
+
     async def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """The state expires as if it had just been written. False if it is not found.
 
@@ -374,20 +404,21 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
+        where: Where = (),
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
         With an idempotency key (`op`; see `apply`) a repetition answers as the first one did, and
         leaves alone what was made since. It is remembered for a minute.
 
-        Raises: `Conflict` if it is not at `expect`, `Fenced` if it has seen a newer `epoch`,
+        Raises: `Conflict` if it is not at `expect` or not as `where` says (see `apply`), `Fenced` if it has seen a newer `epoch`,
         `Reused` if `op` stands for something else, `InDoubt` as `apply` does.
         """
         if op is not None:
             self._asking.needs(Feature.ERASE_ONCE)
         await self._ready()
         commit = self._asking.commit(
-            id, (), op=op, since=since, expect=expect, epoch=epoch, erase=True
+            id, (), op=op, since=since, expect=expect, epoch=epoch, erase=True, where=where
         )
         sent = await self._send([commit], repeatable=op is not None)
         return self._written(commit.key, sent[0]).revision != ABSENT
@@ -406,19 +437,21 @@ class AsyncCollection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
+        where: Where = (),
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
         Without `exclusive` what merges merges. With it, `Conflict` is raised at the end, and
         nothing written, if anyone else has changed the state meanwhile; with `expect`, if the state
-        is not at that revision. `meta.committed` says afterwards at which revision it stands.
+        is not at that revision, and with `where`, if one of these conditions does not hold then. `meta.committed` says afterwards at which revision it stands.
 
         With `on_failure="default"` a store that cannot answer gives the defaults to read, and what
         was done is lost without an error if it cannot answer at the end; `meta.committed` is None
         then.
         """
         read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
-        write = {"op": op, "expect": expect, "epoch": epoch, "subject": subject, "ttl": ttl}
+        write: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
+        write |= {"ttl": ttl, "where": where}
         return AsyncSession(self, id, read, write, exclusive)
 
     @overload

@@ -21,9 +21,7 @@ def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
     """The error for an outcome that is not `Written`."""
     what = f"{key[1]} {key[2]!r:.80}"
     if isinstance(outcome, Conflicted):
-        at = outcome.revision
-        stands = "not found" if at == ABSENT else f"it is at {at}"
-        return Conflict(f"{what}: {stands}", key=key, found=at)
+        return _conflict(schema, key, outcome)
     if isinstance(outcome, FencedOff):
         epoch = outcome.epoch
         return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
@@ -43,6 +41,17 @@ def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
     if isinstance(outcome, Refused):
         return refused(schema, key, outcome)
     raise AssertionError(outcome)  # a defect of ours
+
+
+def _conflict(schema: Schema, key: Key, outcome: Conflicted) -> Conflict:
+    at = outcome.revision
+    stands = "not found" if at == ABSENT else f"it is at {at}"
+    if not outcome.field:
+        return Conflict(f"{key[1]} {key[2]!r:.80}: {stands}", key=key, found=at)
+    field = schema.bases.get(outcome.field)
+    name = outcome.field if field is None else field.name
+    text = f"{key[1]} {key[2]!r:.80}: {name} is not as the condition says; {stands}"
+    return Conflict(text, key=key, field=name, found=at)
 
 
 def repeated_error(revision: Revision | None, key: Key) -> Repeated:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from statehold.backends import open_driver
 from statehold.changes import Revision
@@ -17,13 +17,14 @@ from statehold.driver import Driver
 from statehold.engine import BlockingClock, WaitingClock, run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
-from statehold.schema import Lifetime, Schema
+from statehold.schema import Lifetime, Schema, Where
 from statehold.state import S
 from statehold.store.aio import DRAIN_SECONDS, AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
 from statehold.store.lease import Lease
 from statehold.store.names import After, Keys, Names, Tail
 from statehold.store.session import AsyncSession
+from statehold.store.together import Step
 from statehold.store.turns import NoTurns
 
 if TYPE_CHECKING:
@@ -83,6 +84,12 @@ class Store:
     def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
         """See `AsyncStore.collection`."""
         return Collection(self._async.collection(cls, tenant=tenant))
+
+    def apply_together(
+        self, *steps: Step, op: str | None = None, since: float | None = None
+    ) -> list[Committed[Any]]:
+        """See `AsyncStore.apply_together`."""
+        return run_now(self._async.apply_together(*steps, op=op, since=since))
 
     def blocking(self) -> Store:
         """See `AsyncStore.blocking`."""
@@ -189,6 +196,7 @@ class Collection(Generic[S]):
         returning: None = ...,
         tail: Tail | None = ...,
         entries: Keys | None = ...,
+        where: Where = ...,
     ) -> Revision: ...
     @overload
     def apply(
@@ -204,6 +212,7 @@ class Collection(Generic[S]):
         returning: Names,
         tail: Tail | None = ...,
         entries: Keys | None = ...,
+        where: Where = ...,
     ) -> S: ...
     def apply(
         self,
@@ -218,6 +227,7 @@ class Collection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        where: Where = (),
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
@@ -229,6 +239,7 @@ class Collection(Generic[S]):
                 and epoch == 0
                 and ttl is None
                 and since is None
+                and not where
             ):
                 return run_now(self._apply(id, *edits))  # quicker than passing each
             return run_now(
@@ -241,6 +252,7 @@ class Collection(Generic[S]):
                     epoch=epoch,
                     subject=subject,
                     ttl=ttl,
+                    where=where,
                 )
             )
         return run_now(
@@ -256,6 +268,7 @@ class Collection(Generic[S]):
                 returning=returning,
                 tail=tail,
                 entries=entries,
+                where=where,
             )
         )
 
@@ -273,6 +286,7 @@ class Collection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
+        where: Where = (),
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
@@ -289,6 +303,7 @@ class Collection(Generic[S]):
                 returning=returning,
                 tail=tail,
                 entries=entries,
+                where=where,
             )
         )
 
@@ -298,6 +313,30 @@ class Collection(Generic[S]):
     ) -> list[Revision | StateholdError]:
         """See `AsyncCollection.apply_many`."""
         return run_now(self._core.apply_many(edits))
+
+    def step(
+        self,
+        id: str,
+        *edits: Edit,
+        expect: Revision | None = None,
+        epoch: int = 0,
+        subject: str | None = None,
+        ttl: Lifetime | None = None,
+        where: Where = (),
+        delete: bool = False,
+    ) -> Step:
+        """See `AsyncCollection.step`."""
+        return Step(
+            self._core,
+            id,
+            edits,
+            expect,
+            epoch,
+            subject,
+            ttl,
+            self.schema.conditions(where),
+            delete,
+        )
 
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """See `AsyncCollection.touch`."""
@@ -311,9 +350,12 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
+        where: Where = (),
     ) -> bool:
         """See `AsyncCollection.delete`."""
-        return run_now(self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch))
+        return run_now(
+            self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch, where=where)
+        )
 
     def session(
         self,
@@ -329,6 +371,7 @@ class Collection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
+        where: Where = (),
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
         core = self._core.session(
@@ -343,6 +386,7 @@ class Collection(Generic[S]):
             subject=subject,
             ttl=ttl,
             on_failure=on_failure,
+            where=where,
         )
         return Session(core)
 

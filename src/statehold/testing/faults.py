@@ -160,6 +160,12 @@ class FaultyDriver(Wrapper):
         """Commit, unless a fault is due."""
         return await self._call("commit", lambda: self.inner.commit(commits, now))
 
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        """Commit, unless a fault is due: one of commits."""
+        return await self._call(
+            "commit", lambda: super(FaultyDriver, self).commit_together(commits, now)
+        )
+
     async def scan(self, asked: Scan, now: float) -> Page:
         """Scan, unless a fault is due."""
         return await self._call("scan", lambda: self.inner.scan(asked, now))

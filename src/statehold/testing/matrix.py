@@ -31,6 +31,8 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SUBJECT: "listing and erasing what is about a person",
     Feature.ERASE_ONCE: "an erasure's op id is remembered for a minute after it",
     Feature.CLAIM: "epochs can be claimed, and outlive a state for a minute: leases",
+    Feature.TOGETHER: "one commit over several states",
+    Feature.WHERE: "commits on condition of a part of the state",
 }
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import copy
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
+
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
@@ -23,11 +26,13 @@ from statehold.changes import (
     Change,
     Commit,
     Drop,
+    Is,
     Key,
     Put,
     Revision,
     Splice,
     Want,
+    new_incarnation,
 )
 from statehold.driver import (
     Cells,
@@ -38,6 +43,7 @@ from statehold.driver import (
     Outcome,
     Refused,
     Reused,
+    Undone,
     Written,
 )
 from statehold.testing.promises import promised
@@ -245,7 +251,8 @@ class Model:
         with promised(7):
             assert cells.epoch == life.epoch, f"epoch {cells.epoch}, not {life.epoch}"
         if self.exact:
-            updated = life.latest if cells.updated == life.latest else life.updated
+            between = life.updated <= cells.updated <= life.latest
+            updated = cells.updated if between else life.latest
             found = (cells.created, cells.updated, cells.deadline)
             wanted = (life.created, updated, life.deadline)
             with promised(4):
@@ -389,6 +396,32 @@ class Model:
             epochs.epoch, epochs.held, epochs.until, epochs.op = epoch, -math.inf, -math.inf, ""
         epochs.highest = max(epochs.highest, epoch)
 
+    def judge_together(
+        self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
+    ) -> None:
+        """The same for commits that stand or fall together."""
+        if all(isinstance(one, Written) and not one.repeated for one in outcomes):
+            for commit, outcome in zip(commits, outcomes, strict=True):
+                self.judge(commit, outcome, now)
+            return
+        before = any(isinstance(one, Written) and one.repeated for one in outcomes)
+        assert not all(isinstance(one, Undone) for one in outcomes), "undone for no reason"
+        would = copy.deepcopy(self)
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            life = would.life(commit.key, now)
+            if isinstance(outcome, Undone):
+                assert not before, "what was done before is not undone"
+                would.judge(replace(commit, returning=None), _next(life, commit, now), now)
+            elif before and isinstance(outcome, Doubtful):
+                known, _ = would._remembered(life, commit, now)  # noqa: SLF001  its own class
+                assert known is None, "an op id that must be remembered was called doubtful"
+            else:
+                again = isinstance(outcome, Reused) or (
+                    isinstance(outcome, Written) and outcome.repeated
+                )
+                assert again or not (before or isinstance(outcome, Written)), f"not all: {outcomes}"
+                would.judge(commit, outcome, now)
+
     def _remembered(
         self, life: Life | None, commit: Commit, now: float
     ) -> tuple[Applied | None, list[Applied]]:
@@ -467,10 +500,11 @@ class Model:
         life.newest = max(now, made, life.newest)
         life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
         if self.exact:
-            told = (outcome.updated, outcome.deadline)
+            told = outcome.updated or 0.0
             with promised(4):
-                assert told in ((life.latest, life.deadline), (life.updated, life.deadline)), (
-                    f"it says {told}, not {(life.latest, life.deadline)}"
+                assert life.updated <= told <= life.latest, f"made at {told}, not {life.latest}"
+                assert outcome.deadline == life.deadline, (
+                    f"it ends at {outcome.deadline}, not {life.deadline}"
                 )
         if commit.subject is not None:
             life.subject = commit.subject
@@ -492,6 +526,19 @@ class Model:
             with promised(1):
                 assert returned is not None, "the cells asked for were not returned"
             self._check_cells(life, commit.returning, returned)
+
+
+def _next(life: Life | None, commit: Commit, now: float) -> Written:
+    """What a commit comes to that nothing bars."""
+    if commit.erase:
+        return Written(ABSENT if life is None else life.revision)
+    made = now if commit.at is None else commit.at
+    born = made if life is None else life.created
+    until = _until(born, made, commit.ttl, commit.max_age)
+    revision = commit.revision or Revision(new_incarnation(), 1)
+    if life is not None:
+        revision = Revision(life.incarnation, life.number + 1)
+    return Written(revision, None, False, made, until)
 
 
 def _over_already(life: Life | None, commit: Commit, now: float) -> bool:
@@ -530,7 +577,23 @@ def _barred(life: Life | None, commit: Commit, seen: int, now: float) -> Outcome
         holds = holds and (begins or goes_on)
     if not holds:
         return Conflicted(stands)
+    fields = {} if life is None else life.fields
+    for condition in commit.where:
+        if not _holds(fields, condition):
+            return Conflicted(stands, condition.field)
     return Late() if _over_already(life, commit, now) else None
+
+
+def _holds(fields: Fields, condition: Is) -> bool:
+    """Whether this is what stands there."""
+    held: Any = fields.get(condition.field)
+    if condition.entry is None:
+        found = held[-1] if isinstance(held, list) and held else None
+    else:
+        found = held.get(condition.entry) if is_a(held, dict) else None
+    if found is None:
+        return condition.absent or condition.value is None
+    return condition.value is not None and _same(condition.value, found)
 
 
 def apply_all(fields: Fields, changes: tuple[Change, ...]) -> tuple[str, str] | None:

@@ -8,10 +8,20 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from statehold.changes import EVERYTHING, Change, Commit, Key, Want
-from statehold.driver import Cells, Driver, Feature, FieldLayout, Layout, Outcome, Scan, Written
+from statehold.driver import (
+    Cells,
+    CommitsTogether,
+    Driver,
+    Feature,
+    FieldLayout,
+    Layout,
+    Outcome,
+    Scan,
+    Written,
+)
 from statehold.testing.backend import Backend
 
 Result = TypeVar("Result")
@@ -182,6 +192,13 @@ class Rig:
     def send(self, *commits: Commit) -> list[Outcome]:
         """What became of each, handed over in one call."""
         outcomes = self.run(self.driver.commit(commits, self.now))
+        assert len(outcomes) == len(commits), "there must be one outcome for each commit"
+        return outcomes
+
+    def send_together(self, *commits: Commit) -> list[Outcome]:
+        """What became of each, handed over to stand or fall together."""
+        driver = cast("CommitsTogether", self.driver)
+        outcomes = self.run(driver.commit_together(commits, self.now))
         assert len(outcomes) == len(commits), "there must be one outcome for each commit"
         return outcomes
 

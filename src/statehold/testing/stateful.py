@@ -31,6 +31,7 @@ from statehold.changes import (
     Append,
     Commit,
     Drop,
+    Is,
     Key,
     Put,
     Revision,
@@ -126,6 +127,20 @@ changes = st.one_of(
     ),
     st.builds(Drop, st.sampled_from(("log", "trail"))),
 )
+conditions = st.one_of(
+    st.builds(Is, st.just("note"), st.just(""), st.one_of(st.none(), texts), st.booleans()),
+    st.builds(Is, st.just("map"), entries, st.one_of(st.none(), texts), st.booleans()),
+    st.builds(Is, st.just("sum"), entries, st.integers(-3, 3), st.booleans()),
+    st.builds(Is, st.just("window"), entries, st.none()),
+    st.builds(
+        Is,
+        st.sampled_from(("log", "trail")),
+        st.none(),
+        st.one_of(st.none(), texts),
+        st.booleans(),
+    ),
+    st.builds(Is, st.just("unheard of"), entries, texts, st.booleans()),
+)
 wants = st.builds(
     Want,
     st.one_of(
@@ -198,6 +213,8 @@ class DriverMachine(RuleBasedStateMachine):
             options["expect"] = draw(
                 st.sampled_from([None] * 12 + [ABSENT, PRESENT, *current, *past[-2:], *past[:1]])
             )
+        if self.has(Feature.WHERE) and draw(st.integers(0, 3)) == 0:
+            options["where"] = tuple(draw(st.lists(conditions, min_size=1, max_size=2)))
         if self.has(Feature.EPOCH):
             seen = self.model.seen(key, self.rig.now)
             options["epoch"] = draw(st.sampled_from([seen] * 20 + [0, 1, 2]))
@@ -251,6 +268,16 @@ class DriverMachine(RuleBasedStateMachine):
     def commits_many(self, data: st.DataObject, count: int) -> None:
         """Several in one call, often of the same key."""
         self.send([self.commit(data) for _ in range(count)])
+
+    @precondition(lambda self: self.has(Feature.TOGETHER))
+    @rule(data=st.data(), count=st.sampled_from((1, 2, 2, 3)))
+    def commits_together(self, data: st.DataObject, count: int) -> None:
+        """Several to different states, that stand or fall together."""
+        group = list({one.key: one for one in (self.commit(data) for _ in range(count))}.values())
+        note(f"together {group}")
+        outcomes = self.rig.send_together(*group)
+        self.model.judge_together(group, outcomes, self.rig.now)
+        self.check(*(commit.key for commit in group))
 
     def send(self, batch: list[Commit]) -> None:
         """Send them, judge each outcome, and read what they touched."""

@@ -25,6 +25,7 @@ class Buckets:
     def __init__(self) -> None:
         self.due = NEVER
         """When the earliest is."""
+        self._held = False
         self._numbered: dict[float, dict[Key, Slot]] = {}
         self._order: list[float] = []  # heap of their numbers
 
@@ -46,7 +47,7 @@ class Buckets:
             if len(self._order) > 2 * len(self._numbered) + 1024:
                 self._order = list(self._numbered)  # without those of emptied buckets
                 heapq.heapify(self._order)
-            self.due = self._order[0]
+            self._set_due()
         bucket[key] = slot
 
     def leave(self, key: Key, slot: Slot) -> None:
@@ -79,4 +80,20 @@ class Buckets:
         del self._numbered[number]
         while self._order and self._order[0] not in self._numbered:
             heapq.heappop(self._order)
-        self.due = self._order[0] if self._order else NEVER
+        self._set_due()
+
+    def hold(self) -> None:
+        """Something is due at any time, so that nobody reads without the lock, until `let_go`."""
+        self._held = True
+        self._set_due()
+
+    def let_go(self) -> None:
+        """`due` is as it was."""
+        self._held = False
+        self._set_due()
+
+    def _set_due(self) -> None:
+        if self._held:
+            self.due = -NEVER
+        else:
+            self.due = self._order[0] if self._order else NEVER

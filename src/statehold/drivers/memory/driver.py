@@ -9,6 +9,7 @@ Nothing is ever scanned: see `buckets` for expiry and eviction.
 from __future__ import annotations
 
 import math
+import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -23,16 +24,19 @@ from statehold.changes import (
     EVERYTHING,
     Cell,
     Commit,
+    Items,
     Key,
     Refusal,
     Revision,
     Want,
     cell_nbytes,
     deadline,
+    fold,
     new_incarnation,
 )
 from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
+from statehold.drivers.memory.before import Before
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
 from statehold.drivers.memory.listing import Ordered
@@ -40,13 +44,17 @@ from statehold.drivers.memory.past import Ended, Remembered
 from statehold.drivers.memory.slots import Private, Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
 from statehold.folding import (
+    Ends,
     admit,
+    all_stand,
     claimed,
     cut,
     is_over,
     left_behind,
+    looking,
     refused,
     revision_of,
+    undone,
 )
 from statehold.settings import Settings, size
 
@@ -84,13 +92,15 @@ class MemoryDriver(Driver):
             Feature.RETURNING,
             Feature.ERASE_ONCE,
             Feature.CLAIM,
+            Feature.TOGETHER,
+            Feature.WHERE,
         }
     )
 
     def __init__(self, *, max_bytes: int = SETTINGS.default("max_bytes")) -> None:
         if max_bytes < 1:
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
-        self._budget = max_bytes
+        self._budget = self._most = max_bytes  # the latter is what holds just now
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
@@ -99,6 +109,7 @@ class MemoryDriver(Driver):
         self._nbytes = 0
         self._past = Ended()
         self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
+        self._before: Before | None = None  # what commits that stand together are changing
         self._expired = self._evicted = 0
         self._closed = False
         fork_between_commits(self)
@@ -177,6 +188,61 @@ class MemoryDriver(Driver):
             finally:
                 self._owner = 0
 
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        self._check_turn()
+        with self.lock:
+            self._owner = get_ident()
+            try:
+                if now >= self._buckets.due:
+                    self._sweep(now)
+                return self._commit_together(commits, now)
+            except BaseException as error:
+                self._mend(error)
+                raise
+            finally:
+                self._owner = 0
+
+    def _commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        tried = [self._tried(commit, now) for commit in commits]
+        if not all_stand(tried):
+            return undone(tried)
+        for commit in commits:
+            slot = self._slots.get(commit.key)
+            if slot is not None:
+                slot.private = ()  # nothing is changed in place, so that it can be put back
+        self._most = sys.maxsize  # none of them makes another give way
+        self._before = Before(self._slots, self._past, commits)
+        self._buckets.hold()  # who reads meanwhile waits for the lock
+        outcomes = [self._commit(commit, now) for commit in commits]
+        self._before = None
+        self._buckets.let_go()
+        self._most = self._budget
+        if self._nbytes > self._most:
+            self._evict(commits[-1].key, now)
+        return outcomes
+
+    def _tried(self, commit: Commit, now: float) -> Outcome:
+        """What a commit would come to. Nothing is written."""
+        slot = self._slots.get(commit.key)
+        if slot is not None and is_over(slot.cells, now):
+            slot = None
+        barred = self._barred(commit, slot, now)
+        if barred is not None or commit.erase:
+            return barred or Written(revision_of(None if slot is None else slot.cells))
+        cells = {} if slot is None else slot.cells.fields
+        try:
+            # Of a list its ends will do, and the list itself would go on from here.
+            fold(
+                {
+                    name: Ends.of(cell) if isinstance(cell, Items) else cell
+                    for name, cell in cells.items()
+                },
+                commit.changes,
+            )
+        except Refusal as refusal:
+            return refused(refusal)
+        return Written(ABSENT)
+
     def _check_turn(self) -> None:
         """Raise `Busy` where this thread is in the midst of a call, and would wait for itself."""
         if self._owner == get_ident() and self.lock.locked():
@@ -192,6 +258,10 @@ class MemoryDriver(Driver):
         """
         if isinstance(error, StateholdError):
             return
+        if self._before is not None:
+            self._before.put_back(self._slots, self._past)
+            self._before = None
+        self._most = self._budget
         if self._begun is not None and self._begun[0].cells is self._begun[1]:
             for cell in self._begun[1].fields.values():
                 if isinstance(cell, Private):
@@ -203,8 +273,6 @@ class MemoryDriver(Driver):
             self._buckets.due = -math.inf
         self._nbytes = self._past.nbytes()
         for key, slot in slots.items():
-            if not hasattr(slot, "cells"):
-                continue  # it was about to be made
             cells = slot.cells
             slot.private = tuple(
                 name for name in slot.private if isinstance(cells.fields.get(name), Private)
@@ -232,6 +300,7 @@ class MemoryDriver(Driver):
             commit.op
             or commit.expect is not None
             or commit.until is not None
+            or commit.where
             or commit.epoch < cells.epoch
             or commit.revision is not None
             or commit.at is not None
@@ -287,20 +356,21 @@ class MemoryDriver(Driver):
                 break
         slot.cells = Cells(revision, fields, created, updated, until, 0.0, commit.epoch, subject)
         if new:
+            self._slots[key] = slot  # not before it has cells: readers take no lock
             self._buckets.put(key, slot)
         elif until is not None and until < slot.bucket - 1:
             self._buckets.leave(key, slot)
             self._buckets.put(key, slot)
         if commit.op:
             slot.remember(commit, now)
-        if self._nbytes > self._budget:
+        if self._nbytes > self._most:
             self._evict(key, now)
         if commit.returning is None:
             return Written(revision, None, False, updated, until)
         return Written(revision, self._shared(slot, commit.returning), False, updated, until)
 
     def _born(self, key: Key, now: float) -> Slot:
-        slot = self._slots[key] = Slot()
+        slot = Slot()
         if self._past.ended > now:  # the clock was set back
             slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
@@ -332,7 +402,9 @@ class MemoryDriver(Driver):
     def _barred(self, commit: Commit, slot: Slot | None, now: float) -> Outcome | None:
         """What a commit gets that is not to be applied; None if nothing bars it."""
         head = None if slot is None else slot.cells
-        barred = admit(commit, head, Remembered(self._past, commit.key, slot), now)
+        past = Remembered(self._past, commit.key, slot)
+        look = looking({} if head is None else head.fields) if commit.where else None
+        barred = admit(commit, head, past, now, look)
         want = commit.returning
         if want is None or commit.erase or slot is None or not isinstance(barred, Written):
             return barred

@@ -14,8 +14,8 @@
 --      6… for each change the field of the hash that it is about
 --      …  options, each a name and a value: ops; epoch (8 bytes, big-endian); age (max age in
 --         microseconds); subject; expect ("absent", "present" or an incarnation of 8 bytes) and
---         number; want (msgpack, see cells.lua); since and until (microseconds), as the caller has it;
---         at (microseconds), when it was made
+--         number; where (see unmet in life.lua); want (msgpack, see cells.lua); since and until
+--         (microseconds), as the caller has it; at (microseconds), when it was made
 --      …  changes, each beginning with its kind:
 --         p put, i put if absent: field, entry, value, bound
 --         n add to a number, v to an array of float64: field, entry, amount, bound
@@ -31,7 +31,7 @@
 --
 -- Reply: "." as it now stands if nothing was asked for; else one of
 --   {"written", ".", cells}   {"repeated", ".", number, cells}
---   {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or ""}
+--   {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or "", field or nil}
 --   {"fenced", epoch}   {"refused", field, reason, limit, found}   {"corrupted"}
 -- or an error: LATE and the server's time in microseconds, when STAMP says so; TRYAGAIN, when some of
 -- the state's keys are at another node.
@@ -60,6 +60,7 @@ if meta then
 end
 
 local ops, age, writer, subject, expect, expected, want = 129, nil, UNFENCED, nil, nil, nil, nil
+local where
 local last, since, mode = struct.unpack(STAMP, ARGV[#ARGV])
 local not_after, made
 local at = 6 + n
@@ -76,6 +77,7 @@ if options > 0 then
     elseif name == 'since' then since = since == 0 and tonumber(value) or math.min(since, tonumber(value))
     elseif name == 'until' then not_after = tonumber(value)
     elseif name == 'at' then made = tonumber(value)
+    elseif name == 'where' then where = value
     else want = cmsgpack.unpack(value) end
   end
   at = at + options
@@ -119,7 +121,7 @@ end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
 
--- 4. fencing, 5. the condition
+-- 4. fencing, 5. the conditions
 if not before and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
   epoch = UNFENCED
 end
@@ -134,6 +136,13 @@ if expect then
   elseif expect == 'present' then holds = before
   else holds = before and expect == life and expected == number end
   if not holds then return {'conflict', before and meta or ''} end
+end
+if where then
+  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
+  local _, _, _, _, _, _, _, _, _, unmet = memories()
+  local field, trouble = unmet(state, before, where)
+  if trouble then return trouble end
+  if field then return {'conflict', before and meta or '', field} end
 end
 
 if made then
@@ -467,6 +476,7 @@ while i < n do
 end
 
 -- 7. everything is well: write
+-- (see together.lua)
 local was, ended = updated, deadline
 if made and not before then updated = made end
 made = made or now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, TypeAlias
 
@@ -16,6 +16,7 @@ from statehold.changes import (
     Change,
     Commit,
     Drop,
+    Is,
     Put,
     Revision,
     Splice,
@@ -35,7 +36,7 @@ from statehold.driver import (
 )
 from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.reading import cells_of, wanted
-from statehold.drivers.redis.scripts import CLAIM, COMMIT, ERASE
+from statehold.drivers.redis.scripts import CLAIM, COMMIT, ERASE, TOGETHER
 from statehold.drivers.redis.servers import UNSTAMPED, Command
 from statehold.drivers.redis.values import revision_of, stored, times_of
 from statehold.errors import Corrupted, Invalid
@@ -180,19 +181,27 @@ def _options(commit: Commit) -> Arguments:
         options += ("age", micros(commit.max_age))
     if commit.subject is not None:
         options += ("subject", commit.subject)
+    if commit.expect is not None or commit.revision is not None or commit.where:
+        options += _barring(commit)
+    if commit.returning is not None:
+        options += ("want", wanted(commit.returning) or _EVERYTHING)
+    instants = (("since", commit.since), ("until", commit.until), ("at", commit.at))
+    for name, instant in instants:
+        if instant is not None:
+            options += (name, _instant(instant))
+    return options
+
+
+def _barring(commit: Commit) -> Arguments:
+    """What is to stand."""
+    barring: Arguments = []
     stands = required(commit)
     if stands is not None:
         expect, number = _expected(stands)
-        options += ("expect", expect, "number", number)
-    if commit.returning is not None:
-        options += ("want", wanted(commit.returning) or _EVERYTHING)
-    if commit.since is not None:
-        options += ("since", _instant(commit.since))
-    if commit.until is not None:
-        options += ("until", _instant(commit.until))
-    if commit.at is not None:
-        options += ("at", _instant(commit.at))
-    return options
+        barring += ("expect", expect, "number", number)
+    if commit.where:
+        barring += ("where", _conditions(commit.where))
+    return barring
 
 
 def _many_ops(ops: int) -> int:
@@ -245,6 +254,7 @@ def _erasing(commit: Commit, state: bytes) -> Command:
         "" if commit.since is None else _instant(commit.since),
         "" if commit.until is None else _instant(commit.until),
         micros(commit.ttl) if commit.max_age is None else 0,
+        _conditions(commit.where) if commit.where else "",
         UNSTAMPED,
     )
 
@@ -268,6 +278,53 @@ def _claiming(commit: Commit, state: bytes, seconds: float) -> Command:
         micros(commit.ttl) if commit.max_age is None else 0,
         UNSTAMPED,
     )
+
+
+def together(commands: Sequence[Command]) -> Command:
+    """The command of several commits that stand or fall together, made of those of each."""
+    keys: Arguments = []
+    arguments: Arguments = []
+    for command in commands:
+        _, sha, count, *rest = command
+        number = int(count)
+        keys += rest[:number]
+        own = rest[number:-1]
+        arguments += ("e" if sha == ERASE.sha else "c", number, len(own), *own)
+    return (
+        "EVALSHA",
+        TOGETHER.sha,
+        len(keys),
+        *keys,
+        len(commands),
+        *arguments,
+        UNSTAMPED,
+    )
+
+
+def _conditions(where: Sequence[Is]) -> bytes:
+    """Conditions, as `unmet` in life.lua takes them."""
+    return b"".join(map(_condition, where))
+
+
+def _condition(one: Is) -> bytes:
+    field = stored_field[one.field]
+    value = one.value
+    kind, said = "b", b""
+    if isinstance(value, bytes):
+        said = value if one.entry is None else stored(value)
+    elif value is not None:
+        kind, said = "n", _number(value).encode()
+    if one.entry is None:
+        # A number is no item, so that no item is one.
+        kind, name = "l" if kind == "b" else "L", b":" + field
+    else:
+        entry = one.entry.encode()
+        name = b"%b:%b" % (field, entry) if entry else field
+    if value is None:
+        kind = kind.upper()
+    how = kind + ("+" if one.absent or value is None else "-")
+    parts = (len(part).to_bytes(4, "little") + part for part in (field, name, said))
+    return b"".join((how.encode(), *parts))
 
 
 def _expected(expect: Revision) -> tuple[str | bytes, int]:
@@ -329,7 +386,10 @@ _REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
     b"written": lambda reply, now: written(reply[1], _returned(reply[2], now)),
     b"repeated": _repeated,
     b"erased": lambda reply, _: Written(_stood(reply[1])),
-    b"conflict": lambda reply, _: Conflicted(_stood(reply[1])),
+    b"conflict": lambda reply, _: Conflicted(
+        _stood(reply[1]), field_of[reply[2]] if len(reply) > 2 else ""
+    ),
+    b"stands": lambda _, __: Written(ABSENT),
     b"fenced": _fenced,
     b"claimed": _claimed,
     b"reused": lambda reply, _: Reused(_first(reply)),

@@ -13,7 +13,7 @@ from statehold.draining import Calls, counted
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, Written
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.address import CONNECTION, Options
-from statehold.drivers.redis.committing import command_of, micros, outcome_of
+from statehold.drivers.redis.committing import command_of, micros, outcome_of, together
 from statehold.drivers.redis.inspection import EVICTION, inspect
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.names import Names
@@ -22,6 +22,7 @@ from statehold.drivers.redis.scripts import ALL, READ, RENEW
 from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers, open_servers
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
+from statehold.folding import all_stand, undone
 from statehold.settings import Settings
 from statehold.together import Together
 
@@ -52,6 +53,8 @@ class RedisDriver(Driver):
         self._call = servers.call
         # Reads are told only in a cluster what the stamp says of the slot.
         self._stamp: Command = (UNSTAMPED,) if servers.clustered else ()
+        if servers.clustered:  # where states have no server in common
+            self.features = self.features - {Feature.TOGETHER}
         self._names = Names()
         self._eviction = eviction
         self._inspected = False
@@ -184,13 +187,40 @@ class RedisDriver(Driver):
             for reply, commit in zip(replies, commits, strict=True)
         ]
 
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._servers.generation != self._generation:
+            await self._settle()
+        try:
+            places = [self._names.state(commit.key) for commit in commits]
+            command = together(
+                [
+                    command_of(commit, state)
+                    for commit, (_, state) in zip(commits, places, strict=True)
+                ]
+            )
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+        repeatable = all(commit.op for commit in commits)
+        replies = await self._call(places[0][0], command, repeatable=repeatable, stamped=True)
+        outcomes = [
+            outcome_of(reply, commit, now) for reply, commit in zip(replies, commits, strict=True)
+        ]
+        if not all_stand(outcomes):
+            return undone(outcomes)
+        for commit, outcome in zip(commits, outcomes, strict=True):
+            self._note(commit, outcome)
+        return outcomes
+
     def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
         outcome = outcome_of(reply, commit, now)
+        self._note(commit, outcome)
+        return outcome
+
+    def _note(self, commit: Commit, outcome: Outcome) -> None:
         self._commits += 1
         if isinstance(outcome, Written) and commit.claim is None:
             doubtful = self._servers.generation != self._generation
             self._acknowledged.note(commit, outcome, doubtful=doubtful)
-        return outcome
 
     async def _settle(self) -> None:
         """Another master may be answering: count what it lacks of what was acknowledged."""

@@ -7,17 +7,18 @@
 --      3 expect: "" for nothing, "absent", "present" or an incarnation of 8 bytes   4 and its number
 --      5 since   6 until, as the caller has it (microseconds), "" for none
 --      7 the least time for which its commits made it live (microseconds), "" for ever
---      8 STAMP, see life.lua
+--      8 where (see unmet in life.lua), "" for none
+--      9 STAMP, see life.lua
 --
 -- Reply: {"erased", "." or ""}   {"repeated", incarnation and number as in ".", number}
---        {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or ""}
+--        {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or "", field or nil}
 --        {"fenced", epoch}   {"corrupted"}
 -- or an error: LATE or TRYAGAIN, see commit.lua.
 
 local state, ops_key = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local last, since, mode = struct.unpack(STAMP, ARGV[8])
+local last, since, mode = struct.unpack(STAMP, ARGV[9])
 local op, asked, not_after = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[6])
 if asked then since = since == 0 and asked or math.min(since, asked) end
 
@@ -37,7 +38,8 @@ end
 
 local _, wipe, index_of, elsewhere, memories
 _, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local erasure_of, differ, _, _, unknown, older, _, _, newest_of = memories()
+local erasure_of, differ, unknown, older, newest_of, unmet, _
+erasure_of, differ, _, _, unknown, older, _, _, newest_of, unmet = memories()
 if op ~= '' then
   local erasure = erased > 0 and erasure_of(state, op)
   if erasure then
@@ -62,6 +64,12 @@ if expect == 'absent' then holds = not alive
 elseif expect == 'present' then holds = alive
 elseif expect ~= '' then holds = alive and expect == life and tonumber(ARGV[4]) == number end
 if not holds then return {'conflict', alive and meta or ''} end
+if ARGV[8] ~= '' then
+  local field, trouble = unmet(state, alive, ARGV[8])
+  if trouble then return trouble end
+  if field then return {'conflict', alive and meta or '', field} end
+end
+-- (see together.lua)
 
 if meta and deadline ~= ERASED then
   local index, kept = index_of(state)

@@ -161,7 +161,39 @@ local function lasting(mode)
       return had > 0 and time_of(ops, size, 0, (had - 1) % size) or 0
     end
 
-    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of, newest_of
+    -- The field of the first condition that does not hold, or nil; or an error reply. Each is its kind;
+    -- whether it may be absent, + or -; then, after the length of each, its field, the field of the hash
+    -- that it is about, and the value. Kinds: b bytes, n a number, l a list's newest item, and those in
+    -- capitals if it may be nothing else than absent.
+    local function unmet(state, alive, where)
+      local at = 1
+      while at <= #where do
+        local kind, absent, field, name, value
+        kind, absent, field, name, value, at = struct.unpack('<c1c1I4c0I4c0I4c0', where, at)
+        local found = alive and redis.call('HGET', state, name)
+        if found and (kind == 'l' or kind == 'L') then
+          local newest = redis.pcall('LRANGE', state .. name, '-1', '-1')
+          if not newest.err and not newest[1] and mode == 2 then
+            return nil, redis.error_reply('TRYAGAIN another node may have keys of this state')
+          end
+          found = newest[1]
+          if not found then return nil, {'corrupted'} end
+        end
+        local holds = found and found == value and (kind == 'b' or kind == 'n' or kind == 'l')
+        if not found then
+          holds = absent == '+'
+        elseif kind == 'n' and not holds then
+          local first = string.byte(found)
+          holds = first and (first == 45 or (first >= 48 and first <= 57))
+            and (string.find(found, '[.e]') or string.find(value, '[.e]')) -- ints are exact as text
+            and tonumber(found) == tonumber(value)
+        end
+        if not holds then return field end
+      end
+    end
+
+    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of, newest_of,
+      unmet
   end
 
   -- The lists of a state, by the names of their keys.

@@ -26,6 +26,24 @@ def _script(name: str, *parts: str, flags: str = "") -> Script:
     return Script.of(name, text, writes="no-writes" not in flags)
 
 
+def _function(name: str) -> str:
+    """A script as a function that can be told only to try, at a time that is given."""
+    text = (files("statehold.drivers.redis") / f"{name}.lua").read_text("utf-8")
+    text = text.replace("redis.call('TIME')", "clock").replace(
+        "-- (see together.lua)\n", "if tried then return {'stands'} end\n"
+    )
+    return f"local function {name}(KEYS, ARGV, tried)\n{text}\nend\n"
+
+
+def _together() -> Script:
+    """The script of several commits, made of those of one."""
+    folder = files("statehold.drivers.redis")
+    shared = [(folder / f"{part}.lua").read_text("utf-8") for part in ("life", "sums", "cells")]
+    parts = (*shared, "local clock = redis.call('TIME')\n", _function("commit"), _function("erase"))
+    text = "\n".join((*parts, (folder / "together.lua").read_text("utf-8")))
+    return Script.of("together", "#!lua\n" + _in_place(text), writes=True)
+
+
 COMMIT = _script("commit", "life", "sums", "cells")
 ERASE = _script("erase", "life", flags=" flags=allow-oom")
 CLAIM = _script("claim", "life", "cells")
@@ -33,4 +51,5 @@ READ = _script("read", "cells", flags=" flags=no-writes")
 RENEW = _script("renew", "life", "cells")
 SCAN = _script("scan", flags=" flags=no-writes")
 RIGHTS = _script("rights", flags=" flags=no-writes")
-ALL = (COMMIT, ERASE, CLAIM, READ, RENEW, SCAN, RIGHTS)
+TOGETHER = _together()
+ALL = (COMMIT, ERASE, TOGETHER, CLAIM, READ, RENEW, SCAN, RIGHTS)

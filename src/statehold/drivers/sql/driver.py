@@ -63,7 +63,7 @@ from statehold.errors import (
     TooLarge,
     Unavailable,
 )
-from statehold.folding import refused
+from statehold.folding import all_stand, refused, undone
 from statehold.sqlitefiles.log import erases
 from statehold.together import Together, heard
 
@@ -78,6 +78,23 @@ NOT_NOW = (Busy, Full, ReadOnly, ConfigError)
 
 LOST_CONNECTIONS = 3
 """How often in one call a connection may be lost. Then the database is not there."""
+
+
+class _NotStanding(Exception):
+    """The transaction was rolled back, since its commits do not stand. Internal."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__()
+        self.outcomes = outcomes
+
+
+def _insist(stand: Callable[[Sequence[Outcome]], bool], outcomes: list[Outcome]) -> None:
+    if not stand(outcomes):
+        raise _NotStanding(outcomes)
+
+
+def _none_stands(_: Sequence[Outcome]) -> bool:
+    return False
 
 
 class SqlDriver(Driver):
@@ -338,6 +355,11 @@ class SqlDriver(Driver):
             outcomes = await self._bounded(lambda: self._commit_each(commits, now, untils))
         else:
             outcomes = await self._commit(self._fast, commits, now)
+        self._committed(commits, now)
+        return outcomes
+
+    def _committed(self, commits: Sequence[Commit], now: float) -> None:
+        """See to what is to be done after commits."""
         self._commits += len(commits)
         if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
@@ -346,7 +368,6 @@ class SqlDriver(Driver):
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
-        return outcomes
 
     async def _commit(self, fast: FastPath, commits: Sequence[Commit], now: float) -> list[Outcome]:
         until = asyncio.get_running_loop().time() + self._timeout
@@ -410,9 +431,47 @@ class SqlDriver(Driver):
             outcomes += [Failed(translated(error, self.shown_url))] * (len(commits) - half)
         return outcomes
 
-    async def _commit_portably(
-        self, commits: Sequence[Commit], now: float, untils: Sequence[float]
+    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        until = time.monotonic() + self._timeout
+        outcomes = await self._bounded(lambda: self._commit_together(commits, now, until))
+        self._committed(commits, now)
+        return outcomes
+
+    async def _commit_together(
+        self, commits: Sequence[Commit], now: float, until: float
     ) -> list[Outcome]:
+        untils = [until] * len(commits)
+        try:
+            outcomes = await self._commit_portably(commits, now, untils, stand=all_stand)
+        except (*ERRORS, Invalid, TooLarge) as error:
+            found = translated(error, self.shown_url)
+            if not isinstance(found, Invalid | TooLarge):
+                raise
+            # Which of them cannot be stored? Each is tried by itself, and taken back.
+            outcomes = [await self._rehearsed(commit, now, until) for commit in commits]
+            if all_stand(outcomes):
+                raise
+        return outcomes if all_stand(outcomes) else undone(outcomes)
+
+    async def _rehearsed(self, commit: Commit, now: float, until: float) -> Outcome:
+        """What would become of a commit. Nothing is written."""
+        try:
+            return (await self._commit_portably([commit], now, [until], stand=_none_stands))[0]
+        except (*ERRORS, Invalid, TooLarge) as error:
+            found = translated(error, self.shown_url)
+            if not isinstance(found, Invalid | TooLarge):
+                raise
+            return refused(found, commit)
+
+    async def _commit_portably(
+        self,
+        commits: Sequence[Commit],
+        now: float,
+        untils: Sequence[float],
+        *,
+        stand: Callable[[Sequence[Outcome]], bool] | None = None,
+    ) -> list[Outcome]:
+        """What became of commits in one transaction, which is undone where they do not `stand`."""
         began = time.monotonic()
         doubtful = False
 
@@ -429,7 +488,11 @@ class SqlDriver(Driver):
                         clock=self._clock,
                         untils=untils,
                     )
+                    if stand is not None:
+                        _insist(stand, outcomes)
                     sent.append(True)
+            except _NotStanding as undoing:
+                return undoing.outcomes
             except TooLate:
                 return [Late()] * len(commits)
             return outcomes

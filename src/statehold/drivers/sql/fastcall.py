@@ -32,7 +32,7 @@ def _is_special(commit: Commit) -> bool:
     """Whether it says what only the transaction knows."""
     after = None if commit.returning is None else commit.returning.after
     rare = (commit.since, commit.revision, commit.at, commit.claim, after)
-    return any(said is not None for said in rare)
+    return commit.where != () or any(said is not None for said in rare)
 
 
 class Group:

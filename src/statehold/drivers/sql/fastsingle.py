@@ -77,7 +77,8 @@ class Singles:
         """
         if commit.epoch or commit.erase or commit.expect is not None or commit.returning:
             return None
-        if any(x is not None for x in (commit.since, commit.revision, commit.at, commit.claim)):
+        rare = (commit.since, commit.revision, commit.at, commit.claim)
+        if commit.where or any(said is not None for said in rare):
             return None
         tenant, _, id = commit.key
         arguments: list[Any] = [escaped(tenant), escaped(id), new_incarnation(), until]

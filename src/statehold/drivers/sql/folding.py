@@ -6,13 +6,26 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from statehold.changes import Append, Cell, Change, Commit, Drop, Entries, Key, Refusal, Splice
+from statehold.changes import (
+    Append,
+    Cell,
+    Change,
+    Commit,
+    Drop,
+    Entries,
+    Key,
+    Refusal,
+    Scalar,
+    Splice,
+    part_of,
+)
 from statehold.driver import Outcome
 from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
-from statehold.errors import Invalid
+from statehold.errors import Corrupted, Invalid
 from statehold.folding import (
     NO_FENCE,
+    Ends,
     Fence,
     Head,
     advance,
@@ -51,6 +64,14 @@ class Life:
     """Whether there is anything to be saved."""
     fence: Fence = NO_FENCE
     """What the row said of epochs as it was locked."""
+
+    def look(self, name: str, entry: str | None) -> Scalar | None:
+        """What stands there, as folded so far; see `folding.Look`."""
+        cell = self.cells.get(name)
+        found = part_of(cell, entry)
+        if found == b"" and isinstance(cell, Ends):
+            raise Corrupted(f"{name}: its newest item cannot be read", field=name)
+        return found
 
     def lives(self, now: float) -> bool:
         """Whether there is a state."""

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Row, Select, Table, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Key, Revision, Splice
+from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Is, Key, Revision, Splice
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.fences import fence_of
 from statehold.drivers.sql.folding import Life
@@ -143,14 +143,19 @@ async def load_children(
         life = lives.get(commit.key)
         if life is None or life.head is None:
             continue  # nothing is stored
-        for change in commit.changes:
-            stored = tables.fields.get(change.field)
+        for part in (*commit.changes, *commit.where):
+            stored = tables.fields.get(part.field)
             if stored is not None and stored.lies == "entries":
-                _touch(touched.setdefault(change.field, {}), life.state, change)
-            elif isinstance(change, Splice) and stored is not None and stored.lies == "items":
-                asked = spliced.setdefault(change.field, {}).setdefault(life.state, _Spliced())
-                asked.newest += max(change.take, len(change.same or ()))
-                asked.places |= {change.at} if change.at else set()
+                _touch(touched.setdefault(part.field, {}), life.state, part)
+                continue
+            if stored is None or stored.lies != "items" or not isinstance(part, Splice | Is):
+                continue
+            asked = spliced.setdefault(part.field, {}).setdefault(life.state, _Spliced())
+            if isinstance(part, Is):
+                asked.newest += 1
+            else:
+                asked.newest += max(part.take, len(part.same or ()))
+                asked.places |= {part.at} if part.at else set()
     by_state = {life.state: life for life in lives.values()}
     for name, states in touched.items():
         await _load_entries(
@@ -227,7 +232,7 @@ _Touched: TypeAlias = dict[int, set[str] | None]
 """The entries of a field that are wanted of each state; None for all."""
 
 
-def _touch(touched: _Touched, state: int, change: Change) -> None:
+def _touch(touched: _Touched, state: int, change: Change | Is) -> None:
     names = touched.setdefault(state, set())
     entry: str | None = getattr(change, "entry", None)
     if getattr(change, "drop_lowest", False):

@@ -34,7 +34,7 @@ from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends,
 from statehold.drivers.sql.saving import erase, leave, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
-from statehold.errors import Busy
+from statehold.errors import Busy, Corrupted
 from statehold.folding import (
     NO_FENCE,
     Fence,
@@ -42,6 +42,7 @@ from statehold.folding import (
     claimed,
     ended_at,
     left_behind,
+    refused,
     revision_of,
 )
 
@@ -110,10 +111,10 @@ class _Kind:
     async def lock(self, queues: _Queues, clock: ServerClock) -> None:
         """Lock the rows that there are, and then look what time it is."""
         touched = {
-            change.field
+            part.field
             for queue in queues.values()
             for _, commit in queue
-            for change in commit.changes
+            for part in (*commit.changes, *commit.where)
         }
         fields = self.tables.fields.items()
         self.columns = [s for name, s in fields if s.column and name in touched]
@@ -237,7 +238,12 @@ class _Kind:
             present = life if life is not None and life.lives(self.now) else None
             head = None if present is None else present.head
             fence = self.fences.get(key, NO_FENCE)
-            outcome = admit(commit, head, Remembered(present, past, self.now, fence), self.now)
+            look = present.look if commit.where and present is not None else None
+            remembered = Remembered(present, past, self.now, fence)
+            try:
+                outcome = admit(commit, head, remembered, self.now, look or _nothing)
+            except Corrupted as error:
+                outcome = refused(error)
             if outcome is None and commit.claim is not None:
                 outcome = self._claim(present, commit, fence)
             elif outcome is None and commit.erase:
@@ -298,6 +304,10 @@ class _Kind:
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
                 outcomes[place] = replace(outcome, returned=cells)
+
+
+def _nothing(_field: str, _entry: str | None) -> None:
+    """What stands in a state that is absent."""
 
 
 def _needs_row(commit: Commit) -> bool:

@@ -17,6 +17,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Undone,
     WaitingDriver,
     WouldWait,
 )
@@ -29,7 +30,7 @@ from statehold.drivers.sqlite.listing import Listed, question
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
-from statehold.folding import refused
+from statehold.folding import all_stand, refused, undone
 from statehold.settings import Settings, choice, count
 
 SETTINGS = Settings(
@@ -58,6 +59,15 @@ SWEEP_ROWS = 1000
 
 _OF_ONE = (Invalid, TooLarge, Corrupted)
 """Errors that concern one commit of a batch."""
+
+
+class _NotAll(Exception):
+    """Commits that stand or fall together do not all stand."""
+
+
+def _insist(outcomes: Sequence[Outcome]) -> None:
+    if not all_stand(outcomes):
+        raise _NotAll
 
 
 class SqliteDriver(WaitingDriver):
@@ -214,6 +224,21 @@ class SqliteDriver(WaitingDriver):
                 break
         return [outcomes[n] for n in range(len(commits))]
 
+    async def commit_together(
+        self, commits: Sequence[Commit], now: float, *, wait: bool = True
+    ) -> list[Outcome]:
+        done: list[Outcome] = []
+        try:
+            return self._transact(commits, now, done, apart=True, together=True, wait=wait)
+        except _NotAll:
+            return undone(done)
+        except _OF_ONE as error:
+            if len(done) == len(commits):
+                raise  # at COMMIT, and of none of them in particular
+            barred = refused(error, commits[len(done)])
+        others: list[Outcome] = [Undone()] * (len(commits) - len(done) - 1)
+        return undone([*done, barred, *others])
+
     def _transact(
         self,
         commits: Sequence[Commit],
@@ -221,9 +246,13 @@ class SqliteDriver(WaitingDriver):
         outcomes: list[Outcome],
         *,
         apart: bool = False,
+        together: bool = False,
         wait: bool,
     ) -> list[Outcome]:
-        """The outcomes of one transaction, put into `outcomes`; `apart`: when each is written."""
+        """The outcomes of one transaction, put into `outcomes`; `apart`: when each is written.
+
+        `together`: raises `_NotAll`, with nothing written, where not all of them stand.
+        """
         file = self._file
         with file.turn(wait=wait) as cursor:
             file.present()
@@ -238,6 +267,8 @@ class SqliteDriver(WaitingDriver):
                     if apart:
                         transaction.settle()
                     outcomes.append(outcome)
+                if together:
+                    _insist(outcomes)
                 transaction.end()
                 self._unswept += len(commits)
                 if self._unswept >= SWEEP_COMMITS and not apart:

@@ -7,9 +7,22 @@ at the end, so that many commits of one state cost one reading and one writing o
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec.structs import replace
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Drop, Key, Refusal, Revision
+from statehold.changes import (
+    HOLD_SECONDS,
+    Change,
+    Commit,
+    Drop,
+    Key,
+    Refusal,
+    Revision,
+    Scalar,
+    Splice,
+    part_of,
+)
 from statehold.driver import Outcome, Written
 from statehold.drivers.sqlite.erasing import erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
@@ -19,6 +32,7 @@ from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
 from statehold.folding import (
+    Ends,
     Head,
     admit,
     advance,
@@ -44,7 +58,8 @@ class Transaction(Writer, kw_only=True):
         """Fold one commit; see `Driver.commit`."""
         try:
             life = self._life(commit.key)
-            barred = admit(commit, life.head, life, self.now)
+            look = partial(self._look, life) if commit.where else None
+            barred = admit(commit, life.head, life, self.now, look)
             if barred is not None:
                 return self._written(life, commit, barred)
             if commit.claim is not None:
@@ -103,6 +118,18 @@ class Transaction(Writer, kw_only=True):
             life.changed = True
         written = Written(revision_of(life.head), epoch=fence.epoch)
         return self._written(life, commit, written)
+
+    def _look(self, life: Life, field: str, entry: str | None) -> Scalar | None:
+        """What stands there, as folded so far; see `folding.Look`."""
+        if field in life.touched:
+            cell = life.fields.get(field)
+        else:
+            number = self.names.known(self.execute, field)
+            cell = None if number is None else life.stored_cell(number, Splice(field, 1))
+        found = part_of(cell, entry)
+        if found == b"" and isinstance(cell, Ends):
+            raise Corrupted(f"{field}: its newest item cannot be read", field=field)
+        return found
 
     def _number(self, change: Change) -> int | None:
         """The number of the field, which has one from now on if it may be stored."""

@@ -44,7 +44,7 @@ from statehold.drivers.token.ring import KeyRing
 from statehold.drivers.token.sealing import Sealer
 from statehold.drivers.token.spill import Spill
 from statehold.errors import Closed, ConfigError, Invalid, Unsupported
-from statehold.folding import Head, admit, advance, cut, is_over, refused, revision_of
+from statehold.folding import Head, admit, advance, cut, is_over, looking, refused, revision_of
 
 BUDGET: Final = 3500
 """Maximum characters of a token: with its name and attributes a cookie of 4,096 bytes."""
@@ -71,7 +71,7 @@ class TokenDriver(Driver):
     * `owned`: which of `spill` and `registry` are closed with this driver.
     """
 
-    features = frozenset({Feature.EXPECT, Feature.EPOCH, Feature.RETURNING})
+    features = frozenset({Feature.EXPECT, Feature.EPOCH, Feature.RETURNING, Feature.WHERE})
 
     def __init__(
         self,
@@ -260,7 +260,10 @@ class TokenDriver(Driver):
         old = _live(held, now)
         head = None if old is None else old.head
         past = Remembered(old, commit, self._ops)
-        barred = admit(commit, head, past, now)
+        look = None
+        if commit.where:
+            look = looking({} if old is None else await self._looked_at(commit, old, now))
+        barred = admit(commit, head, past, now, look)
         if isinstance(barred, Written) and old is not None:
             return await self._written(commit, old, barred, now)
         if barred is not None:
@@ -272,6 +275,11 @@ class TokenDriver(Driver):
         except Refusal as why:
             return refused(why)
         return await self._carried(jar, held, commit, new, now)
+
+    async def _looked_at(self, commit: Commit, old: Record, now: float) -> Mapping[str, Cell]:
+        """The cells that its conditions are about."""
+        names = {condition.field for condition in commit.where}.intersection(old.spilled)
+        return old.fields | await self._sealer.load(old, names, now) if names else old.fields
 
     async def _carried(
         self, jar: Jar, held: Held, commit: Commit, new: Record, now: float

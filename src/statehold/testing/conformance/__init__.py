@@ -9,12 +9,14 @@ from __future__ import annotations
 from statehold.testing.conformance.base import Cases
 from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
+from statehold.testing.conformance.conditions import Conditions
 from statehold.testing.conformance.decided import Decided
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
 from statehold.testing.conformance.face_listing import FaceListing
 from statehold.testing.conformance.face_lives import FaceLives
+from statehold.testing.conformance.face_together import FaceConditions, FaceTogether
 from statehold.testing.conformance.face_trouble import FaceTrouble
 from statehold.testing.conformance.failures import Failures
 from statehold.testing.conformance.fences import FaceFences, Fences
@@ -26,21 +28,26 @@ from statehold.testing.conformance.listing_prefixes import Prefixes
 from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
+from statehold.testing.conformance.together import CommitsTogether
 
 __all__ = [
     "Bounds",
     "Cases",
     "Commits",
+    "CommitsTogether",
+    "Conditions",
     "Decided",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
+    "FaceConditions",
     "FaceFences",
     "FaceListing",
     "FaceLists",
     "FaceLives",
     "FaceProcesses",
+    "FaceTogether",
     "FaceTrouble",
     "Failures",
     "Fences",
@@ -71,6 +78,8 @@ class DriverLevel(
     Fences,
     Races,
     Processes,
+    CommitsTogether,
+    Conditions,
 ):
     """Every case that speaks to the driver itself."""
 
@@ -83,6 +92,8 @@ class DriverConformance(
     FaceListing,
     FaceFences,
     FaceTrouble,
+    FaceTogether,
+    FaceConditions,
     FaceProcesses,
 ):
     """Every case: those that speak to the driver itself, and those through the async and the sync API."""

@@ -204,6 +204,8 @@ class FaceTrouble(FaceCases):
             Feature.SUBJECT,
             Feature.RETURNING,
             Feature.CLAIM,
+            Feature.TOGETHER,
+            Feature.WHERE,
         ],
     )
     def test_face_what_is_not_declared_is_unsupported(
@@ -230,6 +232,11 @@ class FaceTrouble(FaceCases):
             ],
             Feature.RETURNING: [lambda: visits.apply("a", edit, returning=[fields.clicks])],
             Feature.CLAIM: [visits.lease("a", ttl=5.0).__enter__],
+            Feature.WHERE: [
+                lambda: visits.apply("a", edit, where=[fields.clicks.holds(0)]),
+                lambda: visits.delete("a", where=[fields.clicks.holds(0)]),
+            ],
+            Feature.TOGETHER: [lambda: face.store.apply_together(visits.step("a", edit))],
         }
         for call in calls[feature]:
             with pytest.raises(Unsupported):
