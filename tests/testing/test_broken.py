@@ -22,6 +22,7 @@ SEEN_BY_THE_MACHINE = (
     "ForgetsOps",
     "HalfApplies",
     "IgnoresBounds",
+    "IgnoresConditions",
     "IgnoresEpochs",
     "IgnoresExpect",
     "IgnoresIntents",
