@@ -179,6 +179,7 @@ class LmdbDriver(driver.WaitingDriver):
 
     async def commit_together(self, commits, now, *, wait=True):
         with self._writing(wait=wait) as txn:
+            sweep(txn, now)
             olds = [load(txn, commit.key) for commit in commits]
             lives, outcomes = folding.step_together(olds, commits, now)
             for commit, old, new in zip(commits, olds, lives, strict=True):
