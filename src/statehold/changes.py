@@ -455,7 +455,8 @@ class Is(msgspec.Struct, frozen=True, gc=False):
     """A condition on a part of a state: that this is what stands there.
 
     The part is an entry of a field, or with `entry` None the newest item of a list. It must be
-    `value`; with `absent` it may also not be there, and where `value` is None it must not.
+    `value`; with `absent` it may also not be there, and where `value` is None it must not. With `least`
+    a number may also be larger.
 
     Bytes are the same if they are equal. A store that keeps JSON in a way of its own may take those
     for the same that say the same; a number is the same as another if they are equal.
@@ -465,6 +466,7 @@ class Is(msgspec.Struct, frozen=True, gc=False):
     entry: str | None
     value: Scalar | None = None
     absent: bool = False
+    least: bool = False
 
 
 def is_so(condition: Is, found: Scalar | None) -> bool:
@@ -475,8 +477,10 @@ def is_so(condition: Is, found: Scalar | None) -> bool:
     if value is None:
         return False
     if isinstance(found, bytes) and isinstance(value, bytes):
-        return found == value or _as_said(found) == _as_said(value)
-    return found == value
+        return not condition.least and (found == value or _as_said(found) == _as_said(value))
+    if isinstance(found, bytes) or isinstance(value, bytes):
+        return False
+    return found >= value if condition.least else found == value
 
 
 def _as_said(value: bytes) -> bytes:

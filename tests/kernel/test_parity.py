@@ -111,6 +111,12 @@ CALLS = [
     ("transact", ["a", lambda s: s.clicks.add("x") or s.clicks["x"]], {}),
     ("transact", ["a", lambda s: s.turns / 0], {}),
     ("transact", ["a", lambda _: None], {"attempts": 0}),
+    ("step", ["a", E.turns.add(1)], {"where": E.turns.holds(-1)}),
+    ("step", ["a", E.turns.add(1)], {"expect": PRESENT, "epoch": 1}),
+    ("step", ["a", E.turns.add(1)], {"delete": True}),
+    ("apply", ["a", E.turns.add(1)], {"where": [E.turns.holds(-1)]}),
+    ("apply", ["a", E.turns.add(1)], {"where": ["turns"]}),
+    ("delete", ["a"], {"where": E.turns.holds(-1)}),
     ("touch", ["a"], {}),
     ("touch", ["a"], {"ttl": 60}),
     ("touch", ["a"], {"ttl": -1}),
@@ -173,6 +179,8 @@ def synchronously():
                         yield lease.epoch, lease.left, lease.lost
                 elif name == "close":
                     yield store.close()
+                elif name == "step":
+                    yield plain(store.apply_together(states.step(*args, **given)))
                 else:
                     result = getattr(states, name)(*args, **given)
                     yield plain(list(result) if name in {"scan", "find"} else result)
@@ -197,6 +205,9 @@ async def asynchronously():
                         found.append((lease.epoch, lease.left, lease.lost))
                 elif name == "close":
                     found.append(await store.close())
+                elif name == "step":
+                    done = await store.apply_together(states.step(*args, **given))
+                    found.append(plain(done))
                 elif name in {"scan", "find"}:
                     found.append([id async for id in getattr(states, name)(*args, **given)])
                 else:

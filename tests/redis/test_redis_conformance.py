@@ -6,9 +6,19 @@ groups that go from key to key, race or fail are run there too.
 
 import pytest
 
+from statehold import Counter, State, Store, Unsupported
 from statehold.backends import open_driver
+from statehold.driver import Feature
 from statehold.testing import Backend, DriverConformance, stateful
-from statehold.testing.conformance import Commits, Conditions, Fences, Lifetimes, Listing, Races
+from statehold.testing.conformance import (
+    Commits,
+    CommitsTogether,
+    Conditions,
+    Fences,
+    Lifetimes,
+    Listing,
+    Races,
+)
 from tests.redis.linking import TICK
 
 
@@ -41,7 +51,7 @@ class FewerExamples(Races):
         stateful.run(backend, examples=5)
 
 
-class TestSentinel(Commits, FewerExamples):
+class TestSentinel(Commits, CommitsTogether, FewerExamples):
     @pytest.fixture
     def backend(self, statehold_redis_sentinel):
         return place_of(statehold_redis_sentinel)
@@ -51,3 +61,17 @@ class TestCluster(Commits, Lifetimes, Listing, Fences, Conditions, FewerExamples
     @pytest.fixture
     def backend(self, statehold_redis_cluster):
         return place_of(statehold_redis_cluster)
+
+
+def test_a_cluster_commits_to_one_state_at_a_time(statehold_redis_cluster):
+    """Two states have no server in common there, and that is said before anything is sent."""
+
+    class Chat(State, ttl=60):
+        turns = Counter()
+
+    with Store.open(statehold_redis_cluster.url) as store:
+        chats = store.collection(Chat)
+        with pytest.raises(Unsupported, match="Redis Cluster"):
+            store.apply_together(chats.step("a", Chat.turns.add(1)))
+        assert Feature.TOGETHER not in store.driver.features
+        assert not chats.get("a").meta.exists

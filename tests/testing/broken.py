@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from statehold.changes import (
+    ABSENT,
     Accumulate,
     Add,
     Append,
@@ -27,9 +28,21 @@ from statehold.changes import (
     Refusal,
     Revision,
     fold,
+    is_so,
+    part_of,
 )
 from statehold.cursors import Listing
-from statehold.driver import Cells, Doubtful, FencedOff, Outcome, Page, Reused, Scan, Written
+from statehold.driver import (
+    Cells,
+    Conflicted,
+    Doubtful,
+    FencedOff,
+    Outcome,
+    Page,
+    Reused,
+    Scan,
+    Written,
+)
 from statehold.errors import Closed, Unavailable
 from statehold.folding import NO_FENCE, Fence, all_stand, undone
 from statehold.testing import Backend
@@ -118,6 +131,43 @@ class LetsReadersBetween(ToyDriver):
 
     def pause(self) -> None:
         time.sleep(0.0005)
+
+
+@caught_by("test_a_condition_that_does_not_hold_bars_all")
+class IgnoresConditions(ToyDriver):
+    """Takes no notice of `where`."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        return super().step(msgspec.structs.replace(commit, where=()), now)
+
+
+@caught_by("test_a_condition_that_holds_bars_nothing")
+class TakesConditionsForTheWhole(ToyDriver):
+    """Takes what may be absent for what must be there."""
+
+    def step(self, commit: Commit, now: float) -> Outcome:
+        where = tuple(msgspec.structs.replace(one, absent=False) for one in commit.where)
+        return super().step(msgspec.structs.replace(commit, where=where), now)
+
+
+@caught_by("test_conditions_see_the_commits_before")
+class LooksOnceABatch(ToyDriver):
+    """Looks at the conditions of a batch before it applies any of it."""
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        told = [self.unmet(commit) for commit in commits]
+        return [
+            self.step(msgspec.structs.replace(commit, where=()), now) if one is None else one
+            for commit, one in zip(commits, told, strict=True)
+        ]
+
+    def unmet(self, commit: Commit) -> Conflicted | None:
+        state = self.states.get(commit.key)
+        for one in commit.where:
+            cell = state.cells.fields.get(one.field) if state else None
+            if not is_so(one, part_of(cell, one.entry)):
+                return Conflicted(state.cells.revision if state else ABSENT, one.field)
+        return None
 
 
 @caught_by("test_a_late_commit_never_resurrects")

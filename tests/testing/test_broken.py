@@ -26,6 +26,7 @@ SEEN_BY_THE_MACHINE = {
     "GivesOutTwice": {7},
     "HalfApplies": {1, 3, 5},
     "IgnoresBounds": {5},
+    "IgnoresConditions": {3},
     "IgnoresEpochs": {7},
     "IgnoresExpect": {3},
     "IgnoresIntents": {2},

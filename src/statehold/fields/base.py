@@ -246,12 +246,19 @@ class Field(Generic[V]):
             return Drop(self.stored, entry)
         return Edits.of(Drop(name, entry) for name in (self.stored, *self.older))
 
-    def condition(self, entry: str | None, value: Scalar | None, *, absent: bool = False) -> Is:
+    def condition(
+        self,
+        entry: str | None,
+        value: Scalar | None,
+        *,
+        absent: bool = False,
+        least: bool = False,
+    ) -> Is:
         """That this is what stands there. Raises `Invalid` for a field that older versions share."""
         self.refuse_unless(
             not self.older, f"is of version {self.version}: no condition can see the older ones"
         )
-        return Is(self.stored, entry, value, absent)
+        return Is(self.stored, entry, value, absent, least)
 
     def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
         if not condition:

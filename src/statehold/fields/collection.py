@@ -450,6 +450,11 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         amount = number(self.name, value, self.number)
         return self.condition(self._names.encode(key), amount, absent=amount == 0)
 
+    def at_least(self, key: K, value: float) -> Is:
+        """The condition (`where=`) that the key counts this many or more."""
+        amount = number(self.name, value, self.number)
+        return self.condition(self._names.encode(key), amount, absent=amount <= 0, least=True)
+
     def update(self, amounts: Mapping[K, float]) -> Edits:
         """Each key's number is larger by its amount."""
         return Edits.of([self.add(key, amount) for key, amount in amounts.items()])

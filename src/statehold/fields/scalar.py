@@ -271,6 +271,11 @@ class Counter(Field[Any], Generic[N]):
         amount = self.add(value).amount
         return self.condition("", amount, absent=amount == 0)
 
+    def at_least(self, value: N) -> Is:
+        """The condition (`where=`) that it is this number or a larger one."""
+        amount = self.add(value).amount
+        return self.condition("", amount, absent=amount <= 0, least=True)
+
     def drop(self) -> Edit:
         """The number is 0 again."""
         return Drop(self.stored)

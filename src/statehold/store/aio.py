@@ -86,7 +86,7 @@ class AsyncStore:
         ```python
         await store.apply_together(
             chats.step("c1", Chat.messages.append(answer)),
-            users.step("ann", User.credits.add(-1), where=[User.plan.holds("prepaid")]),
+            users.step("ann", User.credits.add(-1), where=User.credits.at_least(1)),
             op=request_id,
         )
         ```

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from statehold.changes import Commit, Is, Key, Revision, fingerprint
 from statehold.clock import AMBIENT
 from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, Undone, Written
-from statehold.errors import NOTHING_WRITTEN, Invalid
+from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
 from statehold.store.outcomes import error_of
@@ -107,7 +107,12 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
             )
         seen.add(key)
         collections[collection] = None
-    next(iter(collections))._asking.needs(Feature.TOGETHER)
+    if Feature.TOGETHER not in store.driver.features:
+        raise Unsupported(
+            "states of this backend have no one place where several could be written at once, as"
+            " those in a Redis Cluster or in tokens; keep what belongs together in one state",
+            expected=Feature.TOGETHER,
+        )
     return list(collections)
 
 

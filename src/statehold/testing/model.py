@@ -593,7 +593,12 @@ def _holds(fields: Fields, condition: Is) -> bool:
         found = held.get(condition.entry) if is_a(held, dict) else None
     if found is None:
         return condition.absent or condition.value is None
-    return condition.value is not None and _same(condition.value, found)
+    if is_a(found, int) or is_a(found, float):
+        value: Any = condition.value
+        if not (is_a(value, int) or is_a(value, float)):
+            return False
+        return bool(found >= value if condition.least else found == value)
+    return condition.value is not None and not condition.least and _same(condition.value, found)
 
 
 def apply_all(fields: Fields, changes: tuple[Change, ...]) -> tuple[str, str] | None:

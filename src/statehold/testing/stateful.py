@@ -130,7 +130,7 @@ changes = st.one_of(
 conditions = st.one_of(
     st.builds(Is, st.just("note"), st.just(""), st.one_of(st.none(), texts), st.booleans()),
     st.builds(Is, st.just("map"), entries, st.one_of(st.none(), texts), st.booleans()),
-    st.builds(Is, st.just("sum"), entries, st.integers(-3, 3), st.booleans()),
+    st.builds(Is, st.just("sum"), entries, st.integers(-3, 3), st.booleans(), least=st.booleans()),
     st.builds(Is, st.just("window"), entries, st.none()),
     st.builds(
         Is,

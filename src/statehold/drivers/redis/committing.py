@@ -313,14 +313,14 @@ def _condition(one: Is) -> bytes:
     if isinstance(value, bytes):
         said = value if one.entry is None else stored(value)
     elif value is not None:
-        kind, said = "n", _number(value).encode()
+        kind, said = "g" if one.least else "n", _number(value).encode()
     if one.entry is None:
         # A number is no item, so that no item is one.
         kind, name = "l" if kind == "b" else "L", b":" + field
     else:
         entry = one.entry.encode()
         name = b"%b:%b" % (field, entry) if entry else field
-    if value is None:
+    if value is None or (one.least and kind != "g"):
         kind = kind.upper()
     how = kind + ("+" if one.absent or value is None else "-")
     parts = (len(part).to_bytes(4, "little") + part for part in (field, name, said))

@@ -163,8 +163,28 @@ local function lasting(mode)
 
     -- The field of the first condition that does not hold, or nil; or an error reply. Each is its kind;
     -- whether it may be absent, + or -; then, after the length of each, its field, the field of the hash
-    -- that it is about, and the value. Kinds: b bytes, n a number, l a list's newest item, and those in
-    -- capitals if it may be nothing else than absent.
+    -- that it is about, and the value. Kinds: b bytes, n a number, g at least a number, l a list's newest
+    -- item, and those in capitals if it may be nothing else than absent.
+    local function is_number(value)
+      local first = string.byte(value)
+      return first and (first == 45 or (first >= 48 and first <= 57))
+    end
+
+    -- Whether one number is at least another: exact for whole ones of 64 bits, beyond Lua's 53.
+    local function at_least(one, other)
+      if string.find(one, '[.e]') or string.find(other, '[.e]') then
+        return tonumber(one) >= tonumber(other)
+      end
+      local function halves(number)
+        local sign = string.byte(number) == 45 and -1 or 1
+        local digits = string.gsub(number, '^-', '')
+        return sign * (tonumber(string.sub(digits, 1, -11)) or 0), sign * tonumber(string.sub(digits, -10))
+      end
+      local high, low = halves(one)
+      local other_high, other_low = halves(other)
+      return high > other_high or (high == other_high and low >= other_low)
+    end
+
     local function unmet(state, alive, where)
       local at = 1
       while at <= #where do
@@ -183,10 +203,9 @@ local function lasting(mode)
         if not found then
           holds = absent == '+'
         elseif kind == 'n' and not holds then
-          local first = string.byte(found)
-          holds = first and (first == 45 or (first >= 48 and first <= 57))
-            and (string.find(found, '[.e]') or string.find(value, '[.e]')) -- ints are exact as text
-            and tonumber(found) == tonumber(value)
+          holds = is_number(found) and at_least(found, value) and at_least(value, found)
+        elseif kind == 'g' then
+          holds = is_number(found) and at_least(found, value)
         end
         if not holds then return field end
       end

@@ -271,7 +271,7 @@ class SqliteDriver(WaitingDriver):
                     _insist(outcomes)
                 transaction.end()
                 self._unswept += len(commits)
-                if self._unswept >= SWEEP_COMMITS and not apart:
+                if self._unswept >= SWEEP_COMMITS and (together or not apart):
                     self._sweep(cursor, now)
                 cursor.execute("COMMIT")
             except BaseException as error:

@@ -36,6 +36,8 @@ HELD: Final[tuple[Change, ...]] = (
     Put("raw", "k", b"\0-1 "),
     Add("sum", "k", 5),
     Add("sum", "half", 0.5),
+    Add("sum", "big", 2**62 + 1),
+    Add("sum", "less", -(2**62) - 1),
     Append("log", (b'"1"', b'"2"', b'"3"'), 2),
 )
 """What a state holds, to have conditions on."""
@@ -49,6 +51,14 @@ HOLD: Final = (
     Is("raw", "k", b"\0-1 "),
     Is("sum", "k", 5),
     Is("sum", "half", 0.5),
+    Is("sum", "big", 2**62 + 1),
+    Is("sum", "k", 5, least=True),
+    Is("sum", "k", 4.5, least=True),
+    Is("sum", "half", -7, least=True),
+    Is("sum", "big", 2**62 + 1, least=True),
+    Is("sum", "big", 2**62, least=True),
+    Is("sum", "less", -(2**62) - 2, least=True),
+    Is("sum", "none", 0, absent=True, least=True),
     Is("log", None, b'"3"'),
     Is("log", "k", None),
     Is("trail", None, None),
@@ -68,6 +78,15 @@ HOLD_NOT: Final = (
     Is("sum", "k", 6),
     Is("sum", "k", 0, absent=True),
     Is("sum", "half", 1),
+    Is("sum", "big", 2**62),
+    Is("sum", "k", 6, least=True),
+    Is("sum", "half", 0.75, least=True),
+    Is("sum", "big", 2**62 + 2, least=True),
+    Is("sum", "less", -(2**62), least=True),
+    Is("sum", "none", 0, least=True),
+    Is("map", "k", 1, least=True),
+    Is("map", "k", b'"x"', least=True),
+    Is("log", None, b'"3"', least=True),
     Is("log", None, b'"2"'),
     Is("log", None, None),
     Is("log", "k", b'"3"'),
@@ -80,7 +99,8 @@ HOLD_NOT: Final = (
 def shown(condition: Is) -> str:
     """Its name in a report."""
     part = "newest" if condition.entry is None else condition.entry
-    return f"{condition.field}-{part}-{condition.value!r}" + "-or-absent" * condition.absent
+    how = "-or-absent" * condition.absent + "-or-more" * condition.least
+    return f"{condition.field}-{part}-{condition.value!r}{how}"
 
 
 class Conditions(Cases):

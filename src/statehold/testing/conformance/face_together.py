@@ -196,7 +196,19 @@ class FaceConditions(FaceCases):
                 visits.apply("a", fields.clicks.add(1), where=[one])
             assert conflict.value.field == one.field
             assert conflict.value.found == visits.get("a").meta.revision
-        assert visits.apply("a", fields.place.put([0.0, 0.0]), where=filled).number == 2
+        enough = [
+            fields.clicks.at_least(2),
+            fields.clicks.at_least(-1),
+            fields.spent.at_least(0.25),
+            fields.tally.at_least("k", 3),
+            fields.tally.at_least("nobody", 0),
+        ]
+        more = [fields.clicks.at_least(3), fields.tally.at_least("nobody", 1)]
+        for one in more:
+            with pytest.raises(Conflict):
+                visits.apply("a", fields.clicks.add(-3), where=one)
+        put = fields.place.put([0.0, 0.0])
+        assert visits.apply("a", put, where=[*filled, *enough]).number == 2
 
     @promise(3)
     def test_face_conditions_leave_the_rest_alone(self, face: Face) -> None:
