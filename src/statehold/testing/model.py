@@ -587,8 +587,9 @@ def _barred(life: Life | None, commit: Commit, seen: int, now: float) -> Outcome
 def _holds(fields: Fields, condition: Is) -> bool:
     """Whether this is what stands there."""
     held: Any = fields.get(condition.field)
+    found: Any
     if condition.entry is None:
-        found = held[-1] if isinstance(held, list) and held else None
+        found = held[-1] if held and not is_a(held, dict) else None
     else:
         found = held.get(condition.entry) if is_a(held, dict) else None
     if found is None:
