@@ -426,7 +426,7 @@ class CommitsTogether(Protocol):
           others are `Undone`.
 
         If the call raises, all are applied or none is. A `WaitingDriver` is given `wait` as well.
-        There are at most `MOST_TOGETHER`, and nobody sends two to the same state.
+        There are at most `MOST_TOGETHER`, and nobody sends two to the same state, or a claim.
         """
         ...
 

@@ -273,7 +273,10 @@ class DriverMachine(RuleBasedStateMachine):
     @rule(data=st.data(), count=st.sampled_from((1, 2, 2, 3)))
     def commits_together(self, data: st.DataObject, count: int) -> None:
         """Several to different states, that stand or fall together."""
-        group = list({one.key: one for one in (self.commit(data) for _ in range(count))}.values())
+        drawn = (self.commit(data) for _ in range(count))
+        group = list({one.key: one for one in drawn if one.claim is None}.values())
+        if not group:
+            return
         note(f"together {group}")
         outcomes = self.rig.send_together(*group)
         self.model.judge_together(group, outcomes, self.rig.now)
