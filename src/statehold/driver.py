@@ -263,7 +263,7 @@ class Driver(ABC):
     op ids over 128, entries over 512; text that is not Unicode (lone surrogates); an epoch outside
     0 to 2^63 - 1; a `keep`, `bound`, `ops` or `limit` below 1; a ttl or max age that is not finite
     and over zero; `since` without an op id; `erase` with changes; a `Splice` in a position with other than
-    one item; a `claim` with changes, with `erase`, or that is negative or not finite; `expect` or `erase`
+    one item; a `claim` with changes, `where` or `erase`, or that is negative or not finite; `expect` or `erase`
     with a `revision`; a kind that was not opened. What
     it does then is its own affair, as long as no other state is harmed.
 

@@ -246,6 +246,7 @@ class DriverMachine(RuleBasedStateMachine):
 
     def claim(self, key: Key, draw: Callable[..., Any], options: dict[str, Any]) -> Commit:
         """A claim of the next epoch, or of one that is named."""
+        options.pop("where", None)
         if draw(st.booleans()):
             options["epoch"] = 0
         if self.has(Feature.RETURNING):
