@@ -18,8 +18,9 @@ class Halves(Driver):
 
     def __init__(self, one: Driver, other: Driver) -> None:
         self.both = (one, other)
-        # A subject's states, newest first, would have to be told by when they were updated.
-        self.features = one.features & other.features - {Feature.SUBJECT}
+        # A subject's states, newest first, would have to be told by when they were updated; and
+        # no commit is of both.
+        self.features = one.features & other.features - {Feature.SUBJECT, Feature.TOGETHER}
         self.suspends = one.suspends or other.suspends
         self.ambiguous = one.ambiguous or other.ambiguous
 
