@@ -1,4 +1,4 @@
-"""What a state can hold. Each field compiles to the five changes and reads from the cells."""
+"""What a state can hold. Each field compiles to the six changes and reads from the cells."""
 
 from statehold.fields.base import BY_TTL, Edit, Edits, Field
 from statehold.fields.collection import Map, SetOf, Steps, Tally
