@@ -117,7 +117,7 @@ class AsyncCollection(Generic[S]):
         if id.__class__ is not str or not id.isascii() or not 0 < len(id) <= ID_BYTES:
             id = checked(id, "id")
         key = (self.tenant, self._kind, id)
-        if (fields, tail, entries, after, limit) == (None, None, None, None, None):
+        if fields is None and tail is None and entries is None and after is None and limit is None:
             want, unread = self._all, ALL_READ
         else:
             want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)

@@ -287,6 +287,7 @@ class MemoryDriver(Driver):
     def _commit(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0912, PLR0915  see below
         """`folding.step`, written out for speed: what nothing bars needs no call but its changes'."""
         key = commit.key
+        at = now
         slot = self._slots.get(key)
         cells = _ABSENT
         if slot is not None:
@@ -312,9 +313,10 @@ class MemoryDriver(Driver):
                 return barred
             if commit.claim is not None:
                 return self._claim(commit, slot, now)
+            if commit.at is not None:
+                at = commit.at
         if commit.erase:
             return self._erase(commit, slot, now)
-        at = now if commit.at is None else commit.at
 
         fields = cells.fields.copy()
         own: list[str] = []
