@@ -80,8 +80,8 @@ FAULTS = [
         "list keep",
         "a lower bound leaves what is there",
         PARTS,
-        "        first = max(self.first, end - keep + 1)\n",
-        "        first = max(self.first, end - max(keep, len(self)) + 1)\n",
+        "        first = end - keep + 1\n",
+        "        first = end - max(keep, len(self)) + 1\n",
     ),
     _fault(
         "list keep",

@@ -112,7 +112,7 @@ class Ends(Items):
     position which the list has.
     """
 
-    __slots__ = ("edits", "end", "fresh", "keep", "left", "look_up", "saved")
+    __slots__ = ("_base", "_spliced", "end", "fresh", "keep")
 
     nbytes = 0  # of what is not here nothing is known
 
@@ -128,9 +128,8 @@ class Ends(Items):
         self.first = floor + 1
         self.fresh = fresh
         self.keep = keep
-        self.saved = self.left = end - len(fresh)
-        self.edits: dict[int, bytes] = {}
-        self.look_up = look_up
+        self._base = end - len(fresh), look_up
+        self._spliced: tuple[int, dict[int, bytes]] | None = None
 
     @classmethod
     def of(cls, items: Items) -> Ends:
@@ -138,13 +137,33 @@ class Ends(Items):
         first = items.first
         return cls(first + len(items) - 1, first - 1, look_up=lambda at: items[at - first])
 
-    def __len__(self) -> int:
-        return self.end - self.first + 1
+    @property
+    def is_spliced(self) -> bool:
+        """Whether anything of what is saved is gone from the newest end, or replaced."""
+        return self._spliced is not None
 
     @property
     def floor(self) -> int:
         """The position before the first."""
         return self.first - 1
+
+    @property
+    def saved(self) -> int:
+        """The newest position that is saved."""
+        return self._base[0]
+
+    @property
+    def left(self) -> int:
+        """The newest one of those that is not gone."""
+        return self._base[0] if self._spliced is None else self._spliced[0]
+
+    @property
+    def edits(self) -> dict[int, bytes]:
+        """What replaces saved items, by position."""
+        return {} if self._spliced is None else self._spliced[1]
+
+    def __len__(self) -> int:
+        return self.end - self.first + 1
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -156,34 +175,36 @@ class Ends(Items):
         if position > self.left:
             return self.fresh[position - self.end - 1]
         found = self.edits.get(position)
-        return self.look_up(position) if found is None else found
+        return self._base[1](position) if found is None else found
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self[:])
 
     def _copy(self) -> Ends:
-        new = Ends(self.end, self.floor, self.fresh, self.keep, self.look_up)
-        new.saved = self.saved
-        new.left = self.left
-        new.edits = self.edits
+        new: Ends = _bare(Ends)  # as `Items` does it
+        new.end = self.end
+        new.first = self.first
+        new.fresh = self.fresh
+        new.keep = self.keep
+        new._base = self._base
+        new._spliced = self._spliced
         return new
 
     def appended(self, items: Sequence[bytes], keep: int) -> Ends:
         """With the items at its end, and the oldest gone."""
         end = self.end + len(items)
-        first = max(self.first, end - keep + 1)
+        first = end - keep + 1
+        first = max(first, self.first)
         fresh = (*self.fresh, *items) if self.fresh else tuple(items)
         if len(fresh) > end - first + 1:
             fresh = fresh[first - end - 1 :]
-        new: Ends = _bare(Ends)  # as `Items` does it
+        new: Ends = _bare(Ends)
         new.end = end
         new.first = first
         new.fresh = fresh
         new.keep = keep
-        new.saved = self.saved
-        new.left = self.left
-        new.edits = self.edits
-        new.look_up = self.look_up
+        new._base = self._base
+        new._spliced = self._spliced
         return new
 
     def without_newest(self, count: int) -> Ends:
@@ -191,8 +212,9 @@ class Ends(Items):
         new = self._copy()
         new.end = self.end - count
         new.fresh = self.fresh[: max(0, len(self.fresh) - count)]
-        new.left = min(self.left, new.end)
-        new.edits = {at: item for at, item in self.edits.items() if at <= new.left}
+        left = min(self.left, new.end)
+        kept = {at: item for at, item in self.edits.items() if at <= left}
+        new._spliced = left, kept  # noqa: SLF001  its own class
         return new
 
     def with_item(self, position: int, item: bytes) -> Ends:
@@ -202,7 +224,8 @@ class Ends(Items):
             at = position - self.end - 1 + len(self.fresh)
             new.fresh = (*self.fresh[:at], item, *self.fresh[at + 1 :])
         else:
-            new.edits = {**self.edits, position: item}
+            edits = {**self.edits, position: item}
+            new._spliced = self.left, edits  # noqa: SLF001  its own class
         return new
 
     def cleared(self) -> Ends:

@@ -118,10 +118,26 @@ class Writer(msgspec.Struct):
 
     # --------------------------------------------------------------------------------------- lists
 
-    def _list_rows(  # noqa: C901  calls cost
+    def _list_rows(self, life: Life, number: int, ends: Ends) -> Iterable[tuple[int, bytes]]:
+        """The rows of a list's new items; its ring is brought up."""
+        held: Any = life.shape.get(number)
+        if not held or not held[2] or held[3] != ends.keep or ends.is_spliced:
+            return self._other_rows(life, number, ends)
+        new, count = ends.fresh, ends.end - ends.first + 1
+        list_id, following, stored, ring, _ = held
+        staying, end = count - len(new), following + len(new)
+        if staying != stored and staying != ring - len(new):
+            return self._other_rows(life, number, ends)
+        life.shape[number] = (list_id, end % ring, count, ring, ends.end)
+        base = list_id << PLACE_BITS
+        if end <= ring:
+            return enumerate(new, base + following)
+        return [(base | (following + n) % ring, item) for n, item in enumerate(new)]
+
+    def _other_rows(  # noqa: C901  each case is one
         self, life: Life, number: int, ends: Ends
     ) -> Iterable[tuple[int, bytes]]:
-        """The rows of a list's new items; its ring is brought up."""
+        """The same for a list that begins, is spliced, or has another bound than it had."""
         new, count = ends.fresh, ends.end - ends.first + 1
         held: Any = life.shape.get(number) or (0, 0, 0, 0, 0)
         list_id, following, stored, ring, end = held
@@ -140,7 +156,7 @@ class Writer(msgspec.Struct):
             return enumerate(new, list_id << PLACE_BITS)
         base = list_id << PLACE_BITS
         edits: list[tuple[int, bytes]] = []
-        if ends.left < end or ends.edits:
+        if ends.is_spliced:
             edits = [(at, item) for at, item in ends.edits.items() if at >= ends.first]
             gone = end - ends.left
             self._erase_newest(held, gone)
