@@ -31,7 +31,7 @@ SEEN_BY_THE_MACHINE = {
     "IgnoresExpect": {3},
     "IgnoresIntents": {2},
     "KeepsOneTooMany": {5},
-    "KeepsTheOthers": {1, 3, 6},
+    "KeepsTheOthers": {1, 3, 6, 8},
     "RepeatsRevisions": {6},
     "Resurrects": {3, 4, 6},
     "ServesOtherKinds": {8},

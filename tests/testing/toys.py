@@ -198,6 +198,8 @@ class ToyDriver(Driver):
             fence = self.fences[key] = claimed(commit, cells, fence, now)
             if cells:
                 cells.epoch = fence.epoch
+            else:
+                self.states.pop(key, None)  # what it had seen is accounted for
             return Written(stands, self.returned(commit, now), epoch=fence.epoch)
         self.fences[key] = fence
         if commit.erase:
