@@ -166,7 +166,7 @@ class ToyDriver(Driver):
                     fields[name] = {entry: cell[entry] for entry in some if entry in cell}
         return fields
 
-    def step(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0911  the contract's steps
+    def step(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0911, PLR0912  the contract's steps
         key = commit.key
         state = self.alive(key, now)
         stands = state.cells.revision if state else ABSENT
