@@ -194,7 +194,7 @@ class Ends(Items):
         """With the items at its end, and the oldest gone."""
         end = self.end + len(items)
         first = end - keep + 1
-        first = max(first, self.first)
+        first = first if first > self.first else self.first  # noqa: FURB136  max() is a call
         fresh = (*self.fresh, *items) if self.fresh else tuple(items)
         if len(fresh) > end - first + 1:
             fresh = fresh[first - end - 1 :]

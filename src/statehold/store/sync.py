@@ -326,16 +326,15 @@ class Collection(Generic[S]):
         delete: bool = False,
     ) -> Step:
         """See `AsyncCollection.step`."""
-        return Step(
-            self._core,
+        return self._core.step(
             id,
-            edits,
-            expect,
-            epoch,
-            subject,
-            ttl,
-            self.schema.conditions(where),
-            delete,
+            *edits,
+            expect=expect,
+            epoch=epoch,
+            subject=subject,
+            ttl=ttl,
+            where=where,
+            delete=delete,
         )
 
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:

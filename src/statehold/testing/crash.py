@@ -73,7 +73,8 @@ def crash_and_check(rig: Rig, *, rounds: int, seed: int | None = None) -> int:
     keys = (rig.key("crashed"), rig.key("crashed too"))
     done = 0
     for round in range(rounds):
-        acknowledged = _crash(rig, Doomed(keys, done + 1, rig.now), chance) or done
+        child = spawn(__name__, rig.backend, Doomed(keys, done + 1, rig.now))
+        acknowledged = killed(child, chance) or done
         rig.reopen()
         try:
             done = _check(rig, keys, acknowledged)
@@ -83,9 +84,8 @@ def crash_and_check(rig: Rig, *, rounds: int, seed: int | None = None) -> int:
     return done
 
 
-def _crash(rig: Rig, doomed: Doomed, chance: random.Random) -> int:
-    """Start a writer, kill it at a random moment; the last number that it acknowledged."""
-    child = spawn(__name__, rig.backend, doomed)
+def killed(child: subprocess.Popen[bytes], chance: random.Random) -> int:
+    """Let a writer begin, and kill it at a random moment; the last number that it acknowledged."""
     assert child.stdout is not None
     try:
         await_ready(child)

@@ -25,6 +25,7 @@ from statehold.changes import EVERYTHING, Add, Append, Commit, Put
 from statehold.driver import CommitsTogether, Driver, Outcome, Refused, Undone, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
+from statehold.testing.crash import killed
 from statehold.testing.rig import Rig
 
 ACCOUNTS: Final = ("raced", "raced too", "raced:3")
@@ -158,7 +159,7 @@ def crash_and_check(rig: Rig, *, rounds: int) -> None:
     done = 0
     for round in range(rounds):
         mover = Mover(keys, 0, 0, done + 1, rig.now)
-        acknowledged = _crash(rig, mover, chance) or done
+        acknowledged = killed(spawn(__name__, rig.backend, mover), chance) or done
         rig.reopen()
         try:
             found = counted(rig, keys)
@@ -173,26 +174,6 @@ def crash_and_check(rig: Rig, *, rounds: int) -> None:
         except AssertionError as error:
             error.add_note(f"in crash {round + 1}, with seed {seed}")
             raise
-
-
-def _crash(rig: Rig, mover: Mover, chance: random.Random) -> int:
-    """Start a writer, kill it at a random moment; the last number that it acknowledged."""
-    child = spawn(__name__, rig.backend, mover)
-    assert child.stdout is not None
-    try:
-        await_ready(child)
-        go(child)
-        heard = b""
-        for _ in range(chance.choice((0, 1, 2, 5, 20))):
-            heard += os.read(child.stdout.fileno(), 1 << 16)
-        time.sleep(chance.random() * chance.choice((0.0, 0.001, 0.02)))  # a moment, not a duration
-        child.kill()
-        heard += child.communicate()[0]
-    finally:
-        child.kill()
-        child.communicate()
-    lines = heard.split(b"\n")[:-1]
-    return int(lines[-1]) if lines else 0
 
 
 def look(rig: Rig, *, commits: int) -> None:
