@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from statehold import AsyncStore, Closed, Counter, Invalid, State, Store
+from statehold.changes import Commit
 from statehold.config import Config
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.token import TokenDriver
@@ -83,6 +84,30 @@ def test_what_was_begun_is_finished_and_nothing_new_is_taken(url):
             assert await store.drain() is True, "again"
         async with AsyncStore.open(url) as store:
             assert (await store.collection(Seen).get("a")).times == 51
+
+    asyncio.run(run())
+
+
+def test_commits_of_several_states_are_finished_too(url):
+    """They are calls like the others: waited for, and none begins at the driver afterwards."""
+
+    async def run():
+        async with AsyncStore.open(url) as store:
+            seen = store.collection(Seen)
+            for id in "ab":
+                await seen.apply(id, Seen.times.add(1))
+            task = asyncio.create_task(
+                store.apply_together(*(seen.step(id, Seen.times.add(1)) for id in "ab"))
+            )
+            for _ in range(3):  # it has reached the driver
+                await asyncio.sleep(0)
+            assert await store.drain() is True
+            assert task.done()
+            assert [one.revision.number for one in await task] == [2, 2]
+            commits = [Commit(("", "seen", id), (), None) for id in "ab"]
+            if store.driver.suspends:
+                with pytest.raises(Closed):
+                    await store.driver.commit_together(commits, 1.0)
 
     asyncio.run(run())
 

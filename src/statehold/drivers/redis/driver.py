@@ -187,6 +187,7 @@ class RedisDriver(Driver):
             for reply, commit in zip(replies, commits, strict=True)
         ]
 
+    @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._servers.generation != self._generation:
             await self._settle()

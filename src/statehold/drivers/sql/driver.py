@@ -431,6 +431,7 @@ class SqlDriver(Driver):
             outcomes += [Failed(translated(error, self.shown_url))] * (len(commits) - half)
         return outcomes
 
+    @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         until = time.monotonic() + self._timeout
         outcomes = await self._bounded(lambda: self._commit_together(commits, now, until))
