@@ -36,7 +36,8 @@ end
 local _, wipe, index_of, elsewhere, memories
 local last_until
 last_until, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local _, _, _, _, unknown, older = memories()
+local unknown, older, newest_of
+_, _, _, _, unknown, older, _, _, newest_of = memories()
 
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
@@ -107,8 +108,9 @@ if meta and deadline ~= ERASED then
   local index, kept = index_of(state)
   local trouble = elsewhere(state, true, ends == 0 and kept or index)
   if trouble then return trouble end
+  local newest = newest_of(ops_key, had, size)
   erased = wipe(state, ops_key, ends, erased, now, {})
-  forgot = math.max(forgot, math.ceil(updated / 1000))
+  forgot = math.max(forgot, math.ceil(updated / 1000), newest)
 end
 if not meta then forgot = unknown(now, ARGV[8]) end
 local stays = math.ceil(math.max(held + TRACE, now + TRACE, last) / 1000)

@@ -21,7 +21,7 @@ from statehold.changes import (
 )
 from statehold.driver import Cells, Conflicted, Feature, FencedOff, Late, Outcome, Refused, Written
 from statehold.folding import NEVER_LIVED, Life, step
-from statehold.testing.conformance.base import Cases
+from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 
@@ -126,6 +126,20 @@ class Decided(Cases):
         again = rig.send(replace(commit, since=sent - 0.001))[0]
         assert not isinstance(again, Written) or again.repeated, "applied again after its life"
         assert rig.read() is None
+
+    @promise(2)
+    def test_a_claim_forgets_nothing_early(self, rig: Rig) -> None:
+        """The same, where its life has ended and an epoch is claimed before it is sent again."""
+        need(rig, Feature.CLAIM)
+        add, sent, made = Add("sum", "k", 1), rig.now, rig.now - 5 * rig.unit
+        commit = rig.commit(add, op="op 1", ttl=500, revision=Revision(7, 1), at=made)
+        assert isinstance(rig.send(commit)[0], Written)
+        rig.write(add, ttl=7, at=made)
+        rig.wait(3)
+        claim = rig.try_(claim=rig.unit)
+        assert isinstance(claim, Written)
+        again = rig.send(replace(commit, since=sent - 0.001, epoch=claim.epoch))[0]
+        assert not isinstance(again, Written) or again.repeated, "applied again after its life"
 
     @promise(5)
     def test_a_commit_tells_its_time_and_deadline(self, rig: Rig) -> None:
