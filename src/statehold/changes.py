@@ -221,16 +221,23 @@ class Add(msgspec.Struct, frozen=True, gc=False, tag="add"):
 
     def into(self, cells: dict[str, Cell], own: list[str]) -> int:
         """Apply it."""
-        entries = _entries(cells, self.field, own)
-        old = entries.get(self.entry)
+        field, entry, amount = self.field, self.entry, self.amount
+        cell = cells.get(field)
+        if type(cell) is dict:  # the usual case, with few calls
+            old: Any = cell.get(entry)
+            if old.__class__ is int is amount.__class__:
+                total = old + amount
+                if -INT64_MAX <= total <= INT64_MAX:
+                    if field not in own:
+                        own.append(field)
+                        cells[field] = cell = cell.copy()
+                    cell[entry] = total
+                    return 0
+        entries = _entries(cells, field, own)
+        old = entries.get(entry)
         if old is None:
-            return _enter(entries, self, add_numbers(self.field, None, self.amount))
-        if isinstance(old, int) and isinstance(self.amount, int):
-            total = old + self.amount
-            if -INT64_MAX <= total <= INT64_MAX:  # the usual case, without a call
-                entries[self.entry] = total
-                return 0
-        entries[self.entry] = add_numbers(self.field, old, self.amount)
+            return _enter(entries, self, add_numbers(field, None, amount))
+        entries[entry] = add_numbers(field, old, amount)
         return 0
 
 

@@ -44,19 +44,18 @@ class Items(Sequence[bytes]):
         nbytes = self.nbytes
         first = self.first
         if len(items) == 1:
-            buffer.append(items[0])
-            nbytes += len(items[0])
+            item = items[0]
+            buffer.append(item)
+            nbytes += len(item)
         else:
             buffer.extend(items)
             nbytes += sum(map(len, items))
         stop = len(buffer)
-        if stop - start > keep:
-            begin = stop - keep
-            nbytes -= (
-                len(buffer[start]) if begin - start == 1 else sum(map(len, buffer[start:begin]))
-            )
-            first += begin - start
-            start = begin
+        over = stop - start - keep
+        if over > 0:
+            nbytes -= len(buffer[start]) if over == 1 else sum(map(len, buffer[start:-keep]))
+            first += over
+            start += over
             if start > keep >> 3:
                 buffer = buffer[start:]
                 start = 0

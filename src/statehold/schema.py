@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
@@ -43,6 +43,14 @@ Where: TypeAlias = Is | Sequence[Is]
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of the worst case of a state, in bytes, by default."""
+
+
+class Timed(Protocol):
+    """What can be asked for the time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, by the store's clock."""
+        ...
 
 
 class Schema:
@@ -126,15 +134,18 @@ class Schema:
             )
         return seconds
 
-    def changes(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
-        """The changes of the edits. Raises `Invalid` if one is not of this class's fields."""
+    def changes(self, edits: tuple[Edit, ...], clock: Timed) -> tuple[Change, ...]:
+        """The changes of the edits. Raises `Invalid` if one is not of this class's fields.
+
+        The clock is asked only where an edit goes by the time.
+        """
         makes = self.makes
         try:
             for edit in edits:
                 if edit.__class__ not in makes[edit.field]:
                     raise self._foreign(edit)
         except (AttributeError, KeyError, TypeError):
-            return self._expanded(edits, now)
+            return self._expanded(edits, clock.now())
         changes: Any = edits  # a cast is a call
         return changes  # type: ignore[no-any-return]
 

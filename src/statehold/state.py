@@ -309,7 +309,7 @@ class State(metaclass=_StateType):
             self._home.corrupted += 1
 
     def _record(self, edit: Edit) -> None:
-        changes = type(self).__schema__.changes((edit,), self._home.now())
+        changes = type(self).__schema__.changes((edit,), self._home)
         # One change leaves nothing behind when it is refused; several are tried on a copy.
         own = self._own if self._todo and len(changes) == 1 else []
         cells = self._seen if own is self._own else dict(self._seen)

@@ -1,5 +1,6 @@
 """The memory driver's own promises: expiry without scanning, a budget, nothing that grows."""
 
+import asyncio
 import gc
 import random
 import threading
@@ -18,9 +19,9 @@ from statehold import (
     State,
     Store,
 )
-from statehold.changes import HOLD_SECONDS, Add
+from statehold.changes import HOLD_SECONDS, Add, Commit
 from statehold.driver import Doubtful
-from statehold.drivers.memory import MemoryDriver, forking
+from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.testing import Backend, Rig
 from statehold.testing.children import REFUSED, in_fork
@@ -341,13 +342,21 @@ def test_a_fork_waits_for_the_commit_under_way(store):
     assert visits.get("busy").turns >= found[-1] - 1
 
 
-def test_a_fork_in_the_midst_of_a_commit_of_its_own_is_refused_in_the_child(store, monkeypatch):
+def test_a_fork_in_the_midst_of_a_commit_of_its_own_is_refused_in_the_child(store):
     """As a signal handler may do it: nobody waits for ever, and the parent goes on."""
-    monkeypatch.setattr(forking, "PATIENCE", 0.01)
     visits = store.collection(Kept)
     visits.apply("a", Kept.turns.add(1))
-    with store.driver.lock:
-        found = [in_fork(lambda: visits.get("a").turns), in_fork(lambda: list(visits.scan()))]
+    found = []
+
+    class Forks:
+        field = "turns"
+
+        def into(self, cells, own):
+            found.append(in_fork(lambda: visits.get("a").turns))
+            found.append(in_fork(lambda: list(visits.scan())))
+            return 0
+
+    asyncio.run(store.driver.commit([Commit(("", "Kept", "b"), (Forks(),), None)], 1.0))
     assert found == [REFUSED, REFUSED]
     visits.apply("a", Kept.turns.add(1))
     assert visits.get("a").turns == 2

@@ -141,7 +141,7 @@ class Asking:
             op = new_op() if self._driver.ambiguous else ""
         commit = Commit(
             key,
-            schema.changes(asked, self._home.now()),
+            schema.changes(asked, self._home),
             schema.ttl if ttl is None else schema.lifetime(ttl),
             op=op,
             expect=expect,

@@ -261,7 +261,7 @@ class AsyncCollection(Generic[S]):
             self._asking.needs(Feature.RETURNING)
         commit = Commit(
             key,
-            schema.changes(edits, now + self._driver.skew),
+            schema.changes(edits, self.home),
             schema.ttl if ttl is None else schema.lifetime(ttl),
             new_op() if self._ambiguous else "",
             expect,

@@ -13,7 +13,6 @@ import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from threading import get_ident
 from typing import cast
 from urllib.parse import SplitResult
 
@@ -101,6 +100,7 @@ class MemoryDriver(Driver):
         if max_bytes < 1:
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
         self._budget = self._most = max_bytes  # the latter is what holds just now
+        self._busy = False  # whether the thread that has the lock is in the midst of a call
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
         self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
@@ -116,10 +116,10 @@ class MemoryDriver(Driver):
 
     def renew_lock(self, *, whole: bool) -> None:
         """In a process just forked off: nobody holds the lock. Unless all is whole, it is closed."""
-        self.lock = threading.Lock()
-        self._owner = 0  # the thread that has it
-        if not whole:
+        self.lock = threading.RLock()
+        if self._busy or not whole:
             self._shut()
+        self._busy = False
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -132,10 +132,11 @@ class MemoryDriver(Driver):
                 if not slot.private:
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
-        self._check_turn()
         with self.lock:
-            self._owner = get_ident()
+            if self._busy:
+                raise _busy()
             try:
+                self._busy = True
                 if now >= self._buckets.due:
                     self._sweep(now)
                 return [self._read(key, want, now) for key in keys]
@@ -143,7 +144,7 @@ class MemoryDriver(Driver):
                 self._mend(error)
                 raise
             finally:
-                self._owner = 0
+                self._busy = False
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
         slot = self._slots.get(key)
@@ -170,13 +171,12 @@ class MemoryDriver(Driver):
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        me = get_ident()
-        if self._owner == me:
-            self._check_turn()
         # An interrupt cannot come between taking it and being bound to give it back.
         with self.lock:
-            self._owner = me
+            if self._busy:
+                raise _busy()
             try:
+                self._busy = True
                 if now >= self._buckets.due:
                     self._sweep(now)
                 if len(commits) == 1:
@@ -186,13 +186,14 @@ class MemoryDriver(Driver):
                 self._mend(error)
                 raise
             finally:
-                self._owner = 0
+                self._busy = False
 
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        self._check_turn()
         with self.lock:
-            self._owner = get_ident()
+            if self._busy:
+                raise _busy()
             try:
+                self._busy = True
                 if now >= self._buckets.due:
                     self._sweep(now)
                 return self._commit_together(commits, now)
@@ -200,7 +201,7 @@ class MemoryDriver(Driver):
                 self._mend(error)
                 raise
             finally:
-                self._owner = 0
+                self._busy = False
 
     def _commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         tried = [self._tried(commit, now) for commit in commits]
@@ -242,14 +243,6 @@ class MemoryDriver(Driver):
         except Refusal as refusal:
             return refused(refusal)
         return Written(ABSENT)
-
-    def _check_turn(self) -> None:
-        """Raise `Busy` where this thread is in the midst of a call, and would wait for itself."""
-        if self._owner == get_ident() and self.lock.locked():
-            raise Busy(
-                "memory: called from a signal handler or finalizer in the midst of another call of the"
-                " same thread; nothing was written"
-            )
 
     def _mend(self, error: BaseException) -> None:
         """After an interrupt (Ctrl-C, a time limit) at any point: each state is as before or after.
@@ -518,6 +511,8 @@ class MemoryDriver(Driver):
         listing = Listing(asked)
         after = None if asked.newest else _after(listing, asked.cursor)
         with self.lock:
+            if self._busy:
+                raise _busy()
             if self._closed:
                 raise Closed("the store is closed")
             if asked.newest:
@@ -553,6 +548,8 @@ class MemoryDriver(Driver):
 
     async def close(self) -> None:
         with self.lock:
+            if self._busy:
+                raise _busy()
             self._shut()
             self._slots.clear()
             self._buckets.clear()
@@ -571,6 +568,14 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
+
+
+def _busy() -> Busy:
+    """What a thread gets that would come in between its own call, whose lock it has already."""
+    return Busy(
+        "memory: called from a signal handler or finalizer in the midst of another call of the"
+        " same thread; nothing was written"
+    )
 
 
 def _after(listing: Listing, cursor: str | None) -> str | None:

@@ -292,26 +292,27 @@ class SqliteDriver(WaitingDriver):
         self._unswept = 0
         cursor.execute(FORGET_ERASURES, (now, SWEEP_STATES))
         cursor.execute(FORGET_FENCES, (now, SWEEP_STATES))
-        rows: list[Row] = cursor.execute(
-            "SELECT id, deadline, shape, epoch, updated, tenant, kind, key FROM state"
-            " WHERE id > ? ORDER BY id LIMIT ?",
+        last, states = cursor.execute(
+            "SELECT max(id), count(*) FROM (SELECT id FROM state WHERE id > ? ORDER BY id LIMIT ?)",
             (self._swept, SWEEP_STATES),
+        ).fetchone()
+        expired: list[Row] = cursor.execute(
+            "SELECT id, deadline, shape, epoch, updated, tenant, kind, key FROM state"
+            " WHERE id > ? AND id <= ? AND deadline <= ? ORDER BY id",
+            (self._swept, last, now),
         ).fetchall()
         deleted = 0
-        for state, until, text, epoch, updated, *key in rows:
-            if until is not None and until <= now:
-                shape = decode_shape(text)
-                if epoch and max(until, updated) + HOLD_SECONDS > now:
-                    leave_fence(
-                        cursor.execute, (key[0], key[1], key[2]), epoch, max(until, updated)
-                    )
-                erase_state(cursor.execute, state, shape)
-                self._expired += 1
-                deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))
-                if deleted > SWEEP_ROWS:
-                    self._swept = state
-                    return
-        self._swept = rows[-1][0] if len(rows) == SWEEP_STATES else 0
+        for state, until, text, epoch, updated, *key in expired:
+            shape = decode_shape(text)
+            if epoch and max(until, updated) + HOLD_SECONDS > now:
+                leave_fence(cursor.execute, (key[0], key[1], key[2]), epoch, max(until, updated))
+            erase_state(cursor.execute, state, shape)
+            self._expired += 1
+            deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))
+            if deleted > SWEEP_ROWS:
+                self._swept = state
+                return
+        self._swept = last if states == SWEEP_STATES else 0
 
     def _end(self, cursor: sqlite3.Cursor, error: BaseException, *, wait: bool) -> None:
         """Roll back what is under way, and raise a translated error if it was one of SQLite's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -63,8 +64,9 @@ class Life(msgspec.Struct):
     def stored_cell(self, number: int, change: Change) -> Cell | None:
         """What the file has of a field, to be folded into. A new list begins with no items."""
         held = self.shape.get(number)
-        if isinstance(held, tuple):
-            return Ends(held[4], held[4] - held[2], look_up=lambda at: self._item(held, at))
+        if type(held) is tuple:
+            end = held[4]
+            return Ends(end, end - held[2], look_up=partial(_item, self.execute, held))
         if held is None:
             return Ends() if isinstance(change, Append | Splice) and change.items else None
         rows = _Rows()
@@ -73,12 +75,6 @@ class Life(msgspec.Struct):
         rows.execute = self.execute
         rows.slot = self.id << FIELD_BITS | number
         return rows
-
-    def _item(self, held: Ring, position: int) -> bytes:
-        """An item of a list, b"" where it is not there as bytes: it is like nothing that was put."""
-        skip = position - held[4] + held[2] - 1
-        found = rows_of(self.execute, held, skip, 1)
-        return found[0] if found and type(found[0]) is bytes else b""
 
     # ------------------------------------------------------------------------------- what it remembers
 
@@ -120,6 +116,13 @@ class Life(msgspec.Struct):
 
     def fence(self) -> Fence:
         return fence_of(self.execute, self.key)
+
+
+def _item(execute: Execute, ring: Ring, position: int) -> bytes:
+    """An item of a list, b"" where it is not there as bytes: it is like nothing that was put."""
+    skip = position - ring[4] + ring[2] - 1
+    found = rows_of(execute, ring, skip, 1)
+    return found[0] if found and type(found[0]) is bytes else b""
 
 
 class _Rows(Part):
