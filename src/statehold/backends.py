@@ -81,7 +81,7 @@ def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
 
 def _asked(url: str, settings: dict[str, object]) -> tuple[SplitResult, dict[str, object]]:
     """The parts of the URL, and the settings in its query with the others."""
-    from urllib.parse import parse_qsl, unquote, urlsplit  # slow to import, and only needed here
+    from urllib.parse import parse_qsl, unquote  # slow to import, and only needed here
 
     if "#" in url:
         raise ConfigError(
@@ -89,12 +89,16 @@ def _asked(url: str, settings: dict[str, object]) -> tuple[SplitResult, dict[str
             " a password",
             field="url",
         )
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise ConfigError(f"not a backend: {error}", field="url", found=_shown(url)) from error
+    parts = split(url)
     if not parts.scheme:
         raise _no_backend(url)
+    if parts.netloc and "@" not in parts.netloc and "@" in parts.path:
+        # It is not shown, since what is before it may be half of a password.
+        raise ConfigError(
+            f"{parts.scheme}: a / begins the path, and an @ comes after it; write %2F for a / in a name"
+            " or a password, and %40 for an @",
+            field="url",
+        )
     _check_names(parts.scheme, unquote(parts.netloc.rpartition("@")[2]), unquote(parts.path))
     found = parse_qsl(parts.query, keep_blank_values=True)
     query: dict[str, object] = dict(found)
@@ -114,6 +118,20 @@ def _asked(url: str, settings: dict[str, object]) -> tuple[SplitResult, dict[str
         if isinstance(value, str) and "\0" in value:
             raise ConfigError(f"{parts.scheme}.{name}: has a NUL character in it", field=name)
     return parts, given
+
+
+def split(url: str) -> SplitResult:
+    """The parts of a backend's URL. Raises `ConfigError`, which shows nothing of a password."""
+    from urllib.parse import urlsplit
+
+    try:
+        return urlsplit(url)
+    except ValueError:  # which shows it
+        raise ConfigError(
+            "not a backend: its URL has a character in the place of the host or the password that can"
+            " not be there, or a [ without its ]; write such as % and two digits",
+            field="url",
+        ) from None
 
 
 def _middleware(asked: object) -> Callable[[Driver], Driver]:

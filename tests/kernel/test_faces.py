@@ -758,3 +758,18 @@ def test_the_order_of_members_is_not_what_a_call_stands_for(collection, one, sam
     """Sets have another order in each process; so a repetition by another one is still the same."""
     first = collection.apply("a", one, op="x")
     assert collection.apply("a", same, op="x") == first
+
+
+@pytest.mark.parametrize("size", [2**53 + 1, 2**63, 2**64, 10**30])
+def test_more_than_any_backend_can_count_is_invalid(collection, size):
+    """And not an error of the backend's, nor one that is called retryable."""
+    calls = [
+        lambda: collection.get("a", tail=size),
+        lambda: collection.get("a", after=0, limit=size),
+        lambda: collection.scan_page(limit=size),
+        lambda: list(collection.scan(page_size=size)),
+        lambda: collection.get_page(limit=size),
+    ]
+    for call in calls:
+        with pytest.raises(Invalid, match=r"at most 2\^53"):
+            call()

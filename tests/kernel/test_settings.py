@@ -3,6 +3,7 @@
 import re
 import string
 import sys
+import traceback
 from datetime import timedelta
 from importlib.metadata import EntryPoint, EntryPoints
 
@@ -13,6 +14,8 @@ from sample import Everything
 
 from statehold import ConfigError, Store
 from statehold.backends import BACKENDS, open_driver
+from statehold.client.remote import Remote
+from statehold.config.loading import Config, ServerConfig
 from statehold.driver import Driver
 from statehold.drivers.memory import MemoryDriver
 from statehold.settings import (
@@ -327,13 +330,49 @@ def test_a_place_without_its_client_says_what_to_install(monkeypatch):
         open_driver("valkey://localhost")
 
 
+def said_of(call):
+    """What a call returns or raises, as text."""
+    try:
+        return str(call())
+    except ConfigError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize(
-    "url", ["redis//shop:sesame@host", "redis://[shop:sesame@host", ":sesame@x"]
+    "url",
+    [
+        "redis//shop:sesame@host",
+        "redis://[shop:sesame@host",
+        ":sesame@x",
+        "redis://:sesame\uff031@host/0",
+        "postgresql://shop:sesame\uff1a1@host/shop",
+        "redis://:[sesame]@host/0",
+        "postgresql://shop:9/sesame@host/shop",
+        "mariadb://shop:9/sesame@host/shop",
+        "redis://shop:9/sesame@host",
+    ],
 )
 def test_a_url_that_is_none_does_not_tell_its_password(url):
+    """Neither in the error nor in what a log shows of where it comes from."""
     with pytest.raises(ConfigError) as raised:
         open_driver(url)
     assert "sesame" not in f"{raised.value} {raised.value.found}"
+    for error in (raised.value.__cause__, raised.value.__context__):
+        assert error is None or raised.value.__suppress_context__ or "sesame" not in str(error)
+    kept = Config(url, {}, {}, ServerConfig(), "environment")
+    for call in (kept.open, lambda: kept.shown_backend):
+        assert "sesame" not in said_of(call)
+
+
+@pytest.mark.parametrize(
+    "url", ["http//me:sesame@host", "ftp://me:sesame@host", "http://me:sesame\uff1a1@host",
+            "http://me:sesame/@host:80", "http://me:80:sesame"]
+)  # fmt: skip
+def test_a_servers_url_does_not_tell_its_password(url):
+    with pytest.raises(ConfigError) as raised:
+        Remote(url)
+    told = traceback.format_exception(raised.value)
+    assert "sesame" not in "".join(told).replace("pytest.raises", "")
 
 
 def test_drivers_say_what_they_can():

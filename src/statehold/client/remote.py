@@ -58,6 +58,19 @@ class _Index(msgspec.Struct):
     kinds: list[_Kind]
 
 
+def _address(url: str) -> tuple[tuple[str, str, int | None], str]:
+    """Scheme, host and port of a server, and the path below which it answers. Raises `ConfigError`."""
+    with suppress(ValueError):  # which would show what may be a password
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https"} and parts.hostname:
+            return (parts.scheme, parts.hostname, parts.port), parts.path.rstrip("/")
+    raise ConfigError(
+        "not a server's URL (it is not shown, since there may be a password in it); say e.g."
+        " http://localhost:8100",
+        field="server",
+    )
+
+
 class _Answer(NamedTuple):
     status: int
     body: bytes
@@ -67,13 +80,7 @@ class Remote(Access):
     """The states behind a server's URL, over connections that are kept open."""
 
     def __init__(self, url: str, *, key: str | None = None, timeout: float = SECONDS) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ConfigError(
-                f"not a server: {url!r}; say e.g. http://localhost:8100", field="server"
-            )
-        self._address = (parts.scheme, parts.hostname, parts.port)
-        self._base = parts.path.rstrip("/")
+        self._address, self._base = _address(url)
         self._timeout = timeout
         self._headers = {"Accept": "application/json"}
         if key:

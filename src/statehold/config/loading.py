@@ -8,10 +8,10 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 
+from statehold.backends import split
 from statehold.config.keys import AccessKey, key_of
 from statehold.config.kinds import class_at, kinds_of, one_line, parsed
 from statehold.config.shapes import is_list, is_table
@@ -169,12 +169,15 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def shown_backend(self) -> str:
         """The backend without its password and settings, for logs."""
-        parts = urlsplit(self.backend)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        parts = split(self.backend)
+        where = parts.netloc + parts.path
+        if parts.netloc or not parts.scheme:
+            where = where.rpartition("@")[2]
+        return f"{parts.scheme}://{where}"
 
     def open(self) -> AsyncStore:
         """The store at the backend. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
-        if urlsplit(self.backend).scheme == "token":
+        if split(self.backend).scheme == "token":
             raise ConfigError(
                 "token: lives in the client; it cannot be served or used from the command line",
                 field="backend",

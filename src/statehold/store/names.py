@@ -23,7 +23,7 @@ After: TypeAlias = int | Mapping[Any, int]
 """After which position to read items: of every log, or by field, as in `Names`."""
 
 BEYOND: Final = 2**53
-"""A position that no item has."""
+"""A position that no item has, and the most of anything that can be asked for."""
 
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
@@ -123,9 +123,12 @@ def checked_after(after: After, lists: Iterable[str]) -> dict[str, int]:
 
 
 def checked_count(number: object, what: str) -> int:
-    """Raises `Invalid` unless it is a whole number of at least 1."""
+    """Raises `Invalid` unless it is a whole number from 1 to 2^53."""
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise Invalid(f"{what} must be at least 1, not {number!r}", field=what, found=number)
+        raise Invalid(f"{what} must be at least 1, not {number!r:.40}", field=what, found=number)
+    if number > BEYOND:
+        text = f"{what} must be at most 2^53, not of {number.bit_length()} bits"
+        raise Invalid(text, field=what, expected=BEYOND, found=number)
     return number
 
 

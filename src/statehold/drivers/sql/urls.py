@@ -25,8 +25,8 @@ def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqlDriver:
         raise ConfigError(f"{url.scheme}: the URL names no database; say {example}", field="url")
     try:
         port = url.port
-    except ValueError as error:
-        raise ConfigError(f"{url.scheme}: the URL's port is no number", field="url") from error
+    except ValueError:  # which shows what may be a password
+        raise ConfigError(f"{url.scheme}: the URL's port is no number", field="url") from None
     if dialect.name == "sqlite":
         made = URL.create(dialect.driver, database=database)
     else:

@@ -12,7 +12,17 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, EVERYTHING, Accumulate, Add, Append, Change, Drop, Put, Want
+from statehold.changes import (
+    ABSENT,
+    EVERYTHING,
+    Accumulate,
+    Add,
+    Append,
+    Change,
+    Drop,
+    Put,
+    Want,
+)
 from statehold.driver import Feature, Refused, Scan, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.testing.backend import rounds
@@ -28,6 +38,9 @@ HELD_SECONDS = 30.0
 
 AT_ONCE_SECONDS = 1.0
 """Within which a call that is not to wait must have ended; drivers wait twice as long otherwise."""
+
+MANY = 2**53
+"""The most that can be asked for."""
 
 MARK = b"b3a7-left-behind"
 
@@ -48,6 +61,22 @@ class Edges(Cases):
         assert isinstance(refused, Refused)
         assert isinstance(last, Written)
         assert rig.fields() == {"sum": {"k": 1011}}
+
+    @promise(1)
+    def test_as_many_as_can_be_said_may_be_asked_for(self, rig: Rig) -> None:
+        """The largest numbers of items and of keys are all that there are, and not none or an error."""
+        rig.write(Append("log", (b"1", b"2"), 9))
+        for want in (
+            Want(tail=MANY),
+            Want(tail={"log": MANY}),
+            Want(after={"log": 0}, limit=MANY),
+        ):
+            cells = rig.read(want=want)
+            assert cells is not None
+            assert list(cells.fields["log"]) == [b"1", b"2"], f"{want}"
+        if Feature.SCAN in rig.driver.features:
+            page = rig.run(rig.driver.scan(Scan(rig.tenant, KIND, limit=MANY), rig.now))
+            assert [key[2] for key in page.keys] == ["a"]
 
     # ------------------------------------------------------------------- 2: exactly once
 
