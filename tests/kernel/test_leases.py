@@ -21,6 +21,7 @@ from statehold import (
 )
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing import FaultyDriver
+from statehold.testing.children import in_fork
 
 LONG = 600.0
 
@@ -192,3 +193,154 @@ def test_what_the_backend_cannot_do_is_unsupported(clock):
     driver = FaultyDriver(MemoryDriver(), features=frozenset())
     with Store(driver, clock=clock) as store, pytest.raises(Unsupported):
         store.collection(Run).lease("a", ttl=1).acquire()
+
+
+def test_one_lease_is_for_one_holder(runs):
+    """Who holds it is not given it again, and loses nothing by asking."""
+    lease = runs.lease("a", ttl=LONG)
+    with lease:
+        epoch = lease.epoch
+        with pytest.raises(Invalid, match="in use"):
+            lease.acquire()
+        assert (lease.epoch, lease.lost) == (epoch, False)
+        with pytest.raises(Leased):
+            runs.lease("a", ttl=LONG).acquire()
+    with lease:  # given back, it may be had again
+        assert lease.epoch > epoch
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/a.db", "sqlite+sql:///{}/b.db"])
+def test_two_do_not_acquire_one_lease_at_once(url, tmp_path):
+    async def tasks(store):
+        lease = store.collection(Run).lease("a", ttl=LONG)
+        inside, most, refused = 0, 0, 0
+
+        async def hold():
+            nonlocal inside, most, refused
+            try:
+                async with lease:
+                    inside += 1
+                    most = max(most, inside)
+                    await asyncio.sleep(0.01)
+                    inside -= 1
+            except Invalid:
+                refused += 1
+
+        await asyncio.gather(*(hold() for _ in range(5)))
+        assert (most, refused) == (1, 4)
+
+    async def play():
+        async with AsyncStore.open(url.format(tmp_path)) as store:
+            await tasks(store)
+
+    asyncio.run(play())
+    with Store.open(url.format(tmp_path)) as store:
+        lease = store.collection(Run).lease("b", ttl=LONG)
+        got = []
+
+        def hold():
+            try:
+                lease.acquire()
+                got.append(lease.epoch)
+            except Invalid:
+                got.append(0)
+
+        threads = [threading.Thread(target=hold) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(bool, got)) == [False] * 4 + [True]
+        lease.release()
+
+
+def test_a_forked_process_gives_nothing_back(tmp_path):
+    """It leaves the block of its parent, which goes on to hold the lease."""
+    url = f"sqlite:///{tmp_path}/a.db"
+    with Store.open(url) as store:
+        runs = store.collection(Run)
+        with runs.lease("a", ttl=LONG, renews=False) as lease:
+
+            def child():
+                with pytest.raises(Invalid, match="forked"):
+                    lease.renew()
+                lease.release()
+                return "left"
+
+            assert in_fork(child) == "left"
+            with Store.open(url) as other, pytest.raises(Leased):
+                other.collection(Run).lease("a", ttl=LONG).acquire()
+            runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+
+
+def test_a_release_says_that_it_was_lost(runs, clock):
+    lost = runs.lease("a", ttl=1)
+    lost.acquire()
+    clock.advance(1)
+    with runs.lease("a", ttl=1) as lease:
+        with pytest.raises(Fenced, match="lost") as caught:
+            lost.release()
+        assert caught.value.found == lease.epoch
+    lost.acquire()
+    lost.release()
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{}/a.db", "sqlite+sql:///{}/b.db"])
+def test_who_is_cancelled_leaves_no_lease_behind(url, tmp_path):
+    """At whatever step: while it is claimed, within the block, while it is given back."""
+
+    async def play():
+        async with AsyncStore.open(url.format(tmp_path)) as store:
+            runs = store.collection(Run)
+            await runs.apply("warm", Run.steps.add(1))
+            cancelled = 0
+            for nth in range(60):
+                lease = runs.lease(f"{nth}", ttl=LONG)
+
+                async def block(lease=lease):
+                    async with lease:
+                        await asyncio.sleep(0)
+
+                task = asyncio.get_running_loop().create_task(block())
+                for _ in range(nth % 12):
+                    await asyncio.sleep(0 if nth % 2 else 0.0002)
+                task.cancel()
+                await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.wait([task])
+                cancelled += task.cancelled()
+                async with runs.lease(f"{nth}", ttl=LONG, wait=1.0):
+                    pass
+                await lease.acquire()
+                await lease.release()
+            assert cancelled > 10
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("face", ["async", "sync", "shared"])
+def test_drain_gives_leases_back(face, tmp_path):
+    url = f"sqlite:///{tmp_path}/a.db"
+    if face == "sync":
+        with Store.open(url) as store:
+            lease = store.collection(Run).lease("a", ttl=LONG)
+            with lease:
+                assert store.drain(5)
+                assert lease.left == 0
+    else:
+
+        async def play():
+            async with AsyncStore.open(url) as store:
+                mine = store.asynchronous() if face == "shared" else store
+                async with mine.collection(Run).lease("a", ttl=LONG) as lease:
+                    assert await store.drain(5)
+                    assert lease.left == 0
+
+        asyncio.run(play())
+    with Store.open(url) as store, store.collection(Run).lease("a", ttl=LONG):
+        pass
+
+
+def test_a_write_without_the_epoch_is_told_how(runs):
+    with runs.lease("a", ttl=LONG), pytest.raises(Fenced, match="epoch=lease.epoch"):
+        runs.apply("a", Run.steps.add(1))

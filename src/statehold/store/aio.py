@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import WeakSet, WeakValueDictionary
 
 from statehold.backends import open_for_tasks
-from statehold.clock import Clock, SystemClock
+from statehold.clock import AMBIENT, Clock, SystemClock
 from statehold.driver import Driver, Layout
 from statehold.errors import Closed, Invalid
 from statehold.schema import Lifetime
@@ -19,6 +19,7 @@ from statehold.store.together import Step, apply_together
 from statehold.store.turns import Turns
 
 if TYPE_CHECKING:
+    from statehold.store.lease import AsyncLease
     from statehold.store.sharing import Sharing
     from statehold.store.sync import Store
 
@@ -46,6 +47,7 @@ class AsyncStore:
         self._turns = Turns()
         self._sharing: Sharing | None = None
         self._sharers: WeakSet[AsyncStore] = WeakSet()
+        self._leases: WeakSet[AsyncLease] = WeakSet()  # those that are held
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> AsyncStore:
@@ -144,7 +146,8 @@ class AsyncStore:
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
 
         Nothing is cancelled; to close the store is still to be done, and ends what is left. What takes
-        several calls, as a session does, ends with `Closed` where its next call would come. Raises
+        several calls, as a session does, ends with `Closed` where its next call would come. Leases
+        that are held are given back, so that others need not wait for them to run out. Raises
         `Invalid` unless `timeout` is a time span or a number of seconds, over 0.
         """
         try:
@@ -152,7 +155,11 @@ class AsyncStore:
         except ValueError as error:
             raise Invalid(f"timeout: {error}", field="timeout", found=timeout) from None
         self._end_all()
-        return await self.driver.drain(seconds)
+        until = AMBIENT.monotonic() + seconds
+        for lease in [one for store in (self, *self._sharers) for one in store._leases]:
+            if AMBIENT.monotonic() < until:
+                await lease._give_back(self.driver)
+        return await self.driver.drain(max(0.0, until - AMBIENT.monotonic()))
 
     async def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from statehold.changes import Commit
 from statehold.clock import ManualClock
-from statehold.driver import FencedOff, Outcome, Written
+from statehold.driver import Driver, FencedOff, Outcome, Written, told
 from statehold.engine import new_op, run_now
-from statehold.errors import Fenced, Invalid, Leased, StateholdError, Unavailable
+from statehold.errors import Closed, Fenced, Invalid, Leased, StateholdError, Unavailable
 from statehold.schema import Lifetime
 from statehold.settings import duration
 from statehold.store.outcomes import error_of
@@ -34,9 +36,15 @@ LONGEST_PAUSE: Final = 0.25
 RENEWALS: Final = 3
 """How often a lease is renewed in its time: two may fail."""
 
+LONGEST_END: Final = 5.0
+"""Seconds for which a cancelled caller waits until what it had claimed is given back."""
+
 
 class AsyncLease:
-    """`async with` it: held within the block, renewed meanwhile, given back at its end."""
+    """`async with` it: held within the block, renewed meanwhile, given back at its end.
+
+    It is for one holder at a time, in the process that has acquired it.
+    """
 
     def __init__(
         self, collection: AsyncCollection[Any], id: str, ttl: Lifetime, wait: float, *, renews: bool
@@ -52,6 +60,8 @@ class AsyncLease:
         self._epoch = 0
         self._until = -math.inf
         self._lost: StateholdError | None = None
+        self._used = threading.Lock()  # from `acquire` to `release`
+        self._process = 0
         self._task: asyncio.Task[None] | None = None
         self._ending = self._asleep = False
 
@@ -59,7 +69,8 @@ class AsyncLease:
     def epoch(self) -> int:
         """What to say with each write: `epoch=lease.epoch`. Raises `Invalid` where none is held."""
         if not self._epoch:
-            raise Invalid("the lease is not held: `async with` it", field="lease", found=self.id)
+            text = "the lease is not held: enter its block, or call `acquire`"
+            raise Invalid(text, field="lease", found=self.id)
         return self._epoch
 
     @property
@@ -71,7 +82,7 @@ class AsyncLease:
 
     @property
     def lost(self) -> bool:
-        """Whether another is known to hold it now: what is written with this epoch is `Fenced`."""
+        """Whether a renewal, or giving it back, has met another who holds it since."""
         return self._lost is not None
 
     async def __aenter__(self) -> Self:
@@ -90,21 +101,48 @@ class AsyncLease:
         trace: TracebackType | None,
     ) -> None:
         task, self._task = self._task, None
-        if task is not None:
-            import asyncio
+        try:
+            if task is not None:
+                import asyncio
 
-            self._ending = True
-            if self._asleep:  # a renewal is let end: it must not come after it was given back
-                task.cancel()
-            await asyncio.wait([task])
-        lost = await self.release()
-        if lost is not None and kind is None:
-            raise lost
+                self._ending = True
+                if self._asleep:  # a renewal is let end: it must not come after it was given back
+                    task.cancel()
+                await asyncio.wait([task])
+        finally:
+            await _to_its_end(self._give_back())
+        if self._lost is not None and kind is None:
+            raise self._lost
 
     async def acquire(self) -> None:
-        """Claim it, having waited as long as was said. Raises `Leased` if another holds it still."""
+        """Claim it, having waited as long as was said. Raises `Leased` if another holds it still.
+
+        Raises `Invalid` where it has been acquired and not been released. Cancelled, it gives back
+        what it may have been given.
+        """
+        if not self._used.acquire(blocking=False):
+            raise Invalid(
+                "the lease is in use: who is to hold it besides makes one of their own by `lease(…)`;"
+                " what was lost is released before it is acquired anew",
+                field="lease",
+                found=self.id,
+            )
         self._epoch, self._lost = 0, None
         self._op = new_op()
+        self._process = os.getpid()
+        try:
+            await self._acquire()
+        except BaseException as error:
+            try:
+                if not isinstance(error, StateholdError):  # it may have been claimed, unheard
+                    await _to_its_end(self._claim(0.0, 0))
+            finally:
+                self._used.release()
+            raise
+        self._collection.store._leases.add(self)
+
+    async def _acquire(self) -> None:
+        await self._collection._ready()
         monotonic = self._clock.monotonic
         began, tries = monotonic(), 0
         while True:
@@ -128,33 +166,55 @@ class AsyncLease:
         """It is held for its whole `ttl` from now on. Raises `Fenced` if another has claimed it.
 
         One that has run out is renewed as long as nobody has: no other writer was there meanwhile.
+        Raises `Invalid` where it is not held, also in a process forked off from the one that holds it.
         """
+        epoch = self.epoch
+        if self._process != os.getpid():
+            text = "the lease is held by the process that this one was forked off from"
+            raise Invalid(text, field="lease", found=self.id)
         sent = self._clock.monotonic()
-        outcome = await self._claim(self.ttl, self.epoch)
+        await self._collection._ready()
+        outcome = await self._claim(self.ttl, epoch)
         if not isinstance(outcome, Written):
             self._lost = self._error(outcome)
             raise self._lost
         self._until = sent + self.ttl
 
-    async def release(self) -> StateholdError | None:
-        """Give it back. Returns why it was lost, if another has it; it is not held in any case.
+    async def release(self) -> None:
+        """Give it back. Raises `Fenced` if another has had it; it is not held in any case.
 
-        A store that cannot answer is not waited for: then it runs out by itself.
+        A store that cannot answer is not waited for: then it runs out by itself. In a process
+        forked off from the one that holds it nothing is given back.
         """
-        epoch, self._epoch = self._epoch, 0
-        if not epoch or self._lost is not None:
-            return self._lost
-        with contextlib.suppress(Unavailable):
-            outcome = await self._claim(0.0, epoch)
-            if not isinstance(outcome, Written):
-                self._lost = self._error(outcome)
-        return self._lost
+        await _to_its_end(self._give_back())
+        if self._lost is not None:
+            raise self._lost
 
-    async def _claim(self, seconds: float, epoch: int) -> Outcome:
+    async def _give_back(self, driver: Driver | None = None) -> None:
+        """It is not held any more; `_lost` says whether another has it. Asked of its store's driver."""
+        epoch, self._epoch = self._epoch, 0
+        if not epoch:
+            return
+        self._collection.store._leases.discard(self)
+        try:
+            if self._lost is None and self._process == os.getpid():
+                with contextlib.suppress(Unavailable, Closed):
+                    outcome = await self._claim(0.0, epoch, driver)
+                    if not isinstance(outcome, Written):
+                        self._lost = self._error(outcome)
+        finally:
+            if self._used.locked():
+                self._used.release()
+
+    async def _claim(self, seconds: float, epoch: int, driver: Driver | None = None) -> Outcome:
         collection = self._collection
-        await collection._ready()
         commit: Commit = collection._asking.claim(self.id, seconds, epoch, self._op)
-        return (await collection._send([commit]))[0]
+        driver = driver or collection._driver
+        try:
+            return told(await driver.commit([commit], collection._now()))[0]
+        except Unavailable as error:
+            error.key = commit.key
+            raise
 
     async def _renew_on(self) -> None:
         """Renew until it is lost. Where the store cannot answer it is asked again in the next turn."""
@@ -230,7 +290,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another is known to hold it now: what is written with this epoch is `Fenced`.
+        """Whether a renewal, or giving it back, has met another who holds it since.
 
         See `AsyncLease.lost`.
         """
@@ -250,12 +310,12 @@ class Lease:
         """
         run_now(self._core.renew())
 
-    def release(self) -> StateholdError | None:
-        """Give it back. Returns why it was lost, if another has it; it is not held in any case.
+    def release(self) -> None:
+        """Give it back. Raises `Fenced` if another has had it; it is not held in any case.
 
         See `AsyncLease.release`.
         """
-        return run_now(self._core.release())
+        run_now(self._core.release())
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -277,9 +337,11 @@ class Lease:
         if thread is not None:
             self._over.set()
             thread.join()
-        lost = self.release()
-        if lost is not None and kind is None:
-            raise lost
+        try:
+            self.release()
+        except Fenced:
+            if kind is None:
+                raise
 
     def _renew_on(self) -> None:
         while not self._over.wait(self.ttl / RENEWALS):
@@ -289,6 +351,36 @@ class Lease:
                 continue
             except StateholdError:
                 return  # which `lost` says
+
+
+_ending: set[asyncio.Task[Any]] = set()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Do it, also where the caller is cancelled meanwhile: then it goes on in the background."""
+    import asyncio
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # of a synchronous store, which nobody cancels
+        await work
+        return
+    task = loop.create_task(work)
+    _ending.add(task)
+    task.add_done_callback(_ended)
+    try:
+        await asyncio.wait([task], timeout=LONGEST_END)
+    except asyncio.CancelledError:
+        await asyncio.wait([task], timeout=LONGEST_END)  # it may be the loop's end
+        raise
+    if task.done():
+        task.result()
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()  # who was waiting for it has it; nobody else asks
 
 
 def _seconds(ttl: Lifetime) -> float:

@@ -24,7 +24,8 @@ def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:
         return _conflict(schema, key, outcome)
     if isinstance(outcome, FencedOff):
         epoch = outcome.epoch
-        return Fenced(f"{what}: epoch {epoch} has written it", key=key, found=epoch)
+        text = f"{what}: epoch {epoch} has been claimed or written; a write that is lower, or says none"
+        return Fenced(f"{text} (`epoch=lease.epoch`), is refused", key=key, found=epoch)
     if isinstance(outcome, OpReused):
         at = outcome.revision
         text = f"{what}: the op id stands for something else, which made {at}"
