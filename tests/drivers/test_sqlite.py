@@ -5,6 +5,7 @@ import math
 import os
 import sqlite3
 import threading
+import time
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from statehold.changes import (
     Items,
     Put,
     Refusal,
+    Splice,
     Want,
     fold,
 )
@@ -182,7 +184,7 @@ def test_several_commits_of_one_state_are_written_once(driver):
     run_now(driver.commit(commits, NOW))
     driver._file._writer.set_trace_callback(None)
     assert read(driver).fields["n"] == {"": 65}
-    assert len([text for text in statements if "state" in text]) <= 3
+    assert len([text for text in statements if "state" in text]) <= 4  # two of them sweep
     assert len([text for text in statements if "cell" in text]) == 2
     assert len([text for text in statements if "item" in text]) == 20
 
@@ -320,6 +322,27 @@ def test_what_is_erased_is_gone_from_the_file(driver, path):
     run_now(driver.close())
     assert counts(path) == {"state": 0, "cell": 0, "item": 0, "op": 0}
     assert b"secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Splice("log", 9, take=1),
+        Splice("log", 9, at=1, items=(b"null",)),
+        Splice("log", 9, take=1, items=(b"other",), same=(b"secret-" * 300,)),
+        Drop("log"),
+    ],
+    ids=["popped", "edited", "replaced", "dropped"],
+)
+def test_an_item_that_is_taken_away_is_gone_while_the_file_is_open(driver, path, change):
+    """From the file and its log, soon, without anything else being written."""
+    write(driver, Append("log", (b"secret-" * 300,), 9))
+    write(driver, change)
+    files = [path, path.with_name(path.name + "-wal")]
+    until = time.monotonic() + 20
+    while any(b"secret" in file.read_bytes() for file in files if file.exists()):
+        assert time.monotonic() < until, "it is there still"
+        time.sleep(0.05)
 
 
 # -------------------------------------------------------------------------- renewing and listing

@@ -342,5 +342,5 @@ def test_drain_gives_leases_back(face, tmp_path):
 
 
 def test_a_write_without_the_epoch_is_told_how(runs):
-    with runs.lease("a", ttl=LONG), pytest.raises(Fenced, match="epoch=lease.epoch"):
+    with runs.lease("a", ttl=LONG), pytest.raises(Fenced, match=r"epoch=lease\.epoch"):
         runs.apply("a", Run.steps.add(1))

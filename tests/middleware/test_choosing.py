@@ -178,3 +178,29 @@ async def test_a_configuration_names_it_and_the_server_counts_once(tmp_path, ask
         depth, driver = depth + isinstance(driver, Metrics), driver.inner
     assert depth == 1
     await service.store.close()
+
+
+@in_a_loop
+async def test_a_wrapper_sees_every_write_in_one_place():
+    """Those that stand together come by there as well; the two calls need not both be written."""
+
+    class Audit(Wrapper):
+        seen: ClassVar = []
+
+        async def passed(self, commits, now, on):
+            outcomes = await on(commits, now)
+            self.seen += [
+                (commit.key[2], type(one).__name__)
+                for commit, one in zip(commits, outcomes, strict=True)
+            ]
+            return outcomes
+
+    async with AsyncStore(Audit(MemoryDriver())) as store:
+        states = store.collection(Seen)
+        await states.apply("a", Seen.times.add(1))
+        await store.apply_together(
+            states.step("a", Seen.times.add(1)), states.step("b", Seen.times.add(1))
+        )
+        async with states.session("c") as state:
+            state.times += 1
+    assert Audit.seen == [(id, "Written") for id in "aabc"]

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan
-from statehold.middleware.wrapper import Wrapper
+from statehold.middleware.wrapper import PassOn, Wrapper
 
 R = TypeVar("R")
 
@@ -50,13 +50,9 @@ class Bridge(Wrapper):
                 return found
         return await self._there(self.inner.read(keys, want, now))
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        """See `Driver.commit`."""
-        return await self._there(self.inner.commit(commits, now))
-
-    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        """See `CommitsTogether`."""
-        return await self._there(super().commit_together(commits, now))
+    async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
+        """See `Driver.commit` and `CommitsTogether`."""
+        return await self._there(on(commits, now))
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -29,7 +29,7 @@ from statehold.driver import (
     Written,
 )
 from statehold.errors import StateholdError
-from statehold.middleware.wrapper import Wrapper
+from statehold.middleware.wrapper import PassOn, Wrapper
 from statehold.settings import Settings
 
 BOUNDS: Final = (
@@ -118,17 +118,11 @@ class Metrics(Wrapper):
                     self.corrupted += len(cell.corrupted)
         return cells
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        return await self._counted(self.inner.commit(commits, now))
-
-    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        """See `CommitsTogether`. Counted as commits."""
-        return await self._counted(super().commit_together(commits, now))
-
-    async def _counted(self, call: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
+    async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
+        """Counted alike, whether they stand by themselves or together."""
         started = AMBIENT.perf_counter()
         try:
-            outcomes = await call
+            outcomes = await on(commits, now)
         except Exception as error:
             self._failed("commit", error)
             raise

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, CommitsTogether, Driver, Layout, Outcome, Page, Scan
 
 R = TypeVar("R")
+
+PassOn: TypeAlias = Callable[[Sequence[Commit], float], Coroutine[Any, Any, list[Outcome]]]
+"""A call of the driver below that commits."""
 
 
 class Wrapper(Driver):
@@ -45,11 +48,19 @@ class Wrapper(Driver):
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """See `Driver.commit`."""
-        return await self.inner.commit(commits, now)
+        return await self.passed(commits, now, self.inner.commit)
 
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """See `CommitsTogether`; only for who sees that it is declared."""
-        return await cast("CommitsTogether", self.inner).commit_together(commits, now)
+        together = cast("CommitsTogether", self.inner).commit_together
+        return await self.passed(commits, now, together)
+
+    async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
+        """Every write comes by here, whether its commits stand by themselves or together.
+
+        Whoever looks at writes, or changes them, says so here instead of in both calls.
+        """
+        return await on(commits, now)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

@@ -155,11 +155,13 @@ class AsyncStore:
         except ValueError as error:
             raise Invalid(f"timeout: {error}", field="timeout", found=timeout) from None
         self._end_all()
-        until = AMBIENT.monotonic() + seconds
+        left = seconds
+        began = AMBIENT.monotonic()
         for lease in [one for store in (self, *self._sharers) for one in store._leases]:
-            if AMBIENT.monotonic() < until:
+            if left > 0:
                 await lease._give_back(self.driver)
-        return await self.driver.drain(max(0.0, until - AMBIENT.monotonic()))
+                left = seconds - (AMBIENT.monotonic() - began)
+        return await self.driver.drain(max(0.0, left))
 
     async def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`."""

@@ -61,6 +61,7 @@ class AsyncLease:
         self._until = -math.inf
         self._lost: StateholdError | None = None
         self._used = threading.Lock()  # from `acquire` to `release`
+        self._claiming: asyncio.Task[Outcome] | None = None
         self._process = 0
         self._task: asyncio.Task[None] | None = None
         self._ending = self._asleep = False
@@ -135,7 +136,7 @@ class AsyncLease:
         except BaseException as error:
             try:
                 if not isinstance(error, StateholdError):  # it may have been claimed, unheard
-                    await _to_its_end(self._claim(0.0, 0))
+                    await _to_its_end(self._unheard())
             finally:
                 self._used.release()
             raise
@@ -147,7 +148,7 @@ class AsyncLease:
         began, tries = monotonic(), 0
         while True:
             sent = monotonic()
-            outcome = await self._claim(self.ttl, 0)
+            outcome = await self._first_claim()
             if isinstance(outcome, Written):
                 self._epoch, self._until = outcome.epoch, sent + self.ttl
                 return
@@ -161,6 +162,25 @@ class AsyncLease:
             pause = min(LONGEST_PAUSE, 0.005 * 2 ** min(tries, 10)) * spread
             await self._clock.sleep(min(pause, left, outcome.left + 0.001))
             tries += 1
+
+    async def _first_claim(self) -> Outcome:
+        """Where tasks are cancelled, in one of its own: what is cancelled may yet take effect later."""
+        import asyncio
+
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return await self._claim(self.ttl, 0)
+        self._claiming = loop.create_task(self._claim(self.ttl, 0))
+        return await asyncio.shield(self._claiming)
+
+    async def _unheard(self) -> None:
+        """What may have been claimed is given back."""
+        if self._claiming is not None:
+            import asyncio
+
+            await asyncio.wait([self._claiming])
+        await self._claim(0.0, 0)
 
     async def renew(self) -> None:
         """It is held for its whole `ttl` from now on. Raises `Fenced` if another has claimed it.

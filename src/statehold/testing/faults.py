@@ -27,7 +27,7 @@ from statehold.clock import Clock, SystemClock
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan
 from statehold.engine import BlockingClock
 from statehold.errors import Unavailable
-from statehold.middleware.wrapper import Wrapper
+from statehold.middleware.wrapper import PassOn, Wrapper
 
 Result = TypeVar("Result")
 Call: TypeAlias = Literal["open", "read", "commit", "scan", "check"]
@@ -156,15 +156,9 @@ class FaultyDriver(Wrapper):
         """Read, unless a fault is due."""
         return await self._call("read", lambda: self.inner.read(keys, want, now))
 
-    async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+    async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
         """Commit, unless a fault is due."""
-        return await self._call("commit", lambda: self.inner.commit(commits, now))
-
-    async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        """Commit, unless a fault is due: one of commits."""
-        return await self._call(
-            "commit", lambda: super(FaultyDriver, self).commit_together(commits, now)
-        )
+        return await self._call("commit", lambda: on(commits, now))
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """Scan, unless a fault is due."""

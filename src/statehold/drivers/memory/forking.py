@@ -19,7 +19,10 @@ of its own thread."""
 class Lockable(Protocol):
     """What keeps states under a lock."""
 
-    lock: threading.Lock
+    @property
+    def lock(self) -> threading.Lock | threading.RLock:
+        """What every commit holds."""
+        ...
 
     def renew_lock(self, *, whole: bool) -> None:
         """Have a lock that nobody holds; unless the states are whole, be closed."""

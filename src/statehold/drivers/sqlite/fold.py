@@ -8,6 +8,7 @@ at the end, so that many commits of one state cost one reading and one writing o
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -43,6 +44,8 @@ from statehold.folding import (
     revision_of,
     written,
 )
+
+_ERASING: Final[frozenset[type]] = frozenset((Drop, Splice))
 
 
 class Transaction(Writer, kw_only=True):
@@ -96,7 +99,7 @@ class Transaction(Writer, kw_only=True):
                 if cell is not None:
                     fields[name] = cell
                     own.append(name)  # nobody else has it
-            if change.__class__ is Drop and name in fields:
+            if change.__class__ in _ERASING and name in fields:
                 self.erased = True
             change.into(fields, own)
         life.fields = fields

@@ -64,7 +64,7 @@ class Life(msgspec.Struct):
     def stored_cell(self, number: int, change: Change) -> Cell | None:
         """What the file has of a field, to be folded into. A new list begins with no items."""
         held = self.shape.get(number)
-        if type(held) is tuple:
+        if isinstance(held, tuple):
             end = held[4]
             return Ends(end, end - held[2], look_up=partial(_item, self.execute, held))
         if held is None:
