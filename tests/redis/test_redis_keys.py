@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from statehold.changes import Add, Append, Drop, Put, Refusal, Want, fold
+from statehold.changes import Add, Append, Drop, Put, Refusal, Splice, Want, fold
 from statehold.driver import Refused, Written
 from statehold.drivers.redis.names import Names, escaped, field_of, stored_field
 from statehold.errors import Corrupted
@@ -449,6 +449,15 @@ def test_a_log_that_was_lost_is_reported(rig, redis, harm):
         assert cells.corrupted == ("log",)
         assert plain(cells) == {"sum": {"k": 1}}
     assert rig.read(want=Want(fields=("log",))).corrupted == ("log",)
+    for splice in (
+        Splice("log", 4, take=1),
+        Splice("log", 4, at=2, items=(b"another",)),
+        Splice("log", 4, take=1, items=(b"another",)),
+    ):  # which would shift what is there to positions that it never had
+        told = rig.try_(splice)
+        assert isinstance(told, Refused), f"{told}"
+        assert told.reason == "corrupted"
+    assert rig.stands().corrupted == ("log",)
     rig.write(*(Append("log", (b"%d" % n,), 4) for n in range(4)))
     assert rig.fields()["log"] == [b"0", b"1", b"2", b"3"]
     assert redis.cli("PTTL", state_key(rig) + ":log") > 0
@@ -504,13 +513,24 @@ def test_leftovers_of_a_lost_life_are_not_served(rig, redis):
     assert rig.fields() == {"log": [b"new"]}
 
 
+def test_a_broken_description_is_its_own_commits_affair(rig, redis):
+    """The others of the same call stand, and are told so."""
+    rig.write(Append("log", (b"old",), 9))
+    redis.cli("HSET", state_key(rig), ".", "broken")
+    one = Add("sum", "k", 1)
+    good, told, best = rig.send(rig.commit(one, id="b"), rig.commit(one), rig.commit(one, id="c"))
+    assert isinstance(good, Written)
+    assert isinstance(best, Written)
+    assert (told.reason, told.field) == ("corrupted", "")
+
+
 def test_a_broken_description_is_corrupted(rig, redis):
     """A state whose description is broken raises `Corrupted`, can be erased, and begins again."""
     rig.write(Append("log", (b"old",), 9))
     redis.cli("HSET", state_key(rig), ".", "broken")
-    for call in (rig.read, rig.write):
-        with pytest.raises(Corrupted):
-            call()
+    with pytest.raises(Corrupted):
+        rig.read()
+    assert rig.try_(Add("sum", "k", 1)).reason == "corrupted"
     rig.erase()
     assert keys(redis) == [state_key(rig)]
     assert rig.read() is None

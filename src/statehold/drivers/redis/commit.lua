@@ -32,7 +32,7 @@
 -- Reply: "." as it now stands if nothing was asked for; else one of
 --   {"written", ".", cells}   {"repeated", ".", number, cells}
 --   {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or "", field or nil}
---   {"fenced", epoch}   {"refused", field, reason, limit, found}   {"corrupted"}
+--   {"fenced", epoch}   {"refused", field, reason, limit, found}   {"corrupted", field or none}
 -- or an error: LATE and the server's time in microseconds, when STAMP says so; TRYAGAIN, when some of
 -- the state's keys are at another node.
 
@@ -271,8 +271,13 @@ local function splicing()
     if list then return list end
     local saved = staged
     staged = {}
-    local count, first = listed(field, get(name))
+    local value = get(name)
+    local count, first = listed(field, value)
     staged = saved
+    -- Where items were evicted, or taken by another's hand, its newest is in another place. Appends are
+    -- taken all the same: once the list is full of new ones nothing is missing.
+    local newest = count > 0 and saved[name] == nil and redis.pcall('LRANGE', key, count - 1, -1)
+    if newest and #newest ~= 1 or value and count == 0 then return nil end
     list = {from = first, first = first, left = first + count - 1, last = first + count - 1}
     list.fresh, list.edits = {}, {}
     for j = 1, #todo do
@@ -317,7 +322,7 @@ local function splicing()
       local from, to = list.last - expected + 1, list.last
       if place > 0 then from, to = place, place end
       local found = from >= list.first and items_of(list, key, from, to)
-      if found == nil then return {'corrupted'} end
+      if found == nil then return {'corrupted', field} end
       local same = found and #found == expected
       for i = 1, same and expected or 0 do same = same and found[i] == ARGV[at + 5 + i] end
       if not same then
@@ -421,6 +426,7 @@ while i < n do
     end
     if not splice then list_of, append_to, clear, splice, write_list = splicing() end
     local list = list_of(key, field, name)
+    if not list then return {'corrupted', field} end
     local refused = splice(list, key, field, at)
     if refused then return refused end
     relist(field, name, list.last - list.first + 1, list.first)

@@ -39,7 +39,7 @@ from statehold.drivers.redis.reading import cells_of, wanted
 from statehold.drivers.redis.scripts import CLAIM, COMMIT, ERASE, TOGETHER
 from statehold.drivers.redis.servers import UNSTAMPED, Command
 from statehold.drivers.redis.values import revision_of, stored, times_of
-from statehold.errors import Corrupted, Invalid
+from statehold.errors import Invalid
 
 Arguments: TypeAlias = list[bytes | str | int]
 
@@ -337,14 +337,11 @@ def _expected(expect: Revision) -> tuple[str | bytes, int]:
     return expect.incarnation.to_bytes(8, "little"), expect.number
 
 
-def outcome_of(reply: Any, commit: Commit, now: float) -> Outcome:
-    """What became of a commit. Raises `Corrupted`."""
+def outcome_of(reply: Any, now: float) -> Outcome:
+    """What became of a commit."""
     if reply.__class__ is bytes:
         return written(reply)
-    read = _REPLIES.get(reply[0])
-    if read is None:
-        raise Corrupted(f"{commit.key}: the description of the stored state cannot be read")
-    return read(reply, now)
+    return _REPLIES[reply[0]](reply, now)
 
 
 def written(meta: bytes, returned: Cells | None = None) -> Written:
@@ -366,6 +363,13 @@ def _first(reply: list[Any]) -> Revision:
 def _refused(reply: list[Any], _: float) -> Refused:
     _, field, reason, limit, found = reply
     return Refused(field_of[field], reason.decode(), _plain(limit), _plain(found))
+
+
+def _corrupted(reply: list[Any], _: float) -> Refused:
+    """Of a field some items are gone; or the state itself cannot be read."""
+    if len(reply) > 1:
+        return Refused(field_of[reply[1]], "corrupted", "not all of its items are there", "")
+    return Refused("", "corrupted", "the description of the stored state cannot be read", "")
 
 
 def _claimed(reply: list[Any], now: float) -> Written:
@@ -396,6 +400,7 @@ _REPLIES: dict[bytes, Callable[[list[Any], float], Outcome]] = {
     b"doubtful": lambda _, __: Doubtful(),
     b"late": lambda _, __: Late(),
     b"refused": _refused,
+    b"corrupted": _corrupted,
 }
 
 

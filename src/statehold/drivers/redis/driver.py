@@ -203,9 +203,7 @@ class RedisDriver(Driver):
             raise _unspeakable(error) from error
         repeatable = all(commit.op for commit in commits)
         replies = await self._call(places[0][0], command, repeatable=repeatable, stamped=True)
-        outcomes = [
-            outcome_of(reply, commit, now) for reply, commit in zip(replies, commits, strict=True)
-        ]
+        outcomes = [outcome_of(reply, now) for reply in replies]
         if not all_stand(outcomes):
             return undone(outcomes)
         for commit, outcome in zip(commits, outcomes, strict=True):
@@ -213,7 +211,7 @@ class RedisDriver(Driver):
         return outcomes
 
     def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
-        outcome = outcome_of(reply, commit, now)
+        outcome = outcome_of(reply, now)
         self._note(commit, outcome)
         return outcome
 
