@@ -122,7 +122,7 @@ def translated() -> Generator[None]:
 
 
 class LmdbDriver(driver.WaitingDriver):
-    features = frozenset(Feature) - {Feature.TOGETHER}
+    features = frozenset(Feature)
     gather = "tick"
     opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
     opening = threading.Lock()
@@ -185,6 +185,15 @@ class LmdbDriver(driver.WaitingDriver):
                     save(txn, commit.key, old, new)
                 outcomes.append(outcome)
             return outcomes
+
+    async def commit_together(self, commits, now, *, wait=True):
+        with self._writing(wait=wait) as txn:
+            olds = [load(txn, commit.key) for commit in commits]
+            lives, outcomes = folding.step_together(olds, commits, now)
+            if lives is not olds:  # all stand
+                for commit, before, after in zip(commits, olds, lives, strict=True):
+                    save(txn, commit.key, before, after)
+        return outcomes
 
     async def scan(self, asked, now, *, wait=True):
         with translated(), self._opened().begin() as txn:

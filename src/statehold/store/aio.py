@@ -85,13 +85,13 @@ class AsyncStore:
     ) -> list[Committed[Any]]:
         """All of these steps stand or none does; what became of each, in their order.
 
-        ```python
-        await store.apply_together(
-            chats.step("c1", Chat.messages.append(answer)),
-            users.step("ann", User.credits.add(-1), where=User.credits.at_least(1)),
-            op=request_id,
-        )
-        ```
+        For example::
+
+            await store.apply_together(
+                chats.step("c1", Chat.messages.append(answer)),
+                users.step("ann", User.credits.add(-1), where=User.credits.at_least(1)),
+                op=request_id,
+            )
 
         Each is of another state, and says its own `expect`, `epoch` and the like. `op` is an
         idempotency key of all of them, with `since` as in `apply`: sent again, none is applied twice.
