@@ -587,7 +587,7 @@ class AsyncCollection(Generic[S]):
         prefix: str = "",
         newest: bool = False,
     ) -> tuple[list[str], str | None]:
-        """Up to `limit` ids, and the cursor for the next page; None after the last.
+        """Up to `limit` ids, and the cursor for the next page (it may be empty); None after the last.
 
         What is listed, and in which order, is as of `scan` or, with a subject, of `find`.
         """

@@ -511,7 +511,7 @@ class Collection(Generic[S]):
         prefix: str = "",
         newest: bool = False,
     ) -> tuple[list[str], str | None]:
-        """Up to `limit` ids, and the cursor for the next page; None after the last.
+        """Up to `limit` ids, and the cursor for the next page (it may be empty); None after the last.
 
         See `AsyncCollection.scan_page`.
         """
