@@ -12,9 +12,10 @@ from statehold.errors import Closed, Invalid
 from statehold.schema import Lifetime
 from statehold.settings import duration
 from statehold.state import S
-from statehold.store.collection import AsyncCollection, Committed
+from statehold.store.collection import AsyncCollection
 from statehold.store.doubts import Doubts
 from statehold.store.names import checked
+from statehold.store.outcomes import Committed
 from statehold.store.together import Step, apply_together
 from statehold.store.turns import Turns
 

@@ -42,7 +42,7 @@ from statehold.store.names import (
     checked,
     checked_count,
 )
-from statehold.store.outcomes import error_of, repeated_error
+from statehold.store.outcomes import Committed, error_of, repeated_error
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
 
@@ -56,17 +56,6 @@ NEVER: Final = Revision(1, 0)
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
-
-
-class Committed(msgspec.Struct, Generic[S], frozen=True):
-    """What became of a commit."""
-
-    revision: Revision
-    """Its own; of the first one where the op id is repeated."""
-    repeated: bool
-    """Whether the op id had been applied already."""
-    state: S | None = None
-    """The fields that were asked for, as they stand now."""
 
 
 class AsyncCollection(Generic[S]):

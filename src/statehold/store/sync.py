@@ -20,9 +20,10 @@ from statehold.fields.base import Edit
 from statehold.schema import Lifetime, Schema, Where
 from statehold.state import S
 from statehold.store.aio import DRAIN_SECONDS, AsyncStore
-from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
+from statehold.store.collection import ATTEMPTS, AsyncCollection
 from statehold.store.lease import Lease
 from statehold.store.names import After, Keys, Names, Tail
+from statehold.store.outcomes import Committed
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
 from statehold.store.turns import NoTurns
