@@ -868,8 +868,9 @@ def test_what_cannot_be_decoded_is_reported_and_the_rest_served(collection):
 
 def test_a_list_with_a_broken_item_serves_the_others(collection):
     edit = Everything.history.append(HI, YO, HI)
-    broken = Append("history", (edit.items[0], b"{", edit.items[1]), 5)
-    collection.apply("a", broken, Append("talk", (b"[5]", b"[]", b"5"), 3))
+    broken = Append(Everything.history.stored, (edit.items[0], b"{", edit.items[1]), 5)
+    turns = Append(Everything.talk.stored, (b"[5]", b"[]", b"5"), 3)
+    collection.apply("a", broken, turns)
     state = collection.get("a")
     assert state.history == [HI, YO]
     assert state.history[-2:] == [YO]

@@ -111,6 +111,9 @@ class Field(Generic[V]):
 
     name: str = ""
     stored: str = ""
+    """The name in its changes: an object of its own, which says that this field made them."""
+    asked: str = ""
+    """The same in its conditions, which are no changes."""
     keep: int = 1
     max_bytes: int = VALUE_BYTES
     mark_bytes: int = 0
@@ -133,14 +136,18 @@ class Field(Generic[V]):
             raise SchemaError(f"a {self.field} holds no JSON values to upcast")
 
     def __set_name__(self, owner: type, name: str) -> None:
-        if self.name and self.name != name:
+        if self.name == name:
+            return  # another class has it too, and what one makes is the other's
+        if self.name:
             raise SchemaError(f"{name}: this field is {self.name} already", field=name)
         self.name = name
         base = self._stored_as or name
         if "@" in base:
             raise SchemaError(f"{name}: stored_as must not contain '@'", field=name, found=base)
-        self.stored = stored_name(base, self.version)
-        self.older = tuple(stored_name(base, n) for n in range(self.version - 1, 0, -1))
+        names = [own_text(stored_name(base, n)) for n in range(self.version, 0, -1)]
+        self.stored, *older = names
+        self.older = tuple(older)
+        self.asked = own_text(self.stored)
         self.ready()
 
     def ready(self) -> None:
@@ -258,7 +265,7 @@ class Field(Generic[V]):
         self.refuse_unless(
             not self.older, f"is of version {self.version}: no condition can see the older ones"
         )
-        return Is(self.stored, entry, value, absent, least)
+        return Is(self.asked, entry, value, absent, least)
 
     def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
         if not condition:
@@ -278,6 +285,18 @@ def flag(field: Field[Any], make: Callable[[], Edit]) -> Operation:
 def stored_name(base: str, version: int) -> str:
     """The name of the cell that holds a field's values of one version."""
     return base if version == 1 else f"{base}@{version}"
+
+
+def own_text(text: str) -> str:
+    """The text as an object that nothing else has, whoever has the same text.
+
+    So the name in a change says which field made it, at no cost: see `Schema.changes`. Of each of the
+    first 256 characters CPython has one text that it shares, but not where it has changed the case.
+    """
+    if len(text) > 1 or text > "\xff":
+        return f"{text} "[:-1]
+    lower = text.lower()
+    return lower if lower == text else text.upper()
 
 
 def positive(value: object, what: str) -> int:
@@ -311,6 +330,7 @@ __all__ = [
     "Snapshot",
     "decoded",
     "flag",
+    "own_text",
     "positive",
     "stored_name",
 ]

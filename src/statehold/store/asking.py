@@ -124,7 +124,7 @@ class Asking:
         returning: Want | None = None,
         erase: bool = False,
         computed: bool = False,
-        where: Where = (),
+        where: Where = None,
     ) -> Commit:
         """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self._schema

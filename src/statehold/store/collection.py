@@ -204,7 +204,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
@@ -228,7 +228,7 @@ class AsyncCollection(Generic[S]):
         break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
         cannot tell whether the first one was applied. Nothing is written then.
         """
-        if op is not None or since is not None or where:
+        if op is not None or since is not None or where is not None:
             done = await self.commit(
                 id,
                 edits,
@@ -299,7 +299,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
         want, unread = None, ALL_READ
@@ -372,7 +372,7 @@ class AsyncCollection(Generic[S]):
         epoch: int = 0,
         subject: str | None = None,
         ttl: Lifetime | None = None,
-        where: Where = (),
+        where: Where = None,
         delete: bool = False,
     ) -> Step:
         """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
@@ -404,7 +404,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        where: Where = (),
+        where: Where = None,
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
@@ -437,7 +437,7 @@ class AsyncCollection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
-        where: Where = (),
+        where: Where = None,
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
@@ -451,7 +451,7 @@ class AsyncCollection(Generic[S]):
         """
         read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
         write: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
-        write |= {"ttl": ttl, "where": where}
+        write |= {"ttl": ttl, "where": self.schema.conditions(where) or None}
         return AsyncSession(self, id, read, write, exclusive)
 
     @overload

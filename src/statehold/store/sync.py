@@ -227,7 +227,7 @@ class Collection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Revision | S:
         """See `AsyncCollection.apply`."""
         core = self._core
@@ -239,7 +239,7 @@ class Collection(Generic[S]):
                 and epoch == 0
                 and ttl is None
                 and since is None
-                and not where
+                and where is None
             ):
                 return run_now(self._apply(id, *edits))  # quicker than passing each
             return run_now(
@@ -286,7 +286,7 @@ class Collection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Committed[S]:
         """See `AsyncCollection.commit`."""
         core = self._core
@@ -322,7 +322,7 @@ class Collection(Generic[S]):
         epoch: int = 0,
         subject: str | None = None,
         ttl: Lifetime | None = None,
-        where: Where = (),
+        where: Where = None,
         delete: bool = False,
     ) -> Step:
         """See `AsyncCollection.step`."""
@@ -349,7 +349,7 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        where: Where = (),
+        where: Where = None,
     ) -> bool:
         """See `AsyncCollection.delete`."""
         return run_now(
@@ -370,7 +370,7 @@ class Collection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
-        where: Where = (),
+        where: Where = None,
     ) -> Session[S]:
         """See `AsyncCollection.session`."""
         core = self._core.session(
