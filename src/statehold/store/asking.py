@@ -26,6 +26,7 @@ from statehold.store.names import (
     checked_count,
     checked_epoch,
     checked_keys,
+    checked_listed,
     checked_names,
     checked_revision,
     checked_tails,
@@ -128,6 +129,7 @@ class Asking:
     ) -> Commit:
         """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self._schema
+        checked_listed(edits, "edits", "edits")
         key, asked = self.key(id), tuple(edits)
         intent = 0
         if op is not None:

@@ -41,6 +41,9 @@ from statehold.store.names import (
     Tail,
     checked,
     checked_count,
+    checked_epoch,
+    checked_item,
+    checked_listed,
 )
 from statehold.store.outcomes import error_of, repeated_error
 from statehold.store.session import AsyncSession
@@ -146,8 +149,7 @@ class AsyncCollection(Generic[S]):
         limit: int | None = None,
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`."""
-        if isinstance(ids, str):
-            raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
+        checked_listed(ids, "ids", "ids")
         keys = [self._asking.key(id) for id in ids]
         want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)
         await self._ready()
@@ -332,23 +334,27 @@ class AsyncCollection(Generic[S]):
     async def apply_many(
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
+        *,
+        epoch: int = 0,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         Each is a commit of its own; one that fails leaves the others alone. With an idempotency key
-        (`op`) what was left in doubt can be sent again. Where the store fails for all of them,
-        that error is raised.
+        (`op`) what was left in doubt can be sent again. `epoch` is that of all of them; see `apply`.
+        Where the store fails for all of them, that error is raised.
         """
+        checked_listed(edits, "edits", "(id, edits)")
+        checked_epoch(epoch)
         await self._ready()
         commits: list[Commit] = []
         errors: dict[int, StateholdError] = {}
         total = 0
         repeatable = False
-        for id, its, *rest in edits:
-            op = rest[0] if rest else None
-            repeatable = repeatable or op is not None
+        for one in edits:
             try:
-                commits.append(self._asking.commit(id, its, op=op))
+                id, its, op = checked_item(one)
+                repeatable = repeatable or op is not None
+                commits.append(self._asking.commit(id, its, op=op, epoch=epoch))
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1
@@ -538,17 +544,17 @@ class AsyncCollection(Generic[S]):
         raise AssertionError("the last attempt returns or raises")
 
     def lease(
-        self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True
+        self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True
     ) -> AsyncLease:
         """`async with` it: nobody else holds a lease of this state meanwhile. It need not exist.
 
         Its `epoch` goes into each write: `apply(…, epoch=lease.epoch)`, and so into `commit`, `session`,
-        `transact` and `delete`. Writes without it are `Fenced` from then on, also those of holders
+        `transact`, `delete`, `step` and `apply_many`. Writes without it are `Fenced` from then on, also those of holders
         before, and of one who was stopped for longer than the `ttl` once another holds it. The store's
         clock says how long that is.
 
-        `wait` is for how many seconds it is waited for where another holds it (`math.inf` for as long
-        as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
+        `wait` is for how long it is waited for where another holds it, as a span or in seconds
+        (`math.inf` for as long as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
         False or time is moved by hand (`ManualClock`); `renew` does it at once. At the end it is given
         back, and `Fenced` raised if it was lost meanwhile.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -39,7 +40,13 @@ class AsyncLease:
     """`async with` it: held within the block, renewed meanwhile, given back at its end."""
 
     def __init__(
-        self, collection: AsyncCollection[Any], id: str, ttl: Lifetime, wait: float, *, renews: bool
+        self,
+        collection: AsyncCollection[Any],
+        id: str,
+        ttl: Lifetime,
+        wait: Lifetime,
+        *,
+        renews: bool,
     ) -> None:
         self.id = id
         self.ttl = _seconds(ttl)
@@ -281,9 +288,11 @@ def _seconds(ttl: Lifetime) -> float:
 
 
 def _checked_wait(wait: object) -> float:
-    """Raises `Invalid` unless it is a number of seconds, infinity included."""
+    """In seconds. Raises `Invalid` unless it is a span or a number of them, infinity included."""
+    if isinstance(wait, timedelta):
+        wait = wait.total_seconds()
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0:
         raise Invalid(
-            f"wait must be seconds, 0 or more, not {wait!r:.40}", field="wait", found=wait
+            f"wait must be a span or seconds, 0 or more, not {wait!r:.40}", field="wait", found=wait
         )
     return float(wait)

@@ -310,9 +310,11 @@ class Collection(Generic[S]):
     def apply_many(
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
+        *,
+        epoch: int = 0,
     ) -> list[Revision | StateholdError]:
         """See `AsyncCollection.apply_many`."""
-        return run_now(self._core.apply_many(edits))
+        return run_now(self._core.apply_many(edits, epoch=epoch))
 
     def step(
         self,
@@ -419,7 +421,7 @@ class Collection(Generic[S]):
             )
         )
 
-    def lease(self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True) -> Lease:
+    def lease(self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True) -> Lease:
         """See `AsyncCollection.lease`."""
         return Lease(self._core.lease(id, ttl=ttl, wait=wait, renews=renews))
 

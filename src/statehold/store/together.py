@@ -91,6 +91,8 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
     seen: set[Key] = set()
     collections: dict[AsyncCollection[Any], None] = {}
     for step in steps:
+        if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _no_step(step)
         collection = step.collection
         if collection.store is not store:
             raise Invalid(
@@ -114,6 +116,16 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
             expected=Feature.TOGETHER,
         )
     return list(collections)
+
+
+def _no_step(found: object) -> Invalid:
+    cure = (
+        "unpack it (*steps)"
+        if isinstance(found, list | tuple)
+        else "a collection's step() makes one"
+    )
+    kind = type(found)
+    return Invalid(f"steps: {kind.__name__} is no step; {cure}", field="steps", found=kind)
 
 
 async def _send(store: AsyncStore, commits: Sequence[Commit], *, repeatable: bool) -> list[Outcome]:
