@@ -93,6 +93,10 @@ class Operation(msgspec.Struct, frozen=True):
 class Field(Generic[V]):
     """A part of a state. As a class attribute it makes edits; on an instance it reads as a view.
 
+    For users are its view and what makes edits and conditions; `codec`, `drops`, `layout` and the like are
+    for the package. What cannot be as it was declared is a `SchemaError` once the class is defined, since
+    only then it has a name.
+
     `stored_as` is the name under which it is kept, so that an attribute can be renamed without
     moving data. `version` is raised, with `upcast` for each older one, when the values' type
     changes: `upcast[1]` makes a JSON value of version 2 out of one of version 1, and so on.
@@ -129,11 +133,6 @@ class Field(Generic[V]):
         self._stored_as = stored_as
         self.version = version
         self.upcast = dict(upcast or {})
-        positive(version, "version")
-        if set(self.upcast) != set(range(1, version)):
-            raise SchemaError(f"version {version} needs upcast for each of 1…{version - 1}")
-        if self.upcast and self.raw:
-            raise SchemaError(f"a {self.field} holds no JSON values to upcast")
 
     def __set_name__(self, owner: type, name: str) -> None:
         if self.name == name:
@@ -141,14 +140,35 @@ class Field(Generic[V]):
         if self.name:
             raise SchemaError(f"{name}: this field is {self.name} already", field=name)
         self.name = name
-        base = self._stored_as or name
+        try:
+            self._named()
+        except SchemaError as error:
+            said = str(error).removeprefix(f"{name}: ")
+            raise SchemaError(
+                f"{owner.__name__}: {name}: {said}",
+                field=name,
+                expected=error.expected,
+                found=error.found,
+            ) from error
+
+    def _named(self) -> None:
+        self.check()
+        base = self._stored_as or self.name
         if "@" in base:
-            raise SchemaError(f"{name}: stored_as must not contain '@'", field=name, found=base)
+            raise SchemaError("stored_as must not contain '@'", found=base)
         names = [own_text(stored_name(base, n)) for n in range(self.version, 0, -1)]
         self.stored, *older = names
         self.older = tuple(older)
         self.asked = own_text(self.stored)
         self.ready()
+
+    def check(self) -> None:
+        """Raise `SchemaError` unless it can be as it was declared. Errors then have its name."""
+        version = positive(self.version, "version")
+        if set(self.upcast) != set(range(1, version)):
+            raise SchemaError(f"version {version} needs upcast for each of 1…{version - 1}")
+        if self.upcast and self.raw:
+            raise SchemaError(f"a {self.field} holds no JSON values to upcast")
 
     def ready(self) -> None:
         """Make what depends on the name."""
@@ -308,6 +328,16 @@ def positive(value: object, what: str) -> int:
     return value
 
 
+def bound(keep: object) -> int:
+    """The `keep` of a field. Raises `SchemaError`."""
+    try:
+        return positive(keep, "keep")
+    except SchemaError as error:
+        raise SchemaError(
+            f"{error}; statehold.BY_TTL keeps as many as come until the state expires", found=keep
+        ) from None
+
+
 def decoded(
     state: Snapshot, field: Field[Any], entry: str | int, raw: Scalar, decode: Callable[[Any], Any]
 ) -> tuple[Any] | None:
@@ -328,6 +358,7 @@ __all__ = [
     "Field",
     "Operation",
     "Snapshot",
+    "bound",
     "decoded",
     "flag",
     "own_text",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from statehold.changes import Append, Drop, Is, Items, Splice
 from statehold.codec import as_json
-from statehold.fields.base import Edit, Field, Operation, Snapshot, decoded, flag, positive
+from statehold.fields.base import Edit, Field, Operation, Snapshot, bound, decoded, flag, positive
 
 T = TypeVar("T")
 Listed = TypeVar("Listed", bound="ListField[Any]")
@@ -33,8 +33,13 @@ class ListField(Field[View]):
 
     def __init__(self, keep: int, max_bytes: int, **options: Any) -> None:
         super().__init__(**options)
-        self.keep = positive(keep, "keep")
-        self.max_bytes = positive(max_bytes, "max_bytes")
+        self.keep = keep
+        self.max_bytes = max_bytes
+
+    def check(self) -> None:
+        super().check()
+        bound(self.keep)
+        positive(self.max_bytes, "max_bytes")
 
     def clear(self) -> Edit:
         """The list is empty."""

@@ -119,12 +119,9 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
 
 
 def _no_step(found: object) -> Invalid:
-    cure = (
-        "unpack it (*steps)"
-        if isinstance(found, list | tuple)
-        else "a collection's step() makes one"
-    )
     kind = type(found)
+    listed = issubclass(kind, list | tuple)
+    cure = "unpack it (*steps)" if listed else "a collection's step() makes one"
     return Invalid(f"steps: {kind.__name__} is no step; {cure}", field="steps", found=kind)
 
 
