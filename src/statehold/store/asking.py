@@ -26,6 +26,7 @@ from statehold.store.names import (
     checked_count,
     checked_epoch,
     checked_keys,
+    checked_listed,
     checked_names,
     checked_revision,
     checked_tails,
@@ -124,10 +125,11 @@ class Asking:
         returning: Want | None = None,
         erase: bool = False,
         computed: bool = False,
-        where: Where = (),
+        where: Where = None,
     ) -> Commit:
         """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self._schema
+        checked_listed(edits, "edits", "edits")
         key, asked = self.key(id), tuple(edits)
         intent = 0
         if op is not None:

@@ -41,6 +41,9 @@ from statehold.store.names import (
     Tail,
     checked,
     checked_count,
+    checked_epoch,
+    checked_item,
+    checked_listed,
 )
 from statehold.store.outcomes import Committed, error_of, repeated_error
 from statehold.store.session import AsyncSession
@@ -135,8 +138,7 @@ class AsyncCollection(Generic[S]):
         limit: int | None = None,
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`."""
-        if isinstance(ids, str):
-            raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
+        checked_listed(ids, "ids", "ids")
         keys = [self._asking.key(id) for id in ids]
         want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)
         await self._ready()
@@ -193,7 +195,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
@@ -217,7 +219,7 @@ class AsyncCollection(Generic[S]):
         break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
         cannot tell whether the first one was applied. Nothing is written then.
         """
-        if op is not None or since is not None or where:
+        if op is not None or since is not None or where is not None:
             done = await self.commit(
                 id,
                 edits,
@@ -288,7 +290,7 @@ class AsyncCollection(Generic[S]):
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
         want, unread = None, ALL_READ
@@ -321,23 +323,27 @@ class AsyncCollection(Generic[S]):
     async def apply_many(
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
+        *,
+        epoch: int = 0,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         Each is a commit of its own; one that fails leaves the others alone. With an idempotency key
-        (`op`) what was left in doubt can be sent again. Where the store fails for all of them,
-        that error is raised.
+        (`op`) what was left in doubt can be sent again. `epoch` is that of all of them; see `apply`.
+        Where the store fails for all of them, that error is raised.
         """
+        checked_listed(edits, "edits", "(id, edits)")
+        checked_epoch(epoch)
         await self._ready()
         commits: list[Commit] = []
         errors: dict[int, StateholdError] = {}
         total = 0
         repeatable = False
-        for id, its, *rest in edits:
-            op = rest[0] if rest else None
-            repeatable = repeatable or op is not None
+        for one in edits:
             try:
-                commits.append(self._asking.commit(id, its, op=op))
+                id, its, op = checked_item(one)
+                repeatable = repeatable or op is not None
+                commits.append(self._asking.commit(id, its, op=op, epoch=epoch))
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1
@@ -361,7 +367,7 @@ class AsyncCollection(Generic[S]):
         epoch: int = 0,
         subject: str | None = None,
         ttl: Lifetime | None = None,
-        where: Where = (),
+        where: Where = None,
         delete: bool = False,
     ) -> Step:
         """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
@@ -393,7 +399,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        where: Where = (),
+        where: Where = None,
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
@@ -426,7 +432,7 @@ class AsyncCollection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
-        where: Where = (),
+        where: Where = None,
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
@@ -440,7 +446,7 @@ class AsyncCollection(Generic[S]):
         """
         read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
         write: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
-        write |= {"ttl": ttl, "where": where}
+        write |= {"ttl": ttl, "where": self.schema.conditions(where) or None}
         return AsyncSession(self, id, read, write, exclusive)
 
     @overload
@@ -527,17 +533,17 @@ class AsyncCollection(Generic[S]):
         raise AssertionError("the last attempt returns or raises")
 
     def lease(
-        self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True
+        self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True
     ) -> AsyncLease:
         """`async with` it: nobody else holds a lease of this state meanwhile. It need not exist.
 
         Its `epoch` goes into each write: `apply(…, epoch=lease.epoch)`, and so into `commit`, `session`,
-        `transact` and `delete`. Writes without it are `Fenced` from then on, also those of holders
+        `transact`, `delete`, `step` and `apply_many`. Writes without it are `Fenced` from then on, also those of holders
         before, and of one who was stopped for longer than the `ttl` once another holds it. The store's
         clock says how long that is.
 
-        `wait` is for how many seconds it is waited for where another holds it (`math.inf` for as long
-        as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
+        `wait` is for how long it is waited for where another holds it, as a span or in seconds
+        (`math.inf` for as long as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
         False or time is moved by hand (`ManualClock`); `renew` does it at once. At the end it is given
         back, and `Fenced` raised if it was lost meanwhile.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
@@ -44,9 +44,13 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
     name = str.__str__(name)  # of an enum's member its value
     size = len(_encoded(name, what))
     if size > limit or (size == 0 and not empty):
-        cure = "; statehold.hashed_id shortens longer ones" if size > limit == ID_BYTES else ""
+        cure = ""
+        if what == "prefix":
+            cure = ", as ids have at most"
+        elif size > limit == ID_BYTES:
+            cure = "; statehold.hashed_id shortens longer ones"
         raise Invalid(
-            f"{what} of {size} bytes; it must have 1 to {limit}{cure}",
+            f"{what} of {size} bytes; it must have {0 if empty else 1} to {limit}{cure}",
             field=what,
             expected=limit,
             found=size,
@@ -81,8 +85,7 @@ def _encoded(name: str, what: str) -> bytes:
 
 def checked_names(fields: Names) -> list[str]:
     """The fields' names. Raises `Invalid` for anything that is no field and no name."""
-    if isinstance(fields, str | Field):
-        raise Invalid("fields must be a list of fields", field="fields", found=type(fields))
+    checked_listed(fields, "fields", "fields")
     return [field.name if isinstance(field, Field) else checked(field, "field") for field in fields]
 
 
@@ -148,4 +151,33 @@ def checked_epoch(epoch: object) -> None:
 def checked_revision(expect: object) -> None:
     """Raises `Invalid` unless it is a revision."""
     if not isinstance(expect, Revision):
-        raise Invalid("expect must be a Revision", field="expect", found=type(expect))
+        cure = "; Revision.parse makes one of its text" if isinstance(expect, str) else ""
+        raise Invalid(
+            f"expect must be a Revision, ABSENT or PRESENT, not {type(expect).__name__}{cure}",
+            field="expect",
+            found=type(expect),
+        )
+
+
+def checked_listed(given: object, what: str, of: str) -> None:
+    """Raises `Invalid` unless it can be gone through and is no text."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise Invalid(
+            f"{what} must be a list of {of}, not {type(given).__name__}",
+            field=what,
+            found=type(given),
+        )
+
+
+def checked_item(item: object) -> tuple[Any, Any, Any]:
+    """Id, edits and op id (or None) of one commit of many. Raises `Invalid` for another shape."""
+    kind = type(item)
+    if isinstance(item, tuple | list):
+        given = list(cast("Sequence[Any]", item))
+        if len(given) == 2:
+            given.append(None)
+        if len(given) == 3:
+            return given[0], given[1], given[2]
+    raise Invalid(
+        f"each must be (id, edits) or (id, edits, op), not {kind.__name__}", field="edits"
+    )

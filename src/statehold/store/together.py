@@ -89,6 +89,8 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
     seen: set[Key] = set()
     collections: dict[AsyncCollection[Any], None] = {}
     for step in steps:
+        if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _no_step(step)
         collection = step.collection
         if collection.store is not store:
             raise Invalid(
@@ -112,6 +114,13 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
             expected=Feature.TOGETHER,
         )
     return list(collections)
+
+
+def _no_step(found: object) -> Invalid:
+    kind = type(found)
+    listed = issubclass(kind, list | tuple)
+    cure = "unpack it (*steps)" if listed else "a collection's step() makes one"
+    return Invalid(f"steps: {kind.__name__} is no step; {cure}", field="steps", found=kind)
 
 
 async def _send(store: AsyncStore, commits: Sequence[Commit], *, repeatable: bool) -> list[Outcome]:

@@ -28,6 +28,8 @@ def account(seconds: float) -> Any:
     class Account(State, ttl=timedelta(seconds=seconds), kind="account"):
         credits = Counter()
         lines = Log(str, keep=5)
+        clicks = Counter()  # as the first class has it, and this one as it has not
+        pages = Log(int, keep=500)
 
     return Account
 
@@ -234,11 +236,40 @@ class FaceConditions(FaceCases):
 
     @promise(15)
     def test_face_conditions_are_of_the_class(self, face: Face) -> None:
-        """A condition of another class, or what is none, is `Invalid`."""
+        """A condition of another class, or what is none, is `Invalid`, also if it counts as false."""
         need(face, Feature.WHERE)
         fields, visits = face.cls, face.visits
-        other = account(TTL * face.unit).credits.holds(1)
-        for wrong in ([other], [fields.clicks.holds(0), "clicks"], [fields.clicks.add(1)]):
+        add, other = fields.clicks.add(1), account(TTL * face.unit)
+        wrongs: tuple[Any, ...] = (
+            [other.credits.holds(1)],
+            other.clicks.holds(0),
+            [fields.clicks.holds(0), "clicks"],
+            [add],
+            False,
+            0,
+            {},
+        )
+        for wrong in wrongs:
             with pytest.raises(Invalid):
-                visits.apply("a", fields.clicks.add(1), where=wrong)
+                visits.apply("a", add, where=wrong)
+            with pytest.raises(Invalid):
+                visits.delete("a", where=wrong)
+            with pytest.raises(Invalid), visits.session("a", where=wrong) as state:
+                state.clicks += 1
+        assert not visits.get("a").meta.exists
+
+    @promise(15)
+    def test_face_edits_are_of_the_class(self, face: Face) -> None:
+        """An edit of another class is `Invalid`, also if that has a field of the same name and kind."""
+        visits, other = face.visits, account(TTL * face.unit)
+        for wrong in (
+            other.credits.add(1),
+            other.clicks.add(1),
+            other.pages.append(1),
+            other.pages.append(*range(20)),
+        ):
+            with pytest.raises(Invalid):
+                visits.apply("a", wrong)
+            (refused,) = visits.apply_many([("a", [wrong])])
+            assert isinstance(refused, Invalid)
         assert not visits.get("a").meta.exists
