@@ -64,11 +64,12 @@ def checked_about(subject: object) -> About:
     """
     if isinstance(subject, str):
         return checked(subject, "subject")
-    if isinstance(subject, bytes | Mapping) or not isinstance(subject, Iterable):
+    kind = type(subject)
+    if not issubclass(kind, Iterable) or issubclass(kind, bytes | Mapping):
         raise Invalid(
-            f"subject must be text or a list of texts, not {type(subject).__name__}",
+            f"subject must be text or a list of texts, not {kind.__name__}",
             field="subject",
-            found=type(subject),
+            found=kind,
         )
     given = cast("Iterable[object]", subject)
     named = tuple(dict.fromkeys(checked(one, "subject") for one in given))

@@ -46,8 +46,8 @@ async def scan(
 
 
 def _of(
-    tables: Tables, asked: Scan, statement: Select[Any]
-) -> tuple[Select[Any], ColumnElement[str], ColumnElement[float]]:
+    tables: Tables, asked: Scan, statement: Select[*tuple[Any, ...]]
+) -> tuple[Select[*tuple[Any, ...]], ColumnElement[str], ColumnElement[float]]:
     """Of these states those about the subject: foremost of all, or among others. And the columns."""
     main, others = tables.main, tables.about
     foremost = statement.where(main.c.subject == asked.subject)
@@ -59,7 +59,7 @@ def _of(
 
 
 async def _newest(
-    connection: AsyncConnection, statement: Select[Any], tables: Tables, asked: Scan
+    connection: AsyncConnection, statement: Select[*tuple[Any, ...]], tables: Tables, asked: Scan
 ) -> Page:
     """The page of a subject's states, newest first: the database sorts all of them."""
     listing = Listing(asked)
