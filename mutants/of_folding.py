@@ -492,15 +492,29 @@ TIME = [
         "subjects",
         "a write that names none takes it away",
         ADMISSION,
-        "head.subject if commit.subject is None else commit.subject",
-        "commit.subject",
+        "head.subject if commit.subject is None else about_after(commit.subject)",
+        "commit.subject and about_after(commit.subject)",
     ),
     Mutant(
         "subjects",
         "the first one stays",
         ADMISSION,
-        "head.subject if commit.subject is None else commit.subject",
+        "head.subject if commit.subject is None else about_after(commit.subject)",
         "head.subject",
+    ),
+    Mutant(
+        "subjects",
+        "nobody leaves them as they are",
+        ADMISSION,
+        "head.subject if commit.subject is None else about_after(commit.subject)",
+        "about_after(commit.subject) if commit.subject else head.subject",
+    ),
+    Mutant(
+        "subjects",
+        "only the foremost finds a state",
+        CHANGES,
+        "return (about,) if isinstance(about, str) else about",
+        "return (about,) if isinstance(about, str) else about[:1]",
     ),
 ]
 

@@ -112,6 +112,27 @@ FAULTS = [
         "                if False:\n",
     ),
     _fault(
+        "subjects",
+        "those it is not about any more find it still",
+        "writing.py",
+        "        if type(life.subject) is tuple:\n",
+        "        if type(life.subject) is tuple and type(subject) is tuple:\n",
+    ),
+    _fault(
+        "subjects",
+        "a new state about several is found by none",
+        "writing.py",
+        "                if type(head.subject) is tuple:\n",
+        "                if False:\n",
+    ),
+    _fault(
+        "subjects",
+        "what lists it outlives a state about several",
+        "erasing.py",
+        "    if isinstance(subject, bytes | tuple):\n",
+        "    if False:\n",
+    ),
+    _fault(
         "returning",
         "what the same call has changed before is not returned",
         "fold.py",

@@ -14,7 +14,7 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from statehold.changes import ABSENT, Cell, Commit, Key, Revision, Want
+from statehold.changes import ABSENT, About, Cell, Commit, Key, Revision, Want
 from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, own
 from statehold.formats import alike
 
@@ -29,7 +29,7 @@ class Feature(enum.StrEnum):
     SCAN = "scan"
     """Listing the ids of a kind."""
     SUBJECT = "subject"
-    """Listing the keys of a subject."""
+    """Listing the keys of a subject; a state may be about several."""
     RETURNING = "returning"
     """Cells read in the same step as a commit."""
     SHARED = "shared"
@@ -119,7 +119,8 @@ class Cells(msgspec.Struct, gc=False):
     """By how many seconds that clock was ahead of the caller's in this answer; what is known from
     several is `Driver.skew`."""
     epoch: int = 0
-    subject: str | None = None
+    subject: About | None = None
+    """A text, or a tuple of two or more; never an empty one."""
     source: Literal["store", "cache"] = "store"
     """"cache" when a middleware answered."""
     corrupted: tuple[str, ...] = ()
@@ -234,7 +235,7 @@ class Scan(msgspec.Struct, frozen=True):
     tenant: str
     kind: str
     subject: str | None = None
-    """Only the states about this subject; None for all of the kind."""
+    """Only the states about this subject, among others or not; None for all of the kind."""
     prefix: str = ""
     """Only the states whose ids begin with this text, character by character."""
     newest: bool = False

@@ -38,6 +38,7 @@ from statehold.store.names import (
     After,
     Keys,
     Names,
+    Subjects,
     Tail,
     checked,
     checked_count,
@@ -159,7 +160,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
@@ -175,7 +176,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
@@ -190,7 +191,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
@@ -209,6 +210,9 @@ class AsyncCollection(Generic[S]):
 
         `where` are conditions on parts of the state, such as `Chat.steps.ends_with(step)`: unlike
         `expect` they leave alone who changes the rest. All must hold.
+
+        `subject` is whom the state is about from now on: one, or a list of up to 8, each of whom finds
+        it (`find`); `()` for nobody. Without it that stays as it is.
 
         `ttl` is how long the state lives from now on unless renewed: the class's by default, and at
         most. It is not remembered: the next write, `touch` or renewing read counts anew.
@@ -258,12 +262,12 @@ class AsyncCollection(Generic[S]):
             expect,
             epoch,
             schema.max_age,
-            subject,
+            None,
             schema.ops,
             want,
         )
         if expect is not None or epoch or subject is not None:
-            self._asking.check_conditions(commit)
+            commit = self._asking.conditioned(commit, subject)
         try:
             outcome = (await self._driver.commit((commit,), now))[0]
         except Unavailable as error:
@@ -285,7 +289,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
@@ -365,7 +369,7 @@ class AsyncCollection(Generic[S]):
         *edits: Edit,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         where: Where = None,
         delete: bool = False,
@@ -429,7 +433,7 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
         where: Where = None,
@@ -461,7 +465,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
     ) -> R: ...
     @overload
@@ -476,7 +480,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
     ) -> R: ...
     async def transact(
@@ -490,7 +494,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.

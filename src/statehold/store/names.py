@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
-from statehold.changes import Revision
+from statehold.changes import MOST_SUBJECTS, About, Revision
 from statehold.errors import Invalid
 from statehold.fields.base import Field
 
@@ -24,6 +24,9 @@ After: TypeAlias = int | Mapping[Any, int]
 
 BEYOND: Final = 2**53
 """A position that no item has, and the most of anything that can be asked for."""
+
+Subjects: TypeAlias = str | Iterable[str]
+"""Whom a state is about: one, or several, the foremost first; an empty list for nobody."""
 
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
@@ -56,6 +59,33 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
             found=size,
         )
     return name
+
+
+def checked_about(subject: object) -> About:
+    """Whom a state is to be about, as a commit says it. Raises `Invalid`.
+
+    Who is named twice is so once, and a list of one is that one.
+    """
+    if isinstance(subject, str):
+        return checked(subject, "subject")
+    kind = type(subject)
+    if not issubclass(kind, Iterable) or issubclass(kind, bytes | Mapping):
+        raise Invalid(
+            f"subject must be text or a list of texts, not {kind.__name__}",
+            field="subject",
+            found=kind,
+        )
+    given = cast("Iterable[object]", subject)
+    named = tuple(dict.fromkeys(checked(one, "subject") for one in given))
+    if len(named) > MOST_SUBJECTS:
+        raise Invalid(
+            f"a state is about {MOST_SUBJECTS} subjects at most, not {len(named)}: say those by which"
+            " it is to be found",
+            field="subject",
+            expected=MOST_SUBJECTS,
+            found=len(named),
+        )
+    return named[0] if len(named) == 1 else named
 
 
 def hashed_id(text: str) -> str:

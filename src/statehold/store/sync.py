@@ -22,7 +22,7 @@ from statehold.state import S
 from statehold.store.aio import DRAIN_SECONDS, AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection
 from statehold.store.lease import Lease
-from statehold.store.names import After, Keys, Names, Tail
+from statehold.store.names import After, Keys, Names, Subjects, Tail
 from statehold.store.outcomes import Committed
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
@@ -227,7 +227,7 @@ class Collection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
@@ -243,7 +243,7 @@ class Collection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
@@ -258,7 +258,7 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
@@ -320,7 +320,7 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
@@ -367,7 +367,7 @@ class Collection(Generic[S]):
         *edits: Edit,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         where: Where = None,
         delete: bool = False,
@@ -423,7 +423,7 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
         where: Where = None,
@@ -459,7 +459,7 @@ class Collection(Generic[S]):
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.

@@ -14,6 +14,7 @@ from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, U
 from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
+from statehold.store.names import Subjects
 from statehold.store.outcomes import Committed, error_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Step(msgspec.Struct, frozen=True):
     edits: tuple[Edit, ...]
     expect: Revision | None = None
     epoch: int = 0
-    subject: str | None = None
+    subject: Subjects | None = None
     ttl: Lifetime | None = None
     where: tuple[Is, ...] = ()
     delete: bool = False

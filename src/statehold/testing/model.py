@@ -20,6 +20,7 @@ from statehold.changes import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
+    About,
     Accumulate,
     Add,
     Append,
@@ -80,7 +81,7 @@ class Life:
     """The latest time at which any came, which is later where somebody else decided when it was."""
     deadline: float | None = None
     epoch: int = 0
-    subject: str | None = None
+    subject: About | None = None
     fields: Fields = field(default_factory=dict[str, Any])
     applied: dict[str, Applied] = field(default_factory=dict[str, "Applied"])
     """Every op id of this life, in order."""
@@ -224,7 +225,7 @@ class Model:
             if key[:2] == (tenant, kind)
             and key[2].startswith(prefix)
             and (life := self.life(key, now)) is not None
-            and (subject is None or life.subject == subject)
+            and (subject is None or subject in _each(life.subject))
         )
 
     def check_read(self, key: Key, want: Want, cells: Cells | None, now: float) -> None:
@@ -507,7 +508,7 @@ class Model:
                     f"it ends at {outcome.deadline}, not {life.deadline}"
                 )
         if commit.subject is not None:
-            life.subject = commit.subject
+            life.subject = None if commit.subject == () else commit.subject
         if commit.op:
             life.applied[commit.op] = Applied(
                 life.revision, commit.intent, erased=False, time=now, newest=life.newest
@@ -526,6 +527,10 @@ class Model:
             with promised(1):
                 assert returned is not None, "the cells asked for were not returned"
             self._check_cells(life, commit.returning, returned)
+
+
+def _each(subject: About | None) -> tuple[str | None, ...]:
+    return subject if isinstance(subject, tuple) else (subject,)
 
 
 def _next(life: Life | None, commit: Commit, now: float) -> Written:

@@ -26,6 +26,7 @@ from statehold.changes import (
     ABSENT,
     EVERYTHING,
     PRESENT,
+    About,
     Accumulate,
     Add,
     Append,
@@ -48,6 +49,8 @@ OTHER_KIND = "basket:more"
 IDS = ("a", "a:log", "b%", "é")
 ENTRIES = ("", "k", "k:1", "z")
 SUBJECTS = ("ann", "an")
+ABOUT: tuple[About | None, ...] = (None, None, *SUBJECTS, ("ann", "an"), ("an", "run"), ())
+"""What a commit may say of whom its state is about."""
 AHEAD = 20.0
 """Units of time from the beginning of an example to where its clock starts."""
 
@@ -223,7 +226,7 @@ class DriverMachine(RuleBasedStateMachine):
         if draw(st.integers(0, 14)) == 0:
             return self.rig.commit(id=key, erase=True, **options)
         if self.has(Feature.SUBJECT):
-            options["subject"] = draw(st.sampled_from((None, None, *SUBJECTS)))
+            options["subject"] = draw(st.sampled_from(ABOUT))
         if self.has(Feature.RETURNING):
             options["returning"] = draw(st.one_of(st.none(), wants))
         options["ttl"] = draw(ttls) if self.rig.exact else None
@@ -328,7 +331,7 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has(Feature.SCAN))
     @rule(
         kind=st.sampled_from((KIND, OTHER_KIND)),
-        subject=st.sampled_from((None, *SUBJECTS)),
+        subject=st.sampled_from((None, *SUBJECTS, "run")),
         prefix=st.sampled_from(("", *PREFIXES)),
         newest=st.booleans(),
         limit=st.integers(1, 5),

@@ -25,6 +25,7 @@ from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
 from statehold.testing.conformance.listing_newest import Newest
 from statehold.testing.conformance.listing_prefixes import Prefixes
+from statehold.testing.conformance.listing_subjects import Subjects
 from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
@@ -59,6 +60,7 @@ __all__ = [
     "Prefixes",
     "Processes",
     "Races",
+    "Subjects",
 ]
 
 
@@ -72,6 +74,7 @@ class DriverLevel(
     Listing,
     Prefixes,
     Newest,
+    Subjects,
     Edges,
     Instants,
     Failures,
