@@ -74,7 +74,8 @@ class Forgetful(ToyDriver):
             super().remember(commit, revision)
 
     def step(self, commit: Commit, now: float) -> Outcome:
-        if commit.erase and commit.op and commit.since is not None:
+        again = commit.erase and commit.since is not None
+        if again and (commit.key, commit.op) not in self.applied:
             return Doubtful()
         return super().step(commit, now)
 

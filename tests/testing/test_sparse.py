@@ -23,8 +23,11 @@ class Visit(State, ttl=60):
 def report():
     """What pytest says of the drivers with no feature and with single ones, after few rounds."""
     command = "-m pytest tests/testing/sparse.py -q -rf --tb=short -p no:cacheprovider --no-header"
+    once = (
+        "TestNothing or not async"  # both APIs ask for the same: with single features, the sync one
+    )
     done = subprocess.run(
-        [sys.executable, *command.split()],
+        [sys.executable, *command.split(), "-k", once],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "STATEHOLD_ROUNDS": "0.05"},
         capture_output=True,

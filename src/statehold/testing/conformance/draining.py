@@ -49,7 +49,9 @@ class Draining(Cases):
         if rig.driver.suspends:  # then they began in this order
             for one in told[:CALLS]:
                 assert one is None, f"what was accepted did not end well: {one!r}"
-            assert by_then.issuperset(range(CALLS)), "it said to be done, and commits were under way"
+            assert by_then.issuperset(range(CALLS)), (
+                "it said to be done, and commits were under way"
+            )
         told += rig.run.together(appends[-1])
         for one in told:
             assert one is None or isinstance(one, Closed), f"neither done nor `Closed`: {one!r}"
@@ -102,7 +104,9 @@ class Draining(Cases):
         }
         for error in rig.run.together(*asked.values()):
             if isinstance(error, BaseException):
-                assert isinstance(error, Closed), f"after `drain`, neither done nor `Closed`: {error!r}"
+                assert isinstance(error, Closed), (
+                    f"after `drain`, neither done nor `Closed`: {error!r}"
+                )
         for _ in range(2):
             rig.run(driver.close())
         for name, error in zip(asked, rig.run.together(*asked.values()), strict=True):

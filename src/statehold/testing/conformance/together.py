@@ -235,7 +235,9 @@ class CommitsTogether(Cases):
         else:
             late = rig.commit(Add("sum", "k", 100), id="over", op="op 1", since=sent)
             first, second = rig.send_together(good, late)
-            repeated = isinstance(second, Written) and second.repeated  # it is remembered for longer
+            repeated = (
+                isinstance(second, Written) and second.repeated
+            )  # it is remembered for longer
             assert repeated or second == Doubtful(), f"a commit that was applied already: {second}"
             assert first == (Doubtful() if repeated else Undone()), f"without the other: {first}"
         assert rig.read("over") is None
