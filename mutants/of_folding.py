@@ -675,8 +675,8 @@ FOLDING = [
         "changes",
         "integers are added as floats",
         CHANGES,
-        "            total = old + self.amount\n",
-        "            total = int(float(old) + self.amount)\n",
+        "                total = old + amount\n",
+        "                total = int(float(old) + amount)\n",
     ),
     Mutant(
         "changes",
@@ -761,8 +761,8 @@ FOLDING = [
         "list keep",
         "one item more",
         ITEMS,
-        "        if stop - start > keep:\n",
-        "        if stop - start > keep + 1:\n",
+        "        over = stop - start - keep\n        if over > 0:\n",
+        "        over = stop - start - keep\n        if over > 1:\n",
     ),
     Mutant(
         "list keep",

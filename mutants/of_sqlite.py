@@ -153,4 +153,18 @@ FAULTS = [
         "    if len(values) != take or any(type(value) is not bytes for value in values):\n",
         "    if False:\n",
     ),
+    _fault(
+        "sweeping",
+        "it begins anew each time, and never comes to what lies behind",
+        "driver.py",
+        "        self._swept = last if states == SWEEP_STATES else 0\n",
+        "        self._swept = 0\n",
+    ),
+    _fault(
+        "sweeping",
+        "it goes round once",
+        "driver.py",
+        "        self._swept = last if states == SWEEP_STATES else 0\n",
+        "        self._swept = last\n",
+    ),
 ]

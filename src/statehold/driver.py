@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 import msgspec
 
 from statehold.changes import ABSENT, About, Cell, Commit, Key, Revision, Want
-from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, own
+from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, Unsupported, own
 from statehold.formats import alike
 
 
@@ -23,7 +23,7 @@ class Feature(enum.StrEnum):
     """What a driver may or may not promise. What it does not declare raises `Unsupported`."""
 
     EXPECT = "expect"
-    """Commits on condition of a revision."""
+    """Commits on condition of a revision: the one that stands (`expect`), or is to be made (`revision`)."""
     EPOCH = "epoch"
     """Fencing: a commit with an older epoch than the state has seen is refused."""
     SCAN = "scan"
@@ -358,15 +358,18 @@ class Driver(ABC):
         which unless `ambiguous` is False: then none is.
         """
 
-    @abstractmethod
-    async def scan(self, asked: Scan, now: float) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:  # noqa: ARG002  nothing to list
         """The next keys of a listing, see `Scan`; `Invalid` for a cursor of another one.
 
         States that live throughout the listing appear exactly once; expired ones never. A page may be
         shorter than `limit`, even empty, without being the last. Of a listing newest first, what is
         written while it goes on is not what comes next any more: it may be left out, and appears at
-        most once, as long as no clock is set back.
+        most once, as long as no clock is set back. The default is that of a driver that declares neither
+        `SCAN` nor `SUBJECT`.
         """
+        raise Unsupported(
+            f"{type(self).__name__} does not support {Feature.SCAN}", expected=Feature.SCAN
+        )
 
     async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
         """Finish the calls that were accepted, and take nothing new: whether it was done in time.
@@ -459,9 +462,9 @@ class WaitingDriver(Driver):
     ) -> list[Outcome]:
         """See `Driver.commit`."""
 
-    @abstractmethod
-    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
+    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:  # noqa: ARG002
         """See `Driver.scan`."""
+        return await super().scan(asked, now)
 
     async def check(self, now: float, *, wait: bool = True) -> None:
         """See `Driver.check`."""

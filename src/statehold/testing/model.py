@@ -79,6 +79,8 @@ class Life:
     """The latest time of any commit, which is another if the clock was set back."""
     newest: float = 0.0
     """The latest time at which any came, which is later where somebody else decided when it was."""
+    came: float = 0.0
+    """When the newest commit came, which is earlier where the clock was set back before it."""
     deadline: float | None = None
     epoch: int = 0
     subject: About | None = None
@@ -179,7 +181,7 @@ class Model:
         life = self.lives.get(key)
         if life is not None and life.deadline is not None and now >= life.deadline:
             self.expired = max(self.expired, life.deadline)
-            self._end(key, 4, life.epoch, max(life.deadline, life.newest))
+            self._end(key, 4, life.epoch, max(life.deadline, life.came))
             return None
         return life
 
@@ -499,6 +501,7 @@ class Model:
         self._see(commit.key, commit.epoch)
         life.latest = max(made, life.latest)
         life.newest = max(now, made, life.newest)
+        life.came = now
         life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
         if self.exact:
             told = outcome.updated or 0.0

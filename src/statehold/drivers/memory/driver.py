@@ -228,7 +228,11 @@ class MemoryDriver(Driver):
     def _tried(self, commit: Commit, now: float) -> Outcome:
         """What a commit would come to. Nothing is written."""
         slot = self._slots.get(commit.key)
-        if slot is not None and is_over(slot.cells, now):
+        until = None if slot is None else slot.cells.deadline
+        if slot is not None and until is not None and now >= until:
+            # As it goes what it had seen is accounted for, which may bar the commit.
+            self._remove(commit.key, slot, until)
+            self._expired += 1
             slot = None
         barred = self._barred(commit, slot, now)
         if barred is not None or commit.erase:

@@ -11,6 +11,7 @@ from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
 from statehold.testing.conformance.conditions import Conditions
 from statehold.testing.conformance.decided import Decided
+from statehold.testing.conformance.draining import Draining, FaceDraining
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
@@ -38,11 +39,13 @@ __all__ = [
     "CommitsTogether",
     "Conditions",
     "Decided",
+    "Draining",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
     "FaceConditions",
+    "FaceDraining",
     "FaceFences",
     "FaceListing",
     "FaceLists",
@@ -78,6 +81,7 @@ class DriverLevel(
     Edges,
     Instants,
     Failures,
+    Draining,
     Fences,
     Races,
     Processes,
@@ -95,6 +99,7 @@ class DriverConformance(
     FaceListing,
     FaceFences,
     FaceTrouble,
+    FaceDraining,
     FaceTogether,
     FaceConditions,
     FaceProcesses,

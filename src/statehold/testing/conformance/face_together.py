@@ -49,10 +49,12 @@ class FaceTogether(FaceCases):
         """Steps of two classes, one of them a deletion, are all done; each says its revision."""
         visit, visits, account, accounts = both(face)
         visits.apply("old", visit.clicks.add(1))
+        conditional = face.has(Feature.EXPECT)
+        edits = (visit.clicks.add(2), visit.pages.append("x"))
         done = face.store.apply_together(
-            visits.step("a", visit.clicks.add(2), visit.pages.append("x"), expect=ABSENT),
+            visits.step("a", *edits, expect=ABSENT if conditional else None),
             accounts.step("ann", account.credits.add(-2)),
-            visits.step("old", delete=True, expect=PRESENT),
+            visits.step("old", delete=True, expect=PRESENT if conditional else None),
         )
         assert [one.repeated for one in done] == [False] * 3
         found, paid = visits.get("a"), accounts.get("ann")
@@ -66,14 +68,15 @@ class FaceTogether(FaceCases):
         visit, visits, account, accounts = both(face)
         stands = accounts.apply("ann", account.credits.add(5))
         good = visits.step("a", visit.clicks.add(1))
-        with pytest.raises(Conflict, match="'ann'") as conflict:
-            face.store.apply_together(good, accounts.step("ann", expect=ABSENT))
-        assert conflict.value.key[1:] == ("account", "ann")
-        assert conflict.value.found == stands
+        if face.has(Feature.EXPECT):
+            with pytest.raises(Conflict, match="'ann'") as conflict:
+                face.store.apply_together(good, accounts.step("ann", expect=ABSENT))
+            assert conflict.value.key[1:] == ("account", "ann")
+            assert conflict.value.found == stands
         full = [visit.basket.put(name, []) for name in "abcd"]
         with pytest.raises(TooLarge, match="basket") as large:
             face.store.apply_together(
-                accounts.step("ann", account.credits.add(1)), visits.step("b", *full)
+                good, accounts.step("ann", account.credits.add(1)), visits.step("b", *full)
             )
         assert large.value.key[1:] == (face.visits.schema.kind, "b")
         assert not visits.get("a").meta.exists
