@@ -90,7 +90,7 @@ def test_what_is_no_name_is_refused_everywhere(collection, name):
     if name is not None:
         for call in (
             lambda: collection.scan_page(subject=name),
-            lambda: collection.apply("a", E.turns.add(1), subject=name),
+            lambda: collection.apply("a", E.turns.add(1), subject=[name]),
             lambda: collection.apply("a", E.turns.add(1), op=name),
         ):
             with pytest.raises(Invalid):
