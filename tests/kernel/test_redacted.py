@@ -153,3 +153,22 @@ def test_turns_have_positions(talks):
         state.turns.append("new")
     turns = talks.get("a").turns
     assert (turns.positions, turns.turns) == ([5], [("new",)])
+
+
+@pytest.mark.parametrize("field", ["lines", "turns"])
+def test_in_a_session_what_was_read_is_redacted_and_nothing_else(talks, field):
+    """Not what has its position since: as after a pop, or in the next life."""
+    of = getattr(Talk, field)
+    talks.apply("a", of.append("open"), of.append("secret"))
+    with pytest.raises(Conflict), talks.session("a") as state:  # noqa: PT012  a block
+        getattr(state, field).redact(2)
+        talks.apply("a", of.pop(), of.append("innocent"))
+    assert list(getattr(talks.get("a"), field)) == ["open", "innocent"]
+    with pytest.raises(Conflict), talks.session("a") as state:  # noqa: PT012  a block
+        getattr(state, field).redact(1)
+        talks.delete("a")
+        talks.apply("a", of.append("of the next life"))
+    assert list(getattr(talks.get("a"), field)) == ["of the next life"]
+    with talks.session("a") as state:
+        getattr(state, field).redact(1)
+    assert list(getattr(talks.get("a"), field)) == []

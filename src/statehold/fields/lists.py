@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
+from msgspec.structs import replace
+
 from statehold.changes import Append, Drop, Is, Items, Splice
 from statehold.codec import as_json
 from statehold.fields.base import Edit, Field, Operation, Snapshot, bound, decoded, flag, positive
@@ -153,12 +155,23 @@ class ListView(Sequence[T], Generic[T, Listed]):
         ]
 
     def redact(self, position: int) -> None:
-        """Record that what was in that position is gone, and the position stays."""
-        self._state._record(self._field.redact(position))
+        """Record that what was in that position is gone, and the position stays.
+
+        The commit raises `Conflict` where another item is in it than the one that was read.
+        """
+        self._changed(self._field.redact(position), position)
 
     def clear(self) -> None:
         """Record that the list is empty."""
         self._state._record(self._field.clear())
+
+    def _changed(self, edit: Splice, position: int) -> None:
+        """Record a change of the item in that position, if it is the one that was read still."""
+        raws = self._items()
+        at = position - raws.first
+        if 0 <= at < len(raws):
+            edit = replace(edit, same=(raws[at],))
+        self._state._record(edit)
 
     def _taken(self, place: int) -> None:
         """Record that the items from this place on are gone, if they are the newest ones still."""

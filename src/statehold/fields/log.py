@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
-from msgspec.structs import replace
-
 from statehold.changes import Append, Is, Splice
 from statehold.codec import Undecodable
 from statehold.fields.base import VALUE_BYTES, Edit, Operation, Snapshot
@@ -197,11 +195,7 @@ class LogView(ListView[T, "Log[T]"]):
 
     def edit(self, position: int, item: T) -> None:
         """Record another item in that position, whose item is still the one that was read."""
-        raws, edit = self._items(), self._field.edit(position, item)
-        at = position - raws.first
-        if 0 <= at < len(raws):
-            edit = replace(edit, same=(raws[at],))
-        self._state._record(edit)
+        self._changed(self._field.edit(position, item), position)
 
     def extend(self, items: Iterable[T]) -> None:
         """Record the items at the end."""
