@@ -261,8 +261,9 @@ class Driver(ABC):
     own ignores it. A state is expired, and absent to every call, from `now >= deadline` on.
 
     It need not check what no store sends: names of tenants, ids and subjects over 512 bytes of UTF-8,
-    op ids over 128, entries over 512; text that is not Unicode (lone surrogates); an epoch outside
-    0 to 2^63 - 1; a `keep`, `bound`, `ops`, `tail` or `limit` below 1 or over 2^53; a ttl or max age that is not finite
+    over `MOST_SUBJECTS` subjects, one of them twice, or a tuple of one; op ids over 128, entries over 512; text
+    that is not Unicode (lone surrogates); an epoch outside 0 to 2^63 - 1; a `keep`, `bound`, `ops`, `tail` or
+    `limit` below 1 or over 2^53; a ttl or max age that is not finite
     and over zero; `since` without an op id; `erase` with changes; a `Splice` in a position with other than
     one item; a `claim` with changes, `where` or `erase`, or that is negative or not finite; `expect` or `erase`
     with a `revision`; a kind that was not opened. What

@@ -159,7 +159,7 @@ steps = st.lists(
             st.sampled_from("abc"),
             st.lists(stateful.changes, max_size=4).map(tuple),
             lives,
-            st.sampled_from((None, "ann", "bob")),
+            st.sampled_from((None, "ann", "bob", ("bob", "ann", "run 7"), ())),
             st.sampled_from(("", "op 1", "op 2")),
         ),
         st.tuples(st.just("renew"), st.sampled_from("abc"), lives),

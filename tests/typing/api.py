@@ -103,6 +103,7 @@ def views(chat: Chat) -> None:
     assert_type(chat.pending, tuple[Change, ...])
     assert_type(chat.meta, Meta)
     assert_type(chat.meta.revision, Revision)
+    assert_type(chat.meta.subjects, tuple[str, ...])
     assert_type(chat.to_json(), dict[str, Any])
     for message in chat.history:
         assert_type(message, Message)
