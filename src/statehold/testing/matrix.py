@@ -99,7 +99,8 @@ This page is made from the drivers' declarations by `python -m statehold.testing
 BELOW: Final = """\
 A token is kept by the client, so it cannot be listed and no erasure is remembered; an older token is
 refused only if `registry` names a backend that records the newest ones. The SQL backend on SQLite
-goes by the caller's clock, since there is no server with another."""
+goes by the caller's clock, since there is no server with another. On every backend each state is read as of
+one instant; several, by one `get_many`, need not be of the same."""
 
 
 if __name__ == "__main__":
