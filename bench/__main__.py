@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench import (
     expiry,
+    lists,
     load,
     operations,
     postgres_held,
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Effort], Awaitable[Part]]] = {
     "held": scale.held,
     "sqlite": operations.sqlite,
     "growth": operations.growth,
+    "lists": lists.lists,
     "writers": load.writers,
     "disk": load.disk,
     "faces": starting.faces,

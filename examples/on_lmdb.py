@@ -1,7 +1,5 @@
 """States in an LMDB folder, one row for each: the whole driver that *Write a driver* explains."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib
@@ -12,7 +10,7 @@ import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from struct import pack as packed
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 from urllib.parse import SplitResult, unquote
 from weakref import WeakValueDictionary
 
@@ -30,7 +28,6 @@ KNOWN = {
     "flush": (boolean, False, "Whether a commit survives a power cut too."),
     "busy_timeout": (duration, 5.0, "Maximum time to wait for another writer."),
 }
-SETTINGS = Settings("lmdb", KNOWN)
 decode_row = msgpack.Decoder(tuple[Key, bytes]).decode
 
 
@@ -76,8 +73,7 @@ def listed(txn: Any, asked: Scan, now: float) -> Iterator[tuple[bytes, str, floa
 
 def load(txn: Any, key: Key) -> folding.Life:
     """What is there of a state, and what is remembered of it."""
-    found = txn.get(place_of(key))
-    over = float(txn.get(b"last", b"-inf"))
+    found, over = txn.get(place_of(key)), float(txn.get(b"last", b"-inf"))
     return folding.Life(over=over) if found is None else folding.unpack(decode_row(found)[1])
 
 
@@ -102,13 +98,6 @@ def sweep(txn: Any, now: float) -> None:
             save(txn, key, folding.unpack(record), None)
 
 
-def locked(lock: IO[bytes]) -> bool:
-    """Whether it is ours now."""
-    with contextlib.suppress(BlockingIOError):
-        return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) is None
-    return False
-
-
 @contextlib.contextmanager
 def translated() -> Generator[None]:
     try:
@@ -122,13 +111,13 @@ def translated() -> Generator[None]:
 
 
 class LmdbDriver(driver.WaitingDriver):
-    features = frozenset(Feature) - {Feature.TOGETHER}
+    features = frozenset(Feature)
     gather = "tick"
     opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
     opening = threading.Lock()
 
     def __init__(self, path: str, **settings: object) -> None:
-        self._known = known = SETTINGS.complete(settings)
+        self._known = known = Settings("lmdb", KNOWN).complete(settings)
         self._at = at = (os.getpid(), Path(path).resolve())
         how = {"map_size": known["max_bytes"], "sync": known["flush"], "max_readers": 1024}
         with translated(), self.opening:  # once in a process: LMDB forbids more
@@ -151,7 +140,10 @@ class LmdbDriver(driver.WaitingDriver):
         """A transaction that writes. LMDB by itself waits for other writers for ever."""
         env, until = self._opened(), time.monotonic() + self._known["busy_timeout"]
         with translated(), (self._at[1] / "writer").open("wb") as lock:
-            while not locked(lock):
+            while True:
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
                 if not wait:
                     raise driver.WouldWait
                 if time.monotonic() >= until:
@@ -186,6 +178,14 @@ class LmdbDriver(driver.WaitingDriver):
                 outcomes.append(outcome)
             return outcomes
 
+    async def commit_together(self, commits, now, *, wait=True):
+        with self._writing(wait=wait) as txn:
+            olds = [load(txn, commit.key) for commit in commits]
+            lives, outcomes = folding.step_together(olds, commits, now)
+            for commit, before, after in zip(commits, olds, lives, strict=True):
+                save(txn, commit.key, before, after)
+        return outcomes
+
     async def scan(self, asked, now, *, wait=True):
         with translated(), self._opened().begin() as txn:
             if asked.newest:
@@ -194,7 +194,6 @@ class LmdbDriver(driver.WaitingDriver):
 
 
 def from_url(url: SplitResult, settings: dict[str, object]) -> LmdbDriver:
-    """The driver of `lmdb:///folder`, registered as an entry point."""
     if url.netloc or len(url.path) < 2:
         raise errors.ConfigError("lmdb: say lmdb:///folder", field="url")
     return LmdbDriver(unquote(url.path[1:]), **settings)

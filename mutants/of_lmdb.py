@@ -12,6 +12,7 @@ READ = (
 )
 RENEWED = "                olds = [load(txn, key).at(now) for key in keys]\n"
 BEGUN = "                with env.begin(write=True) as txn:\n                    yield txn\n"
+TOGETHER = "            lives, outcomes = folding.step_together(olds, commits, now)\n"
 OPENED = "self.opened.get(at) or lmdb.open(path, **how)"
 CLOSED = "        self._env = None\n\n    def _opened"
 
@@ -38,6 +39,22 @@ FAULTS = [
         "all tenants are one",
         'return b"s" + hashed(*key[:2])',
         'return b"s" + hashed("", key[1])',
+    ),
+    _fault(
+        "together",
+        "those that stand by themselves are written though another is barred",
+        TOGETHER,
+        "            steps = zip(olds, commits, strict=True)\n"
+        "            lives, outcomes = zip(*(folding.step(*one, now) for one in steps), strict=True)\n"
+        "            outcomes = list(outcomes)\n",
+    ),
+    _fault(
+        "together",
+        "they are written one after the other",
+        TOGETHER,
+        "            if len(commits) > 1:\n"
+        "                first = folding.step(olds[0], commits[0], now)[0]\n"
+        "                save(txn, commits[0].key, olds[0], first)\n" + TOGETHER,
     ),
     _fault("subject index", "what led to a row stays", UNINDEXED, ""),
     _fault(

@@ -1,12 +1,15 @@
 """Every setting, variable, error code, route and metric is documented, and none that is not there."""
 
 import asyncio
+import inspect
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from statehold import AsyncStore, Counter, State, errors
+import pages
+from statehold import AsyncStore, Collection, Counter, State, Store, errors
 from statehold.config import ENVIRONMENT, FIELDS, KEY, KIND, SERVER
 from statehold.drivers.memory import SETTINGS as MEMORY
 from statehold.drivers.redis import SETTINGS as REDIS
@@ -73,6 +76,55 @@ def test_every_setting_of_every_type_of_field():
     known = {name: set(settings.known) - {"stored_as"} for name, settings in FIELDS.items()}
     assert told == known
     assert "`stored_as`" in section("Fields")
+
+
+def test_every_parameter_of_a_class():
+    told = rows(section("The class", (DOCS / "fields.md").read_text("utf-8")))
+    known = inspect.signature(State.__init_subclass__).parameters.values()
+    assert sorted(told) == sorted(one.name for one in known if one.kind is one.KEYWORD_ONLY)
+
+
+CALLS = (DOCS / "calls.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("its", [Store, Collection])
+def test_every_call(its):
+    """It is in the table of calls, and in an example."""
+    examples = "".join(block.body for block in pages.blocks(DOCS / "calls.md"))
+    for name, method in vars(its).items():
+        if not name.startswith("_") and inspect.isroutine(method):
+            assert re.search(rf"\.{name}\(", examples), name
+            if name not in {"open", "collection"}:
+                assert re.search(rf"\| .*`(store\.)?{name}`", CALLS), name
+
+
+@pytest.mark.parametrize("name", ["get", "apply", "delete", "scan_page", "get_page", "find"])
+def test_every_argument_of_a_call(name):
+    for argument in inspect.signature(getattr(Collection, name)).parameters:
+        if argument not in {"self", "id", "edits"}:
+            assert re.search(rf"\b{argument}\b", CALLS), (name, argument)
+
+
+def test_every_error():
+    """The page on failures lists each that can be raised, with its code."""
+    page = (DOCS / "failures.md").read_text("utf-8")
+    told = dict(re.findall(r"^\| `(\w+)` \| `(\w+)` \|", page, re.MULTILINE))
+    leaves = [leaf for leaf in vars(errors).values() if isinstance(leaf, type)]
+    known = {
+        leaf.__name__: leaf.code
+        for leaf in leaves
+        if issubclass(leaf, StateholdError) and leaf is not StateholdError
+    }
+    assert told == known
+
+
+def test_every_extra():
+    """The README says which there are."""
+    readme = (DOCS.parent / "README.md").read_text("utf-8")
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    told = re.search(r"with the same extras \((.*?)\)", readme, re.DOTALL)[1]
+    extras = set(project["optional-dependencies"]) - {"example"}
+    assert set(re.findall(r"`(\w+)`", told)) == extras
 
 
 def test_every_variable():

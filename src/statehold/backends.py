@@ -75,7 +75,13 @@ def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
         within = given.get(name)
         if isinstance(within, str):
             given[name] = _opened(within, {}, tasks=tasks)
-    driver: Driver = factory(parts, given)
+    driver: object = factory(parts, given)
+    if not isinstance(driver, Driver):
+        raise ConfigError(
+            f"{parts.scheme}: its factory returned {type(driver).__name__}, and no driver",
+            field="url",
+            found=type(driver).__name__,
+        )
     return over(gathering(driver) if tasks else driver)
 
 

@@ -27,7 +27,7 @@ Scalar: TypeAlias = bytes | int | float
 Entries: TypeAlias = dict[str, Scalar]
 
 Key: TypeAlias = tuple[str, str, str]
-"""(tenant, kind, id). A plain tuple: it is made on every call."""
+"""(tenant, kind, id). A plain tuple, since it is made on every call."""
 
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)

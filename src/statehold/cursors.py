@@ -56,7 +56,9 @@ class Listing:
 def page_of(asked: Scan, found: Iterable[tuple[bytes, str]]) -> Page:
     """The page of a listing, of its states from where it goes on: the place of each, and its id.
 
-    The place is in the driver's own terms; where a page ends it is in the cursor.
+    They are in the order of the listing, beginning after `Listing.place` of `asked.cursor`; one more
+    than `asked.limit` is taken, to know whether there are more. The place is in the driver's own
+    terms; where a page ends it is in the cursor.
     """
     page = list(islice(found, asked.limit + 1))
     more, page = len(page) > asked.limit, page[: asked.limit]
@@ -65,7 +67,11 @@ def page_of(asked: Scan, found: Iterable[tuple[bytes, str]]) -> Page:
 
 
 def newest_of(asked: Scan, found: Iterable[tuple[float, str]]) -> Page:
-    """The page of a listing newest first, of when each of its states was updated and their ids."""
+    """The page of a listing newest first, of when each of its states was updated and their ids.
+
+    They are all of its states, in any order, whatever the cursor: this sorts them (of the same
+    instant by id) and leaves out what earlier pages had. Raises `Invalid` for a foreign cursor.
+    """
     listing = Listing(asked)
     ordered = ((-updated, id) for updated, id in found)
     if asked.cursor is not None:

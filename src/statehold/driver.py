@@ -346,7 +346,7 @@ class Driver(ABC):
         *held* for so many seconds from now on (0: given back) and remembered for `HOLD_SECONDS` after
         that. A claim of the epoch 0 asks for the next one: `FencedOff`, with the seconds that are
         `left`, while the highest is held; else it is given one that is higher than any before
-        (`Written.epoch`), namely the store's time in milliseconds, unless that is too low. Steps 2
+        (`Written.epoch`), namely the store's time in microseconds, unless that is too low. Steps 2
         and 3 do not concern claims: repeated with the op id by which the epoch that is held was given
         out, it is given the same. `Written.revision` is what stands.
 

@@ -6,8 +6,7 @@ Others add theirs as entry points of the group. Nothing is imported before it is
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from statehold.errors import ConfigError
@@ -16,38 +15,50 @@ from statehold.errors import ConfigError
 class Plugin:
     """A function by a name. What it cannot import is a `ConfigError` that says what to install."""
 
-    def __init__(self, name: str, load: Callable[[], Any], needs: str, *, ours: bool) -> None:
+    def __init__(
+        self, name: str, load: Callable[[], Any], module: str, needs: str, *, ours: bool
+    ) -> None:
         self.name = name
         self._load = load
+        self._module = module
         self._needs = needs
         self._ours = ours
 
     def load(self) -> Any:
         """The function."""
-        with self._told():
+        try:
             return self._load()
+        except ModuleNotFoundError as error:
+            named = self._module == error.name or self._module.startswith(f"{error.name}.")
+            if self._ours or not named:
+                raise self._lacking(error) from error
+            raise self._broken(error) from error
+        except Exception as error:  # whatever others do when they are imported
+            if self._ours:
+                raise
+            raise self._broken(error) from error
 
     def __call__(self, *given: Any) -> Any:
         """What it returns."""
-        with self._told():
-            return self._load()(*given)
-
-    @contextmanager
-    def _told(self) -> Generator[None]:
+        function = self.load()
         try:
-            yield
+            return function(*given)
         except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"{self.name}: needs {error.name}; pip install {self._needs}",
-                field="url",
-                found=error.name,
-            ) from error
-        except (ImportError, AttributeError) as error:
-            if self._ours:
-                raise
-            raise ConfigError(
-                f"{self.name}: its entry point cannot be loaded ({error})", field="url"
-            ) from error
+            raise self._lacking(error) from error
+
+    def _lacking(self, error: ModuleNotFoundError) -> ConfigError:
+        return ConfigError(
+            f"{self.name}: needs {error.name}; pip install {self._needs}",
+            field="url",
+            found=error.name,
+        )
+
+    def _broken(self, error: Exception) -> ConfigError:
+        return ConfigError(
+            f"{self.name}: its entry point cannot be loaded ({type(error).__name__}: {error})",
+            field="url",
+            found=self._module,
+        )
 
 
 def plugin(group: str, ours: Mapping[str, str], name: str, what: str, field: str) -> Plugin:
@@ -60,13 +71,17 @@ def plugin(group: str, ours: Mapping[str, str], name: str, what: str, field: str
         module, _, function = target.partition(":")
         needs = f"'statehold[{module.rpartition('.')[2]}]'"
         return Plugin(
-            name, lambda: getattr(importlib.import_module(module), function), needs, ours=True
+            name,
+            lambda: getattr(importlib.import_module(module), function),
+            module,
+            needs,
+            ours=True,
         )
     from importlib.metadata import entry_points  # slow to import, and only needed here
 
     installed = entry_points(group=group)
     for point in installed.select(name=name):
         package = point.dist.name if point.dist is not None else "what it needs"
-        return Plugin(name, point.load, package, ours=False)
+        return Plugin(name, point.load, point.module, package, ours=False)
     known = dict.fromkeys([*ours, *sorted(installed.names)])
     raise ConfigError(f"no {what} {name!r}; there are {', '.join(known)}", field=field, found=name)

@@ -12,8 +12,10 @@ from statehold import (
     ABSENT,
     PRESENT,
     AsyncCollection,
+    AsyncLease,
     AsyncStore,
     Collection,
+    Lease,
     ManualClock,
     Revision,
     State,
@@ -60,6 +62,22 @@ def test_the_sync_docs_point_to_the_async_ones(asynchronous, synchronous, name):
     said = re.search(r"`(Async\w+)\.(\w+)`", getattr(synchronous, name).__doc__)
     assert said is not None
     assert said.groups() == (asynchronous.__name__, name)
+
+
+@pytest.mark.parametrize(
+    ("asynchronous", "synchronous"), [*FACES, (AsyncLease, Lease)], ids=lambda it: it.__name__
+)
+def test_help_on_the_sync_api_says_what_each_does(asynchronous, synchronous):
+    """Its first line is that of the async one, and not only where to read it."""
+    told = 0
+    for name in dir(synchronous):
+        one, other = (getattr(cls, name, None) for cls in (asynchronous, synchronous))
+        if not name.startswith("_") and inspect.getdoc(one) and inspect.getdoc(other):
+            first, same = (inspect.getdoc(each).splitlines()[0] for each in (other, one))
+            assert first == same.replace("`async with`", "`with`") or not callable(other), name
+            assert not re.match(r"(See|Like) `Async", first), name
+            told += 1
+    assert told >= 6
 
 
 @pytest.mark.parametrize(("asynchronous", "synchronous"), FACES, ids=lambda it: it.__name__)

@@ -206,6 +206,14 @@ def test_a_place_that_cannot_be_is_refused(url, settings, message):
         Store.open(url, **settings)
 
 
+def none(url, settings):
+    """A factory that forgets its return."""
+
+
+def failing(url, settings):
+    raise AttributeError("of the factory's own")
+
+
 def mine(url, settings):
     return MemoryDriver(max_bytes=int(settings["room"]) + len(url.netloc))
 
@@ -217,8 +225,12 @@ def others(monkeypatch):
         EntryPoint(name, value, "statehold.drivers")
         for name, value in {
             "mine": f"{__name__}:mine",
-            "lacking": "statehold.no_such_module:from_url",
+            "lacking": "tests.kernel.lacking_plugin:from_url",
+            "moved": "statehold.no_such_module:from_url",
             "misspelt": f"{__name__}:mime",
+            "broken": "tests.kernel.broken_plugin:from_url",
+            "none": f"{__name__}:none",
+            "failing": f"{__name__}:failing",
         }.items()
     ]
     monkeypatch.setattr(
@@ -236,14 +248,32 @@ def test_others_add_places_as_entry_points():
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("lacking://x", r"lacking: needs statehold.no_such_module; pip install what it needs"),
+        ("lacking://x", r"lacking: needs no_such_client; pip install what it needs"),
+        (
+            "moved://x",
+            r"moved: its entry point cannot be loaded \(ModuleNotFoundError: .*no_such_mod",
+        ),
+        (
+            "broken://x",
+            r"broken: its entry point cannot be loaded \(ValueError: a setting of theirs",
+        ),
+        ("none://x", r"none: its factory returned NoneType, and no driver"),
         ("misspelt://x", r"misspelt: its entry point cannot be loaded \(.*mime"),
-        ("nowhere://x", r"no backend 'nowhere'; there are memory,.*, lacking, mine, misspelt$"),
+        (
+            "nowhere://x",
+            r"no backend 'nowhere'; there are memory,.*, lacking, mine, misspelt, moved, none$",
+        ),
     ],
 )
 def test_others_backends_are_named_when_something_is_missing(url, message):
     with pytest.raises(ConfigError, match=message):
         open_driver(url)
+
+
+@pytest.mark.usefixtures("others")
+def test_what_others_raise_by_themselves_is_theirs():
+    with pytest.raises(AttributeError, match="of the factory's own"):
+        open_driver("failing://x")
 
 
 LONG = "x" * 256

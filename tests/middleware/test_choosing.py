@@ -76,7 +76,7 @@ def others(monkeypatch):
     names = ["outer", "inner", "nothing"]
     points = [EntryPoint(name, f"{__name__}:{name}", "statehold.middleware") for name in names]
     points += [
-        EntryPoint("lacking", "statehold.no_such_module:make", "statehold.middleware"),
+        EntryPoint("lacking", "tests.kernel.lacking_plugin:make", "statehold.middleware"),
         EntryPoint("pair", f"{__name__}:pair", "statehold.drivers"),
     ]
     monkeypatch.setattr(
@@ -103,7 +103,7 @@ def test_settings_are_given_in_a_table():
     ("asked", "message"),
     [
         ("metric", "no middleware 'metric'; there are metrics, inner, lacking, nothing, outer"),
-        ("lacking", "lacking: needs statehold.no_such_module"),
+        ("lacking", "lacking: needs no_such_client"),
         ("nothing", "nothing: made no driver, but NoneType"),
         (7, "not a list of names: 7"),
         ([7], "neither a name nor a table with a name: 7"),

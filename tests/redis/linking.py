@@ -8,7 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.servers import Script, Servers, open_servers, slot_of
+from statehold.drivers.redis.opening import open_servers
+from statehold.drivers.redis.servers import Script, Servers, slot_of
 from statehold.errors import StateholdError
 
 ONCE = Script.of(

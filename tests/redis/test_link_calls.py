@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.servers import open_servers
+from statehold.drivers.redis.opening import open_servers
 from statehold.drivers.redis.wire import GROUP
 from statehold.errors import Busy, Closed, Corrupted, Invalid, Unavailable
 from statehold.testing.servers import RedisServer

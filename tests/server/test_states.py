@@ -209,6 +209,10 @@ def test_an_id_may_hold_any_character(client, id):
 
 def test_ids_are_limited(client):
     assert client.get(f"/v1/chat/{'x' * 512}").json()["code"] == "absent"
+    for query in ("prefix=%ff", "subject=a%ff", "%ff=1"):
+        told = client.get(f"/v1/chat?{query}")
+        assert told.status_code == 400, query
+        assert "UTF-8" in told.text
     for path in ("x" * 513, "%ff", quote("ü" * 257)):
         problem = client.get(f"/v1/chat/{path}")
         assert (problem.status_code, problem.json()["field"]) == (400, "id")

@@ -74,8 +74,9 @@ def claimed(commit: Commit, head: Seeing | None, fence: Fence, now: float) -> Fe
     known = seen(head, fence, now)
     epoch, op = commit.epoch, commit.op
     if not epoch:
-        # Never one that was given out before, even if that was forgotten meanwhile.
-        new = min(max(known + 1, math.floor(now * 1000)), INT64_MAX)
+        # Never one that was given out before, even if that was forgotten meanwhile: nobody gives out so
+        # many that they get ahead of the microseconds.
+        new = min(max(known + 1, math.floor(now * 1e6)), INT64_MAX)
         epoch = known if _repeats(commit, fence, known, now) else new
     else:
         op = fence.op if epoch == fence.epoch else ""

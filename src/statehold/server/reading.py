@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from starlette.datastructures import Headers
@@ -48,11 +48,16 @@ def id_of(request: Request) -> str:
 
 
 def query_of(request: Request, *known: str) -> dict[str, str]:
-    """The query's parameters. Raises `Problem` for one that is unknown or given twice."""
+    """The query's parameters. Raises `Problem` for one that is unknown, given twice or no UTF-8."""
     if not request.scope["query_string"]:
         return {}
+    try:
+        text = request.scope["query_string"].decode()
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise Problem("invalid", "the query: not UTF-8", status=400, field="query") from None
     found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+    for name, value in pairs:
         if name not in known:
             raise Problem(
                 "invalid",

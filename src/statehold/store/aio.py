@@ -12,9 +12,10 @@ from statehold.errors import Closed, Invalid
 from statehold.schema import Lifetime
 from statehold.settings import duration
 from statehold.state import S
-from statehold.store.collection import AsyncCollection, Committed
+from statehold.store.collection import AsyncCollection
 from statehold.store.doubts import Doubts
 from statehold.store.names import checked
+from statehold.store.outcomes import Committed
 from statehold.store.together import Step, apply_together
 from statehold.store.turns import Turns
 
@@ -85,13 +86,13 @@ class AsyncStore:
     ) -> list[Committed[Any]]:
         """All of these steps stand or none does; what became of each, in their order.
 
-        ```python
-        await store.apply_together(
-            chats.step("c1", Chat.messages.append(answer)),
-            users.step("ann", User.credits.add(-1), where=User.credits.at_least(1)),
-            op=request_id,
-        )
-        ```
+        For example::
+
+            await store.apply_together(
+                chats.step("c1", Chat.messages.append(answer)),
+                users.step("ann", User.credits.add(-1), where=User.credits.at_least(1)),
+                op=request_id,
+            )
 
         Each is of another state, and says its own `expect`, `epoch` and the like. `op` is an
         idempotency key of all of them, with `since` as in `apply`: sent again, none is applied twice.

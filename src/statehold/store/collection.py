@@ -42,7 +42,7 @@ from statehold.store.names import (
     checked,
     checked_count,
 )
-from statehold.store.outcomes import error_of, repeated_error
+from statehold.store.outcomes import Committed, error_of, repeated_error
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
 
@@ -56,17 +56,6 @@ NEVER: Final = Revision(1, 0)
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
-
-
-class Committed(msgspec.Struct, Generic[S], frozen=True):
-    """What became of a commit."""
-
-    revision: Revision
-    """Its own; of the first one where the op id is repeated."""
-    repeated: bool
-    """Whether the op id had been applied already."""
-    state: S | None = None
-    """The fields that were asked for, as they stand now."""
 
 
 class AsyncCollection(Generic[S]):
@@ -565,7 +554,8 @@ class AsyncCollection(Generic[S]):
     async def scan(self, *, prefix: str = "", page_size: int = 500) -> AsyncIterator[str]:
         """The ids of all states that begin with the prefix, in a stable order, read page by page.
 
-        What lives throughout is listed exactly once; what comes or goes meanwhile may be.
+        What lives throughout is listed exactly once; what comes or goes meanwhile may be. Ids that
+        `hashed_id` has shortened keep 447 bytes of what they were made of, and a longer prefix finds none.
         """
         async for id in self._ids(self._asking.scan(None, prefix, newest=False), page_size):
             yield id
@@ -590,7 +580,7 @@ class AsyncCollection(Generic[S]):
         prefix: str = "",
         newest: bool = False,
     ) -> tuple[list[str], str | None]:
-        """Up to `limit` ids, and the cursor for the next page; None after the last.
+        """Up to `limit` ids, and the cursor for the next page (it may be empty); None after the last.
 
         What is listed, and in which order, is as of `scan` or, with a subject, of `find`.
         """

@@ -289,34 +289,52 @@ class Lease:
 
     @property
     def ttl(self) -> float:
-        """See `AsyncLease.ttl`."""
+        """For how many seconds it is held from its newest renewal on."""
         return self._core.ttl
 
     @property
     def epoch(self) -> int:
-        """See `AsyncLease.epoch`."""
+        """What to say with each write: `epoch=lease.epoch`. Raises `Invalid` where none is held.
+
+        See `AsyncLease.epoch`.
+        """
         return self._core.epoch
 
     @property
     def left(self) -> float:
-        """See `AsyncLease.left`."""
+        """For how many seconds it is surely held still; 0 if it may have run out or was lost.
+
+        See `AsyncLease.left`.
+        """
         return self._core.left
 
     @property
     def lost(self) -> bool:
-        """See `AsyncLease.lost`."""
+        """Whether a renewal, or giving it back, has met another who holds it since.
+
+        See `AsyncLease.lost`.
+        """
         return self._core.lost
 
     def acquire(self) -> None:
-        """See `AsyncLease.acquire`."""
+        """Claim it, having waited as long as was said. Raises `Leased` if another holds it still.
+
+        See `AsyncLease.acquire`.
+        """
         run_now(self._core.acquire())
 
     def renew(self) -> None:
-        """See `AsyncLease.renew`."""
+        """It is held for its whole `ttl` from now on. Raises `Fenced` if another has claimed it.
+
+        See `AsyncLease.renew`.
+        """
         run_now(self._core.renew())
 
     def release(self) -> None:
-        """See `AsyncLease.release`."""
+        """Give it back. Raises `Fenced` if another has had it; it is not held in any case.
+
+        See `AsyncLease.release`.
+        """
         run_now(self._core.release())
 
     def __enter__(self) -> Self:

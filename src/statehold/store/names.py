@@ -57,8 +57,8 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
 def hashed_id(text: str) -> str:
     """An id for a text of any length, the same wherever it is made; different for different texts.
 
-    Up to 512 bytes of UTF-8 it is the text itself. Of a longer one it is the beginning, which prefixes
-    and people can go by, then `~` and the SHA-256 of the whole text in hexadecimal. A text that ends
+    Up to 512 bytes of UTF-8 it is the text itself. Of a longer one it is the beginning, 447 bytes, which
+    people and a listing by `prefix=` can go by as far as it reaches, then `~` and the SHA-256 of the whole text in hexadecimal. A text that ends
     like that already is hashed too, so that nobody can make up the id of another. Raises `Invalid` for
     what is not Unicode text.
     """

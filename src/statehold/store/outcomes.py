@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Generic
+
+import msgspec
+
 from statehold.changes import ABSENT, Key, Revision
 from statehold.driver import Conflicted, Doubtful, FencedOff, Late, Outcome, Refused
 from statehold.driver import Reused as OpReused
@@ -15,6 +19,18 @@ from statehold.errors import (
     Timeout,
 )
 from statehold.schema import Schema, refused
+from statehold.state import S
+
+
+class Committed(msgspec.Struct, Generic[S], frozen=True):
+    """What became of a commit."""
+
+    revision: Revision
+    """Its own; of the first one where the op id is repeated."""
+    repeated: bool
+    """Whether the op id had been applied already."""
+    state: S | None = None
+    """The fields that were asked for, as they stand now."""
 
 
 def error_of(schema: Schema, key: Key, outcome: Outcome) -> StateholdError:

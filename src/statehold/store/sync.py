@@ -20,9 +20,10 @@ from statehold.fields.base import Edit
 from statehold.schema import Lifetime, Schema, Where
 from statehold.state import S
 from statehold.store.aio import DRAIN_SECONDS, AsyncStore
-from statehold.store.collection import ATTEMPTS, AsyncCollection, Committed
+from statehold.store.collection import ATTEMPTS, AsyncCollection
 from statehold.store.lease import Lease
 from statehold.store.names import After, Keys, Names, Tail
+from statehold.store.outcomes import Committed
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
 from statehold.store.turns import NoTurns
@@ -36,7 +37,7 @@ R = TypeVar("R")
 
 
 class Store:
-    """A backend, opened for synchronous callers; the same names as `AsyncStore`.
+    """A backend, opened for synchronous callers; the same names and parameters as `AsyncStore`.
 
     Safe for several threads. `with Store.open("sqlite:///state.db") as store: …`
 
@@ -68,7 +69,10 @@ class Store:
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
-        """Like `AsyncStore.open`; commits go one by one."""
+        """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
+
+        See `AsyncStore.open`. Commits go one by one.
+        """
         return cls(open_driver(url, **settings), clock=clock)
 
     @property
@@ -82,21 +86,33 @@ class Store:
         return self._clock
 
     def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
-        """See `AsyncStore.collection`."""
+        """The states of a class, in a tenant's namespace; tenants never see each other's.
+
+        See `AsyncStore.collection`.
+        """
         return Collection(self._async.collection(cls, tenant=tenant))
 
     def apply_together(
         self, *steps: Step, op: str | None = None, since: float | None = None
     ) -> list[Committed[Any]]:
-        """See `AsyncStore.apply_together`."""
+        """All of these steps stand or none does; what became of each, in their order.
+
+        See `AsyncStore.apply_together`.
+        """
         return run_now(self._async.apply_together(*steps, op=op, since=since))
 
     def blocking(self) -> Store:
-        """See `AsyncStore.blocking`."""
+        """A `Store` over the same backend, for synchronous callers of other threads.
+
+        See `AsyncStore.blocking`.
+        """
         return self._shared().blocking()
 
     def asynchronous(self) -> AsyncStore:
-        """See `AsyncStore.asynchronous`."""
+        """An `AsyncStore` over the same backend, for the tasks of any event loop in any thread.
+
+        See `AsyncStore.asynchronous`.
+        """
         return self._shared().asynchronous()
 
     def _shared(self) -> Sharing:
@@ -107,15 +123,24 @@ class Store:
         return self._sharing
 
     def check(self) -> None:
-        """See `AsyncStore.check`."""
+        """Raise `Unavailable` unless the store can answer now.
+
+        See `AsyncStore.check`.
+        """
         run_now(self._async.check())
 
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
-        """See `AsyncStore.drain`. Calls of other threads are waited for where the backend suspends."""
+        """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
+
+        See `AsyncStore.drain`. Calls of other threads are waited for where the backend suspends.
+        """
         return run_now(self._async.drain(timeout))
 
     def close(self) -> None:
-        """See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`."""
+        """Everything is released. Closing twice is fine; using it afterwards is `Closed`.
+
+        See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`.
+        """
         try:
             run_now(self._async.close())
         finally:
@@ -130,7 +155,12 @@ class Store:
 
 
 class Collection(Generic[S]):
-    """The states of one class, for synchronous callers; see `AsyncCollection` for each method."""
+    """The states of one class in one store, for synchronous callers.
+
+    Every method raises `Unavailable` when the store cannot answer, `Invalid` for an id that is
+    empty, over 512 bytes or no text, and `Closed` after the store was closed. What else each takes
+    and raises is said once, at the method of `AsyncCollection` with the same name and parameters.
+    """
 
     def __init__(self, core: AsyncCollection[S]) -> None:
         self._core = core
@@ -152,7 +182,10 @@ class Collection(Generic[S]):
         limit: int | None = None,
         on_failure: Literal["raise", "default"] = "raise",
     ) -> S:
-        """See `AsyncCollection.get`."""
+        """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
+
+        See `AsyncCollection.get`.
+        """
         return run_now(
             self._core.get(
                 id,
@@ -175,7 +208,10 @@ class Collection(Generic[S]):
         after: After | None = None,
         limit: int | None = None,
     ) -> dict[str, S]:
-        """See `AsyncCollection.get_many`."""
+        """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`.
+
+        See `AsyncCollection.get_many`.
+        """
         return run_now(
             self._core.get_many(
                 ids, fields=fields, tail=tail, entries=entries, after=after, limit=limit
@@ -229,7 +265,10 @@ class Collection(Generic[S]):
         entries: Keys | None = None,
         where: Where = (),
     ) -> Revision | S:
-        """See `AsyncCollection.apply`."""
+        """The edits stand, all together, without anything having been read first.
+
+        See `AsyncCollection.apply`.
+        """
         core = self._core
         if returning is None:
             if (
@@ -288,7 +327,10 @@ class Collection(Generic[S]):
         entries: Keys | None = None,
         where: Where = (),
     ) -> Committed[S]:
-        """See `AsyncCollection.commit`."""
+        """Like `apply`, with all that there is to say: also whether the op id was a repeat.
+
+        See `AsyncCollection.commit`.
+        """
         core = self._core
         return run_now(
             core.commit(
@@ -311,7 +353,10 @@ class Collection(Generic[S]):
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
     ) -> list[Revision | StateholdError]:
-        """See `AsyncCollection.apply_many`."""
+        """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
+
+        See `AsyncCollection.apply_many`.
+        """
         return run_now(self._core.apply_many(edits))
 
     def step(
@@ -325,7 +370,10 @@ class Collection(Generic[S]):
         where: Where = (),
         delete: bool = False,
     ) -> Step:
-        """See `AsyncCollection.step`."""
+        """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
+
+        See `AsyncCollection.step`.
+        """
         return self._core.step(
             id,
             *edits,
@@ -338,7 +386,10 @@ class Collection(Generic[S]):
         )
 
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
-        """See `AsyncCollection.touch`."""
+        """The state expires as if it had just been written. False if it is not found.
+
+        See `AsyncCollection.touch`.
+        """
         return run_now(self._core.touch(id, ttl=ttl))
 
     def delete(
@@ -351,7 +402,10 @@ class Collection(Generic[S]):
         epoch: int = 0,
         where: Where = (),
     ) -> bool:
-        """See `AsyncCollection.delete`."""
+        """The state is gone, with all that belongs to it. False if it was not found.
+
+        See `AsyncCollection.delete`.
+        """
         return run_now(
             self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch, where=where)
         )
@@ -372,7 +426,10 @@ class Collection(Generic[S]):
         on_failure: Literal["raise", "default"] = "raise",
         where: Where = (),
     ) -> Session[S]:
-        """See `AsyncCollection.session`."""
+        """`with` it: one read, then one atomic commit of what was done; nothing if it raises.
+
+        See `AsyncCollection.session`.
+        """
         core = self._core.session(
             id,
             fields=fields,
@@ -403,7 +460,10 @@ class Collection(Generic[S]):
         subject: str | None = None,
         ttl: Lifetime | None = None,
     ) -> R:
-        """See `AsyncCollection.transact`."""
+        """What `fn` returned, its changes committed against exactly the state that it saw.
+
+        See `AsyncCollection.transact`.
+        """
         return run_now(
             self._core.transact(
                 id,
@@ -420,17 +480,26 @@ class Collection(Generic[S]):
         )
 
     def lease(self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True) -> Lease:
-        """See `AsyncCollection.lease`."""
+        """`with` it: nobody else holds a lease of this state meanwhile. It need not exist.
+
+        See `AsyncCollection.lease`.
+        """
         return Lease(self._core.lease(id, ttl=ttl, wait=wait, renews=renews))
 
     def scan(self, *, prefix: str = "", page_size: int = 500) -> Iterator[str]:
-        """See `AsyncCollection.scan`."""
+        """The ids of all states that begin with the prefix, in a stable order, read page by page.
+
+        See `AsyncCollection.scan`.
+        """
         return self._each(self._core.scan(prefix=prefix, page_size=page_size))
 
     def find(
         self, subject: str, *, prefix: str = "", newest: bool = False, page_size: int = 500
     ) -> Iterator[str]:
-        """See `AsyncCollection.find`."""
+        """The ids of the states about a subject, without scanning the others.
+
+        See `AsyncCollection.find`.
+        """
         found = self._core.find(subject, prefix=prefix, newest=newest, page_size=page_size)
         return self._each(found)
 
@@ -443,7 +512,10 @@ class Collection(Generic[S]):
         prefix: str = "",
         newest: bool = False,
     ) -> tuple[list[str], str | None]:
-        """See `AsyncCollection.scan_page`."""
+        """Up to `limit` ids, and the cursor for the next page (it may be empty); None after the last.
+
+        See `AsyncCollection.scan_page`.
+        """
         return run_now(
             self._core.scan_page(
                 cursor=cursor, limit=limit, subject=subject, prefix=prefix, newest=newest
@@ -461,7 +533,10 @@ class Collection(Generic[S]):
         fields: Names | None = None,
         tail: Tail | None = None,
     ) -> tuple[list[S], str | None]:
-        """See `AsyncCollection.get_page`."""
+        """The states of a page of `scan_page`, in its order, and the cursor for the next page.
+
+        See `AsyncCollection.get_page`.
+        """
         return run_now(
             self._core.get_page(
                 cursor=cursor,

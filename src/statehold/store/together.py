@@ -14,11 +14,11 @@ from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, U
 from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
-from statehold.store.outcomes import error_of
+from statehold.store.outcomes import Committed, error_of
 
 if TYPE_CHECKING:
     from statehold.store.aio import AsyncStore
-    from statehold.store.collection import AsyncCollection, Committed
+    from statehold.store.collection import AsyncCollection
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -60,8 +60,6 @@ async def apply_together(
     store: AsyncStore, steps: Sequence[Step], op: str | None, since: float | None
 ) -> list[Committed[Any]]:
     """See `AsyncStore.apply_together`."""
-    from statehold.store.collection import Committed
-
     collections = _checked(store, steps)
     for collection in collections:
         await collection._ready()

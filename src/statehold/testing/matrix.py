@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from statehold.backends import open_driver
 from statehold.driver import Driver, Feature
 
 DRIVERS: Final[Mapping[str, str]] = {
@@ -21,6 +22,11 @@ DRIVERS: Final[Mapping[str, str]] = {
 }
 """Backend, as the page names it → the class of its driver."""
 
+CLUSTERED: Final[Mapping[str, str]] = {
+    "[Redis, Valkey](redis.md)": "redis+cluster://localhost",
+}
+"""Backend → a URL by which it is a cluster, whose driver may declare less. Nothing is connected to."""
+
 FEATURES: Final[Mapping[Feature, str]] = {
     Feature.SHARED: "several processes may use one store",
     Feature.DURABLE: "what was acknowledged survives a killed process",
@@ -28,7 +34,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.EPOCH: "fencing: an older epoch (fencing token) than the state has seen is refused",
     Feature.RETURNING: "fields read in the same step as a commit",
     Feature.SCAN: "listing the ids of a kind",
-    Feature.SUBJECT: "listing and erasing what is about a person",
+    Feature.SUBJECT: "listing what is about a person, which is how it is found to be erased",
     Feature.ERASE_ONCE: "an erasure's op id is remembered for a minute after it",
     Feature.CLAIM: "epochs can be claimed, and outlive a state for a minute: leases",
     Feature.TOGETHER: "one commit over several states",
@@ -45,6 +51,14 @@ def driver(path: str) -> type[Driver]:
 
 def _yes(holds: bool) -> str:
     return "yes" if holds else "no"
+
+
+def _declared(feature: Feature, name: str, its: type[Driver]) -> str:
+    answer = _yes(feature in its.features)
+    url = CLUSTERED.get(name)
+    if url is None or (feature in open_driver(url).features) == (feature in its.features):
+        return answer
+    return f"{answer}; in a cluster no"
 
 
 def _event_loop(its: type[Driver]) -> str:
@@ -72,7 +86,7 @@ def page() -> str:
     rule = "|---" * (len(drivers) + 1) + "|"
     lines = [HEAD, _row("declared feature", *drivers), rule]
     for feature, meaning in FEATURES.items():
-        answers = ("yes" if feature in its.features else "no" for its in drivers.values())
+        answers = (_declared(feature, name, its) for name, its in drivers.items())
         lines.append(_row(f"`{feature.name}`: {meaning}", *answers))
     lines += ["", BELOW, "", _row("how it is called", *drivers), rule]
     for fact, of in FACTS.items():
@@ -99,8 +113,10 @@ This page is made from the drivers' declarations by `python -m statehold.testing
 BELOW: Final = """\
 A token is kept by the client, so it cannot be listed and no erasure is remembered; an older token is
 refused only if `registry` names a backend that records the newest ones. The SQL backend on SQLite
-goes by the caller's clock, since there is no server with another. On every backend each state is read as of
-one instant; several, by one `get_many`, need not be of the same."""
+goes by the caller's clock, since there is no server with another. States of a Redis Cluster have no server in
+common, so several in one commit are `Unsupported` there. No backend erases by subject in one call: `find` lists
+the states of each kind, and each is deleted, see [how](calls.md#erase-what-is-about-a-person). On every backend
+each state is read as of one instant; several, by one `get_many`, need not be of the same."""
 
 
 if __name__ == "__main__":

@@ -48,16 +48,15 @@ if claim and known ~= UNFENCED and string.sub(claim, 1, 8) == known then
   held = struct.unpack('<I7', claim, 9)
 end
 
--- The next of an epoch, not lower than the time in milliseconds; nil after the last one.
+-- The next of an epoch, not lower than the time in microseconds; nil after the last one.
 local function next_of(epoch)
   local high, low = struct.unpack('>I4I4', epoch)
   low = low + 1
   if low == 4294967296 then high, low = high + 1, 0 end
   if high >= 2147483648 then return nil end
-  local milliseconds = math.floor(now / 1000)
-  local other = math.floor(milliseconds / 4294967296)
-  if other > high or (other == high and milliseconds % 4294967296 > low) then
-    high, low = other, milliseconds % 4294967296
+  local other = math.floor(now / 4294967296)
+  if other > high or (other == high and now % 4294967296 > low) then
+    high, low = other, now % 4294967296
   end
   return struct.pack('>I4I4', high, low)
 end

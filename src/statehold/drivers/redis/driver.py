@@ -17,9 +17,10 @@ from statehold.drivers.redis.committing import command_of, micros, outcome_of, t
 from statehold.drivers.redis.inspection import EVICTION, inspect
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.opening import open_servers
 from statehold.drivers.redis.reading import cells_of, standing, wanted
 from statehold.drivers.redis.scripts import ALL, READ, RENEW
-from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers, open_servers
+from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.folding import all_stand, undone

@@ -8,7 +8,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from statehold.drivers.redis.address import Address, Options, Target
@@ -146,15 +146,22 @@ class Alone(Nodes):
         """There is nowhere else to go."""
 
 
+Made: TypeAlias = Callable[[Shared, Dialer], Nodes]
+"""What makes the nodes of a topology, for the tasks of one event loop."""
+
+
 class Connected(Servers):
     """The servers of a target, from whichever event loop they are called."""
 
-    def __init__(self, target: Target, options: Options, scripts: Sequence[Script]) -> None:
+    def __init__(
+        self, target: Target, options: Options, scripts: Sequence[Script], made: Made
+    ) -> None:
         if options.wait_replicas and options.wait_timeout >= options.timeout:
             raise ConfigError(
                 "redis: wait_timeout must be shorter than timeout", field="wait_timeout"
             )
         self._shared = Shared(target, options, scripts)
+        self._made = made
         self._timeout = options.timeout
         self._wanted = options.wait_replicas
         self._writing = {script.sha for script in scripts if script.writes}
@@ -356,7 +363,7 @@ class Connected(Servers):
             if entry is None:
                 for other in [other for other in self._all if other.is_closed()]:
                     del self._all[other]  # its connections hold on to it
-                nodes = _nodes(self._shared, self._shared.dialer(loop))
+                nodes = self._made(self._shared, self._shared.dialer(loop))
                 entry = self._all[loop] = nodes, self._guard(nodes)
                 begun = False
             else:
@@ -387,18 +394,6 @@ def _forked() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def _nodes(shared: Shared, dialer: Dialer) -> Nodes:
-    if shared.target.mode == "sentinel":
-        from statehold.drivers.redis.sentinel import Watched
-
-        return Watched(shared, dialer)
-    if shared.target.mode == "cluster":
-        from statehold.drivers.redis.cluster import Clustered
-
-        return Clustered(shared, dialer)
-    return Alone(shared, dialer)
 
 
 def _packed(command: Command) -> bytes:

@@ -8,11 +8,8 @@ import struct
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
-from urllib.parse import SplitResult
 
 import msgspec
-
-from statehold.drivers.redis.address import Options, target_of
 
 Command: TypeAlias = tuple[bytes | str | int, ...]
 SLOTS = 16384
@@ -127,13 +124,6 @@ class Servers(ABC):
     @abstractmethod
     def stats(self) -> dict[str, int | float]:
         """Counters of all connections since the beginning, and how many commands wait now."""
-
-
-def open_servers(url: SplitResult, options: Options, scripts: Sequence[Script]) -> Servers:
-    """The servers that a URL names; nothing is connected yet. Raises `ConfigError`."""
-    from statehold.drivers.redis.nodes import Connected  # which needs what is above
-
-    return Connected(target_of(url, options), options, scripts)
 
 
 def slot_of(tag: bytes) -> int:

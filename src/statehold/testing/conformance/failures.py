@@ -73,7 +73,7 @@ class Failures(Cases):
 
     @promise(7)
     def test_large_epochs_are_kept(self, rig: Rig) -> None:
-        """Epochs count up to 2^53, enough for milliseconds as epochs."""
+        """Epochs count up to 2^53, enough for microseconds as epochs."""
         need(rig, Feature.EPOCH)
         rig.write(epoch=2**53)
         assert rig.try_(epoch=2**53 - 1) == FencedOff(2**53)

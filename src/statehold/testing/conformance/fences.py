@@ -263,6 +263,18 @@ class Fences(Cases):
         self.left(rig.try_(claim=LONG, op="op 4"), second + 1)  # which was not given out
 
     @promise(7)
+    def test_epochs_go_by_the_microsecond(self, rig: Rig) -> None:
+        """However many are given out, they do not get ahead of the time, and so never go back."""
+        need(rig, Feature.EPOCH, Feature.CLAIM)
+        epochs = [self.claim(rig, LONG)]
+        for _ in range(30):
+            rig.try_(claim=0.0, ttl=None, epoch=epochs[-1])
+            epochs.append(self.claim(rig, LONG))
+        assert epochs == sorted(set(epochs))
+        about = 1e6 * (1 + 60 * (not rig.exact))
+        assert rig.now * 1e6 - about < epochs[0] <= epochs[-1] < rig.now * 1e6 + about
+
+    @promise(7)
     def test_the_highest_epoch_of_all(self, rig: Rig) -> None:
         """Numbers above 2^53 are exact, and after 2^63 - 1 there is none to be given out."""
         need(rig, Feature.EPOCH, Feature.CLAIM)
