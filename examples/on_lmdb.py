@@ -18,7 +18,7 @@ import lmdb
 from msgspec import msgpack
 
 from statehold import driver, errors, folding
-from statehold.changes import Key
+from statehold.changes import Key, subjects_of
 from statehold.cursors import Listing, newest_of, page_of
 from statehold.driver import Feature, Scan
 from statehold.settings import Settings, boolean, duration, size
@@ -42,10 +42,10 @@ def place_of(key: Key) -> bytes:
 
 
 def indexed(key: Key, life: folding.Life) -> Generator[bytes]:
-    """What leads to a row: its subject, and when it is needed no more."""
+    """What leads to a row: its subjects, and when it is needed no more."""
     place, until = place_of(key), life.needed()
-    if life.head is not None and life.head.subject is not None:
-        yield b"a" + hashed(*key[:2], life.head.subject) + place[17:]
+    for subject in subjects_of(life.head.subject) if life.head is not None else ():
+        yield b"a" + hashed(*key[:2], subject) + place[17:]
     if until is not None:
         yield b"d" + packed(">d", max(until, 0.0)) + place
 

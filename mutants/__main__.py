@@ -98,7 +98,7 @@ def run_kit(folder: Path, kit: str, *, machine: bool = True) -> Caught:
     if done.returncode == 0:
         return Caught("", "", took, said)
     failed = re.search(r"^(?:FAILED|ERROR) \S+::(\w+)", said, re.MULTILINE)
-    promise = re.search(r"Broken promise (\d+)", said)
+    promise = re.search(r"[Pp]romise (\d+), ", said)
     return Caught(failed[1] if failed else "", promise[1] if promise else "", took, said)
 
 

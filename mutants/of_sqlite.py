@@ -112,6 +112,27 @@ FAULTS = [
         "                if False:\n",
     ),
     _fault(
+        "subjects",
+        "those it is not about any more find it still",
+        "writing.py",
+        "        if type(life.subject) is tuple:\n",
+        "        if type(life.subject) is tuple and type(subject) is tuple:\n",
+    ),
+    _fault(
+        "subjects",
+        "a new state about several is found by none",
+        "writing.py",
+        "                if type(head.subject) is tuple:\n",
+        "                if False:\n",
+    ),
+    _fault(
+        "subjects",
+        "what lists it outlives a state about several",
+        "erasing.py",
+        "    if isinstance(subject, bytes | tuple):\n",
+        "    if False:\n",
+    ),
+    _fault(
         "returning",
         "what the same call has changed before is not returned",
         "fold.py",
@@ -131,5 +152,19 @@ FAULTS = [
         "reading.py",
         "    if len(values) != take or any(type(value) is not bytes for value in values):\n",
         "    if False:\n",
+    ),
+    _fault(
+        "sweeping",
+        "it begins anew each time, and never comes to what lies behind",
+        "driver.py",
+        "        self._swept = last if states == SWEEP_STATES else 0\n",
+        "        self._swept = 0\n",
+    ),
+    _fault(
+        "sweeping",
+        "it goes round once",
+        "driver.py",
+        "        self._swept = last if states == SWEEP_STATES else 0\n",
+        "        self._swept = last\n",
     ),
 ]

@@ -152,7 +152,10 @@ def test_which_file_is_read(tmp_path, monkeypatch):
         (field("{ type = 'log', items = 'any', keep = 0 }"), "x.keep: not a whole number"),
         (field("{ type = 'log', items = 'any', keep = 1, kep = 1 }"), "x: no setting 'kep'"),
         (field("{ type = 'log', items = 'any', keep = 1000000 }"), "over the limit"),
-        (field("{ type = 'register', value = 'integer', default = 'q' }"), "kinds.a: x: default"),
+        (
+            field("{ type = 'register', value = 'integer', default = 'q' }"),
+            "kinds.a.fields.x: default",
+        ),
         (
             field("{ type = 'window', span = '1ms', buckets = 60 }"),
             "kinds.a.fields.x: span / buckets",

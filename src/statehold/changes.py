@@ -446,6 +446,25 @@ For as long the highest epoch that a key has seen outlives its state, and whoeve
 """
 
 
+About: TypeAlias = str | tuple[str, ...]
+"""Whom a state is about: one subject, or 2 to `MOST_SUBJECTS` different ones, the foremost first."""
+
+MOST_SUBJECTS: Final = 8
+"""Of how many subjects a state may be at most."""
+
+
+def subjects_of(about: About | None) -> tuple[str, ...]:
+    """The subjects one by one; none for None, or for the `()` of a commit."""
+    if about is None:
+        return ()
+    return (about,) if isinstance(about, str) else about
+
+
+def about_after(said: About) -> About | None:
+    """Whom a state is about after a commit that says this."""
+    return None if said == () else said
+
+
 class Note(msgspec.Struct, frozen=True, gc=False):
     """What a commit was for, in the words of who made it; opaque here.
 
@@ -519,7 +538,8 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
       which any state that has seen an epoch refuses too.
     * `ttl`: seconds from this commit until the state expires, None for never; `max_age`: seconds
       from the state's creation that no renewal moves it beyond.
-    * `subject`: whom the state is about from now on; None leaves it as it is.
+    * `subject`: whom the state is about from now on, see `About`; `()` for nobody, and None leaves it
+      as it is.
     * `erase`: delete the state with everything that belongs to it; `changes` must be empty.
     * `revision`: the revision that it shall make, decided by who has folded it already. It is made
       if it is the next one of the life that stands, or the first of a new one where there is none;
@@ -538,7 +558,7 @@ class Commit(msgspec.Struct, frozen=True, gc=False):
     expect: Revision | None = None
     epoch: int = 0
     max_age: float | None = None
-    subject: str | None = None
+    subject: About | None = None
     ops: int = 128
     returning: Want | None = None
     erase: bool = False

@@ -14,8 +14,8 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from statehold.changes import ABSENT, Cell, Commit, Key, Revision, Want
-from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, own
+from statehold.changes import ABSENT, About, Cell, Commit, Key, Revision, Want
+from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, Unsupported, own
 from statehold.formats import alike
 
 
@@ -23,13 +23,13 @@ class Feature(enum.StrEnum):
     """What a driver may or may not promise. What it does not declare raises `Unsupported`."""
 
     EXPECT = "expect"
-    """Commits on condition of a revision."""
+    """Commits on condition of a revision: the one that stands (`expect`), or is to be made (`revision`)."""
     EPOCH = "epoch"
     """Fencing: a commit with an older epoch than the state has seen is refused."""
     SCAN = "scan"
     """Listing the ids of a kind."""
     SUBJECT = "subject"
-    """Listing the keys of a subject."""
+    """Listing the keys of a subject; a state may be about several."""
     RETURNING = "returning"
     """Cells read in the same step as a commit."""
     SHARED = "shared"
@@ -119,7 +119,8 @@ class Cells(msgspec.Struct, gc=False):
     """By how many seconds that clock was ahead of the caller's in this answer; what is known from
     several is `Driver.skew`."""
     epoch: int = 0
-    subject: str | None = None
+    subject: About | None = None
+    """A text, or a tuple of two or more; never an empty one."""
     source: Literal["store", "cache"] = "store"
     """"cache" when a middleware answered."""
     corrupted: tuple[str, ...] = ()
@@ -234,7 +235,7 @@ class Scan(msgspec.Struct, frozen=True):
     tenant: str
     kind: str
     subject: str | None = None
-    """Only the states about this subject; None for all of the kind."""
+    """Only the states about this subject, among others or not; None for all of the kind."""
     prefix: str = ""
     """Only the states whose ids begin with this text, character by character."""
     newest: bool = False
@@ -358,15 +359,18 @@ class Driver(ABC):
         which unless `ambiguous` is False: then none is.
         """
 
-    @abstractmethod
-    async def scan(self, asked: Scan, now: float) -> Page:
+    async def scan(self, asked: Scan, now: float) -> Page:  # noqa: ARG002  nothing to list
         """The next keys of a listing, see `Scan`; `Invalid` for a cursor of another one.
 
         States that live throughout the listing appear exactly once; expired ones never. A page may be
         shorter than `limit`, even empty, without being the last. Of a listing newest first, what is
         written while it goes on is not what comes next any more: it may be left out, and appears at
-        most once, as long as no clock is set back.
+        most once, as long as no clock is set back. The default is that of a driver that declares neither
+        `SCAN` nor `SUBJECT`.
         """
+        raise Unsupported(
+            f"{type(self).__name__} does not support {Feature.SCAN}", expected=Feature.SCAN
+        )
 
     async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
         """Finish the calls that were accepted, and take nothing new: whether it was done in time.
@@ -459,9 +463,9 @@ class WaitingDriver(Driver):
     ) -> list[Outcome]:
         """See `Driver.commit`."""
 
-    @abstractmethod
-    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
+    async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:  # noqa: ARG002
         """See `Driver.scan`."""
+        return await super().scan(asked, now)
 
     async def check(self, now: float, *, wait: bool = True) -> None:
         """See `Driver.check`."""

@@ -12,7 +12,6 @@ import msgspec
 from statehold.changes import (
     Cell,
     Change,
-    Drop,
     Entries,
     Is,
     Items,
@@ -38,8 +37,8 @@ OP_BYTES: Final = 128
 Lifetime: TypeAlias = timedelta | float
 """How long a state lives from a write on, as a span or in seconds."""
 
-Where: TypeAlias = Is | Sequence[Is]
-"""Conditions on parts of a state, or one, as fields make them."""
+Where: TypeAlias = Is | Sequence[Is] | None
+"""Conditions on parts of a state, or one, as fields make them; None: no condition."""
 
 LIMIT_BYTES: Final = 64 * 1024 * 1024
 """Maximum size of the worst case of a state, in bytes, by default."""
@@ -80,8 +79,9 @@ class Schema:
         self.limit_bytes = limit_bytes
         self.renew = (ttl, max_age) if renew_on_read else None
         self.ops = ops
-        self.makes: dict[str, frozenset[type]] = {f.stored: f.makes for f in fields.values()}
-        self.makes |= {old: frozenset({Drop}) for f in fields.values() for old in f.older}
+        # What a field of this class made has its very name, as an object; see `fields.base.own_text`.
+        self._made = frozenset(id(one) for f in fields.values() for one in (f.stored, *f.older))
+        self._asked = frozenset(id(f.asked) for f in fields.values())
         self._operations: dict[str, dict[str, Operation]] = {}
         self.versioned = [field for field in fields.values() if field.older]
         self.bases = {field.stored.partition("@")[0]: field for field in fields.values()}
@@ -139,12 +139,12 @@ class Schema:
 
         The clock is asked only where an edit goes by the time.
         """
-        makes = self.makes
+        made = self._made
         try:
             for edit in edits:
-                if edit.__class__ not in makes[edit.field]:
-                    raise self._foreign(edit)
-        except (AttributeError, KeyError, TypeError):
+                if id(edit.field) not in made:
+                    return self._expanded(edits, clock.now())
+        except AttributeError:
             return self._expanded(edits, clock.now())
         changes: Any = edits  # a cast is a call
         return changes  # type: ignore[no-any-return]
@@ -158,17 +158,37 @@ class Schema:
             else:
                 changes.append(edit)
         for change in changes:
-            if change.__class__ not in self.makes.get(getattr(change, "field", ""), ()):
+            if id(getattr(change, "field", None)) not in self._made:
                 raise self._foreign(change)
         return tuple(changes)
 
     def conditions(self, where: Where) -> tuple[Is, ...]:
-        """The conditions. Raises `Invalid` if one is not of this class's fields."""
-        conditions: tuple[Any, ...] = (where,) if isinstance(where, Is) else tuple(where)
+        """The conditions, none for None. Raises `Invalid` if one is not of this class's fields."""
+        if where is None:
+            return ()
+        given = cast("object", where)
+        listed = isinstance(given, Sequence) and not isinstance(given, str | bytes)
+        conditions = cast("tuple[Is, ...]", tuple(cast("Any", where)) if listed else (where,))
         for one in conditions:
-            if not isinstance(one, Is) or one.field not in self.makes:
-                raise Invalid(f"{self.name} has no field for {one!r:.120}", field="where")
+            if not isinstance(one, Is):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise Invalid(
+                    f"where: {type(one).__name__} is no condition; the fields of {self.name} make"
+                    f" those, as in {self._condition()}",
+                    field="where",
+                    found=type(one),
+                )
+            if id(one.field) not in self._asked:
+                raise self._foreign(one)
         return conditions
+
+    def _condition(self) -> str:
+        """How a condition of this class is made, by the first field that makes any."""
+        made = {"holds": "holds(…)", "is_empty": "is_empty()"}
+        for name, field in self.fields.items():
+            for method, call in made.items():
+                if hasattr(field, method):
+                    return f"{self.name}.{name}.{call}"
+        return "Chat.turns.holds(5)"
 
     def intent(self, edits: tuple[Edit, ...]) -> int:
         """The fingerprint of what is asked for, whenever it is asked; 0 if that cannot be said."""
@@ -182,8 +202,29 @@ class Schema:
                 said += edit.said
         return fingerprint(said)
 
-    def _foreign(self, change: object) -> Invalid:
-        return Invalid(f"{self.name} has no field for {change!r:.120}", found=type(change))
+    def _foreign(self, made: object) -> Invalid:
+        """The error for what is no edit of this class, or no condition. It shows no value."""
+        kind = type(made)
+        what, field = kind.__name__, None
+        if isinstance(made, Is) and id(made.field) in self._asked:
+            why = f"{self.name}: a condition is no edit; it goes into where="
+        elif isinstance(made, Change | Is):
+            known = self.bases.get(made.field.partition("@")[0])
+            if known is None:
+                why = f"{self.name} has no field for this {what}, which is of {made.field!r:.80}"
+            else:
+                field = known.name
+                why = (
+                    f"{field}: this {what} was made by a field of that name, but not by"
+                    f" {self.name}.{field}, whose type and bounds it must keep"
+                )
+        elif isinstance(made, Field):
+            why = f"{self.name}: a field is no edit; its methods make those"
+        elif isinstance(made, list | tuple):
+            why = f"{self.name}: a {what} is no edit; unpack it (*edits)"
+        else:
+            why = f"{self.name}: {what} is no edit; the methods of its fields make those"
+        return Invalid(why, field=field, expected=self.name, found=kind)
 
     def edits_from_json(self, given: Any) -> list[Edit]:
         """Edits from `{"history": {"append": […]}, "turns": {"add": 1}}`.

@@ -23,6 +23,7 @@ from statehold.changes import (
     Scalar,
     Splice,
     Want,
+    subjects_of,
 )
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Cells, Driver
@@ -94,6 +95,7 @@ class Meta(msgspec.Struct):
     expires: float | None
     """When it will be gone unless renewed, epoch seconds; None for never."""
     subject: str | None
+    """Whom it is about; the foremost of `subjects`."""
     epoch: int
     source: Source
     """Where it came from: "default" when the store could not answer, "new" when made by hand."""
@@ -112,6 +114,8 @@ class Meta(msgspec.Struct):
     repeated: bool = False
     """Whether it had been done before under the session's idempotency key (`op`), so that nothing
     was written now, and what was seen in the session is not what stands."""
+    subjects: tuple[str, ...] = ()
+    """All whom it is about, the foremost first."""
 
 
 class _StateType(type):
@@ -373,6 +377,7 @@ class State(metaclass=_StateType):
                 committed=committed,
                 repeated=repeated,
             )
+        subjects = subjects_of(cells.subject)
         return Meta(
             id=self._key[2],
             revision=cells.revision,
@@ -381,7 +386,7 @@ class State(metaclass=_StateType):
             created=cells.created,
             updated=cells.updated,
             expires=cells.deadline,
-            subject=cells.subject,
+            subject=subjects[0] if subjects else None,
             epoch=cells.epoch,
             source=cells.source,
             degraded=bool(cells.corrupted),
@@ -390,6 +395,7 @@ class State(metaclass=_StateType):
             newer=schema.newer(cells.fields),
             committed=committed,
             repeated=repeated,
+            subjects=subjects,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def test_a_state_from_its_first_change_to_its_last(run):
     assert found["fields"] == {"history": ["one", "two", "three"], "turns": 2, "values": {}}
     assert (found["id"], found["kind"], found["subject"]) == ("ü/1", "chat", "ada")
     assert found["revision"] == first["revision"]
+    run("apply", "chat", "about", "{}", "--subject", "ada", "--subject", "run, 7")
+    assert json.loads(run("get", "chat", "about")[0])["subjects"] == ["ada", "run, 7"]
+    assert run("scan", "chat", "--subject", "run, 7")[0] == '"about"\n'
+    run("apply", "chat", "about", "{}", "--no-subject")
+    assert json.loads(run("get", "chat", "about")[0])["subjects"] == []
     out, _ = run("get", "chat", "ü/1", "--fields", "history", "--tail", 1)
     assert json.loads(out)["fields"] == {"history": ["three"]}
 

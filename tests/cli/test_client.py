@@ -203,6 +203,16 @@ def test_a_path_before_the_server():
     assert body == b"{}"
 
 
+@pytest.mark.parametrize(
+    ("subject", "header"),
+    [(["ü", "a,b"], "%C3%BC,a%2Cb"), (["ü"], "%C3%BC"), ([], ",")],
+)
+def test_several_subjects_in_one_header(subject, header):
+    with server([WRITTEN]) as (url, requests):
+        ask(url, commit(op="1", subject=subject))
+    assert f"Statehold-Subject: {header}\r\n" in requests[0][0]
+
+
 def test_a_key_is_not_told():
     with pytest.raises(ConfigError, match="not a server"):
         Remote("ftp://here")

@@ -92,9 +92,12 @@ class TestLmdbByUrl(Variant):
 
     @pytest.fixture
     def backend(self, tmp_path):
-        url = f"lmdb:///{quote(str(tmp_path / 'states'))}?max_bytes=64MiB"
+        path = str(tmp_path / "states")
         return Backend.by_url(
-            url, settings={"busy_timeout": 2.0}, entry_point="examples.on_lmdb:from_url"
+            f"lmdb:///{quote(path)}?max_bytes=64MiB",
+            settings={"busy_timeout": 2.0},
+            entry_point="examples.on_lmdb:from_url",
+            held=lambda: held(path),
         ).gathered()
 
     def test_it_is_what_a_store_opens(self, rig):

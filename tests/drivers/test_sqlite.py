@@ -30,7 +30,7 @@ from statehold.driver import Refused, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.drivers.sqlite.driver import SWEEP_COMMITS
 from statehold.engine import run_now
-from statehold.errors import Closed, ConfigError, Invalid
+from statehold.errors import Closed, ConfigError, Corrupted, Invalid
 
 KEY = ("", "chat", "a")
 NOW = 1_700_000_000.0
@@ -440,6 +440,39 @@ def test_a_closed_driver_says_so(driver, path):
     run_now(never.close())
     with pytest.raises(Closed):
         read(never)
+
+
+def test_what_lists_a_state_about_several_goes_with_it(driver, path):
+    """Erased, expired and met, or swept; of one that is about one subject there is nothing."""
+
+    def listed():
+        with contextlib.closing(sqlite3.connect(path)) as conn:
+            return conn.execute("SELECT subject FROM about ORDER BY subject").fetchall()
+
+    write(driver, key=("", "chat", "alone"), subject="ann")
+    assert listed() == []
+    several = ("ann", "run 7")
+    write(driver, subject=several)
+    assert listed() == [("ann",), ("run 7",)]
+    write(driver, subject=("run 8", "ann"))
+    assert listed() == [("ann",), ("run 8",)]
+    write(driver, erase=True)
+    assert listed() == []
+    write(driver, subject=several, ttl=1.0)
+    write(driver, now=NOW + 1)
+    assert (read(driver, now=NOW + 1).subject, listed()) == (None, [])
+    write(driver, key=("", "chat", "b"), subject=several, ttl=1.0)
+    for n in range(2 * SWEEP_COMMITS):
+        write(driver, key=("", "chat", f"{n % 3}"), now=NOW + 2)
+    assert listed() == []
+
+
+def test_subjects_that_cannot_be_read_are_said(driver, path):
+    write(driver, subject=("ann", "run 7"))
+    with contextlib.closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("UPDATE state SET subject = x'5b31'")
+    with pytest.raises(Corrupted, match="about"):
+        read(driver)
 
 
 # ------------------------------------------------------------------------------- for people's eyes

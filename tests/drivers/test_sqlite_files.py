@@ -199,7 +199,7 @@ def test_a_file_of_the_first_layout_remembers_epochs_from_now_on(tmp_path):
     path = tmp_path / "state.db"
     with opened(path) as driver:
         run_now(driver.commit([Commit(KEY, (Add("n", "", 1),), None, epoch=4)], NOW))
-    sql(path, "DROP TABLE fence", "PRAGMA user_version = 1")
+    sql(path, "DROP TABLE about", "DROP TABLE fence", "PRAGMA user_version = 1")
     with opened(path) as driver:
         assert read(driver).epoch == 4
         run_now(driver.commit([Commit(KEY, (), None, epoch=5, erase=True)], NOW))
@@ -217,7 +217,7 @@ def test_lists_of_the_first_layout_get_positions(tmp_path):
         for n in range(5):
             write(driver, Append("log", (b"%d" % n,), 3), Add("n", "", 1))
     as_before_lists_had_positions(path)
-    sql(path, "DROP TABLE fence", "PRAGMA user_version = 1")
+    sql(path, "DROP TABLE about", "DROP TABLE fence", "PRAGMA user_version = 1")
     ((shape,),) = sql(path, "SELECT shape FROM state")[0]
     assert [len(held) for held in json.loads(shape).values() if isinstance(held, list)] == [4]
     with opened(path) as driver:
@@ -228,6 +228,22 @@ def test_lists_of_the_first_layout_get_positions(tmp_path):
         assert (list(log), log.first) == ([b"3", b"4", b"5"], 2)
         assert read(driver).fields["n"] == {"": 5}
     assert sql(path, "SELECT position FROM items ORDER BY 1")[0] == [(2,), (3,), (4,)]
+
+
+def test_states_of_an_older_layout_may_be_about_several(tmp_path):
+    """What they were about stays, and the view shows it."""
+    path = tmp_path / "state.db"
+    with opened(path) as driver:
+        run_now(driver.commit([Commit(KEY, (), None, subject="ann")], NOW))
+    sql(path, "DROP TABLE about", "PRAGMA user_version = 3")
+    with opened(path) as driver:
+        assert read(driver).subject == "ann"
+        run_now(driver.commit([Commit(KEY, (), None, subject=("ann", "run 7"))], NOW))
+        assert run_now(driver.scan(Scan(*KEY[:2], "run 7"), NOW)).keys == (KEY,)
+    assert sql(path, "PRAGMA user_version", "SELECT subject FROM states") == [
+        [(schema.VERSION,)],
+        [('["ann","run 7"]',)],
+    ]
 
 
 # ---------------------------------------------------------------------------------- in the way

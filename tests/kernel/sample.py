@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ from statehold import (
     Vector,
     Window,
 )
+from statehold.fields import Field
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -55,6 +57,11 @@ def opened(cls: type[State] = Everything) -> Iterator[tuple[Collection, ManualCl
     clock = ManualClock()
     with Store.open("memory://", clock=clock) as store:
         yield store.collection(cls), clock
+
+
+def class_of(field: Field[Any]) -> type[State]:
+    """The class `Chat` with this field, called `thing`."""
+    return type(State)("Chat", (State,), {"thing": field}, ttl=60)
 
 
 def shown(state: State) -> object:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sample import class_of
 
 from statehold import (
     BY_TTL,
@@ -93,7 +94,7 @@ def test_what_drivers_are_told():
 
 def test_nothing_is_dropped_past_it():
     with pytest.raises(SchemaError, match="BY_TTL has no bound past which"):
-        Map(str, int, keep=BY_TTL, past="drop_lowest")
+        class_of(Map(str, int, keep=BY_TTL, past="drop_lowest"))
 
 
 def test_it_is_declared_in_toml(tmp_path):

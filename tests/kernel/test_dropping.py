@@ -6,6 +6,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
+from sample import class_of
 
 from statehold import Map, SchemaError, SetOf, State, Steps, Store, Tally, TooLarge
 
@@ -107,15 +108,19 @@ def test_the_order_of_the_keys_is_the_order_of_their_names(keys):
     "made", [lambda k, **o: Map(k, int, **o), SetOf, Tally], ids=["map", "set", "tally"]
 )
 def test_keys_whose_names_are_in_another_order_are_refused(made, keys):
-    with pytest.raises(SchemaError, match=r"str, date or UUID, not .*use str"):
-        made(keys, keep=3, past="drop_lowest")
+    with pytest.raises(SchemaError, match=r"^Chat: thing: .*str, date or UUID, not .*use str"):
+        class_of(made(keys, keep=3, past="drop_lowest"))
 
 
 def test_nothing_else_is_done_past_the_bound():
-    with pytest.raises(SchemaError, match='"refuse" or "drop_lowest", not \'oldest\''):
-        Map(str, int, keep=3, past="oldest")
-    with pytest.raises(SchemaError, match="steps are not dropped"):
-        Steps(int, past="drop_lowest")
+    for made in (Map(str, int, keep=3, past="oldest"), SetOf(str, keep=3, past="oldest")):
+        with pytest.raises(
+            SchemaError, match=r'^Chat: thing: .*"refuse" or "drop_lowest", not \'oldest\''
+        ) as caught:
+            class_of(made)
+        assert caught.value.field == "thing"
+    with pytest.raises(SchemaError, match=r"^Chat: thing: steps are not dropped"):
+        class_of(Steps(int, past="drop_lowest"))
 
 
 def test_json_operations_drop_too():

@@ -10,7 +10,7 @@ from fractions import Fraction
 import msgspec
 import numpy as np
 import pytest
-from sample import Everything, Message, opened, shown
+from sample import Everything, Message, class_of, opened, shown
 
 from statehold import (
     Corrupted,
@@ -336,10 +336,10 @@ def test_a_count_is_a_number_to_everybody(collection):
 
 def test_counter_of_anything_else_is_refused():
     for number in (bool, str, Fraction, None):
-        with pytest.raises(SchemaError):
-            Counter(number)
-        with pytest.raises(SchemaError):
-            Tally(str, number, keep=1)
+        with pytest.raises(SchemaError, match=r"^Chat: thing: a counter"):
+            class_of(Counter(number))
+        with pytest.raises(SchemaError, match=r"^Chat: thing: a tally"):
+            class_of(Tally(str, number, keep=1))
 
 
 # ------------------------------------------------------------------------------------------ Map
@@ -484,8 +484,8 @@ def test_set_bound(collection):
 
 
 def test_set_members_have_no_upcasters():
-    with pytest.raises(SchemaError, match="upcast"):
-        SetOf(int, keep=3, version=2, upcast={1: str})
+    with pytest.raises(SchemaError, match=r"^Chat: thing: .* upcast"):
+        class_of(SetOf(int, keep=3, version=2, upcast={1: str}))
 
 
 def test_tally_counts_zero_where_nothing_was_added(collection):
@@ -786,21 +786,42 @@ def test_bounds_are_whole_numbers_over_zero(bound):
         lambda: Map(str, str, keep=1, max_bytes=bound),
         lambda: Register(str, default="", max_bytes=bound),
     ):
-        with pytest.raises(SchemaError):
-            make()
+        with pytest.raises(SchemaError, match=r"^Chat: thing: .* whole number of at least 1"):
+            class_of(make())
 
 
 @pytest.mark.parametrize("span", [0, -1, None, "x", math.nan, timedelta(0)])
 def test_spans_are_over_zero(span):
-    with pytest.raises(SchemaError, match="span"):
-        Window(span)
-    with pytest.raises(SchemaError, match="half_life"):
-        DecayedMean(2, span)
+    with pytest.raises(SchemaError, match=r"^Chat: thing: span"):
+        class_of(Window(span))
+    with pytest.raises(SchemaError, match=r"^Chat: thing: half_life"):
+        class_of(DecayedMean(2, span))
 
 
 def test_window_buckets_are_at_least_a_millisecond():
-    with pytest.raises(SchemaError, match="1 ms"):
-        Window(0.01, buckets=60)
+    with pytest.raises(SchemaError, match=r"^Chat: thing: .* 1 ms"):
+        class_of(Window(0.01, buckets=60))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda keep: Log(str, keep=keep),
+        lambda keep: Turns(str, keep=keep),
+        lambda keep: Map(str, str, keep=keep),
+        lambda keep: SetOf(str, keep=keep),
+        lambda keep: Tally(str, keep=keep),
+        lambda keep: Steps(str, keep=keep),
+    ],
+    ids=["log", "turns", "map", "set", "tally", "steps"],
+)
+@pytest.mark.parametrize("keep", ["by_ttl", None, 0], ids=repr)
+def test_a_wrong_keep_is_told_of_the_other_bound(make, keep):
+    with pytest.raises(
+        SchemaError, match=r"^Chat: thing: keep must be .*statehold\.BY_TTL"
+    ) as caught:
+        class_of(make(keep))
+    assert (caught.value.field, caught.value.found) == ("thing", keep)
 
 
 # ----------------------------------------------------------------------------------- corruption
@@ -868,8 +889,9 @@ def test_what_cannot_be_decoded_is_reported_and_the_rest_served(collection):
 
 def test_a_list_with_a_broken_item_serves_the_others(collection):
     edit = Everything.history.append(HI, YO, HI)
-    broken = Append("history", (edit.items[0], b"{", edit.items[1]), 5)
-    collection.apply("a", broken, Append("talk", (b"[5]", b"[]", b"5"), 3))
+    broken = Append(Everything.history.stored, (edit.items[0], b"{", edit.items[1]), 5)
+    turns = Append(Everything.talk.stored, (b"[5]", b"[]", b"5"), 3)
+    collection.apply("a", broken, turns)
     state = collection.get("a")
     assert state.history == [HI, YO]
     assert state.history[-2:] == [YO]

@@ -43,7 +43,7 @@ from statehold.folding import (
     unpack,
 )
 from statehold.testing.model import Model, array
-from statehold.testing.stateful import OPS, SUBJECTS, changes, ttls, wants
+from statehold.testing.stateful import ABOUT, OPS, changes, ttls, wants
 
 KEY = ("t", "kind", "a")
 
@@ -80,7 +80,7 @@ def commits(draw, model, now):
         tuple(draw(st.lists(changes, max_size=5))),
         draw(ttls),
         max_age=draw(st.sampled_from((None, None, 4.0))),
-        subject=draw(st.sampled_from((None, None, *SUBJECTS))),
+        subject=draw(st.sampled_from(ABOUT)),
         returning=draw(st.one_of(st.none(), wants)),
         **options,
     )

@@ -71,15 +71,21 @@ def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
                 visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
                 visits.apply(id, Visit.notes.put("n0", "w"), subject="ann")
             try:
-                came = at_line(line, partial(visits.apply, id, *EDITS, subject="bob"), interrupted)
+                said = partial(visits.apply, id, *EDITS, subject=("bob", "ann"))
+                came = at_line(line, said, interrupted)
             except Interrupt:
                 came = True
             found = visits.get(id)
             whole = (found.clicks, list(found.pages), found.notes.get("k"))
             assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
-            visits.apply(id, *EDITS, subject="cy")
+            about = visits.get(id).meta.subjects
+            assert about in [(), ("ann",), ("bob", "ann")]
+            for subject in ("ann", "bob"):
+                assert (id in list(visits.find(subject))) == (subject in about), f"line {line}"
+            visits.apply(id, *EDITS, subject=["cy", "run"])
             assert visits.get(id).clicks == whole[0] + 1
             assert id in list(visits.find("cy"))
+            assert id in list(visits.find("run"))
             assert visits.delete(id)
             assert not visits.get(id).meta.exists
             if not came:

@@ -59,7 +59,7 @@ def stats(store):
 def test_a_million_seconds_later_everything_is_gone(store, clock):
     visits, kept = store.collection(Visit), store.collection(Kept)
     for n in range(300):
-        visits.apply(str(n), Visit.turns.add(1), subject="ann")
+        visits.apply(str(n), Visit.turns.add(1), subject=["ann", f"run {n}"])
         clock.advance(0.1)
     kept.apply("a", Kept.turns.add(1))
     clock.advance(10**6)
@@ -214,7 +214,7 @@ def test_bytes_are_accounted_for_to_the_last(store, clock):
 def test_states_that_come_and_go_leave_nothing_behind(store, cls):
     states = store.collection(cls)
     for n in range(3000):
-        states.apply(str(n % 7), cls.turns.add(1), subject="ann")
+        states.apply(str(n % 7), cls.turns.add(1), subject=["ann", f"{n}"] if n % 2 else "ann")
         states.delete(str(n % 7))
         if n % 100 == 0:
             list(states.scan())

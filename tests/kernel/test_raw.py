@@ -83,9 +83,9 @@ def test_what_was_stored_as_base64_is_still_read(store):
     saved = store.collection(Saved)
     old = b'"%b"' % base64.b64encode(b"\x80old")
     cells = (
-        Put("model", "", old),
-        Put("blobs", "k", old, bound=20),
-        Append("log", (old, old), len(VALUES)),
+        Put(Saved.model.stored, "", old),
+        Put(Saved.blobs.stored, "k", old, bound=20),
+        Append(Saved.log.stored, (old, old), len(VALUES)),
     )
     saved.apply("s", *cells, Saved.log.append(b"new"))
     found = saved.get("s")

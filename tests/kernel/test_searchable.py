@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sample import class_of
 
 from statehold import DecayedMean, SchemaError, State, Store, Vector
 from statehold.config.kinds import kinds_of
@@ -33,7 +34,7 @@ def test_nothing_else_of_the_layout_differs():
 def test_it_is_a_yes_or_no(wrong):
     """A word that is true would ask for what its author did not want."""
     with pytest.raises(SchemaError, match="searchable"):
-        Vector(3, searchable=wrong)
+        class_of(Vector(3, searchable=wrong))
 
 
 @pytest.mark.parametrize("backend", ["memory://", "sqlite:///{}/state.db"])

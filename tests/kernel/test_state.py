@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from sample import Everything, opened
+from sample import Everything, class_of, opened
 
 from statehold import (
     ABSENT,
@@ -151,7 +151,7 @@ def test_a_field_has_one_name():
 )
 def test_each_older_version_has_its_upcaster(wrong):
     with pytest.raises(SchemaError):
-        Register(str, default="", **wrong)
+        class_of(Register(str, default="", **wrong))
 
 
 def test_classes_inherit_fields_and_lifetimes():

@@ -280,7 +280,8 @@ def test_nothing_is_left_of_what_has_ended(rig, redis):
     """Without any further call to them, the keys of states that have ended are collected."""
     for n in range(20):
         changes = (Append("log", (b"x",), 3), Put("map", "k", b"x"))
-        commit = rig.commit(*changes, id=f"{n}", op="op", subject="ann")
+        subject = ("ann", f"run {n}") if n % 2 else "ann"
+        commit = rig.commit(*changes, id=f"{n}", op="op", subject=subject)
         rig.send(replace_ttl(commit, 1.0 + n / 1000))
     found = keys(redis)
     assert len(found) > 60
@@ -299,7 +300,7 @@ def test_erase_leaves_a_trace_for_a_minute(rig, redis):
     """An erase takes every key of the state, and what lists it, but a small one that soon ends."""
     changes = (Append("log", (b"x",), 3), Append("trail", (b"x",), 3), Put("map", "k", b"x"))
     for ttl in (5.0, None):
-        for subject in ("ann", "bob"):
+        for subject in ("ann", ("bob", "ann", "run 7"), "ann", ("cy", "run 8")):
             commit = rig.commit(*changes, op=f"op {ttl} {subject}", subject=subject)
             assert isinstance(rig.send(replace_ttl(commit, ttl))[0], Written)
         rig.erase(op=f"erase {ttl}")
@@ -536,3 +537,26 @@ def test_a_broken_description_is_corrupted(rig, redis):
     rig.write(Add("sum", "k", 1))
     assert rig.fields() == {"sum": {"k": 1}}
     assert redis.cli("HSTRLEN", state_key(rig), ".") == 64
+
+
+def test_an_index_forgets_the_dead_but_no_subject_of_the_living(rig, redis):
+    """What lists a state by one of several subjects stays, and goes once it is not about that one."""
+    index = state_key(rig).partition("}")[0] + "}.index"
+    bucket = [f"{n}" for n in range(6_000) if state_key(rig, f"{n}").startswith(index[:-6])]
+    about = [f"{n}{'x' * n}" for n in range(8)]
+    rig.write(id=bucket[0], subject=tuple(about))
+    for id in bucket[1:]:
+        rig.send(replace_ttl(rig.commit(id=id, subject=("0", id)), 0.001))
+        redis.cli("DEL", state_key(rig, id))
+    assert len(bucket) > 60
+    assert redis.cli("ZCARD", index) < len(bucket)
+    for subject in about:
+        assert rig.ids(subject=subject) == [bucket[0]]
+    rig.write(id=bucket[0], subject=())
+    assert [
+        name
+        for name in redis.cli("ZRANGE", index, 0, -1)
+        if name[-len(bucket[0]) - 1 :] == "x" + bucket[0]
+    ] == []
+    assert rig.stands(bucket[0]).subject is None
+    assert redis.cli("HEXISTS", state_key(rig, bucket[0]), ".subject") == 0

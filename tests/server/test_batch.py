@@ -42,6 +42,17 @@ def test_each_has_its_own_result(client):
     assert client.get("/v1/chat?subject=me").json()["ids"] == ["c"]
 
 
+def test_each_may_be_about_several(client):
+    told = (["me", "run 7"], "me", [], ["me", ""], list("abcdefghi"), 3, ["me", 3], {"me": 1})
+    commits = [{"id": f"{n}", "subject": subject} for n, subject in enumerate(told)]
+    results = ask(client, commit=commits, read={"ids": ["0", "1", "2"]}).json()
+    assert [result["status"] for result in results["commit"]] == [200] * 3 + [422] * 5
+    assert {result["field"] for result in results["commit"][3:]} == {"subject"}
+    shown = [(found["subject"], found["subjects"]) for found in results["read"]]
+    assert shown == [("me", ["me", "run 7"]), ("me", ["me"]), (None, [])]
+    assert client.get("/v1/chat?subject=run+7").json()["ids"] == ["0"]
+
+
 def test_each_may_say_its_ttl(client):
     commits = [{"id": "a", "ttl": ttl} for ttl in (60, 0.5, None, 3600, 3601, 0, "1h", True, [])]
     results = ask(client, commit=commits).json()["commit"]

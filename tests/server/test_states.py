@@ -241,6 +241,35 @@ def test_a_subject_has_its_own_listing(client):
     assert client.get("/v1/chat/a").json()["subject"] == "user ü"
 
 
+def test_a_state_may_be_about_several(client):
+    """Names with commas between them, which are those of one header; a comma alone is for nobody."""
+
+    def about(*given):
+        headers = [("Statehold-Subject", one) for one in given]
+        return client.post("/v1/chat/a/commit", json={}, headers=headers)
+
+    def found():
+        body = client.get("/v1/chat/a").json()
+        return body["subject"], body["subjects"]
+
+    several = [quote(name, safe="") for name in ("user ü", "run,7", "a/b")]
+    assert about(", ".join(several)).status_code == 200
+    assert found() == ("user ü", ["user ü", "run,7", "a/b"])
+    for subject in ("user ü", "run,7", "a/b"):
+        assert client.get("/v1/chat", params={"subject": subject}).json()["ids"] == ["a"]
+    commit(client, "a", {"turns": {"add": 1}})
+    assert found()[0] == "user ü"
+    assert about("ann", "run%3A7").status_code == 200
+    assert found() == ("ann", ["ann", "run:7"])
+    for wrong in ("", "ann,", ",ann", ",,", "%ff,ann", ",".join("abcdefghi"), "x" * 513):
+        answer = about(wrong)
+        assert (answer.status_code, "ubject" in answer.json()["field"]) == (400, True), wrong
+    assert found() == ("ann", ["ann", "run:7"])
+    assert about(",").status_code == 200
+    assert found() == (None, [])
+    assert client.get("/v1/chat", params={"subject": "ann"}).json()["ids"] == []
+
+
 def test_a_listing_by_prefix_newest_first_and_with_states(client):
     for name in ("a%", "ab", "b", "a%c"):
         commit(client, name, {"turns": {"add": 1}}, headers={"Statehold-Subject": "ann"})

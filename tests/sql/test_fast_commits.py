@@ -325,6 +325,40 @@ def test_a_value_that_no_column_holds_is_found(fast):
     assert fast.fields("s39") == {"map": {"k": b'"x"'}}
 
 
+def test_one_subject_after_several(fast):
+    """It is written the other way, which unlists the others; what says none goes the short one."""
+    listed = 'SELECT subject FROM "basket__also_about"'
+    for op in ("", None):  # alone, by a statement or by the function, and in a batch
+        fast.write(Add("sum", "k", 1), subject=("ann", "run 7"))
+        handed_back = fast.counted("fast_handed_back_total")
+        fast.write(Add("sum", "k", 1), op=op)
+        fast.send(fast.commit(Add("sum", "k", 1)), fast.commit(Add("sum", "k", 1), id="b"))
+        assert fast.counted("fast_handed_back_total") == handed_back
+        assert (fast.read().subject, rows(fast, listed)) == (("ann", "run 7"), ["run 7"])
+        fast.write(Add("sum", "k", 1), op=op, subject="bob")
+        assert fast.counted("fast_handed_back_total") == handed_back + 1
+        assert (fast.read().subject, rows(fast, listed)) == ("bob", [])
+        fast.write(subject=("ann", "run 7"))
+        fast.send(
+            fast.commit(Add("sum", "k", 1), subject="eve"),
+            fast.commit(Add("sum", "k", 1), id="b", subject="eve"),
+        )
+        assert (fast.read().subject, rows(fast, listed)) == ("eve", [])
+        assert fast.read(id="b").subject == "eve"
+
+
+def test_a_new_life_is_about_none_of_the_old_ones(fast):
+    """The function that begins it deletes what listed the old one, without handing it back."""
+    fast.write(Add("sum", "k", 1), ttl=0.5, subject=("ann", "run 7"))
+    fast.write(Add("sum", "k", 1), id="b", subject=("ann", "run 8"))
+    handed_back = fast.counted("fast_handed_back_total")
+    time.sleep(0.55)
+    fast.write(Add("sum", "k", 1))
+    assert fast.counted("fast_handed_back_total") == handed_back
+    assert fast.read().subject is None
+    assert rows(fast, 'SELECT subject FROM "basket__also_about"') == ["run 8"]
+
+
 def test_a_new_life_is_a_new_row(fast):
     """With nothing of the old one in any table, and the op ids of the old one unknown."""
     others = ("odd names", "drop", "clear a large map")

@@ -31,6 +31,7 @@ TABLES = {
     "visit__clicks",
     "visit__spend",
     "visit__tags",
+    "visit__also_about",
     "statehold_kinds",
 }
 
@@ -461,3 +462,29 @@ def test_tables_from_before_epochs_were_claimed(backend, run):
         before = visits.get("ada").meta.revision
         with visits.lease("ada", ttl=30):
             assert visits.get("ada").meta.revision == before
+
+
+def test_tables_from_before_a_state_was_about_several(backend, run):
+    """They lack a column and a table, which is said, and added; the description says so."""
+    run(Visit, "--apply")
+    write(backend.url, Visit, *edits(Visit))
+    described = "REPLACE(description, '\"format\":2', '\"format\":1')"
+    if backend.kind == "postgresql":
+        described = f"{described.replace('(description', '(CAST(description AS text)')}::json"
+    for statement in (
+        "ALTER TABLE visit DROP COLUMN also_about",
+        "DROP TABLE visit__also_about",
+        f"UPDATE statehold_kinds SET format = 1, description = {described}",
+    ):
+        backend.sql(statement)
+    with pytest.raises(ConfigError, match="also_about"):
+        write(backend.url, Visit)
+    _, out, _ = run(Visit, "--apply")
+    assert {"table visit__also_about is made", "column visit.also_about is added"} <= set(done(out))
+    assert "statehold_kinds says what there is of visit" in done(out)
+    assert run(Visit, "--plan")[:2] == (0, "")
+    with Store.open(backend.url, create="never") as store:
+        visits = store.collection(Visit)
+        assert visits.get("ada").meta.revision.number == 1
+        visits.apply("ada", subject=["ann", "run 7"])
+        assert list(visits.find("run 7")) == ["ada"]

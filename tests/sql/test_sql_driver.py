@@ -190,16 +190,44 @@ def test_expired_states_are_swept_with_all_their_rows(url, at_once):
     changes = (Add("sum", "k", 1), Append("log", (b"1",), 9))
 
     async def work(driver):
-        await driver.commit([commit(*changes, id="stays", op="o")], NOW)
-        batch = [commit(*changes, id=f"{n}", op="o", ttl=0.05) for n in range(100)]
+        several = {"subject": ("ann", "run 7")}
+        await driver.commit([commit(*changes, id="stays", op="o", **several)], NOW)
+        batch = [commit(*changes, id=f"{n}", op="o", ttl=0.05, **several) for n in range(100)]
         await driver.commit(batch, NOW)
         await asyncio.sleep(0.06)
         return await swept(driver, NOW + 1)
 
     stats = play(url, work)
     assert (stats["swept_total"], stats["sweeps_failed_total"]) == (100, 0)
-    for table in ("basket", "basket__sum", "basket__log", "basket__ops"):
+    for table in ("basket", "basket__sum", "basket__log", "basket__ops", "basket__also_about"):
         assert rows(url, table) == (2 if table == "basket" else 1)
+
+
+def test_what_lists_a_state_about_several_goes_with_it(url):
+    """Erased, expired and met, or about others; one that is about one subject never has any."""
+    left = []
+
+    async def work(driver):
+        async def write(**options):
+            await driver.commit([commit(**options)], NOW)
+            left.append(await asyncio.to_thread(rows, url, "basket__also_about"))
+
+        await write(subject="ann")
+        await write(subject=("ann", "run 7", "run 8"))
+        await write()
+        await write(subject=("run 8", "ann"))
+        await write(subject="ann")
+        await write(subject=("run 8", "ann"))
+        await write(subject=())
+        await write(subject=("run 8", "ann"))
+        await write(erase=True)
+        await write(subject=("ann", "run 7"), ttl=0.05)
+        await asyncio.sleep(0.06)
+        await driver.commit([commit(Add("sum", "k", 1))], NOW + 1)
+        left.append(await asyncio.to_thread(rows, url, "basket__also_about"))
+
+    play(url, work)
+    assert left == [0, 2, 2, 1, 0, 1, 0, 1, 0, 1, 0]
 
 
 def test_what_has_ended_is_kept_for_a_while(url, monkeypatch):

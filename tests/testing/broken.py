@@ -623,3 +623,68 @@ class ClaimsMakeStates(ToyDriver):
                 msgspec.structs.replace(commit, claim=None, op="", epoch=outcome.epoch), now
             )
         return outcome
+
+
+class Slow(ToyDriver):
+    """A toy that suspends, and counts the calls that are under way."""
+
+    suspends = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.under_way = 0
+        self.draining = False
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        if self.draining:
+            raise Closed("the toy is coming to its end")
+        self.under_way += 1
+        await asyncio.sleep(0.02)
+        self.under_way -= 1
+        return await super().commit(commits, now)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  the driver's own
+        self.draining = True
+        until = time.monotonic() + timeout
+        while self.under_way and time.monotonic() < until:  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.001)
+        return not self.under_way
+
+
+@caught_by("test_drain_finishes_what_was_accepted")
+class DropsAtTheEnd(Slow):
+    """Refuses what it had accepted."""
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        outcomes = await super().commit(commits, now)
+        if self.draining:
+            raise Closed("the toy is coming to its end")
+        return outcomes
+
+
+@caught_by("test_drain_finishes_what_was_accepted")
+class IsDoneTooEarly(Slow):
+    """Says to be done while calls are under way."""
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  the driver's own
+        self.draining = True
+        return True
+
+
+@caught_by("test_drain_keeps_to_its_time")
+class DrainsForLonger(Slow):
+    """Waits for as long as it likes."""
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  the driver's own
+        await asyncio.sleep(2.5 if timeout < 1 else 0)
+        return await super().drain(timeout)
+
+
+@caught_by("test_drain_then_close")
+class IsDownAfterIt(Slow):
+    """Takes nothing new, and calls that an outage."""
+
+    async def commit(self, commits: Any, now: float) -> list[Outcome]:
+        if self.draining:
+            raise Unavailable("the toy is coming to its end")
+        return await super().commit(commits, now)

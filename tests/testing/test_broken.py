@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from statehold.driver import Doubtful
 from statehold.testing import Backend
 from statehold.testing.promises import broken
 from statehold.testing.stateful import run
@@ -101,3 +102,22 @@ def test_the_machine_plays_a_seed_again(monkeypatch):
     assert "STATEHOLD_SEED=7" in told
     assert "STATEHOLD_SHRINK=1" in told
     assert failure()[0] == steps
+
+
+class Undecided(ToyDriver):
+    """Where a state is absent, and so anything may have been forgotten, it is in doubt every third time."""
+
+    asked = 0
+
+    def step(self, commit, now):
+        if commit.since is not None and commit.claim is None and not self.alive(commit.key, now):
+            Undecided.asked += 1
+            if Undecided.asked % 3 == 0 and (commit.key, commit.op) not in self.applied:
+                return Doubtful()
+        return super().step(commit, now)
+
+
+def test_what_is_drawn_does_not_hang_on_answers(monkeypatch):
+    """Of several right answers a driver may give any: the machine goes on, and draws the same."""
+    monkeypatch.setenv("STATEHOLD_SEED", "8")
+    run(Backend(Undecided, set_back=True), examples=25)

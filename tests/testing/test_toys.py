@@ -2,8 +2,11 @@
 
 import pytest
 
+from statehold.changes import Add, Commit
+from statehold.driver import FencedOff, Written
 from statehold.drivers.memory import MemoryDriver
-from statehold.testing import Backend, DriverConformance, FaultyDriver
+from statehold.testing import Backend, DriverConformance, FaultyDriver, Model
+from statehold.testing.rig import KIND, drive
 from tests.testing.toys import ToyDriver
 
 
@@ -25,3 +28,21 @@ class TestFaulty(DriverConformance):
             return opened[-1]
 
         return Backend(faulty, outage=lambda: opened[-1].outage())  # noqa: PLW0108  not opened yet
+
+
+def test_an_epoch_is_remembered_from_the_end_by_the_clock_that_stands():
+    """Of a life that went on after the clock was set back, the end is when that clock says: no later."""
+    toy, model = ToyDriver(), Model()
+
+    def send(now, ttl, **options):
+        commit = Commit(("t", KIND, "a"), (Add("sum", "k", 1),), ttl, **options)
+        (outcome,) = drive(toy.commit([commit], now))
+        model.judge(commit, outcome, now)
+        return outcome
+
+    send(1000.0, 500.0, epoch=5)
+    model.set_back(1000.0, known=True)
+    send(900.0, 50.0, epoch=5)
+    assert send(950.0, 50.0, epoch=4) == FencedOff(5)
+    assert send(1009.0, 50.0, epoch=4) == FencedOff(5)
+    assert isinstance(send(1010.0, 50.0, epoch=4), Written)

@@ -19,12 +19,14 @@ from statehold.changes import (
     Refusal,
     Revision,
     Want,
+    about_after,
     deadline,
     fold,
     is_so,
     new_incarnation,
     part_of,
     required,
+    subjects_of,
 )
 from statehold.cursors import Listing, newest_of
 from statehold.driver import (
@@ -140,7 +142,7 @@ class ToyDriver(Driver):
             state is not None
             and key[:2] == (asked.tenant, asked.kind)
             and key[2].startswith(asked.prefix)
-            and (asked.subject is None or state.cells.subject == asked.subject)
+            and (asked.subject is None or asked.subject in subjects_of(state.cells.subject))
         )
 
     def look(self, key: Key, want: Want, now: float) -> Cells | None:
@@ -215,7 +217,7 @@ class ToyDriver(Driver):
         revision = commit.revision or Revision(
             stands.incarnation or new_incarnation(), stands.number + 1
         )
-        subject = commit.subject if commit.subject is not None else old and old.subject
+        subject = old and old.subject if commit.subject is None else about_after(commit.subject)
         cells = Cells(revision, fields, created, made, until, 0.0, commit.epoch, subject)
         self.states[key] = Stored(cells)
         self.remember(commit, revision)

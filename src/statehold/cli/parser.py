@@ -207,7 +207,16 @@ def _changing(apply: argparse.ArgumentParser) -> None:
     apply.add_argument(
         "--epoch", type=_positive, default=0, help="the writer's epoch, a fencing token"
     )
-    apply.add_argument("--subject", help="whom the state is about")
+    apply.add_argument(
+        "--subject", action="append", help="whom the state is about; may be said several times"
+    )
+    apply.add_argument(
+        "--no-subject",
+        dest="subject",
+        action="store_const",
+        const=[],
+        help="the state is about nobody any more",
+    )
     apply.add_argument(
         "--ttl",
         type=_duration,

@@ -11,6 +11,7 @@ import msgspec
 
 from statehold.changes import ABSENT, PRESENT, Key, Revision
 from statehold.errors import Invalid
+from statehold.store.names import Subjects
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -48,7 +49,7 @@ class Access(ABC):
         op: str | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: float | None = None,
     ) -> Applied:
         """The changes, by field and operation, stand all together. `ttl`: seconds from now on."""

@@ -11,6 +11,7 @@ from statehold.errors import Invalid
 from statehold.fields import Log
 from statehold.state import State
 from statehold.store import AsyncCollection, AsyncStore
+from statehold.store.names import Subjects
 
 
 class Local(Access):
@@ -48,7 +49,7 @@ class Local(Access):
         op: str | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: float | None = None,
     ) -> Applied:
         """See `Access.commit`."""
@@ -149,6 +150,7 @@ def shown(
         "expires": meta.expires,
         "age": meta.age,
         "subject": meta.subject,
+        "subjects": list(meta.subjects),
         "epoch": meta.epoch,
         "fields": values,
         "missing": [name for name in meta.missing if fields is None or name in fields],

@@ -26,6 +26,7 @@ from statehold.errors import (
     Timeout,
     Unavailable,
 )
+from statehold.store.names import Subjects
 
 CONNECTIONS: Final = 16
 """Connections to the server at once."""
@@ -131,13 +132,13 @@ class Remote(Access):
         op: str | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: float | None = None,
     ) -> Applied:
         """See `Access.commit`."""
         headers = _tenant(key[0]) | _conditions(expect, epoch) | _key(op)
         if subject is not None:
-            headers["Statehold-Subject"] = quote(subject)
+            headers["Statehold-Subject"] = _listed(subject)
         if ttl is not None:
             headers["Statehold-TTL"] = repr(float(ttl))
         answer = await self._ask(
@@ -319,6 +320,12 @@ class Remote(Access):
 
 def _path(key: Key) -> str:
     return f"/v1/{quote(key[1], safe='')}/{quote(key[2], safe='')}"
+
+
+def _listed(subject: Subjects) -> str:
+    """The header's value: percent-encoded names with commas between them, and one alone for none."""
+    names = [subject] if isinstance(subject, str) else list(subject)
+    return ",".join(map(quote, names)) or ("," if not names else "")
 
 
 def _listing(

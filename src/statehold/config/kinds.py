@@ -297,7 +297,11 @@ def _kind(name: str, table: Any, at: str, folder: Path) -> type[State]:
     except (SchemaError, RuntimeError, ValueError) as error:
         # Before Python 3.12 what __set_name__ raises arrives as the cause of a RuntimeError.
         why = error.__cause__ if isinstance(error.__cause__, SchemaError) else error
-        raise ConfigError(f"{at}: {one_line(why)}", field=name) from error
+        said, field = one_line(why), getattr(why, "field", None)
+        of_field = f"{title}: {field}: "
+        if said.startswith(of_field):
+            at, said = f"{at}.fields.{field}", said.removeprefix(of_field)
+        raise ConfigError(f"{at}: {said}", field=name) from error
 
 
 def _made(name: str, table: Any, at: str) -> Field[Any]:

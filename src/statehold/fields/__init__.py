@@ -2,8 +2,9 @@
 
 from statehold.fields.base import BY_TTL, Edit, Edits, Field
 from statehold.fields.collection import Map, SetOf, Steps, Tally
-from statehold.fields.log import Log, Turns
+from statehold.fields.log import Log
 from statehold.fields.scalar import Amount, Count, Counter, Register
+from statehold.fields.turns import Turns
 from statehold.fields.vector import DecayedMean, Vector
 from statehold.fields.window import Window
 

@@ -93,6 +93,10 @@ class Operation(msgspec.Struct, frozen=True):
 class Field(Generic[V]):
     """A part of a state. As a class attribute it makes edits; on an instance it reads as a view.
 
+    For users are its view and what makes edits and conditions; `codec`, `drops`, `layout` and the like are
+    for the package. What cannot be as it was declared is a `SchemaError` once the class is defined, since
+    only then it has a name.
+
     `stored_as` is the name under which it is kept, so that an attribute can be renamed without
     moving data. `version` is raised, with `upcast` for each older one, when the values' type
     changes: `upcast[1]` makes a JSON value of version 2 out of one of version 1, and so on.
@@ -111,6 +115,9 @@ class Field(Generic[V]):
 
     name: str = ""
     stored: str = ""
+    """The name in its changes: an object of its own, which says that this field made them."""
+    asked: str = ""
+    """The same in its conditions, which are no changes."""
     keep: int = 1
     max_bytes: int = VALUE_BYTES
     mark_bytes: int = 0
@@ -126,22 +133,42 @@ class Field(Generic[V]):
         self._stored_as = stored_as
         self.version = version
         self.upcast = dict(upcast or {})
-        positive(version, "version")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        if self.name == name:
+            return  # another class has it too, and what one makes is the other's
+        if self.name:
+            raise SchemaError(f"{name}: this field is {self.name} already", field=name)
+        self.name = name
+        try:
+            self._named()
+        except SchemaError as error:
+            said = str(error).removeprefix(f"{name}: ")
+            raise SchemaError(
+                f"{owner.__name__}: {name}: {said}",
+                field=name,
+                expected=error.expected,
+                found=error.found,
+            ) from error
+
+    def _named(self) -> None:
+        self.check()
+        base = self._stored_as or self.name
+        if "@" in base:
+            raise SchemaError("stored_as must not contain '@'", found=base)
+        names = [own_text(stored_name(base, n)) for n in range(self.version, 0, -1)]
+        self.stored, *older = names
+        self.older = tuple(older)
+        self.asked = own_text(self.stored)
+        self.ready()
+
+    def check(self) -> None:
+        """Raise `SchemaError` unless it can be as it was declared. Errors then have its name."""
+        version = positive(self.version, "version")
         if set(self.upcast) != set(range(1, version)):
             raise SchemaError(f"version {version} needs upcast for each of 1…{version - 1}")
         if self.upcast and self.raw:
             raise SchemaError(f"a {self.field} holds no JSON values to upcast")
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        if self.name and self.name != name:
-            raise SchemaError(f"{name}: this field is {self.name} already", field=name)
-        self.name = name
-        base = self._stored_as or name
-        if "@" in base:
-            raise SchemaError(f"{name}: stored_as must not contain '@'", field=name, found=base)
-        self.stored = stored_name(base, self.version)
-        self.older = tuple(stored_name(base, n) for n in range(self.version - 1, 0, -1))
-        self.ready()
 
     def ready(self) -> None:
         """Make what depends on the name."""
@@ -258,7 +285,7 @@ class Field(Generic[V]):
         self.refuse_unless(
             not self.older, f"is of version {self.version}: no condition can see the older ones"
         )
-        return Is(self.stored, entry, value, absent, least)
+        return Is(self.asked, entry, value, absent, least)
 
     def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
         if not condition:
@@ -280,6 +307,18 @@ def stored_name(base: str, version: int) -> str:
     return base if version == 1 else f"{base}@{version}"
 
 
+def own_text(text: str) -> str:
+    """The text as an object that nothing else has, whoever has the same text.
+
+    So the name in a change says which field made it, at no cost: see `Schema.changes`. Of each of the
+    first 256 characters CPython has one text that it shares, but not where it has changed the case.
+    """
+    if len(text) > 1 or text > "\xff":
+        return f"{text} "[:-1]
+    lower = text.lower()
+    return lower if lower == text else text.upper()
+
+
 def positive(value: object, what: str) -> int:
     """A bound. Raises `SchemaError` unless it is a whole number of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -287,6 +326,16 @@ def positive(value: object, what: str) -> int:
             f"{what} must be a whole number of at least 1, not {value!r}", found=value
         )
     return value
+
+
+def bound(keep: object) -> int:
+    """The `keep` of a field. Raises `SchemaError`."""
+    try:
+        return positive(keep, "keep")
+    except SchemaError as error:
+        raise SchemaError(
+            f"{error}; statehold.BY_TTL keeps as many as come until the state expires", found=keep
+        ) from None
 
 
 def decoded(
@@ -309,8 +358,10 @@ __all__ = [
     "Field",
     "Operation",
     "Snapshot",
+    "bound",
     "decoded",
     "flag",
+    "own_text",
     "positive",
     "stored_name",
 ]

@@ -32,6 +32,7 @@ from statehold.fields.base import (
     Field,
     Operation,
     Snapshot,
+    bound,
     decoded,
     flag,
     positive,
@@ -65,13 +66,20 @@ class _Entries(Field[View], Generic[View, K]):
     ) -> None:
         super().__init__(**options)
         self._names_type = names
-        self.keep = positive(keep, "keep")
-        self.max_bytes = positive(max_bytes, "max_bytes")
+        self.keep = keep
+        self.max_bytes = max_bytes
+        self._past = past
+        self._dropping = past == "drop_lowest"
+
+    def check(self) -> None:
+        super().check()
+        bound(self.keep)
+        positive(self.max_bytes, "max_bytes")
+        past, names = self._past, self._names_type
         if past not in ("refuse", "drop_lowest"):
             raise SchemaError(
                 f'past must be "refuse" or "drop_lowest", not {past!r:.40}', found=past
             )
-        self._dropping = past == "drop_lowest"
         if self._dropping and self.by_ttl:
             raise SchemaError("keep=BY_TTL has no bound past which the lowest could be dropped")
         if self._dropping and names not in IN_ORDER:
@@ -298,9 +306,13 @@ class Steps(Map[str, V]):
     def __init__(
         self, type_: TypeForm[V], *, keep: int = 64, max_bytes: int = VALUE_BYTES, **options: Any
     ) -> None:
-        if "past" in options:
-            raise SchemaError("steps are not dropped: one whose result is gone would be done again")
         super().__init__(str, type_, keep=keep, max_bytes=max_bytes, **options)
+        self._dropped = "past" in options
+
+    def check(self) -> None:
+        super().check()
+        if self._dropped:
+            raise SchemaError("steps are not dropped: one whose result is gone would be done again")
 
     def put(self, key: str, value: V, *, if_absent: bool = True) -> Put:
         """The step has this result unless it has one already."""
@@ -433,9 +445,12 @@ class Tally(_Entries["TallyView[K]", K], Generic[K]):
         **options: Any,
     ) -> None:
         super().__init__(keys, keep=keep, max_bytes=NUMBER_BYTES, past=past, **options)
-        if number not in (int, float):
-            raise SchemaError(f"a tally counts in int or float, not {number!r}")
         self.number = number
+
+    def check(self) -> None:
+        super().check()
+        if self.number not in (int, float):
+            raise SchemaError(f"a tally counts in int or float, not {self.number!r}")
 
     def view(self, state: Snapshot) -> TallyView[K]:
         return TallyView(self, state)

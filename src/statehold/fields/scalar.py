@@ -51,7 +51,11 @@ class Register(Field[T]):
         super().__init__(**options)
         self.type = type_
         self.default = default
-        self.max_bytes = positive(max_bytes, "max_bytes")
+        self.max_bytes = max_bytes
+
+    def check(self) -> None:
+        super().check()
+        positive(self.max_bytes, "max_bytes")
 
     def ready(self) -> None:
         self._codec = self.codec(self.type)
@@ -222,9 +226,12 @@ class Counter(Field[Any], Generic[N]):
     def __init__(self: Counter[float], number: type[float], **options: Any) -> None: ...
     def __init__(self, number: type[Any] = int, **options: Any) -> None:
         super().__init__(**options)
-        if number not in (int, float):
-            raise SchemaError(f"a counter is an int or a float, not {number!r}")
         self.number = number
+
+    def check(self) -> None:
+        super().check()
+        if self.number not in (int, float):
+            raise SchemaError(f"a counter is an int or a float, not {self.number!r}")
 
     if TYPE_CHECKING:
 

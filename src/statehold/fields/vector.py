@@ -48,9 +48,13 @@ class Vector(Field["Floats32 | None"]):
 
     def __init__(self, dim: int, *, searchable: bool = False, **options: Any) -> None:
         super().__init__(**options)
-        self.dim = positive(dim, "dim")
-        self.searchable = yes_or_no(searchable, "searchable")
-        self.max_bytes = 4 * dim
+        self.dim = dim
+        self.searchable = searchable
+
+    def check(self) -> None:
+        super().check()
+        self.max_bytes = 4 * positive(self.dim, "dim")
+        yes_or_no(self.searchable, "searchable")
 
     def layout(self) -> FieldLayout:
         asked = self.dim if self.searchable else None
@@ -111,14 +115,19 @@ class DecayedMean(Field["Decayed"]):
 
     def __init__(self, dim: int, half_life: timedelta | float, **options: Any) -> None:
         super().__init__(**options)
-        self.dim = positive(dim, "dim")
+        self.dim = dim
+        self._half_life = half_life
+
+    def check(self) -> None:
+        super().check()
+        positive(self.dim, "dim")
         try:
-            self.half_life = duration(half_life)
+            self.half_life = duration(self._half_life)
         except ValueError as error:
             raise SchemaError(f"half_life: {error}") from error
         self.epoch = SPAN * self.half_life
         self.keep = 4
-        self.max_bytes = 8 * (dim + 1)
+        self.max_bytes = 8 * (self.dim + 1)
         self._slices = Slices(self.epoch, self.epoch)
 
     def entry_bytes(self) -> int:

@@ -38,11 +38,16 @@ class Window(Field["WindowView"]):
 
     def __init__(self, span: timedelta | float, *, buckets: int = 60, **options: Any) -> None:
         super().__init__(**options)
+        self.buckets = buckets
+        self._span = span
+
+    def check(self) -> None:
+        super().check()
         try:
-            self.span = duration(span)
+            self.span = duration(self._span)
         except ValueError as error:
             raise SchemaError(f"span: {error}") from error
-        self.buckets = positive(buckets, "buckets")
+        buckets = positive(self.buckets, "buckets")
         self.width = self.span / buckets
         if self.width < 0.001:
             raise SchemaError(f"span / buckets must be at least 1 ms, not {self.width} s")

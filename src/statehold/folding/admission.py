@@ -11,11 +11,13 @@ from statehold.changes import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
+    About,
     Cell,
     Commit,
     Refusal,
     Revision,
     Scalar,
+    about_after,
     deadline,
     is_so,
     new_incarnation,
@@ -47,7 +49,7 @@ class Head(msgspec.Struct, frozen=True, gc=False):
     updated: float
     deadline: float | None = None
     epoch: int = 0
-    subject: str | None = None
+    subject: About | None = None
 
 
 Headed: TypeAlias = Head | Cells
@@ -205,11 +207,12 @@ def advance(
         now = commit.at
     if head is None:
         created = updated = now
-        subject, revision = commit.subject, commit.revision or Revision(born(), 1)
+        subject = None if commit.subject is None else about_after(commit.subject)
+        revision = commit.revision or Revision(born(), 1)
     else:
         created, updated = head.created, head.updated
         updated = now if now > updated else updated  # noqa: FURB136  max() is a call
-        subject = head.subject if commit.subject is None else commit.subject
+        subject = head.subject if commit.subject is None else about_after(commit.subject)
         revision = Revision(head.revision.incarnation, head.revision.number + 1)
     until = deadline(created, now, commit.ttl, commit.max_age)
     return Head(revision, created, updated, until, commit.epoch, subject)

@@ -31,7 +31,7 @@ class Line(msgspec.Struct, frozen=True):
     op: str
     raw: bytes
     changes: dict[str, Any]
-    subject: str | None
+    subject: str | list[str] | None
     epoch: int
     expect: Revision | None
     delete: bool
@@ -53,7 +53,7 @@ class _Written(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: dict[str, Any] | None = None
     op: str | None = None
     tenant: str | None = None
-    subject: str | None = None
+    subject: str | list[str] | None = None
     epoch: int = 0
     expect: str | None = None
     delete: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
+from statehold.changes import MOST_SUBJECTS
 from statehold.config import ServerConfig
 from statehold.fields import Field, Log
 from statehold.schema import OP_BYTES
@@ -27,25 +28,22 @@ _OP: Final[Json] = {"type": "string", "minLength": 1, "maxLength": OP_BYTES}
 
 _HEX: Final = "[0-9A-Fa-f]"
 _TAIL: Final = f"%[89ABab]{_HEX}"
-_NAME: Final[Json] = {
-    "type": "string",
-    "pattern": "^("
-    + "|".join(
-        (
-            "[!-$&-~]",
-            f"%[0-7]{_HEX}",
-            f"%([Cc][2-9A-Fa-f]|[Dd]{_HEX}){_TAIL}",
-            f"%[Ee]0%[ABab]{_HEX}{_TAIL}",
-            f"%[Ee][1-9A-CEFa-cef]{_TAIL}{_TAIL}",
-            f"%[Ee][Dd]%[89]{_HEX}{_TAIL}",
-            f"%[Ff]0%[9ABab]{_HEX}{_TAIL}{_TAIL}",
-            f"%[Ff][1-3]{_TAIL}{_TAIL}{_TAIL}",
-            f"%[Ff]4%8{_HEX}{_TAIL}{_TAIL}",
-        )
+_ENCODED: Final = "|".join(
+    (
+        f"%[0-7]{_HEX}",
+        f"%([Cc][2-9A-Fa-f]|[Dd]{_HEX}){_TAIL}",
+        f"%[Ee]0%[ABab]{_HEX}{_TAIL}",
+        f"%[Ee][1-9A-CEFa-cef]{_TAIL}{_TAIL}",
+        f"%[Ee][Dd]%[89]{_HEX}{_TAIL}",
+        f"%[Ff]0%[9ABab]{_HEX}{_TAIL}{_TAIL}",
+        f"%[Ff][1-3]{_TAIL}{_TAIL}{_TAIL}",
+        f"%[Ff]4%8{_HEX}{_TAIL}{_TAIL}",
     )
-    + ")*$",
-}
+)
+_NAME: Final[Json] = {"type": "string", "pattern": f"^([!-$&-~]|{_ENCODED})*$"}
 """A name in a header: UTF-8, percent-encoded except for ASCII characters other than % and space."""
+_LISTED: Final = f"([!-$&-+\\--~]|{_ENCODED})+"
+"""One of several names, without a comma in it."""
 
 
 def document(kinds: Mapping[str, type[State]], config: ServerConfig) -> Json:
@@ -106,6 +104,7 @@ class _Kind:
             "expires": _NO_NUMBER,
             "age": {"type": "number", "minimum": 0},
             "subject": _NO_TEXT,
+            "subjects": _list(_TEXT) | {"maxItems": MOST_SUBJECTS},
             "epoch": _EPOCH,
             "fields": self._ref("fields"),
             "missing": _list(_TEXT),
@@ -131,7 +130,7 @@ class _Kind:
             ),
             "expect": _or_null({"anyOf": [_REVISION, {"enum": ["absent", "present"]}]}),
             "epoch": _or_null(_EPOCH),
-            "subject": _or_null(_ID),
+            "subject": _or_null({"anyOf": [_ID, _list(_ID) | {"maxItems": MOST_SUBJECTS}]}),
             "ttl": _or_null(self._lifetime()),
         }
         read = {
@@ -190,8 +189,16 @@ class _Kind:
         returning["description"] = "Answer with these fields as they stand after the commit."
         ids = {"name": "id", "in": "path", "required": True, "schema": _ID}
         tenant = _header("Statehold-Tenant", _NAME, "The tenant, percent-encoded.")
-        whom = {**_NAME, "minLength": 1}
-        subject = _header("Statehold-Subject", whom, "Whom the state is about, percent-encoded.")
+        whom = {
+            "type": "string",
+            "pattern": f"^(,|{_LISTED}(,{_LISTED}){{0,{MOST_SUBJECTS - 1}}})$",
+        }
+        subject = _header(
+            "Statehold-Subject",
+            whom,
+            "Whom the state is about: percent-encoded, several with commas between them; a comma"
+            " alone for nobody.",
+        )
         epoch = _header("Statehold-Epoch", _EPOCH, "The writer's epoch: a fencing token.")
         match = _header(
             "If-Match", _TEXT, "The revision the state must be at, or *: it must exist."

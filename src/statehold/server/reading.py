@@ -15,13 +15,16 @@ from statehold.changes import ABSENT, PRESENT, Revision
 from statehold.config.shapes import is_table
 from statehold.errors import Invalid, StateholdError
 from statehold.schema import OP_BYTES, Schema
+from statehold.server.access import from_header
 from statehold.server.problems import PRECONDITION_FAILED, Problem, malformed
-from statehold.store.names import checked
+from statehold.store.names import checked, checked_about
 
 R = TypeVar("R")
 
 _DIGITS: Final = 18
 """Maximum digits of a number in a request."""
+
+_SUBJECT: Final = "Statehold-Subject"
 
 EPOCH: Final = 2**63 - 1
 """The largest epoch."""
@@ -146,6 +149,22 @@ def unchanged(headers: Headers, revision: Revision) -> bool:
         return False
     tags = (tag.strip().removeprefix("W/").strip('"') for tag in given.split(","))
     return given.strip() == "*" or str(revision) in tags
+
+
+def about_of(headers: Headers) -> list[str] | None:
+    """Whom a state is to be about: names with commas between them, one alone for nobody."""
+    given = headers.getlist(_SUBJECT)
+    if not given:
+        return None
+    text = ",".join(given)
+    if text.strip() == ",":
+        return []
+    about = [from_header(one.strip(), _SUBJECT) for one in text.split(",")]
+    if "" in about:
+        detail = f"{_SUBJECT}: a name is empty; a comma alone says that it is about nobody"
+        raise Problem("invalid", detail, status=400, field=_SUBJECT)
+    at_fault(checked_about, about)
+    return about
 
 
 def op_of(headers: Headers) -> str | None:

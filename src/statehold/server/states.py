@@ -12,11 +12,12 @@ from statehold.changes import ABSENT, Revision
 from statehold.client.local import shown
 from statehold.config import AccessKey, Scope
 from statehold.errors import Conflict, Fenced, StateholdError
-from statehold.server.access import demand, from_header, tenant_of
+from statehold.server.access import demand, tenant_of
 from statehold.server.problems import PRECONDITION_FAILED, Problem, absent
 from statehold.server.reading import (
     EPOCH,
     TAIL,
+    about_of,
     at_fault,
     body_of,
     condition_of,
@@ -112,7 +113,6 @@ class States:
             demand(asked.key, "read")
             at_fault(collection.schema.stored_names, returning)
         entries = keys_of(query.get("entries"), collection.schema)
-        subject = headers.get("statehold-subject")
         conditions: dict[str, Any] = {
             "op": op_of(headers),
             "since": since_of(headers),
@@ -120,16 +120,12 @@ class States:
                 headers.get("statehold-epoch"), "Statehold-Epoch", least=0, most=EPOCH
             )
             or 0,
-            "subject": None if subject is None else from_header(subject, "Statehold-Subject"),
+            "subject": about_of(headers),
         }
         conditions["expect"] = condition_of(headers)
         conditions["ttl"] = ttl_of(headers)
         if conditions["ttl"] is not None:
             at_fault(collection.schema.lifetime, conditions["ttl"])
-        if conditions["subject"] == "":
-            raise Problem(
-                "invalid", "Statehold-Subject: empty", status=400, field="Statehold-Subject"
-            )
         changes = await body_of(request, service.config.max_body_bytes)
         edits = collection.schema.edits_from_json(changes)
         body: dict[str, Any] = {"id": id, "kind": asked.kind, "revision": None}

@@ -20,12 +20,15 @@ from statehold.store.names import (
     After,
     Keys,
     Names,
+    Subjects,
     Tail,
     checked,
+    checked_about,
     checked_after,
     checked_count,
     checked_epoch,
     checked_keys,
+    checked_listed,
     checked_names,
     checked_revision,
     checked_tails,
@@ -119,15 +122,16 @@ class Asking:
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Want | None = None,
         erase: bool = False,
         computed: bool = False,
-        where: Where = (),
+        where: Where = None,
     ) -> Commit:
         """The commit. `computed`: the edits follow from what was read, and say nothing of `op`."""
         schema = self._schema
+        checked_listed(edits, "edits", "edits")
         key, asked = self.key(id), tuple(edits)
         intent = 0
         if op is not None:
@@ -147,7 +151,6 @@ class Asking:
             expect=expect,
             epoch=epoch,
             max_age=schema.max_age,
-            subject=subject,
             ops=schema.ops,
             returning=returning,
             erase=erase,
@@ -155,8 +158,7 @@ class Asking:
             since=since,
             where=schema.conditions(where),
         )
-        self.check_conditions(commit)
-        return commit
+        return self.conditioned(commit, subject)
 
     def claim(self, id: str, seconds: float, epoch: int, op: str) -> Commit:
         """The claim of an epoch, or of the next one (0), for so many seconds."""
@@ -194,8 +196,8 @@ class Asking:
         prefix = checked(prefix, "prefix", empty=True)
         return Scan(self._tenant, self._schema.kind, subject, prefix, newest)
 
-    def check_conditions(self, commit: Commit) -> None:
-        """Raise unless the driver can hold the commit to its conditions."""
+    def conditioned(self, commit: Commit, subject: Subjects | None) -> Commit:
+        """The commit with whom it is about. Raises unless the driver can hold it to its conditions."""
         if commit.expect is not None:
             self.needs(Feature.EXPECT)
             checked_revision(commit.expect)
@@ -204,9 +206,10 @@ class Asking:
             checked_epoch(commit.epoch)
         if commit.where:
             self.needs(Feature.WHERE)
-        if commit.subject is not None:
-            self.needs(Feature.SUBJECT)
-            checked(commit.subject, "subject")
+        if subject is None:
+            return commit
+        self.needs(Feature.SUBJECT)
+        return replace(commit, subject=checked_about(subject))
 
     def needs(self, feature: Feature) -> None:
         """Raise `Unsupported` unless the driver declares it."""

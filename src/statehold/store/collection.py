@@ -38,9 +38,13 @@ from statehold.store.names import (
     After,
     Keys,
     Names,
+    Subjects,
     Tail,
     checked,
     checked_count,
+    checked_epoch,
+    checked_item,
+    checked_listed,
 )
 from statehold.store.outcomes import Committed, error_of, repeated_error
 from statehold.store.session import AsyncSession
@@ -139,8 +143,7 @@ class AsyncCollection(Generic[S]):
         Each state is read as of one instant, several are not: of what `apply_together` made, one may show
         it and another not yet.
         """
-        if isinstance(ids, str):
-            raise Invalid("ids must be a list of ids, not one", field="ids", found=ids)
+        checked_listed(ids, "ids", "ids")
         keys = [self._asking.key(id) for id in ids]
         want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)
         await self._ready()
@@ -161,7 +164,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
@@ -177,7 +180,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
@@ -192,12 +195,12 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
@@ -212,6 +215,9 @@ class AsyncCollection(Generic[S]):
         `where` are conditions on parts of the state, such as `Chat.steps.ends_with(step)`: unlike
         `expect` they leave alone who changes the rest. All must hold.
 
+        `subject` is whom the state is about from now on: one, or a list of up to 8, each of whom finds
+        it (`find`); `()` for nobody. Without it that stays as it is.
+
         `ttl` is how long the state lives from now on unless renewed: the class's by default, and at
         most. It is not remembered: the next write, `touch` or renewing read counts anew.
 
@@ -221,7 +227,7 @@ class AsyncCollection(Generic[S]):
         break, `Reused` if `op` stands for other edits, `InDoubt` if it is a repetition and the state
         cannot tell whether the first one was applied. Nothing is written then.
         """
-        if op is not None or since is not None or where:
+        if op is not None or since is not None or where is not None:
             done = await self.commit(
                 id,
                 edits,
@@ -260,12 +266,12 @@ class AsyncCollection(Generic[S]):
             expect,
             epoch,
             schema.max_age,
-            subject,
+            None,
             schema.ops,
             want,
         )
         if expect is not None or epoch or subject is not None:
-            self._asking.check_conditions(commit)
+            commit = self._asking.conditioned(commit, subject)
         try:
             outcome = (await self._driver.commit((commit,), now))[0]
         except Unavailable as error:
@@ -287,12 +293,12 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat."""
         want, unread = None, ALL_READ
@@ -325,23 +331,27 @@ class AsyncCollection(Generic[S]):
     async def apply_many(
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
+        *,
+        epoch: int = 0,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         Each is a commit of its own; one that fails leaves the others alone. With an idempotency key
-        (`op`) what was left in doubt can be sent again. Where the store fails for all of them,
-        that error is raised.
+        (`op`) what was left in doubt can be sent again. `epoch` is that of all of them; see `apply`.
+        Where the store fails for all of them, that error is raised.
         """
+        checked_listed(edits, "edits", "(id, edits)")
+        checked_epoch(epoch)
         await self._ready()
         commits: list[Commit] = []
         errors: dict[int, StateholdError] = {}
         total = 0
         repeatable = False
-        for id, its, *rest in edits:
-            op = rest[0] if rest else None
-            repeatable = repeatable or op is not None
+        for one in edits:
             try:
-                commits.append(self._asking.commit(id, its, op=op))
+                id, its, op = checked_item(one)
+                repeatable = repeatable or op is not None
+                commits.append(self._asking.commit(id, its, op=op, epoch=epoch))
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1
@@ -363,9 +373,9 @@ class AsyncCollection(Generic[S]):
         *edits: Edit,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
-        where: Where = (),
+        where: Where = None,
         delete: bool = False,
     ) -> Step:
         """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
@@ -397,7 +407,7 @@ class AsyncCollection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        where: Where = (),
+        where: Where = None,
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
@@ -427,10 +437,10 @@ class AsyncCollection(Generic[S]):
         expect: Revision | None = None,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
-        where: Where = (),
+        where: Where = None,
     ) -> AsyncSession[S]:
         """`async with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
@@ -444,7 +454,7 @@ class AsyncCollection(Generic[S]):
         """
         read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
         write: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
-        write |= {"ttl": ttl, "where": where}
+        write |= {"ttl": ttl, "where": self.schema.conditions(where) or None}
         return AsyncSession(self, id, read, write, exclusive)
 
     @overload
@@ -459,7 +469,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
     ) -> R: ...
     @overload
@@ -474,7 +484,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ...,
         op: str | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
     ) -> R: ...
     async def transact(
@@ -488,7 +498,7 @@ class AsyncCollection(Generic[S]):
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.
@@ -531,17 +541,17 @@ class AsyncCollection(Generic[S]):
         raise AssertionError("the last attempt returns or raises")
 
     def lease(
-        self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True
+        self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True
     ) -> AsyncLease:
         """`async with` it: nobody else holds a lease of this state meanwhile. It need not exist.
 
         Its `epoch` goes into each write: `apply(…, epoch=lease.epoch)`, and so into `commit`, `session`,
-        `transact` and `delete`. Writes without it are `Fenced` from then on, also those of holders
+        `transact`, `delete`, `step` and `apply_many`. Writes without it are `Fenced` from then on, also those of holders
         before, and of one who was stopped for longer than the `ttl` once another holds it. The store's
         clock says how long that is.
 
-        `wait` is for how many seconds it is waited for where another holds it (`math.inf` for as long
-        as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
+        `wait` is for how long it is waited for where another holds it, as a span or in seconds
+        (`math.inf` for as long as it takes); then `Leased` is raised. It is renewed in the background, unless `renews` is
         False or time is moved by hand (`ManualClock`); `renew` does it at once. At the end it is given
         back, and `Fenced` raised if it was lost meanwhile.
 

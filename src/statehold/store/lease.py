@@ -13,6 +13,7 @@ import math
 import os
 import threading
 from collections.abc import Coroutine
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -47,7 +48,13 @@ class AsyncLease:
     """
 
     def __init__(
-        self, collection: AsyncCollection[Any], id: str, ttl: Lifetime, wait: float, *, renews: bool
+        self,
+        collection: AsyncCollection[Any],
+        id: str,
+        ttl: Lifetime,
+        wait: Lifetime,
+        *,
+        renews: bool,
     ) -> None:
         self.id = id
         self.ttl = _seconds(ttl)
@@ -411,9 +418,11 @@ def _seconds(ttl: Lifetime) -> float:
 
 
 def _checked_wait(wait: object) -> float:
-    """Raises `Invalid` unless it is a number of seconds, infinity included."""
+    """In seconds. Raises `Invalid` unless it is a span or a number of them, infinity included."""
+    if isinstance(wait, timedelta):
+        wait = wait.total_seconds()
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0:
         raise Invalid(
-            f"wait must be seconds, 0 or more, not {wait!r:.40}", field="wait", found=wait
+            f"wait must be a span or seconds, 0 or more, not {wait!r:.40}", field="wait", found=wait
         )
     return float(wait)

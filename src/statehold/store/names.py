@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
-from statehold.changes import Revision
+from statehold.changes import MOST_SUBJECTS, About, Revision
 from statehold.errors import Invalid
 from statehold.fields.base import Field
 
@@ -24,6 +24,9 @@ After: TypeAlias = int | Mapping[Any, int]
 
 BEYOND: Final = 2**53
 """A position that no item has, and the most of anything that can be asked for."""
+
+Subjects: TypeAlias = str | Iterable[str]
+"""Whom a state is about: one, or several, the foremost first; an empty list for nobody."""
 
 ID_BYTES: Final = 512
 """Maximum size of an id, a subject or a tenant, in bytes."""
@@ -44,14 +47,45 @@ def checked(name: object, what: str, *, empty: bool = False, limit: int = ID_BYT
     name = str.__str__(name)  # of an enum's member its value
     size = len(_encoded(name, what))
     if size > limit or (size == 0 and not empty):
-        cure = "; statehold.hashed_id shortens longer ones" if size > limit == ID_BYTES else ""
+        cure = ""
+        if what == "prefix":
+            cure = ", as ids have at most"
+        elif size > limit == ID_BYTES:
+            cure = "; statehold.hashed_id shortens longer ones"
         raise Invalid(
-            f"{what} of {size} bytes; it must have 1 to {limit}{cure}",
+            f"{what} of {size} bytes; it must have {0 if empty else 1} to {limit}{cure}",
             field=what,
             expected=limit,
             found=size,
         )
     return name
+
+
+def checked_about(subject: object) -> About:
+    """Whom a state is to be about, as a commit says it. Raises `Invalid`.
+
+    Who is named twice is so once, and a list of one is that one.
+    """
+    if isinstance(subject, str):
+        return checked(subject, "subject")
+    kind = type(subject)
+    if not issubclass(kind, Iterable) or issubclass(kind, bytes | Mapping):
+        raise Invalid(
+            f"subject must be text or a list of texts, not {kind.__name__}",
+            field="subject",
+            found=kind,
+        )
+    given = cast("Iterable[object]", subject)
+    named = tuple(dict.fromkeys(checked(one, "subject") for one in given))
+    if len(named) > MOST_SUBJECTS:
+        raise Invalid(
+            f"a state is about {MOST_SUBJECTS} subjects at most, not {len(named)}: say those by which"
+            " it is to be found",
+            field="subject",
+            expected=MOST_SUBJECTS,
+            found=len(named),
+        )
+    return named[0] if len(named) == 1 else named
 
 
 def hashed_id(text: str) -> str:
@@ -81,8 +115,7 @@ def _encoded(name: str, what: str) -> bytes:
 
 def checked_names(fields: Names) -> list[str]:
     """The fields' names. Raises `Invalid` for anything that is no field and no name."""
-    if isinstance(fields, str | Field):
-        raise Invalid("fields must be a list of fields", field="fields", found=type(fields))
+    checked_listed(fields, "fields", "fields")
     return [field.name if isinstance(field, Field) else checked(field, "field") for field in fields]
 
 
@@ -148,4 +181,33 @@ def checked_epoch(epoch: object) -> None:
 def checked_revision(expect: object) -> None:
     """Raises `Invalid` unless it is a revision."""
     if not isinstance(expect, Revision):
-        raise Invalid("expect must be a Revision", field="expect", found=type(expect))
+        cure = "; Revision.parse makes one of its text" if isinstance(expect, str) else ""
+        raise Invalid(
+            f"expect must be a Revision, ABSENT or PRESENT, not {type(expect).__name__}{cure}",
+            field="expect",
+            found=type(expect),
+        )
+
+
+def checked_listed(given: object, what: str, of: str) -> None:
+    """Raises `Invalid` unless it can be gone through and is no text."""
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise Invalid(
+            f"{what} must be a list of {of}, not {type(given).__name__}",
+            field=what,
+            found=type(given),
+        )
+
+
+def checked_item(item: object) -> tuple[Any, Any, Any]:
+    """Id, edits and op id (or None) of one commit of many. Raises `Invalid` for another shape."""
+    kind = type(item)
+    if isinstance(item, tuple | list):
+        given = list(cast("Sequence[Any]", item))
+        if len(given) == 2:
+            given.append(None)
+        if len(given) == 3:
+            return given[0], given[1], given[2]
+    raise Invalid(
+        f"each must be (id, edits) or (id, edits, op), not {kind.__name__}", field="edits"
+    )

@@ -18,6 +18,7 @@ from statehold.errors import (
     StateholdError,
     Timeout,
 )
+from statehold.fields.lists import ListField
 from statehold.schema import Schema, refused
 from statehold.state import S
 
@@ -67,7 +68,9 @@ def _conflict(schema: Schema, key: Key, outcome: Conflicted) -> Conflict:
         return Conflict(f"{key[1]} {key[2]!r:.80}: {stands}", key=key, found=at)
     field = schema.bases.get(outcome.field)
     name = outcome.field if field is None else field.name
-    text = f"{key[1]} {key[2]!r:.80}: {name} is not as the condition says; {stands}"
+    # Of its newest position a condition sees what is left there, and nothing of what was before it.
+    hint = " (a redacted item is still the newest)" if isinstance(field, ListField) else ""
+    text = f"{key[1]} {key[2]!r:.80}: {name} is not as the condition says{hint}; {stands}"
     return Conflict(text, key=key, field=name, found=at)
 
 

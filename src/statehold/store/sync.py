@@ -22,7 +22,7 @@ from statehold.state import S
 from statehold.store.aio import DRAIN_SECONDS, AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection
 from statehold.store.lease import Lease
-from statehold.store.names import After, Keys, Names, Tail
+from statehold.store.names import After, Keys, Names, Subjects, Tail
 from statehold.store.outcomes import Committed
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
@@ -227,7 +227,7 @@ class Collection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: None = ...,
         tail: Tail | None = ...,
@@ -243,7 +243,7 @@ class Collection(Generic[S]):
         since: float | None = ...,
         expect: Revision | None = ...,
         epoch: int = ...,
-        subject: str | None = ...,
+        subject: Subjects | None = ...,
         ttl: Lifetime | None = ...,
         returning: Names,
         tail: Tail | None = ...,
@@ -258,12 +258,12 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
@@ -278,7 +278,7 @@ class Collection(Generic[S]):
                 and epoch == 0
                 and ttl is None
                 and since is None
-                and not where
+                and where is None
             ):
                 return run_now(self._apply(id, *edits))  # quicker than passing each
             return run_now(
@@ -320,12 +320,12 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         returning: Names | None = None,
         tail: Tail | None = None,
         entries: Keys | None = None,
-        where: Where = (),
+        where: Where = None,
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat.
 
@@ -352,12 +352,14 @@ class Collection(Generic[S]):
     def apply_many(
         self,
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
+        *,
+        epoch: int = 0,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         See `AsyncCollection.apply_many`.
         """
-        return run_now(self._core.apply_many(edits))
+        return run_now(self._core.apply_many(edits, epoch=epoch))
 
     def step(
         self,
@@ -365,9 +367,9 @@ class Collection(Generic[S]):
         *edits: Edit,
         expect: Revision | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
-        where: Where = (),
+        where: Where = None,
         delete: bool = False,
     ) -> Step:
         """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
@@ -400,7 +402,7 @@ class Collection(Generic[S]):
         since: float | None = None,
         expect: Revision | None = None,
         epoch: int = 0,
-        where: Where = (),
+        where: Where = None,
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
@@ -421,10 +423,10 @@ class Collection(Generic[S]):
         expect: Revision | None = None,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
         on_failure: Literal["raise", "default"] = "raise",
-        where: Where = (),
+        where: Where = None,
     ) -> Session[S]:
         """`with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
@@ -457,7 +459,7 @@ class Collection(Generic[S]):
         attempts: int = ATTEMPTS,
         op: str | None = None,
         epoch: int = 0,
-        subject: str | None = None,
+        subject: Subjects | None = None,
         ttl: Lifetime | None = None,
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.
@@ -479,7 +481,7 @@ class Collection(Generic[S]):
             )
         )
 
-    def lease(self, id: str, *, ttl: Lifetime, wait: float = 0.0, renews: bool = True) -> Lease:
+    def lease(self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True) -> Lease:
         """`with` it: nobody else holds a lease of this state meanwhile. It need not exist.
 
         See `AsyncCollection.lease`.

@@ -14,6 +14,7 @@ from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, U
 from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
+from statehold.store.names import Subjects
 from statehold.store.outcomes import Committed, error_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Step(msgspec.Struct, frozen=True):
     edits: tuple[Edit, ...]
     expect: Revision | None = None
     epoch: int = 0
-    subject: str | None = None
+    subject: Subjects | None = None
     ttl: Lifetime | None = None
     where: tuple[Is, ...] = ()
     delete: bool = False
@@ -89,6 +90,8 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
     seen: set[Key] = set()
     collections: dict[AsyncCollection[Any], None] = {}
     for step in steps:
+        if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _no_step(step)
         collection = step.collection
         if collection.store is not store:
             raise Invalid(
@@ -112,6 +115,13 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
             expected=Feature.TOGETHER,
         )
     return list(collections)
+
+
+def _no_step(found: object) -> Invalid:
+    kind = type(found)
+    listed = issubclass(kind, list | tuple)
+    cure = "unpack it (*steps)" if listed else "a collection's step() makes one"
+    return Invalid(f"steps: {kind.__name__} is no step; {cure}", field="steps", found=kind)
 
 
 async def _send(store: AsyncStore, commits: Sequence[Commit], *, repeatable: bool) -> list[Outcome]:

@@ -29,7 +29,7 @@ All hooks of a `Backend`, and when they are needed:
 | `own_clock` | None: the driver believes the `now` that it is given. Seconds (0.25, say): it has a clock of its own, and this is the unit of time in which the kit really waits; a state lives for 2 to 10 units | stores with a clock |
 | `outage()` | a context manager; while it is open the store cannot answer | if it can be arranged |
 | `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back; `LookupError` says why that field cannot be | if the driver itself decodes anything |
-| `raw()` | the bytes of all that is stored, behind the driver's back | if it can be arranged: what is erased or has expired must not be among them |
+| `raw()` | the bytes of all that is stored, behind the driver's back | if it can be arranged: what is erased or has expired must not be among them, however many live beside it |
 | `held()` | a context manager; while it is open another writer holds the store. Open drivers with a short time to wait | if one writer can keep others waiting |
 | `set_back` | whether a repetition is known for one, or in doubt, also where the clock was set back since it was first sent. It is not asked for otherwise: of the drivers here those of memory and of the example on LMDB keep it | drivers that believe the `now` that they are given |
 

@@ -23,24 +23,37 @@ from statehold.testing.rig import TTL
 FACES: Final = ("async", "sync")
 
 
+class _Fields:
+    """A bit of everything, for classes that differ in how long their states live."""
+
+    __slots__ = ()
+
+    note = Register(str, default="nothing", max_bytes=100)
+    likes = Register(list[str], default=[])
+    pages = Log(str, keep=4)
+    basket = Map(str, list[str], keep=3)
+    clicks = Counter()
+    spent = Counter(float)
+    steps = Steps(str, keep=3)
+    tally = Tally(str, keep=3)
+    place = Vector(2)
+    taste = DecayedMean(2, half_life=60.0)
+
+
 @cache
 def visit(seconds: float, *, renew_on_read: bool = False) -> Any:
     """A state class with a bit of everything that lives for that long."""
     kind = "visit_renewed" if renew_on_read else "visit"
 
     class Visit(
-        State, ttl=timedelta(seconds=seconds), kind=kind, renew_on_read=renew_on_read, ops=16
+        _Fields,
+        State,
+        ttl=timedelta(seconds=seconds),
+        kind=kind,
+        renew_on_read=renew_on_read,
+        ops=16,
     ):
-        note = Register(str, default="nothing", max_bytes=100)
-        likes = Register(list[str], default=[])
-        pages = Log(str, keep=4)
-        basket = Map(str, list[str], keep=3)
-        clicks = Counter()
-        spent = Counter(float)
-        steps = Steps(str, keep=3)
-        tally = Tally(str, keep=3)
-        place = Vector(2)
-        taste = DecayedMean(2, half_life=60.0)
+        pass
 
     return Visit
 

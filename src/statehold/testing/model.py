@@ -20,6 +20,7 @@ from statehold.changes import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
+    About,
     Accumulate,
     Add,
     Append,
@@ -78,9 +79,11 @@ class Life:
     """The latest time of any commit, which is another if the clock was set back."""
     newest: float = 0.0
     """The latest time at which any came, which is later where somebody else decided when it was."""
+    came: float = 0.0
+    """When the newest commit came, which is earlier where the clock was set back before it."""
     deadline: float | None = None
     epoch: int = 0
-    subject: str | None = None
+    subject: About | None = None
     fields: Fields = field(default_factory=dict[str, Any])
     applied: dict[str, Applied] = field(default_factory=dict[str, "Applied"])
     """Every op id of this life, in order."""
@@ -178,7 +181,7 @@ class Model:
         life = self.lives.get(key)
         if life is not None and life.deadline is not None and now >= life.deadline:
             self.expired = max(self.expired, life.deadline)
-            self._end(key, 4, life.epoch, max(life.deadline, life.newest))
+            self._end(key, 4, life.epoch, max(life.deadline, life.came))
             return None
         return life
 
@@ -224,7 +227,7 @@ class Model:
             if key[:2] == (tenant, kind)
             and key[2].startswith(prefix)
             and (life := self.life(key, now)) is not None
-            and (subject is None or life.subject == subject)
+            and (subject is None or subject in _each(life.subject))
         )
 
     def check_read(self, key: Key, want: Want, cells: Cells | None, now: float) -> None:
@@ -498,6 +501,7 @@ class Model:
         self._see(commit.key, commit.epoch)
         life.latest = max(made, life.latest)
         life.newest = max(now, made, life.newest)
+        life.came = now
         life.deadline = _until(life.created, made, commit.ttl, commit.max_age)
         if self.exact:
             told = outcome.updated or 0.0
@@ -507,7 +511,7 @@ class Model:
                     f"it ends at {outcome.deadline}, not {life.deadline}"
                 )
         if commit.subject is not None:
-            life.subject = commit.subject
+            life.subject = None if commit.subject == () else commit.subject
         if commit.op:
             life.applied[commit.op] = Applied(
                 life.revision, commit.intent, erased=False, time=now, newest=life.newest
@@ -526,6 +530,10 @@ class Model:
             with promised(1):
                 assert returned is not None, "the cells asked for were not returned"
             self._check_cells(life, commit.returning, returned)
+
+
+def _each(subject: About | None) -> tuple[str | None, ...]:
+    return subject if isinstance(subject, tuple) else (subject,)
 
 
 def _next(life: Life | None, commit: Commit, now: float) -> Written:

@@ -9,6 +9,11 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
+import pytest
+
+Failed: Final = pytest.fail.Exception
+"""Where `pytest.raises` was not raised what it looks for."""
+
 PROMISES: Final = {
     1: "atomic: no reader sees half a commit, a refused one leaves nothing",
     2: "exactly once: the same op id (idempotency key) twice has one effect and the same answer",
@@ -57,6 +62,8 @@ def broken(error: BaseException) -> int | None:
 def promise(number: int) -> Callable[[Case], Case]:
     """Mark a case as one of a promise; when it fails, the failure names the promise.
 
+    What is raised and is no failed assertion, as where a hook does not work, breaks no promise that the
+    case could tell: then it says which one it is about.
     A case that checks many things says by `promised` what each of them is about.
     """
 
@@ -67,9 +74,12 @@ def promise(number: int) -> Callable[[Case], Case]:
         def told(*args: Any, **kwargs: Any) -> Any:
             try:
                 return case(*args, **kwargs)
-            except Exception as error:
+            except (Exception, Failed) as error:
                 failed = broken(error) or number
-                error.add_note(f"Broken promise {failed}, {PROMISES[failed]}.\n{about}")
+                said = "Broken promise"
+                if broken(error) is None and not isinstance(error, AssertionError | Failed):
+                    said = "An error that this case does not expect. It is about promise"
+                error.add_note(f"{said} {failed}, {PROMISES[failed]}.\n{about}")
                 raise
 
         vars(told)["promise"] = number

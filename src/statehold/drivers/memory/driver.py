@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from statehold.changes import (
     ABSENT,
     EVERYTHING,
+    About,
     Cell,
     Commit,
     Items,
@@ -28,10 +29,12 @@ from statehold.changes import (
     Refusal,
     Revision,
     Want,
+    about_after,
     cell_nbytes,
     deadline,
     fold,
     new_incarnation,
+    subjects_of,
 )
 from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
@@ -225,7 +228,11 @@ class MemoryDriver(Driver):
     def _tried(self, commit: Commit, now: float) -> Outcome:
         """What a commit would come to. Nothing is written."""
         slot = self._slots.get(commit.key)
-        if slot is not None and is_over(slot.cells, now):
+        until = None if slot is None else slot.cells.deadline
+        if slot is not None and until is not None and now >= until:
+            # As it goes what it had seen is accounted for, which may bar the commit.
+            self._remove(commit.key, slot, until)
+            self._expired += 1
             slot = None
         barred = self._barred(commit, slot, now)
         if barred is not None or commit.erase:
@@ -274,7 +281,7 @@ class MemoryDriver(Driver):
             self._slots[key] = slot
             self._nbytes += slot.nbytes
             if cells.subject is not None:
-                self._about(key, None, cells.subject)
+                self._index(key, cells.subject)
             self._buckets.put(key, slot)
 
     def _commit(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0912, PLR0915  see below
@@ -447,14 +454,18 @@ class MemoryDriver(Driver):
         if listing is not None:
             listing.removed += 1
 
-    def _about(self, key: Key, old: str | None, subject: str) -> str:
-        if subject != old:
+    def _about(self, key: Key, old: About | None, said: About) -> About | None:
+        if said != old:
             self._unindex(key, old)
-            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
-        return subject
+            self._index(key, said)
+        return about_after(said)
 
-    def _unindex(self, key: Key, subject: str | None) -> None:
-        if subject is not None:
+    def _index(self, key: Key, about: About) -> None:
+        for subject in subjects_of(about):
+            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+
+    def _unindex(self, key: Key, about: About | None) -> None:
+        for subject in subjects_of(about):
             index = (key[0], key[1], subject)
             keys = self._subjects[index]
             del keys[key]

@@ -13,7 +13,7 @@
 --      5  n, the number of changes
 --      6… for each change the field of the hash that it is about
 --      …  options, each a name and a value: ops; epoch (8 bytes, big-endian); age (max age in
---         microseconds); subject; expect ("absent", "present" or an incarnation of 8 bytes) and
+--         microseconds); subject (as in the hash, \255 for nobody); expect ("absent", "present" or an incarnation of 8 bytes) and
 --         number; where (see unmet in life.lua); want (msgpack, see cells.lua); since and until
 --         (microseconds), as the caller has it; at (microseconds), when it was made
 --      …  changes, each beginning with its kind:
@@ -636,12 +636,18 @@ end
 if subject then
   local was = before and redis.call('HGET', state, '.subject')
   if was ~= subject then
-    local _, _, index_of, of_subject, enlist = lasting(mode)
+    local _, _, index_of, members_of, enlist = lasting(mode)
     local index, kept, id = index_of(state)
-    redis.call('HSET', state, '.subject', subject)
-    if was then redis.call('ZREM', before == 0 and kept or index, of_subject(was, id)) end
+    if subject == NOBODY then
+      redis.call('HDEL', state, '.subject')
+    else
+      redis.call('HSET', state, '.subject', subject)
+    end
+    if was then redis.call('ZREM', before == 0 and kept or index, unpack(members_of(was, id))) end
     if before and (ends == 0) == (before == 0) then -- else last_until does
-      enlist(ends == 0 and kept or index, state, id, of_subject(subject, id))
+      for _, member in ipairs(members_of(subject, id)) do
+        enlist(ends == 0 and kept or index, state, id, member)
+      end
     end
   end
 end

@@ -38,7 +38,7 @@ from statehold.drivers.redis.names import field_of, stored_field
 from statehold.drivers.redis.reading import cells_of, wanted
 from statehold.drivers.redis.scripts import CLAIM, COMMIT, ERASE, TOGETHER
 from statehold.drivers.redis.servers import UNSTAMPED, Command
-from statehold.drivers.redis.values import revision_of, stored, times_of
+from statehold.drivers.redis.values import packed_about, revision_of, stored, times_of
 from statehold.errors import Invalid
 
 Arguments: TypeAlias = list[bytes | str | int]
@@ -180,7 +180,7 @@ def _options(commit: Commit) -> Arguments:
     if commit.max_age is not None:
         options += ("age", micros(commit.max_age))
     if commit.subject is not None:
-        options += ("subject", commit.subject)
+        options += ("subject", packed_about(commit.subject))
     if commit.expect is not None or commit.revision is not None or commit.where:
         options += _barring(commit)
     if commit.returning is not None:

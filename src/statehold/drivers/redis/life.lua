@@ -42,6 +42,7 @@ local TRACE = 60000000 -- microseconds
 local ERASURES = 128 -- beyond so many they are put aside
 local MOST = 1040 -- op ids in earlier rounds
 local ROUNDS = 8 -- and such rounds
+local NOBODY = '\255' -- as .subject in a commit; it begins those of several, see members_of
 local UNFENCED = '\0\0\0\0\0\0\0\0' -- epochs are bytes, since Lua's numbers are exact to 53 bits only
 
 -- The last argument of a script that writes, set by whoever sends it: until when it may be executed and
@@ -254,7 +255,27 @@ local function lasting(mode)
     return tag .. '.index', tag .. '.kept', string.sub(state, close + 2)
   end
 
-  local function of_subject(subject, id) return 's' .. #subject .. ':' .. subject .. id end
+  -- What lists a state by those whom it is about. ".subject" is one of them as it is, or, after a byte
+  -- that no text has, several: the length of each, a colon, and itself.
+  local function members_of(about, id)
+    if not about then return {} end
+    if string.byte(about) ~= 255 then return {'s' .. #about .. ':' .. about .. id} end
+    local members, at = {}, 2
+    while at <= #about do
+      local _, colon, length = string.find(about, '^(%d+):', at)
+      local next_at = colon + length + 1
+      members[#members + 1] = 's' .. string.sub(about, at, next_at - 1) .. id
+      at = next_at
+    end
+    return members
+  end
+
+  -- Whether a state with this ".subject" is listed as that member.
+  local function is_listed(member, about, id)
+    for _, each in ipairs(members_of(about, id)) do
+      if each == member then return true end
+    end
+  end
 
   -- List `member` in `index`. Whenever one is added two others are looked at, and taken out if their
   -- state is gone: so at most about half of an index is dead.
@@ -262,15 +283,14 @@ local function lasting(mode)
     if redis.call('ZADD', index, 0, member) == 0 then return end
     local bucket = string.sub(state, 1, #state - #id)
     for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2)) do
-      local owner, subject = string.sub(other, 2), false
-      if string.byte(other) == 115 then
+      local owner, by_subject = string.sub(other, 2), string.byte(other) == 115
+      if by_subject then
         local _, colon, length = string.find(other, '^s(%d+):')
-        subject = string.sub(other, colon + 1, colon + length)
         owner = string.sub(other, colon + length + 1)
       end
       if other ~= member then
         local held = redis.pcall('HMGET', bucket .. owner, '.', '.subject')
-        if mode ~= 2 and not held.err and (not held[1] or (subject and held[2] ~= subject)) then
+        if mode ~= 2 and not held.err and (not held[1] or (by_subject and not is_listed(other, held[2], owner))) then
           redis.call('ZREM', index, other)
         end
       end
@@ -278,8 +298,8 @@ local function lasting(mode)
   end
 
   -- All keys of the state end at `ends`, those of `ops` if it has any (else nil); it is listed where states of that kind are. `before` is when
-  -- they ended until now, nil for a new life.
-  local function last_until(state, ops, ends, before, subject)
+  -- they ended until now, nil for a new life. `about` is its ".subject".
+  local function last_until(state, ops, ends, before, about)
     local index, other, id = index_of(state)
     if ends == 0 then index, other = other, index end
     local keys = lists_of(state)
@@ -289,12 +309,10 @@ local function lasting(mode)
       if ends == 0 then redis.call('PERSIST', key) else redis.call('PEXPIREAT', key, ends) end
     end
     if before == nil or (before == 0) ~= (ends == 0) then
-      enlist(index, state, id, 'i' .. id)
-      if subject then enlist(index, state, id, of_subject(subject, id)) end
-      if before then
-        local members = {'i' .. id, subject and of_subject(subject, id) or nil}
-        redis.call('ZREM', other, unpack(members))
-      end
+      local members = members_of(about, id)
+      members[#members + 1] = 'i' .. id
+      for _, member in ipairs(members) do enlist(index, state, id, member) end
+      if before then redis.call('ZREM', other, unpack(members)) end
     end
     if ends ~= 0 then
       redis.call('PEXPIREAT', index, ends, 'NX')
@@ -350,7 +368,8 @@ local function lasting(mode)
   -- make a key, nor touch one that is gone.
   local function wipe(state, ops, ends, flag, now, keep)
     local index, kept, id = index_of(state)
-    local subject = redis.call('HGET', state, '.subject')
+    local members = members_of(redis.call('HGET', state, '.subject'), id)
+    members[#members + 1] = 'i' .. id
     for _, key in ipairs(lists_of(state)) do
       if not keep[key] then redis.call('DEL', key) end
     end
@@ -375,7 +394,6 @@ local function lasting(mode)
       end
     end
     if not keep[ops] then redis.call('DEL', ops) end
-    local members = {'i' .. id, subject and of_subject(subject, id) or nil}
     for _, listed in ipairs(ends == 0 and {kept} or ends and {index} or {index, kept}) do
       redis.call('ZREM', listed, unpack(members))
     end
@@ -441,6 +459,6 @@ local function lasting(mode)
     end
   end
 
-  return last_until, wipe, index_of, of_subject, enlist, resize, elsewhere, erasures, keep_round,
+  return last_until, wipe, index_of, members_of, enlist, resize, elsewhere, erasures, keep_round,
     memories
 end

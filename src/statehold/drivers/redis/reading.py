@@ -6,10 +6,17 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import Cell, Items, Revision, Want
+from statehold.changes import About, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.redis.names import field_of, stored_field
-from statehold.drivers.redis.values import META_BYTES, epoch_in, loaded, revision_of, times_of
+from statehold.drivers.redis.values import (
+    META_BYTES,
+    about_in,
+    epoch_in,
+    loaded,
+    revision_of,
+    times_of,
+)
 from statehold.errors import Corrupted
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -99,7 +106,7 @@ class _Hash:
 
     def __init__(self) -> None:
         self.fields: dict[str, Cell] = {}
-        self.subject: str | None = None
+        self.subject: About | None = None
         self.corrupted: set[str] = set()
 
     def take(self, held: list[bytes]) -> None:
@@ -112,7 +119,7 @@ class _Hash:
                 counts.append((field_of[name[1:]], int(value)))
             elif mark == 46:  # "."
                 if name == b".subject":
-                    self.subject = value.decode()
+                    self.subject = about_in(value)
                 elif name[1:2] == b":":  # a list that is empty
                     self.fields.setdefault(field_of[name[2:]], Items((), int(value)))
             elif mark != 58:  # ":", a list, which comes by itself

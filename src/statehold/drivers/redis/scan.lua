@@ -17,6 +17,19 @@ local bucket = string.sub(KEYS[1], 1, string.find(KEYS[1], '}', 1, true)) .. ':'
 local by_subject = string.byte(prefix) == 115
 local mode = ARGV[8] and string.byte(ARGV[8], 17) or 0
 local reply = {}
+
+-- Whether a state is about the subject; how several lie in ".subject" tells life.lua.
+local function is_about(about)
+  if about == ARGV[5] then return true end
+  if not about or string.byte(about) ~= 255 then return false end
+  local at = 2
+  while at <= #about do
+    local _, colon, length = string.find(about, '^(%d+):', at)
+    at = colon + length + 1
+    if string.sub(about, colon + 1, at - 1) == ARGV[5] then return true end
+  end
+end
+
 for _, index in ipairs(KEYS) do
   local members = redis.call(
     'ZRANGEBYLEX', index, from, '(' .. prefix .. ARGV[6] .. '\255', 'LIMIT', 0, limit
@@ -28,7 +41,7 @@ for _, index in ipairs(KEYS) do
     if held.err or (mode == 2 and not held[1]) then
       return redis.error_reply('TRYAGAIN another node may have some of the states')
     end
-    if held[1] and (not by_subject or held[2] == ARGV[5]) then
+    if held[1] and (not by_subject or is_about(held[2])) then
       local deadline = #held[1] == 64 and struct.unpack('<d', held[1], 28) or 0
       if deadline == 0 or now < deadline then
         if ARGV[7] == '1' then id = string.sub(held[1], 21, 27) .. id end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from statehold.changes import Revision, Scalar
+from statehold.changes import About, Revision, Scalar
 
 META_BYTES = 64
 """Bytes of the field "." of a state's hash, as life.lua describes it."""
@@ -34,6 +34,31 @@ def loaded(value: bytes) -> Scalar:
         except ValueError:
             return float(value)
     return value
+
+
+_SEVERAL = b"\xff"
+
+
+def packed_about(about: About) -> str | bytes:
+    """Whom a state is about as life.lua describes it."""
+    if isinstance(about, str):
+        return about
+    each = (subject.encode() for subject in about)
+    return _SEVERAL + b"".join(b"%d:%b" % (len(one), one) for one in each)
+
+
+def about_in(value: bytes) -> About:
+    """Whom a state is about. Raises ValueError for what cannot have been stored."""
+    if not value.startswith(_SEVERAL):
+        return value.decode()
+    found: list[str] = []
+    at = 1
+    while at < len(value):
+        colon = value.index(b":", at)
+        end = colon + 1 + int(value[at:colon])
+        found.append(value[colon + 1 : end].decode())
+        at = end
+    return tuple(found)
 
 
 _revision = struct.Struct("<QIB").unpack_from

@@ -6,7 +6,17 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from statehold.changes import PRESENT, Commit, Drop, Key, Refusal, Revision, Want, new_incarnation
+from statehold.changes import (
+    PRESENT,
+    About,
+    Commit,
+    Drop,
+    Key,
+    Refusal,
+    Revision,
+    Want,
+    new_incarnation,
+)
 from statehold.drivers.sql.fastmerge import (
     DELTAS,
     UNBOUND,
@@ -32,6 +42,8 @@ def _is_special(commit: Commit) -> bool:
     """Whether it says what only the transaction knows."""
     after = None if commit.returning is None else commit.returning.after
     rare = (commit.since, commit.revision, commit.at, commit.claim, after)
+    if isinstance(commit.subject, tuple):
+        return True
     return commit.where != () or any(said is not None for said in rare)
 
 
@@ -48,7 +60,7 @@ class Group:
         """Of each op id."""
         self.epoch = self.last_epoch = 0
         self.expect: Revision | None = None
-        self.subject: str | None = None
+        self.subject: About | None = None
         self.ttl: float | None = None
         self.max_age: float | None = None
         self.returning: Want | None = None
@@ -154,7 +166,7 @@ class Call:
             "a_ttl": [seconds(group.ttl) for group in groups],
             "a_max_age": _unless_none([seconds(group.max_age) for group in groups]),
             "a_subject": _unless_none(
-                [None if g.subject is None else escaped(g.subject) for g in groups]
+                [escaped(g.subject) if isinstance(g.subject, str) else None for g in groups]
             ),
         }
         commits = [len(group.places) for group in groups]

@@ -19,6 +19,7 @@ from statehold.drivers.sql.values import (
     from_column,
     from_nulls,
     from_object,
+    from_others,
 )
 from statehold.drivers.sql.vectors import from_sent
 from statehold.folding import cut
@@ -93,7 +94,7 @@ class Reader:
 
     def cells(self, row: Sequence[Any], want: Want, now: float) -> Cells:
         """The cells of a state. `row` begins with the columns of `META`."""
-        incarnation, number, created, updated, expires, epoch, subject, nulls, clock = row[
+        incarnation, number, created, updated, expires, epoch, subject, nulls, others, clock = row[
             : len(META)
         ]
         fields: dict[str, Cell] = {}
@@ -126,7 +127,7 @@ class Reader:
             None if expires is None else expires.timestamp(),
             clock.timestamp() - now,
             epoch,
-            None if subject is None else unescaped(subject),
+            from_others(None if subject is None else unescaped(subject), others),
             corrupted=tuple(corrupted),
             unchanged=same,
         )

@@ -85,6 +85,8 @@ class Singles:
         limits = [limit is not None for limit in (commit.ttl, commit.max_age)]
         arguments += [seconds(limit) for limit in (commit.ttl, commit.max_age) if limit is not None]
         if commit.subject is not None:
+            if isinstance(commit.subject, tuple):
+                return None
             arguments.append(escaped(commit.subject))
         if commit.op:
             arguments += [escaped(commit.op), commit.ops, commit.intent]
@@ -191,6 +193,7 @@ def _text(tables: Tables, shape: _Shape) -> str:
     if shape[2]:
         subject = given.next("text")
         row.add("subject", subject, subject)
+        row.conditions.append("t.also_about IS NULL")
     after: list[str] = []
     if shape[3]:
         op, after = _op_id(tables, row, given)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from statehold.changes import (
+    About,
     Append,
     Cell,
     Change,
@@ -44,6 +45,8 @@ class Life:
     head: Head | None = None
     ops: int = 0
     nulls: frozenset[str] = frozenset()
+    about: About | None = None
+    """Whom the row says that it is about."""
     cells: dict[str, Cell] = field(default_factory=dict[str, Cell])
     """Of lists their `Ends`, of entries with a table of their own a `Part`."""
     loaded: set[str] = field(default_factory=set[str])

@@ -169,6 +169,7 @@ def _body(tables: Tables, fields: list[tuple[int, Stored]], parts: list[Part]) -
     main = qualified(tables.schema, tables.main.name)
     ops = qualified(tables.schema, tables.ops.name)
     ended = qualified(tables.schema, tables.ended.name)
+    about = qualified(tables.schema, tables.about.name)
     children = [qualified(tables.schema, table.name) for table in tables.children.values()]
     locked = [one for part in parts for one in part.locked]
     values = [(number, stored) for number, stored in fields if stored.lies == "value"]
@@ -224,7 +225,8 @@ DECLARE
       END IF;
 {"".join(f"      DELETE FROM {table} AS c WHERE c.state = ANY(v_dead);{chr(10)}" for table in (*children, ops))}\
       -- Whoever sends a commit again that may have been applied to one of these must know.
-      WITH d AS (DELETE FROM {main} AS t WHERE t.state = ANY(v_dead) RETURNING t.*)
+      WITH d AS (DELETE FROM {main} AS t WHERE t.state = ANY(v_dead) RETURNING t.*), a AS (
+        DELETE FROM {about} AS c USING d WHERE d.also_about IS NOT NULL AND c.state = d.state)
       INSERT INTO {ended} AS e (tenant, id, op, intent, incarnation, number, at)
         SELECT d.tenant, d.id, '', 0, d.incarnation, d.number,
           GREATEST(d.expires_at, d.updated_at) FROM d
@@ -335,6 +337,7 @@ def _update(main: str, parts: list[Part], nulls: str | None = None) -> str:
 {"".join(f",{chr(10)}    {quoted(column)} = {expression}" for column, expression in sets)}
     FROM generate_series(1, v_keys) AS u(k)
     WHERE t.state = o_state[u.k]
+      AND (t.also_about IS NULL OR a_subject[u.k] IS NULL)
       -- A life that ends as it is written to would have to begin anew within the call.
       AND (COALESCE(a_commits[u.k], 1) = 1 OR a_max_age[u.k] IS NULL OR t.number = 0
         OR t.created_at + a_max_age[u.k] * interval '1 second' > v_now)\

@@ -23,6 +23,7 @@ META: Final = (
     ("epoch", "bigint"),
     ("subject", "text"),
     ("nulls", "json"),
+    ("also_about", "json"),
     ("clock", "timestamptz"),
 )
 """What is read of each state before its fields."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Select, Table, Text, and_, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Select, Text, and_, literal, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.cursors import Listing, beyond, foreign
@@ -25,33 +25,51 @@ async def scan(
     """The next page; see `Driver.scan`."""
     listing = Listing(asked)
     main = tables.main
-    statement = select(main.c.id).where(
+    statement = select(main.c.id, main.c.updated_at).where(
         main.c.tenant == asked.tenant,
         or_(main.c.expires_at.is_(None), main.c.expires_at > dialect.moment(now)),
     )
-    if asked.subject is not None:
-        statement = statement.where(main.c.subject == asked.subject)
     if asked.prefix:
         statement = statement.where(*_begins(main.c.id, asked.prefix, dialect))
     if asked.newest:
-        return await _newest(connection, statement, main, asked)
+        return await _newest(connection, statement, tables, asked)
     if asked.cursor is not None:
         statement = statement.where(main.c.id > _after(asked.cursor, listing))
-    rows = await connection.execute(statement.order_by(main.c.id).limit(asked.limit))
+    if asked.subject is None:
+        ordered = statement.order_by(main.c.id)
+    else:
+        found, name, _ = _of(tables, asked, statement)
+        ordered = found.order_by(name)
+    rows = await connection.execute(ordered.limit(asked.limit))
     keys = tuple((asked.tenant, asked.kind, row.id) for row in rows)
     return Page(keys, listing.cursor(keys[-1][2].encode()) if len(keys) == asked.limit else None)
 
 
+def _of(
+    tables: Tables, asked: Scan, statement: Select[*tuple[Any, ...]]
+) -> tuple[Select[*tuple[Any, ...]], ColumnElement[str], ColumnElement[float]]:
+    """Of these states those about the subject: foremost of all, or among others. And the columns."""
+    main, others = tables.main, tables.about
+    foremost = statement.where(main.c.subject == asked.subject)
+    among = statement.join(others, others.c.state == main.c.state).where(
+        others.c.tenant == asked.tenant, others.c.subject == asked.subject
+    )
+    either = union_all(foremost, among).subquery()
+    return select(either), either.c.id, either.c.updated_at
+
+
 async def _newest(
-    connection: AsyncConnection, statement: Select[Any], main: Table, asked: Scan
+    connection: AsyncConnection, statement: Select[*tuple[Any, ...]], tables: Tables, asked: Scan
 ) -> Page:
     """The page of a subject's states, newest first: the database sorts all of them."""
     listing = Listing(asked)
     if asked.cursor is not None:
         updated, id = listing.place_at(asked.cursor)
-        at = main.c.updated_at
-        statement = statement.where(or_(at < updated, and_(at == updated, main.c.id > id)))
-    ordered = statement.add_columns(main.c.updated_at).order_by(main.c.updated_at.desc(), main.c.id)
+        made = tables.main.c.updated_at
+        same = and_(made == updated, tables.main.c.id > id)
+        statement = statement.where(or_(made < updated, same))
+    found, name, at = _of(tables, asked, statement)
+    ordered = found.order_by(at.desc(), name)
     rows = (await connection.execute(ordered.limit(asked.limit))).all()
     keys = tuple((asked.tenant, asked.kind, row.id) for row in rows)
     if len(keys) < asked.limit:

@@ -25,6 +25,7 @@ from statehold.drivers.sql.values import (
     from_column,
     from_nulls,
     from_object,
+    from_others,
 )
 from statehold.folding import Ends, Head, Part
 
@@ -81,6 +82,7 @@ def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Sel
 def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dialect) -> Life:
     """A row as a state; what cannot be read of it is as if it were not there."""
     nulls = from_nulls(row.nulls)
+    about = from_others(row.subject, row.also_about)
     head = None
     if row.incarnation:
         head = Head(
@@ -89,9 +91,9 @@ def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dia
             row.updated_at,
             row.expires_at,
             row.epoch,
-            row.subject,
+            about,
         )
-    life = Life((row.tenant, tables.kind, row.id), row.state, head, row.ops, nulls)
+    life = Life((row.tenant, tables.kind, row.id), row.state, head, row.ops, nulls, about)
     values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
     if row.epoch:
         until = row.updated_at + HOLD_SECONDS if head is None else -math.inf

@@ -31,7 +31,7 @@ from statehold.drivers.sql.folding import Life, apply
 from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
 from statehold.drivers.sql.reading import Found, read
 from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
-from statehold.drivers.sql.saving import erase, leave, save
+from statehold.drivers.sql.saving import erase_lives, leave, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.errors import Busy, Corrupted
@@ -149,7 +149,7 @@ class _Kind:
                     life.fence = fence
             await save(self.connection, self.dialect, self.tables, list(self.lives.values()))
             if erased:
-                await erase(self.connection, self.tables, [life.state for life in erased])
+                await erase_lives(self.connection, self.tables, erased)
             await note_ends(self.connection, self.dialect, self.tables, self.ends)
             self.ends.clear()
             await self._return(returning, outcomes)
@@ -164,12 +164,12 @@ class _Kind:
             if absent and self.now < fence.until and (life is None or life.fence != fence):
                 left[key] = fence
         unborn = [
-            life.state
+            life
             for life in self.lives.values()
             if life.head is None and self.now >= self.fences.get(life.key, NO_FENCE).until
         ]
         if unborn:
-            await erase(self.connection, self.tables, unborn)
+            await erase_lives(self.connection, self.tables, unborn)
         await leave(self.connection, self.dialect, self.tables, left, self.now)
 
     async def _lock(self, keys: Sequence[Key]) -> None:
@@ -188,7 +188,7 @@ class _Kind:
                 if (life := self.lives.get(key)) is not None and life.expired(self.now)
             ]
             if over:  # a new life is a new row, with nothing in it that the old one had
-                await erase(self.connection, self.tables, [life.state for life in over])
+                await erase_lives(self.connection, self.tables, over)
                 for life in over:
                     self._ended(life)
                     del self.lives[life.key]

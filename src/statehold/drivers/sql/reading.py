@@ -13,7 +13,7 @@ from statehold.driver import Cells
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.loading import Loaded, cell_of, chunks, first_of, number_or_bytes
 from statehold.drivers.sql.tables import META, Stored, Tables
-from statehold.drivers.sql.values import Unreadable, from_column, from_nulls
+from statehold.drivers.sql.values import Unreadable, from_column, from_nulls, from_others
 from statehold.folding import cut
 
 
@@ -125,7 +125,7 @@ def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float)
             row.expires_at,
             skew,
             row.epoch,
-            row.subject,
+            from_others(row.subject, row.also_about),
         ),
     )
     nulls = from_nulls(row.nulls)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Key, Scalar
+from statehold.changes import Key, Scalar, subjects_of
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.fences import husk, to_claim
 from statehold.drivers.sql.folding import Life
@@ -17,16 +17,30 @@ from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
 from statehold.drivers.sql.tables import CLAIM, Stored, Tables
-from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object
+from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object, to_others
 from statehold.errors import Invalid
 from statehold.folding import Ends, Fence, Part
 
 
-async def erase(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
-    """Delete rows with everything that belongs to them."""
+async def erase(
+    connection: AsyncConnection, tables: Tables, states: Iterable[int], several: Iterable[int]
+) -> None:
+    """Delete rows with everything that belongs to them; `several` are those about several subjects."""
+    await _unlist(connection, tables, several)
     for some in chunks(states):
         for table in tables.owned:
             await connection.execute(delete(table).where(table.c.state.in_(some)))
+
+
+async def erase_lives(connection: AsyncConnection, tables: Tables, lives: Sequence[Life]) -> None:
+    """Delete these states with everything that belongs to them."""
+    several = [life.state for life in lives if isinstance(life.about, tuple)]
+    await erase(connection, tables, [life.state for life in lives], several)
+
+
+async def _unlist(connection: AsyncConnection, tables: Tables, states: Iterable[int]) -> None:
+    for some in chunks(states):
+        await connection.execute(delete(tables.about).where(tables.about.c.state.in_(some)))
 
 
 async def leave(
@@ -61,6 +75,7 @@ async def save(
         else:
             await _save_entries(connection, dialect, table, stored, touched)
     await _save_ops(connection, dialect, tables.ops, changed)
+    await _save_about(connection, dialect, tables, changed)
     for life in changed:
         life.touched.clear()
         life.recorded.clear()
@@ -92,9 +107,11 @@ async def _save_rows(
             "updated_at": head.updated,
             "expires_at": head.deadline,
             "epoch": head.epoch,
-            "subject": head.subject,
+            "subject": next(iter(subjects_of(head.subject)), None),
             "ops": life.ops,
         }
+        if isinstance(head.subject, tuple) or isinstance(life.about, tuple):
+            row["also_about"] = to_others(head.subject)
         if life.fence.epoch:
             row[CLAIM] = to_claim(life.fence)
         for stored in tables.fields.values():
@@ -129,6 +146,27 @@ def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> An
     if column == 0 and stored.holds == "float" and not dialect.keeps_minus_zero:
         nulls |= {stored.name} if math.copysign(1, column) < 0 else set()
     return column
+
+
+async def _save_about(
+    connection: AsyncConnection, dialect: Dialect, tables: Tables, lives: Sequence[Life]
+) -> None:
+    """What lists the states that are, or were, about several."""
+    gone: list[int] = []
+    rows: list[dict[str, Any]] = []
+    for life in lives:
+        about = None if life.head is None else life.head.subject
+        if about == life.about:
+            continue
+        if isinstance(life.about, tuple):
+            gone.append(life.state)
+        if isinstance(about, tuple):
+            others = {"state": life.state, "tenant": life.key[0]}
+            rows += [{**others, "subject": subject} for subject in about[1:]]
+        life.about = about
+    await _unlist(connection, tables, gone)
+    if rows:
+        await connection.execute(dialect.insert(tables.about), rows)
 
 
 async def _save_items(

@@ -73,17 +73,19 @@ class Sweeper:
         expired = and_(main.c.expires_at <= before, main.c.updated_at <= before)
         found = select(*_ends(main)).where(main.c.state > first, main.c.state <= last, expired)
         rows = await connection.execute(found)
-        states = [row.state for row in rows if not _held(row, now)]
-        if states and dialect.locks_rows:
+        over = [row for row in rows if not _held(row, now)]
+        if over and dialect.locks_rows:
             # A writer may have renewed or begun one since; its row is looked at again.
             locking = (
                 select(*_ends(main))
-                .where(main.c.state.in_(states), expired)
+                .where(main.c.state.in_([row.state for row in over]), expired)
                 .with_for_update(skip_locked=True)
             )
             rows = await connection.execute(locking)
-            states = [row.state for row in rows if not _held(row, now)]
-        await erase(connection, tables, states)
+            over = [row for row in rows if not _held(row, now)]
+        states = [row.state for row in over]
+        several = [row.state for row in over if row.also_about is not None]
+        await erase(connection, tables, states, several)
         await self._forget(connection, dialect, tables.ended, now)
         return len(states)
 
@@ -105,7 +107,7 @@ class Sweeper:
 
 
 def _ends(main: Table) -> list[Column[Any]]:
-    return [main.c.state, main.c.epoch, main.c[CLAIM]]
+    return [main.c.state, main.c.epoch, main.c[CLAIM], main.c.also_about]
 
 
 def _held(row: Row[Any], now: float) -> bool:

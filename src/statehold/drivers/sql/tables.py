@@ -7,6 +7,9 @@ one; the other fields have child tables, whose rows carry the `state` number of 
 the last minute, and for each erasure: by its op id, or by "" where a life ended without one. So what
 is sent again is told from what was never seen, and an erasure that is sent again is recognised.
 
+A state that is about several subjects has the first in `subject`, the others as a JSON array in
+`also_about`, and a row for each of these in the table of that name, by which it is found.
+
 There are no foreign keys, which would be checked for each item that is appended: whoever deletes a
 row deletes its children in the same transaction.
 """
@@ -27,7 +30,7 @@ from statehold.drivers.sql.types import COLUMN_TYPES, OP_BYTES, Moment, Name, nu
 from statehold.drivers.sql.vectors import Floats32
 from statehold.errors import ConfigError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the rules in this module, kept with each description."""
 
 ROWS: Final = 64
@@ -51,6 +54,7 @@ META: Final = (
     "subject",
     "ops",
     "nulls",
+    "also_about",
 )
 """The columns of a main table that belong to no field."""
 
@@ -58,7 +62,7 @@ CLAIM: Final = "epoch_claim"
 """The column of a main table that says who claimed its epoch; NULL for nobody. See `fences`."""
 
 _RESERVED_COLUMNS: Final = frozenset({*META, CLAIM})
-_RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit"})
+_RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit", "also_about"})
 """What else is called `<kind>__…`: PostgreSQL has one space of names for tables and indexes."""
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
 _SINGLE: Final = frozenset({"register", "counter", "vector"})
@@ -156,6 +160,7 @@ class Tables:
             Column("at", Moment(), nullable=False),
         )
         self.ended = self._ended()
+        self.about = self._about()
         self.children: dict[str, Table] = {
             name: self._of_field(stored) for name, stored in self.fields.items() if stored.table
         }
@@ -163,12 +168,15 @@ class Tables:
 
     @property
     def all(self) -> tuple[Table, ...]:
-        """The children, `ops`, `ended`, then the main table, in which order they are made."""
-        return (*self.children.values(), self.ops, self.ended, self.main)
+        """The children, `ops`, `ended`, `about`, then the main table, in which order they are made."""
+        return (*self.children.values(), self.ops, self.ended, self.about, self.main)
 
     @property
     def owned(self) -> tuple[Table, ...]:
-        """Those whose rows belong to a state, by its number: what goes with it."""
+        """Those whose rows belong to a state, by its number: what goes with it.
+
+        So do those of `about`, which few states have.
+        """
         return (*self.children.values(), self.ops, self.main)
 
     def describe(self) -> Description:
@@ -199,6 +207,7 @@ class Tables:
             Column("ops", BigInteger, nullable=False),
             Column("nulls", COLUMN_TYPES["json"]()),
             Column(CLAIM, COLUMN_TYPES["json"]()),
+            Column("also_about", COLUMN_TYPES["json"]()),
         ]
         for stored in self.fields.values():
             if stored.lies == "items" or stored.counted:
@@ -244,6 +253,16 @@ class Tables:
             sqlite_with_rowid=False,
         )
         Index(identifier(name, "at"), table.c.at)
+        return table
+
+    def _about(self) -> Table:
+        name = identifier(self.prefix + self.kind, "also_about")
+        table = self._child(
+            name,
+            Column("subject", Name(), primary_key=True),
+            Column("tenant", Name(), nullable=False),
+        )
+        Index(identifier(name, "subject"), table.c.tenant, table.c.subject)
         return table
 
     def _of_field(self, stored: Stored) -> Table:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import INT64_MAX, INT64_MIN, Entries, Scalar
+from statehold.changes import INT64_MAX, INT64_MIN, About, Entries, Scalar
 from statehold.drivers.sql.tables import Stored
 from statehold.drivers.sql.types import escaped, unescaped
 from statehold.drivers.sql.vectors import checked_text
@@ -163,6 +163,23 @@ def from_object(field: str, text: Any, *, escape: bool, spaced: bool) -> Entries
         return {rename(k): bytes(v) for k, v in made.items()}
     except (msgspec.MsgspecError, TypeError, ValueError) as error:
         raise Unreadable(field) from error
+
+
+def to_others(about: About | None) -> str | None:
+    """The column `also_about`: all whom a state is about but the first."""
+    return _encode(about[1:]).decode() if isinstance(about, tuple) else None
+
+
+def from_others(first: str | None, others: Any) -> About | None:
+    """Whom a state is about, by the columns; if that of the others cannot be read, only the first."""
+    if others is None or first is None:
+        return first
+    try:
+        if isinstance(others, str | bytes):
+            return first, *_names.decode(others)
+        return first, *msgspec.convert(others, list[str])  # an engine has decoded JSON itself
+    except msgspec.MsgspecError:
+        return first
 
 
 def to_nulls(names: Iterable[str]) -> str | None:

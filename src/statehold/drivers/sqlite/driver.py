@@ -297,16 +297,16 @@ class SqliteDriver(WaitingDriver):
             (self._swept, SWEEP_STATES),
         ).fetchone()
         expired: list[Row] = cursor.execute(
-            "SELECT id, deadline, shape, epoch, updated, tenant, kind, key FROM state"
+            "SELECT id, deadline, shape, subject, epoch, updated, tenant, kind, key FROM state"
             " WHERE id > ? AND id <= ? AND deadline <= ? ORDER BY id",
             (self._swept, last, now),
         ).fetchall()
         deleted = 0
-        for state, until, text, epoch, updated, *key in expired:
+        for state, until, text, subject, epoch, updated, *key in expired:
             shape = decode_shape(text)
             if epoch and max(until, updated) + HOLD_SECONDS > now:
                 leave_fence(cursor.execute, (key[0], key[1], key[2]), epoch, max(until, updated))
-            erase_state(cursor.execute, state, shape)
+            erase_state(cursor.execute, state, shape, subject)
             self._expired += 1
             deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))
             if deleted > SWEEP_ROWS:

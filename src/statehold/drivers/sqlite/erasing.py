@@ -24,8 +24,18 @@ def erase_lists(execute: Execute, lists: Iterable[int]) -> None:
         )
 
 
-def erase_state(execute: Execute, state: int, shape: Shape) -> None:
-    """Delete a state and every row that belongs to it; of its op ids, the newest one's time stays."""
+def unlist(execute: Execute, state: int) -> None:
+    """Delete what lists a state that is about several."""
+    execute("DELETE FROM about WHERE state = ?", (state,))
+
+
+def erase_state(execute: Execute, state: int, shape: Shape, subject: object) -> None:
+    """Delete a state and every row that belongs to it; of its op ids, the newest one's time stays.
+
+    `subject` is what its row says, or whom it is about.
+    """
+    if isinstance(subject, bytes | tuple):
+        unlist(execute, state)
     execute(
         "UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?1),"
         " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",

@@ -29,7 +29,13 @@ from statehold.drivers.sqlite.erasing import erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
-from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
+from statehold.drivers.sqlite.reading import (
+    SELECT_STATE,
+    Row,
+    cells_of,
+    decode_several,
+    decode_shape,
+)
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
 from statehold.folding import (
@@ -170,9 +176,11 @@ class Transaction(Writer, kw_only=True):
         if until is not None and until <= self.now:
             self.erased = True
             leave_fence(self.execute, key, epoch, max(until, updated))
-            erase_state(self.execute, id, shape)
+            erase_state(self.execute, id, shape, subject)
             life = self.lives[key] = Life(self.execute, key)
             return life
+        if type(subject) is bytes:
+            subject = decode_several(subject)
         head = Head(Revision(incarnation, number), created, updated, until, epoch, subject)
         life = self.lives[key] = Life(self.execute, key, head, id, ops, True, subject, shape)
         return life
@@ -186,7 +194,7 @@ class Transaction(Writer, kw_only=True):
             came = (at for *_, at in life.new_ops.values())
             self.execute("UPDATE ended SET at = max(at, ?)", (max((life.head.updated, *came)),))
         if life.stored:
-            erase_state(self.execute, life.id, life.shape)
+            erase_state(self.execute, life.id, life.shape, life.subject)
         life = self.lives[life.key] = Life(self.execute, life.key)
         return life
 

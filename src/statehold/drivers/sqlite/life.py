@@ -8,9 +8,17 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import Append, Cell, Change, Key, Revision, Scalar, Splice
+from statehold.changes import About, Append, Cell, Change, Key, Revision, Scalar, Splice
 from statehold.drivers.sqlite.fences import fence_of
-from statehold.drivers.sqlite.reading import SCALARS, Execute, Ring, Row, Shape, rows_of
+from statehold.drivers.sqlite.reading import (
+    SCALARS,
+    Execute,
+    Ring,
+    Row,
+    Shape,
+    encode_several,
+    rows_of,
+)
 from statehold.drivers.sqlite.schema import FIELD_BITS
 from statehold.folding import Applied, Ends, Fence, Head, Part
 
@@ -28,7 +36,7 @@ class Life(msgspec.Struct):
     """How many op ids there have been."""
     stored: bool = False
     """Whether the file has a row of it, with this `subject` and `shape`."""
-    subject: str | None = None
+    subject: About | None = None
     shape: Shape = {}
     ops_kept: int = 0
     changed: bool = False
@@ -48,6 +56,7 @@ class Life(msgspec.Struct):
         """As `SELECT_STATE` would show it, with that shape."""
         head = self.head
         assert head is not None  # noqa: S101  it is there, since it is asked for
+        subject = head.subject
         return (
             self.id,
             head.revision.incarnation,
@@ -56,7 +65,7 @@ class Life(msgspec.Struct):
             head.created,
             head.updated,
             head.deadline,
-            head.subject,
+            subject if type(subject) is not tuple else encode_several(subject),
             self.ops,
             shape,
         )

@@ -11,6 +11,11 @@ from statehold.driver import Scan
 Listed: TypeAlias = tuple[str, int, float | None, float]
 """An id, the number of its row, its deadline, and when it was updated."""
 _ROW: Final = "SELECT key, id, deadline, updated FROM state WHERE "
+_AMONG_OTHERS: Final = (
+    "SELECT key, state AS id, deadline, updated FROM about CROSS JOIN"
+    " (SELECT id AS number, key, deadline, updated FROM state) ON number = state WHERE "
+)
+"""The same of states that are about several, in the order of their index."""
 
 
 def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
@@ -42,10 +47,18 @@ def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
             values.append(after if asked.subject is None else int(after))
         except ValueError as error:
             raise foreign(asked.cursor) from error
-    statement = f"{_ROW}{where} ORDER BY {order} LIMIT ?"
-    values.append(asked.limit)
-    place = 0 if asked.subject is None else 1
-    return statement, values, lambda row: listing.cursor(str(row[place]).encode())
+    if asked.subject is None:
+        statement = f"{_ROW}{where} ORDER BY key LIMIT ?"
+        return statement, [*values, asked.limit], lambda row: listing.cursor(row[0].encode())
+    # By the number of the row, which either index has in order.
+    statement = f"{_either(where)} ORDER BY id LIMIT ?"
+    values += [*values, asked.limit]
+    return statement, values, lambda row: listing.cursor(str(row[1]).encode())
+
+
+def _either(where: str) -> str:
+    """The states about the subject alone, and those that are about others too; the values come twice."""
+    return f"{_ROW}{where} UNION ALL {_AMONG_OTHERS}{where}"
 
 
 def _newest(
@@ -57,6 +70,6 @@ def _newest(
         updated, id = listing.place_at(asked.cursor)
         where += " AND (updated < ? OR updated = ? AND +key > ?)"
         values += (updated, updated, id)
-    values.append(asked.limit)
-    statement = f"{_ROW}{where} ORDER BY updated DESC, +key LIMIT ?"
+    values += [*values, asked.limit]
+    statement = f"{_either(where)} ORDER BY updated DESC, key LIMIT ?"
     return statement, values, lambda row: listing.cursor_at(row[3], row[0])

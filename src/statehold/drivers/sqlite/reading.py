@@ -29,6 +29,17 @@ SELECT_STATE = (
     " FROM state WHERE tenant = ? AND kind = ? AND key = ?"
 )
 _shapes = msgspec.json.Decoder(Shape)
+_several = msgspec.json.Decoder(tuple[str, ...])
+encode_several = msgspec.json.Encoder().encode
+"""Several subjects as the row of their state has them."""
+
+
+def decode_several(text: bytes) -> tuple[str, ...]:
+    """The subjects from a row. Raises `Corrupted`."""
+    try:
+        return _several.decode(text)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupted("whom a stored state is about cannot be read") from error
 
 
 def decode_shape(text: str | bytes) -> Shape:
@@ -58,6 +69,8 @@ def places(ring: Ring, skip: int, take: int) -> Iterator[tuple[int, int]]:
 def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells:
     """The state whose row is given, as far as wanted; what cannot be read is in `corrupted`."""
     state, incarnation, number, epoch, created, updated, until, subject, _, text = row
+    if type(subject) is bytes:
+        subject = decode_several(subject)
     revision = Revision(incarnation, number)
     if revision in want.unless:
         return Cells(

@@ -1,6 +1,7 @@
 """The layout of the file, its version, and what makes it.
 
-* `state`: one row for each live (or not yet swept) state. `shape` is a JSON object from field
+* `state`: one row for each live (or not yet swept) state. `subject` is TEXT, or of one that is about
+  several a BLOB with all of them as a JSON array; then `about` has a row for each. `shape` is a JSON object from field
   number to what the field holds: a count for entries, `[list, next, count, ring, end]` for items,
   `end` being the position of the newest; `list` is 0 where there are none.
 * `cell`: one row for each entry; `slot` is `state << 16 | field number`.
@@ -29,7 +30,7 @@ from statehold.errors import NotAStore
 APPLICATION_ID: Final = 0x53544844
 """What the file's header says of whose it is: "STHD"."""
 
-VERSION: Final = 3
+VERSION: Final = 4
 """The newest version of the layout that this module knows, kept in `user_version`."""
 
 # Small pages: the log is written in whole pages, so that a commit of 200 bytes costs a quarter of
@@ -71,12 +72,22 @@ CREATE TABLE fence (
 CREATE INDEX fence_until ON fence (until);
 """
 
-VIEWS: Final = """
+ABOUT: Final = """
+CREATE TABLE about (
+  state, subject, kind, tenant, PRIMARY KEY (state, subject)
+) WITHOUT ROWID;
+CREATE INDEX about_subject ON about (subject, kind, tenant);
+"""
+
+_STATES_VIEW: Final = """
 CREATE VIEW states AS
   SELECT tenant, kind, key AS id, printf('%x.%d', incarnation, number) AS revision,
          datetime(created, 'unixepoch') AS created, datetime(updated, 'unixepoch') AS updated,
-         datetime(deadline, 'unixepoch') AS expires, subject
+         datetime(deadline, 'unixepoch') AS expires, CAST(subject AS TEXT) AS subject
   FROM state;
+"""
+
+VIEWS: Final = """
 CREATE VIEW entries AS
   SELECT s.tenant, s.kind, s.key AS id, f.name AS field, c.entry,
          CASE WHEN typeof(c.value) <> 'blob' THEN c.value
@@ -117,9 +128,17 @@ def _number_lists(conn: sqlite3.Connection) -> None:
     conn.execute(_ITEMS_VIEW)
 
 
+def _list_several(conn: sqlite3.Connection) -> None:
+    """From 3 to 4: a state may be about several."""
+    _make(conn, ABOUT)
+    conn.execute("DROP VIEW states")
+    conn.execute(_STATES_VIEW)
+
+
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda conn: _make(conn, FENCES),
     2: _number_lists,
+    3: _list_several,
 }
 """From each older version, the step to the next; run inside one transaction."""
 
@@ -172,7 +191,7 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 check_header(application, version, path)  # another application was here first
-            _make(conn, TABLES + FENCES + VIEWS + _ITEMS_VIEW)
+            _make(conn, TABLES + FENCES + ABOUT + _STATES_VIEW + VIEWS + _ITEMS_VIEW)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for step in range(version, VERSION):

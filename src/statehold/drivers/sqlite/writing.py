@@ -8,10 +8,10 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import Cell, Items
-from statehold.drivers.sqlite.erasing import erase_lists
+from statehold.changes import About, Cell, Items
+from statehold.drivers.sqlite.erasing import erase_lists, unlist
 from statehold.drivers.sqlite.life import Life, encode_shape
-from statehold.drivers.sqlite.reading import Execute, Ring, places, rows_of
+from statehold.drivers.sqlite.reading import Execute, Ring, encode_several, places, rows_of
 from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from statehold.errors import Invalid
 from statehold.folding import Ends, Part
@@ -77,12 +77,12 @@ class Writer(msgspec.Struct):
                     (number, head.epoch, head.updated, head.deadline, life.ops, shape, life.id)
                 )
                 if head.subject != life.subject:
-                    self.execute(
-                        "UPDATE state SET subject = ? WHERE id = ?", (head.subject, life.id)
-                    )
+                    self._about(life, head.subject)
             else:
                 made.append((*life.key, *life.row(shape)))
                 life.stored = True
+                if type(head.subject) is tuple:
+                    self._list(life, head.subject)
             life.subject = head.subject
         for statement, some in zip(_WRITES, rows, strict=True):
             if some:
@@ -108,6 +108,22 @@ class Writer(msgspec.Struct):
         elif cell:
             entries += [(slot, entry, value) for entry, value in cell.items()]
             life.shape[number] = len(cell)
+
+    def _about(self, life: Life, subject: About | None) -> None:
+        """The state is about somebody else from now on."""
+        if type(life.subject) is tuple:
+            unlist(self.execute, life.id)
+        if type(subject) is tuple:
+            self._list(life, subject)
+        told = encode_several(subject) if type(subject) is tuple else subject
+        self.execute("UPDATE state SET subject = ? WHERE id = ?", (told, life.id))
+
+    def _list(self, life: Life, subjects: tuple[str, ...]) -> None:
+        tenant, kind, _ = life.key
+        self.cursor.executemany(
+            "INSERT INTO about (state, subject, kind, tenant) VALUES (?, ?, ?, ?)",
+            [(life.id, subject, kind, tenant) for subject in subjects],
+        )
 
     def _state_id(self) -> int:
         if not self.next_state:

@@ -214,7 +214,7 @@ function showState(kind, state) {
     ["Changed", new Date(state.updated * 1000).toLocaleTimeString()],
     ["Expires", expires],
   ];
-  if (state.subject !== null) meta.push(["Subject", state.subject]);
+  if (state.subjects.length) meta.push(["Subject", state.subjects.join(", ")]);
   if (state.corrupted.length) meta.push(["Unreadable values", state.corrupted.length]);
   byId("meta").replaceChildren(...meta.map(([term, value]) =>
     element("div", {}, element("dt", { textContent: term }), element("dd", { textContent: value }))));

@@ -11,6 +11,7 @@ from statehold.testing.conformance.bounds import Bounds
 from statehold.testing.conformance.commits import Commits
 from statehold.testing.conformance.conditions import Conditions
 from statehold.testing.conformance.decided import Decided
+from statehold.testing.conformance.draining import Draining, FaceDraining
 from statehold.testing.conformance.edges import Edges
 from statehold.testing.conformance.exactly_once import ExactlyOnce
 from statehold.testing.conformance.face_commits import FaceCommits
@@ -25,6 +26,7 @@ from statehold.testing.conformance.lifetimes import Lifetimes
 from statehold.testing.conformance.listing import Listing
 from statehold.testing.conformance.listing_newest import Newest
 from statehold.testing.conformance.listing_prefixes import Prefixes
+from statehold.testing.conformance.listing_subjects import Subjects
 from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
@@ -37,11 +39,13 @@ __all__ = [
     "CommitsTogether",
     "Conditions",
     "Decided",
+    "Draining",
     "DriverConformance",
     "Edges",
     "ExactlyOnce",
     "FaceCommits",
     "FaceConditions",
+    "FaceDraining",
     "FaceFences",
     "FaceListing",
     "FaceLists",
@@ -59,6 +63,7 @@ __all__ = [
     "Prefixes",
     "Processes",
     "Races",
+    "Subjects",
 ]
 
 
@@ -72,9 +77,11 @@ class DriverLevel(
     Listing,
     Prefixes,
     Newest,
+    Subjects,
     Edges,
     Instants,
     Failures,
+    Draining,
     Fences,
     Races,
     Processes,
@@ -92,6 +99,7 @@ class DriverConformance(
     FaceListing,
     FaceFences,
     FaceTrouble,
+    FaceDraining,
     FaceTogether,
     FaceConditions,
     FaceProcesses,

@@ -53,6 +53,7 @@ class Decided(Cases):
     @promise(6)
     def test_a_follower_makes_the_revisions_and_times_of_the_owner(self, rig: Rig) -> None:
         """The same commits, told what they are to make, end in equal states: revision, times, cells."""
+        need(rig, Feature.EXPECT)
         owner = Owner(rig)
         for n in range(5):
             changes = (Add("sum", "k", 1), Append("log", (b"%d" % n,), 3), Put("note", "", b'"x"'))
@@ -68,6 +69,7 @@ class Decided(Cases):
     @promise(6)
     def test_a_follower_takes_over_with_what_it_remembers(self, rig: Rig) -> None:
         """Who goes on at the follower is told of repeated op ids, and the deposed owner is fenced off."""
+        need(rig, Feature.EXPECT)
         owner = Owner(rig)
         for n in range(3):
             rig.send(owner.decide(rig.commit(Add("sum", "k", 1), op=f"op {n}", **_epoch(rig, 1))))
@@ -87,6 +89,7 @@ class Decided(Cases):
     @promise(6)
     def test_only_the_next_revision_is_made(self, rig: Rig) -> None:
         """A gap, a repetition, another life, and a first one that is not: in conflict, nothing written."""
+        need(rig, Feature.EXPECT)
         add = Add("sum", "k", 1)
         assert _made(rig, Revision(7, 2)) == Conflicted(ABSENT), "half a state was begun"
         assert rig.read() is None
@@ -103,6 +106,7 @@ class Decided(Cases):
     @promise(4)
     def test_what_is_over_when_it_comes_is_not_written(self, rig: Rig) -> None:
         """A commit that was made so long ago that its state has ended begins nothing: `Late`."""
+        need(rig, Feature.EXPECT)
         add, made = Add("sum", "k", 1), rig.now - 5 * rig.unit
         assert rig.try_(add, revision=Revision(7, 1), at=made, ttl=4) == Late()
         assert rig.read() is None
@@ -119,6 +123,7 @@ class Decided(Cases):
     @promise(2)
     def test_what_came_late_is_not_forgotten_early(self, rig: Rig) -> None:
         """A commit made long before it came, sent again after the state's end, is not applied again."""
+        need(rig, Feature.EXPECT)
         sent, made = rig.now, rig.now - 5 * rig.unit
         commit = rig.commit(Add("sum", "k", 1), op="op 1", revision=Revision(7, 1), at=made)
         assert isinstance(rig.send(commit)[0], Written)
@@ -130,7 +135,7 @@ class Decided(Cases):
     @promise(2)
     def test_a_claim_forgets_nothing_early(self, rig: Rig) -> None:
         """The same, where its life has ended and an epoch is claimed before it is sent again."""
-        need(rig, Feature.CLAIM)
+        need(rig, Feature.EXPECT, Feature.EPOCH, Feature.CLAIM)
         add, sent, made = Add("sum", "k", 1), rig.now, rig.now - 5 * rig.unit
         commit = rig.commit(add, op="op 1", ttl=500, revision=Revision(7, 1), at=made)
         assert isinstance(rig.send(commit)[0], Written)

@@ -25,6 +25,7 @@ from statehold.changes import (
 )
 from statehold.driver import Feature, Refused, Scan, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
+from statehold.middleware.choosing import layer
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
@@ -43,6 +44,9 @@ MANY = 2**53
 """The most that can be asked for."""
 
 MARK = b"b3a7-left-behind"
+
+CROWD = 640
+"""How many states live at once: more than what a sweep looks at in one step."""
 
 
 class Edges(Cases):
@@ -343,8 +347,9 @@ class Edges(Cases):
     @promise(9)
     def test_what_is_not_to_wait_does_not(self, rig: Rig) -> None:
         """A call with `wait=False` raises `WouldWait` rather than wait, at once and with nothing done."""
-        driver = rig.driver
-        if not isinstance(driver, WaitingDriver):
+        # What gathers above it may wait, in a thread.
+        driver = layer(rig.driver, WaitingDriver)  # type: ignore[type-abstract]  # none is made
+        if driver is None:
             pytest.skip("the driver never waits: it is no `WaitingDriver`")
         rig.write(Add("sum", "k", 1))
         commits = [rig.commit(Add("sum", "k", 10), id=id) for id in ("a", "b")]
@@ -417,6 +422,37 @@ class Edges(Cases):
         for n in range(300):
             rig.write(Add("sum", "k", 1), id=f"busy {n % 5}")
         assert MARK not in rig.backend.raw(), "an expired state is still stored"
+
+    @promise(12)
+    def test_sweeping_reaches_what_lies_behind_the_living(self, rig: Rig) -> None:
+        """Expired states among and behind many that live are gone after as many commits as there are."""
+        if rig.backend.raw is None:
+            pytest.skip("the backend has no hook `raw`")
+        expired = [f"{n:04}" for n in range(0, CROWD + 1, CROWD // 16)]
+        crowd = [f"{n:04}" for n in range(CROWD + 1)]
+        for begin in range(0, len(crowd), 50):
+            rig.send(
+                *(
+                    rig.commit(
+                        Put("map", "k", b"<%s%s>" % (MARK, id.encode())),
+                        id=id,
+                        ttl=2 if id in expired else None,
+                    )
+                    for id in crowd[begin : begin + 50]
+                )
+            )
+        marks = [b"<%s%s>" % (MARK, id.encode()) for id in expired]
+        left = [mark for mark in marks if mark in rig.backend.raw()]
+        assert left == marks, "the hook `raw` does not show what is stored"
+        for _ in range(8):
+            rig.wait(2.5)
+            for n in range(CROWD // 8):
+                rig.write(Add("sum", "k", 1), id=f"busy {n % 5}")
+        stored = rig.backend.raw()
+        left = [mark for mark in marks if mark in stored]
+        assert not left, f"of {len(marks)} expired states {len(left)} are still stored: {left[0]!r}"
+        living = [id for id in crowd if id not in expired]
+        assert None not in rig.read_many(living), "a state that lives was swept"
 
     def _leave(self, rig: Rig, ttl: float | None) -> None:
         subject = {"subject": MARK.decode()} if rig.has(Feature.SUBJECT) else {}

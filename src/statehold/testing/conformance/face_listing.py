@@ -29,6 +29,38 @@ class FaceListing(FaceCases):
                 visits.scan_page(prefix=wrong)
 
     @promise(8)
+    def test_face_a_state_about_several(self, face: Face) -> None:
+        """Each subject of a list finds the state; the next write replaces them all, `()` by nobody."""
+        need(face, Feature.SCAN, Feature.SUBJECT)
+        fields, visits = face.cls, face.visits
+        visits.apply("a", fields.clicks.add(1), subject=["ann", "run 7", "ann"])
+        visits.apply("b", fields.clicks.add(1), subject="ann")
+        assert sorted(visits.find("ann")) == ["a", "b"]
+        assert list(visits.find("run 7")) == ["a"]
+        found = visits.get("a").meta
+        assert (found.subject, found.subjects) == ("ann", ("ann", "run 7"))
+        found = visits.get("b").meta
+        assert (found.subject, found.subjects) == ("ann", ("ann",))
+        assert visits.get("nobody").meta.subjects == ()
+        with visits.session("b", subject=(one for one in ("run 7", "bob"))) as state:
+            state.clicks += 1
+        assert sorted(visits.find("run 7", newest=True)) == ["a", "b"]
+        assert list(visits.find("ann", prefix="a")) == ["a"]
+        visits.apply("a", fields.clicks.add(1), op="op", subject=["bob"])
+        assert visits.get("a").meta.subjects == ("bob",)
+        visits.apply("a", fields.clicks.add(1))
+        states, _ = visits.get_page(subject="bob", newest=True)
+        assert [state.meta.id for state in states] == ["a", "b"]
+        for id in ("a", "b"):
+            visits.apply(id, fields.clicks.add(1), subject=())
+            assert (visits.get(id).meta.subject, visits.get(id).meta.subjects) == (None, ())
+        assert [*visits.find("ann"), *visits.find("bob"), *visits.find("run 7")] == []
+        for wrong in (["x"] * 2 + [f"{n}" for n in range(8)], ["ann", ""], ["ann", "x" * 513]):
+            with pytest.raises(Invalid):
+                visits.apply("a", fields.clicks.add(1), subject=wrong)
+        assert visits.get("a").clicks == 4
+
+    @promise(8)
     def test_face_a_subjects_states_newest_first(self, face: Face) -> None:
         """`find` lists a subject's states by their last commit, if asked; of a whole kind none does."""
         need(face, Feature.SCAN, Feature.SUBJECT)

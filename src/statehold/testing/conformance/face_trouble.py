@@ -122,9 +122,9 @@ class FaceTrouble(FaceCases):
         visits.apply("a", fields.clicks.add(1), fields.pages.append("good"))
         likes, shoes, page = BROKEN[wrong]
         broken = (
-            Put("likes", "", likes),
-            Put("basket", "shoes", shoes),
-            Append("pages", (page,), 4),
+            Put(fields.likes.stored, "", likes),
+            Put(fields.basket.stored, "shoes", shoes),
+            Append(fields.pages.stored, (page,), 4),
         )
         try:
             visits.apply("a", *broken)

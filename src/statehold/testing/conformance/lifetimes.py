@@ -56,16 +56,14 @@ class Lifetimes(Cases):
 
     @promise(4)
     def test_a_commit_after_expiry_starts_afresh(self, rig: Rig) -> None:
-        """The next life has nothing of the old one: no cells, epoch, subject, creation."""
+        """The next life has nothing of the old one: no cells, subject, creation."""
         options: dict[str, Any] = {"epoch": 5} if rig.has(Feature.EPOCH) else {}
         if rig.has(Feature.SUBJECT):
             options["subject"] = "ann"
         rig.write(*ONE_OF_EACH, op="op 1", ttl=2, **options)
         born = rig.stands().created
         rig.wait(2.5)
-        if not rig.has(Feature.CLAIM):  # else the epoch outlives it
-            options.pop("epoch", None)
-        options.pop("subject", None)
+        options.pop("subject", None)  # but not the epoch, which may outlive it
         again = rig.write(Add("sum", "k", 1), Append("log", (b'"new"',), 9), op="op 2", **options)
         assert again.revision.number == 1
         assert rig.fields() == {"sum": {"k": 1}, "log": [b'"new"']}
@@ -268,7 +266,7 @@ class Lifetimes(Cases):
 
     @promise(12)
     def test_delete_deletes_all(self, rig: Rig) -> None:
-        """After a delete nothing is left: cells, lists, epoch, subject, creation."""
+        """After a delete nothing is left: cells, lists, subject, creation."""
         options: dict[str, Any] = {"epoch": 5} if rig.has(Feature.EPOCH) else {}
         found = {"subject": "ann"} if rig.has(Feature.SUBJECT) else {}
         for n in range(12):
@@ -283,17 +281,17 @@ class Lifetimes(Cases):
         if rig.has(Feature.SUBJECT):
             assert rig.ids(subject="ann") == []
         rig.wait(0.5)
-        later = options if rig.has(Feature.CLAIM) else {}  # then the epoch outlives it
         for n in range(12):
             changes = (Add("sum", "k", 1), Append("log", (b'"z"',), 99))
-            rig.write(*changes, Accumulate("array", "k", array(1.0)), op=f"new {n}", **later)
+            # The epoch may outlive it.
+            rig.write(*changes, Accumulate("array", "k", array(1.0)), op=f"new {n}", **options)
         assert rig.fields() == {
             "sum": {"k": 12},
             "log": [b'"z"'] * 12,
             "array": {"k": array(12.0)},
         }
         cells = rig.stands()
-        assert (cells.epoch, cells.subject) == (later.get("epoch", 0), None)
+        assert (cells.epoch, cells.subject) == (options.get("epoch", 0), None)
         if rig.exact:
             assert cells.created == rig.now
 

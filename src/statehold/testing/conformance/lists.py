@@ -266,3 +266,20 @@ class FaceLists(FaceCases):
         assert visits.get("a").pages.positions == [3, 5, 6]
         with pytest.raises(Conflict):
             visits.apply("a", fields.pages.replace(["y"], ["z"]))
+
+    @promise(5)
+    def test_face_what_was_redacted_is_nowhere(self, face: Face) -> None:
+        """It is not counted or reached by an index; a pop takes the newest that is shown."""
+        fields, visits = face.cls, face.visits
+        visits.apply("a", fields.pages.append("1", "2", "3", "4"))
+        visits.apply("a", fields.pages.redact(1), fields.pages.redact(3), fields.pages.redact(4))
+        visits.apply("a", fields.pages.redact(4))
+        pages = visits.get("a").pages
+        assert (len(pages), pages[0], pages[-1], pages[-3:]) == (1, "2", "2", ["2"])
+        assert (pages.first, pages.positions, pages.last) == (1, [2], 4)
+        with visits.session("a") as state:
+            assert state.pages.pop() == "2"
+            assert not state.pages
+        visits.apply("a", fields.pages.append("new"))
+        pages = visits.get("a").pages
+        assert (list(pages), pages.positions) == (["new"], [2])

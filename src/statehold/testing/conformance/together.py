@@ -218,6 +218,32 @@ class CommitsTogether(Cases):
         assert rig.fields() == {"sum": {"k": -3}, "log": [b'"3"']}
 
     @promise(1)
+    @pytest.mark.parametrize("what", ["epoch", "op id"])
+    def test_together_what_an_expired_state_saw_counts(self, rig: Rig, what: str) -> None:
+        """Its epoch and its op ids, though nobody has looked at it since it ended, bar all of them."""
+        need(rig, Feature.TOGETHER)
+        if what == "epoch":
+            need(rig, Feature.EPOCH, Feature.CLAIM)
+        epoch, sent = 5 if what == "epoch" else 0, rig.now
+        rig.wait(0.5)
+        rig.write(Add("sum", "k", 100), id="over", op="op 1", ttl=1, epoch=epoch)
+        rig.wait(1.0 if rig.exact else 1.2)  # at that instant nothing has been swept yet
+        good = rig.commit(Add("sum", "k", 1), id="b", op="op 2")
+        if what == "epoch":
+            late = rig.commit(Add("sum", "k", 1), id="over", epoch=4)
+            assert rig.send_together(good, late) == [Undone(), FencedOff(5)]
+        else:
+            late = rig.commit(Add("sum", "k", 100), id="over", op="op 1", since=sent)
+            first, second = rig.send_together(good, late)
+            repeated = (
+                isinstance(second, Written) and second.repeated
+            )  # it is remembered for longer
+            assert repeated or second == Doubtful(), f"a commit that was applied already: {second}"
+            assert first == (Doubtful() if repeated else Undone()), f"without the other: {first}"
+        assert rig.read("over") is None
+        assert rig.read("b") is None, "a commit stands alone that was to stand with another"
+
+    @promise(1)
     def test_who_sees_one_sees_the_others(self, rig: Rig) -> None:
         """While a writer commits to two states together, nobody reads one new and then the other old."""
         need(rig, Feature.TOGETHER)

@@ -91,7 +91,11 @@ def plan(
     if kinds.name not in have and first:
         made.steps.append(Step(f"table {kinds.name} is made", (CreateTableOp.from_table(kinds),)))
     main = _differences(made, connection, have, wanted, set(changed), moved.before)
-    same = before is not None and set(before.fields) == set(wanted.describe().fields)
+    same = (
+        before is not None
+        and before.format == FORMAT
+        and set(before.fields) == set(wanted.describe().fields)
+    )
     record = [] if same else _record(kinds, wanted, dialect)
     if main:
         # The record comes before the main table, which without one is somebody else's; making a
@@ -311,7 +315,7 @@ def _orphans(
     main = wanted.main
     if main.name not in have:
         return
-    for child in wanted.owned:
+    for child in (*wanted.owned, wanted.about):
         if child is main or child.name not in have:
             continue
         now = Table(
