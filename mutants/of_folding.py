@@ -129,6 +129,13 @@ OP_MEMORY = [
         "max((time + HOLD_SECONDS for _, time",
         "max((time for _, time",
     ),
+    Mutant(
+        "op memory",
+        "only so many erasures are remembered",
+        LIVES,
+        "    held = _held(gone.erasures.items(), now)\n",
+        "    held = dict([*_held(gone.erasures.items(), now).items()][-127:])\n",
+    ),
 ]
 
 DOUBT = [
@@ -756,6 +763,13 @@ FOLDING = [
         CHANGES,
         "if not change.drop_lowest or bound < 1:",
         "if True:",
+    ),
+    Mutant(
+        "list keep",
+        "who takes items cuts the others to his bound",
+        CHANGES,
+        "            if items:\n                new = new.appended(items, self.keep)\n",
+        "            if items or take:\n                new = new.appended(items, self.keep)\n",
     ),
     Mutant(
         "list keep",

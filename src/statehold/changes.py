@@ -287,8 +287,8 @@ class Splice(msgspec.Struct, frozen=True, gc=False, tag="splice"):
     """Change a list otherwise than by appending: its newest items, or the one in a position.
 
     * `at` 0: the newest `take` items go, as many of them as there are, with their positions; `items`
-      come in their place, and of all the newest `keep` stay. `same`: refused unless these are the
-      newest items now.
+      come in their place, and of all the newest `keep` stay. Where none come, none go for `keep`.
+      `same`: refused unless these are the newest items now.
     * `at` a position: the one item in `items` takes the place of the one there, refused if there is
       none ("gone"). `same`: refused unless that is the one in it.
     """

@@ -310,7 +310,8 @@ class Driver(ABC):
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         """The cells of each key, in order; None for a state that is absent or expired.
 
-        Each state is read as of one instant: never half a commit.
+        Each state is read as of one instant: never half a commit. Several need not be of the same instant:
+        what was committed to some of them together may be there in one and not yet in another.
         """
 
     @abstractmethod

@@ -10,7 +10,7 @@ import pytest
 
 from statehold import AsyncStore, Counter, Log, Register, State
 from statehold.backends import open_driver
-from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Want
+from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Splice, Want
 from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.acknowledged import Acknowledged
@@ -246,7 +246,7 @@ def test_a_server_that_evicts_is_refused(policy):
 
 RULES = (
     "resetkeys ~sh:* -@all +evalsha +evalsha_ro +script|load +info +time +hget +hmget"
-    " +hset +hdel +hkeys +hgetall +rpush +ltrim +lrange +del +set +setrange +getrange +pexpireat"
+    " +hset +hdel +hkeys +hgetall +rpush +ltrim +lset +lrange +del +set +setrange +getrange +pexpireat"
     " +exists +persist +zadd +zrem +zrandmember +zrangebylex"
 )
 """What the page on Redis says that a user needs."""
@@ -265,6 +265,8 @@ def test_a_user_with_few_rights_is_enough():
             rig.read(want=Want(renew=(7200.0, None)))
             assert rig.ids() == rig.ids(subject="bob") == ["a"]
             rig.write(Put("map", "x", b"1"), Append("log", (b"x",) * 20, 2))
+            rig.write(Splice("log", 2, at=rig.stands().fields["log"].first, items=(b"y",)))
+            rig.write(Splice("log", 2, take=1))
             rig.write(Drop("map"), Drop("log"), Drop("note", ""))
             rig.erase()
             assert rig.ids() == []
@@ -278,6 +280,15 @@ def test_the_page_lists_those_rights():
         r"^ACL SETUSER shop on >secret (.+?[^\\])$", PAGE, re.MULTILINE | re.DOTALL
     )
     assert line.replace("\\\n", " ").split() == RULES.split()
+
+
+def test_every_command_of_the_scripts_is_asked_for():
+    """What is not asked about beforehand would be denied in the midst of a commit."""
+    (rights,) = (script.text for script in ALL if script.name == "rights")
+    used = {
+        name for script in ALL for name in re.findall(r"redis\.p?call\(\s*'(\w+)'", script.text)
+    }
+    assert used == set(re.findall(r"\{'(\w+)'[,}]", rights))
 
 
 def test_the_page_lists_every_setting():

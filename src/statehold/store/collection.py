@@ -138,7 +138,11 @@ class AsyncCollection(Generic[S]):
         after: After | None = None,
         limit: int | None = None,
     ) -> dict[str, S]:
-        """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`."""
+        """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`.
+
+        Each state is read as of one instant, several are not: of what `apply_together` made, one may show
+        it and another not yet.
+        """
         checked_listed(ids, "ids", "ids")
         keys = [self._asking.key(id) for id in ids]
         want, unread = self._asking.want(fields, tail, entries, after=after, limit=limit)

@@ -115,7 +115,8 @@ A token is kept by the client, so it cannot be listed and no erasure is remember
 refused only if `registry` names a backend that records the newest ones. The SQL backend on SQLite
 goes by the caller's clock, since there is no server with another. States of a Redis Cluster have no server in
 common, so several in one commit are `Unsupported` there. No backend erases by subject in one call: `find` lists
-the states of each kind, and each is deleted, see [how](calls.md#erase-what-is-about-a-person)."""
+the states of each kind, and each is deleted, see [how](calls.md#erase-what-is-about-a-person). On every backend
+each state is read as of one instant; several, by one `get_many`, need not be of the same."""
 
 
 if __name__ == "__main__":

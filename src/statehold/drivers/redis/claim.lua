@@ -7,8 +7,7 @@
 --      4 expect: "" for nothing, "absent", "present" or an incarnation of 8 bytes   5 and its number
 --      6 until, as the caller has it (microseconds), "" for none
 --      7 what is to be returned (msgpack, see cells.lua), "" for nothing
---      8 the least time for which its commits made the state live (microseconds), "" for ever
---      9 STAMP, see life.lua
+--      8 STAMP, see life.lua
 --
 -- Reply: {"claimed", "." or "", epoch, cells}   {"fenced", epoch, microseconds that it is still held}
 --        {"late"}   {"conflict", "." or ""}   {"corrupted"}
@@ -17,7 +16,7 @@
 local state, ops_key, wanted = KEYS[1], KEYS[2], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local last, _, mode = struct.unpack(STAMP, ARGV[9])
+local last, _, mode = struct.unpack(STAMP, ARGV[8])
 local not_after = tonumber(ARGV[6])
 local op = string.sub(ARGV[1], 1, 13)
 
@@ -111,7 +110,7 @@ if meta and deadline ~= ERASED then
   erased = wipe(state, ops_key, ends, erased, now, {})
   forgot = math.max(forgot, math.ceil(updated / 1000), newest)
 end
-if not meta then forgot = unknown(now, ARGV[8]) end
+if not meta then forgot = unknown(now) end
 local stays = math.ceil(math.max(held + TRACE, now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end
 redis.call('HSET', state, '.claim', claim, '.', struct.pack(

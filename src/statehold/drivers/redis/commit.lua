@@ -103,7 +103,8 @@ if record or erased > 0 or since > 0 then
     if found and found.err then return found end
     return {'repeated', meta, first, found}
   end
-  local erasure = op ~= '' and erased > 0 and erasure_of(state, op)
+  local erasure, trouble = erasure_of(state, op, op ~= '' and erased or 0)
+  if trouble then return trouble end
   if erasure then return {'reused', string.sub(erasure, 1, 8), (struct.unpack('<I5', erasure, 9))} end
   -- 2. one that may have been forgotten
   if since > 0 then
@@ -111,7 +112,7 @@ if record or erased > 0 or since > 0 then
     if meta then
       doubtful = forgets(ops_key, had, size, forgot, since)
     else
-      doubtful = since < unknown(now, age and '0' or ARGV[3]) * 1000
+      doubtful = since < unknown(now) * 1000
     end
     if doubtful then return {'doubtful'} end
   end
@@ -339,7 +340,8 @@ local function splicing()
       list.last = list.last - take
       list.left = math.min(list.left, list.last)
       for i = 1, math.min(take, #list.fresh) do list.fresh[#list.fresh] = nil end
-      append(list, keep, counted + 1, counted + tonumber(ARGV[counted]))
+      local items = tonumber(ARGV[counted])
+      if items > 0 then append(list, keep, counted + 1, counted + items) end -- else nothing is cut
     end
   end
 
@@ -492,7 +494,7 @@ local gone = ends -- when the keys of what was before are to end
 deadline = 0
 if ARGV[3] ~= '' then deadline = made + tonumber(ARGV[3]) end
 if age and (deadline == 0 or created + age < deadline) then deadline = created + age end
-ends = end_of(reach(state, deadline, writer), now, before, gone)
+ends = end_of(reach(state, deadline, writer), now, before)
 
 if mode > 0 and (ends ~= before or subject or want) then
   local _, _, index_of, _, _, _, elsewhere = lasting(mode)
@@ -527,7 +529,7 @@ if not before then
     redis.call('DEL', state, ops_key) -- left over from a life that was lost
     local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
     local _, _, _, _, unknown = memories()
-    forgot = unknown(now, age and '0' or ARGV[3])
+    forgot = unknown(now)
   elseif ended ~= ERASED then
     local _, wipe, _, _, _, _, _, _, _, memories = lasting(mode)
     local _, _, _, _, _, _, _, _, newest_of = memories()
@@ -590,9 +592,11 @@ if op ~= '' then
       keep_round(ops_key, size, time)
     end
     if erased > 0 then
-      local young, old, many = erasures(state, now)
-      if #old > 0 then redis.call('HDEL', state, unpack(old)) end
-      erased = #young > 0 and (many and 3 or erased) or 0
+      local _, old
+      _, old, erased = erasures(state, now, erased)
+      for from = 1, #old, 4000 do
+        redis.call('HDEL', state, unpack(old, from, math.min(from + 3999, #old)))
+      end
     end
   end
   if had > 0 then

@@ -253,7 +253,6 @@ def _erasing(commit: Commit, state: bytes) -> Command:
         number,
         "" if commit.since is None else _instant(commit.since),
         "" if commit.until is None else _instant(commit.until),
-        micros(commit.ttl) if commit.max_age is None else 0,
         _conditions(commit.where) if commit.where else "",
         UNSTAMPED,
     )
@@ -275,7 +274,6 @@ def _claiming(commit: Commit, state: bytes, seconds: float) -> Command:
         number,
         "" if commit.until is None else _instant(commit.until),
         "" if want is None else wanted(want) or _EVERYTHING,
-        micros(commit.ttl) if commit.max_age is None else 0,
         UNSTAMPED,
     )
 

@@ -6,9 +6,8 @@
 -- ARGV 1 op id and intent, 17 bytes, see life.lua; "" for none   2 the writer's epoch, 8 bytes
 --      3 expect: "" for nothing, "absent", "present" or an incarnation of 8 bytes   4 and its number
 --      5 since   6 until, as the caller has it (microseconds), "" for none
---      7 the least time for which its commits made it live (microseconds), "" for ever
---      8 where (see unmet in life.lua), "" for none
---      9 STAMP, see life.lua
+--      7 where (see unmet in life.lua), "" for none
+--      8 STAMP, see life.lua
 --
 -- Reply: {"erased", "." or ""}   {"repeated", incarnation and number as in ".", number}
 --        {"reused", incarnation, number}   {"doubtful"}   {"late"}   {"conflict", "." or "", field or nil}
@@ -18,7 +17,7 @@
 local state, ops_key = KEYS[1], KEYS[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local last, since, mode = struct.unpack(STAMP, ARGV[9])
+local last, since, mode = struct.unpack(STAMP, ARGV[8])
 local op, asked, not_after = ARGV[1], tonumber(ARGV[5]), tonumber(ARGV[6])
 if asked then since = since == 0 and asked or math.min(since, asked) end
 
@@ -41,7 +40,8 @@ _, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
 local erasure_of, differ, unknown, older, newest_of, unmet, _
 erasure_of, differ, _, _, unknown, older, _, _, newest_of, unmet = memories()
 if op ~= '' then
-  local erasure = erased > 0 and erasure_of(state, op)
+  local erasure, trouble = erasure_of(state, op, erased)
+  if trouble then return trouble end
   if erasure then
     local first = struct.unpack('<I5', erasure, 9)
     local reused = differ(string.sub(erasure, 14, 17), string.sub(op, 14))
@@ -50,7 +50,7 @@ if op ~= '' then
   local record = had > 0 and (alive or since > 0) and record_of(ops_key, op, string.sub(op, 1, 2), size, 0)
   if record then return {'reused', life, (struct.unpack('<I5', record, 16))} end
 end
-if since > 0 and (since < now - TRACE or erased > 1) then return {'doubtful'} end
+if since > 0 and since < now - TRACE then return {'doubtful'} end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
 if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
@@ -64,8 +64,8 @@ if expect == 'absent' then holds = not alive
 elseif expect == 'present' then holds = alive
 elseif expect ~= '' then holds = alive and expect == life and tonumber(ARGV[4]) == number end
 if not holds then return {'conflict', alive and meta or ''} end
-if ARGV[8] ~= '' then
-  local field, trouble = unmet(state, alive, ARGV[8])
+if ARGV[7] ~= '' then
+  local field, trouble = unmet(state, alive, ARGV[7])
   if trouble then return trouble end
   if field then return {'conflict', alive and meta or '', field} end
 end
@@ -88,7 +88,7 @@ if not meta and op == '' and writer == UNFENCED then return {'erased', ''} end
 local was = math.ceil(updated / 1000)
 if updated < now then updated = now end
 if not meta then
-  forgot = unknown(now, ARGV[7])
+  forgot = unknown(now)
 elseif not ends then
   forgot = math.ceil(now / 1000)
 elseif deadline ~= ERASED then

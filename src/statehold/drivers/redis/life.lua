@@ -10,16 +10,20 @@
 --   I6  forgot           milliseconds since the epoch: the newest time that a forgotten op id may have
 --   I4  how many commits have put their op id into .ops (when it is full: more than it has room for)
 --   I3  how many it has room for
---   B   erasures         0 none is remembered, 1 some are, 3 there were too many to remember
+--   B   erasures         0 none is remembered, 1 some are, 3 more are put aside
 --
 -- Keys end up to an eighth of the time to live after the deadline (a quarter where that was made
 -- shorter), so that a commit has to move the end of every key only now and then; what counts is the
--- deadline. They stay for at least 10 seconds after the newest commit, so that its op id is there when
--- it is sent again: where nothing is known of a state, what is older may have been forgotten (`unknown`).
+-- deadline. They stay for at least a minute after the newest commit, so that its op id is there when it is
+-- sent again. That is so however short its life: where nothing is known of a state, nobody can tell how long
+-- the lives were that it had, and only what is older may have been forgotten (`unknown`).
 --
 -- What is left of an erased state for a minute is its trace: a hash with nothing but "." (deadline 1)
 -- and the erasures that are remembered. It may become the hash of a new life. A claim of an epoch where
 -- there is no state makes a trace too.
+--
+-- Erasures that come faster than a hash should hold are put aside, many at a time: in two hashes at
+-- <state>:.erased0 and <state>:.erased1, by turns of a minute, each of which ends when its next turn comes.
 --
 -- The epoch in "." counts for a minute after the deadline, and as long as there is a trace. The field
 -- ".claim" says who claimed it: the epoch (8 bytes), until when it is held (I7, microseconds), and the op
@@ -34,9 +38,8 @@ local text = string.format
 
 local META = '<c8I5I7I7dI7c8I6I4I3B'
 local ERASED = 1
-local LASTS = 10000000 -- microseconds
-local TRACE = 60000000
-local ERASURES = 128 -- the most that are remembered
+local TRACE = 60000000 -- microseconds
+local ERASURES = 128 -- beyond so many they are put aside
 local MOST = 1040 -- op ids in earlier rounds
 local ROUNDS = 8 -- and such rounds
 local NOBODY = '\255' -- as .subject in a commit; it begins those of several, see members_of
@@ -76,19 +79,15 @@ local function record_of(ops, op, mark, size, from)
   until not place
 end
 
--- When the keys of a state with this deadline should end; what it is already if that will do. `other`
--- is when those of what was there before are to end. What was to stay for a minute does so.
-local function end_of(deadline, now, before, other)
+-- When the keys of a state with this deadline should end; what it is already if that will do.
+local function end_of(deadline, now, before)
   if deadline == 0 then return 0 end
-  local needed = math.max(deadline, now + LASTS)
+  local needed = math.max(deadline, now + TRACE)
   local slack = (needed - now) / 8 + 50000
   if before and before ~= 0 and needed <= before * 1000 and before * 1000 <= needed + 2 * slack then
     return before
   end
-  local ends = math.ceil((needed + slack) / 1000)
-  before = before or other or 0
-  if before > ends then return math.max(ends, math.min(before, math.ceil((now + TRACE) / 1000))) end
-  return ends
+  return math.ceil((needed + slack) / 1000)
 end
 
 -- Until when (microseconds) the keys of a state with this deadline and epoch are needed, 0 for ever.
@@ -102,6 +101,30 @@ end
 -- What moves the end of a state's keys, what removes them, and how a state is listed by subject. `mode`:
 -- see STAMP.
 local function lasting(mode)
+  -- The lists of a state, by the names of their keys.
+  local function lists_of(state)
+    local found = {}
+    for _, name in ipairs(redis.call('HKEYS', state)) do
+      if string.byte(name) == 58 then found[#found + 1] = state .. name end
+    end
+    return found
+  end
+
+  -- While a slot is moved between the nodes of a cluster, some keys of a state may be here and others
+  -- there. Those that were not declared and are about to be touched are asked for before the first
+  -- write: an error reply if one is not here, nil if all is well. The lists are those of the state.
+  local function elsewhere(state, lists, ...)
+    if mode == 0 then return nil end
+    local keys = lists and lists_of(state) or {}
+    for _, key in ipairs({...}) do keys[#keys + 1] = key end
+    for _, key in ipairs(keys) do
+      local found = redis.pcall('EXISTS', key)
+      if type(found) == 'table' or (mode == 2 and found == 0) then
+        return redis.error_reply('TRYAGAIN another node may have keys of this state')
+      end
+    end
+  end
+
   -- What few commits need: those that are sent again, begin a life, or have an epoch.
   local function memories()
     -- The time of a record, nil if there is none; `from` is where its round begins.
@@ -114,12 +137,9 @@ local function lasting(mode)
     -- How many of them there may be.
     local function rounds_of(size) return math.min(ROUNDS, math.floor(MOST / size)) end
 
-    -- The time (milliseconds) after which no commit with this time to live (microseconds, "" for never) can
-    -- have been made to a state of which nothing is left: its keys would be there, or its trace.
-    local function unknown(now, ttl)
-      local lasts = ttl == '' and TRACE or math.max(LASTS, math.min(TRACE, tonumber(ttl)))
-      return math.floor((now - lasts) / 1000)
-    end
+    -- The time (milliseconds) after which no commit can have been made to a state of which nothing is left:
+    -- its keys would be there, or its trace.
+    local function unknown(now) return math.ceil((now - TRACE) / 1000) end
 
     -- Whether an epoch is older than another.
     local function older(one, other)
@@ -129,8 +149,20 @@ local function lasting(mode)
     end
 
     -- What is remembered of the erasure with this op id, or false: incarnation (c8) and number (I5) of
-    -- what it erased, its intent, and its time (I6, milliseconds).
-    local function erasure_of(state, op) return redis.call('HGET', state, '.e' .. string.sub(op, 1, 13)) end
+    -- what it erased, its intent, and its time (I6, milliseconds). Or nil and an error reply. `flag` is how
+    -- many erasures there are, as "." has it.
+    local function erasure_of(state, op, flag)
+      local name = '.e' .. string.sub(op, 1, 13)
+      local found = flag > 0 and redis.call('HGET', state, name)
+      for turn = 0, flag > 1 and 1 or -1 do
+        if found then break end
+        local aside = state .. ':.erased' .. turn
+        local trouble = elsewhere(state, false, aside)
+        if trouble then return nil, trouble end
+        found = redis.call('HGET', aside, name)
+      end
+      return found
+    end
 
     -- Whether two intents are of different things.
     local function differ(one, other)
@@ -216,35 +248,11 @@ local function lasting(mode)
       unmet
   end
 
-  -- The lists of a state, by the names of their keys.
-  local function lists_of(state)
-    local found = {}
-    for _, name in ipairs(redis.call('HKEYS', state)) do
-      if string.byte(name) == 58 then found[#found + 1] = state .. name end
-    end
-    return found
-  end
-
   -- The index of a bucket for states that end, the one for states that never do, and the state's id.
   local function index_of(state)
     local close = string.find(state, '}', 1, true)
     local tag = string.sub(state, 1, close)
     return tag .. '.index', tag .. '.kept', string.sub(state, close + 2)
-  end
-
-  -- While a slot is moved between the nodes of a cluster, some keys of a state may be here and others
-  -- there. Those that were not declared and are about to be touched are asked for before the first
-  -- write: an error reply if one is not here, nil if all is well. The lists are those of the state.
-  local function elsewhere(state, lists, ...)
-    if mode == 0 then return nil end
-    local keys = lists and lists_of(state) or {}
-    for _, key in ipairs({...}) do keys[#keys + 1] = key end
-    for _, key in ipairs(keys) do
-      local found = redis.pcall('EXISTS', key)
-      if type(found) == 'table' or (mode == 2 and found == 0) then
-        return redis.error_reply('TRYAGAIN another node may have keys of this state')
-      end
-    end
   end
 
   -- What lists a state by those whom it is about. ".subject" is one of them as it is, or, after a byte
@@ -312,32 +320,43 @@ local function lasting(mode)
     end
   end
 
-  -- The erasures that are remembered (names and values in turn, the newest of them), the names of those
-  -- that need not be any more, and whether there were too many.
-  local function erasures(state, now)
+  -- The erasures that are remembered in the hash (names and values in turn), the names of those that need not be
+  -- there any more, and how many there are, as "." has it; `flag` is how many there were. When there are many
+  -- they are put aside: what each of them costs does not grow, nor does what is read with the state.
+  local function erasures(state, now, flag)
     local young, old, names = {}, {}, {}
     for _, name in ipairs(redis.call('HKEYS', state)) do
       if string.sub(name, 1, 2) == '.e' then names[#names + 1] = name end
     end
-    local values = #names > 0 and redis.call('HMGET', state, unpack(names)) or {}
-    local found = {}
-    for i, value in ipairs(values) do
-      local time = #value == 23 and struct.unpack('<I6', value, 18) or 0
-      if time * 1000 <= now - TRACE then
-        old[#old + 1] = names[i]
-      else
-        found[#found + 1] = {time, names[i], value}
+    for from = 1, #names, 4000 do
+      local last = math.min(from + 3999, #names)
+      local values = redis.call('HMGET', state, unpack(names, from, last))
+      for i = from, last do
+        local value = values[i - from + 1]
+        local time = #value == 23 and struct.unpack('<I6', value, 18) or 0
+        if time * 1000 <= now - TRACE then
+          old[#old + 1] = names[i]
+        else
+          young[#young + 1], young[#young + 2] = names[i], value
+        end
       end
     end
-    if #found > ERASURES then table.sort(found, function(a, b) return a[1] > b[1] end) end
-    for i, each in ipairs(found) do
-      if i <= ERASURES then
-        young[#young + 1], young[#young + 2] = each[2], each[3]
-      else
-        old[#old + 1] = each[2]
-      end
+    local aside = false
+    for turn = 0, flag > 1 and 1 or -1 do
+      local key = state .. ':.erased' .. turn
+      aside = aside or elsewhere(state, false, key) or redis.call('EXISTS', key) == 1
     end
-    return young, old, #found > ERASURES
+    local turn = math.floor(now / TRACE)
+    local key = state .. ':.erased' .. turn % 2
+    if #young >= 2 * ERASURES and not elsewhere(state, false, key) then
+      for from = 1, #young, 4000 do
+        redis.call('HSET', key, unpack(young, from, math.min(from + 3999, #young)))
+      end
+      redis.call('PEXPIREAT', key, text('%d', (turn + 2) * TRACE / 1000))
+      for i = 1, #young, 2 do old[#old + 1] = young[i] end
+      young, aside = {}, true
+    end
+    return young, old, aside and 3 or #young > 0 and 1 or 0
   end
 
   -- Remove every key of the state, and its members of the indexes in which it may be: of those that end
@@ -354,10 +373,10 @@ local function lasting(mode)
     for _, key in ipairs(lists_of(state)) do
       if not keep[key] then redis.call('DEL', key) end
     end
-    local young, many = {}, false
+    local young = {}
     if flag > 0 then
       local _
-      young, _, many = erasures(state, now)
+      young, _, flag = erasures(state, now, flag)
     end
     if mode == 0 then
       local claim = redis.call('HGET', state, '.claim')
@@ -378,8 +397,7 @@ local function lasting(mode)
     for _, listed in ipairs(ends == 0 and {kept} or ends and {index} or {index, kept}) do
       redis.call('ZREM', listed, unpack(members))
     end
-    if #young == 0 then return 0 end
-    return (many or flag > 1) and 3 or 1
+    return flag
   end
 
   -- Give the op ids room for `size`; returns how many of the newest are kept, so many at most, and the

@@ -9,9 +9,10 @@ local denied = {}
 for _, command in ipairs({
   {'TIME'}, {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HKEYS', key},
   {'HSET', key, 'f', 'v'}, {'HDEL', key, 'f'}, {'RPUSH', key, 'v'}, {'LTRIM', key, '0', '1'},
-  {'LRANGE', key, '0', '1'}, {'DEL', key}, {'SET', key, 'v'}, {'SETRANGE', key, '0', 'v'},
-  {'GETRANGE', key, '0', '1'}, {'PEXPIREAT', key, '1'}, {'PERSIST', key}, {'ZADD', key, '0', 'm'},
-  {'ZREM', key, 'm'}, {'EXISTS', key}, {'ZRANDMEMBER', key, '2'}, {'ZRANGEBYLEX', key, '-', '+'},
+  {'LSET', key, '0', 'v'}, {'LRANGE', key, '0', '1'}, {'DEL', key}, {'SET', key, 'v'},
+  {'SETRANGE', key, '0', 'v'}, {'GETRANGE', key, '0', '1'}, {'PEXPIREAT', key, '1'}, {'PERSIST', key},
+  {'ZADD', key, '0', 'm'}, {'ZREM', key, 'm'}, {'EXISTS', key}, {'ZRANDMEMBER', key, '2'},
+  {'ZRANGEBYLEX', key, '-', '+'},
 }) do
   if not redis.acl_check_cmd(unpack(command)) then denied[#denied + 1] = command[1] end
 end

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from statehold.changes import ABSENT, Add, Append, Revision
-from statehold.driver import Doubtful, Feature, Late, Reused, Written
+from statehold.changes import ABSENT, HOLD_SECONDS, Add, Append, Revision
+from statehold.driver import Doubtful, Feature, Late, Outcome, Reused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 
 COUNT = Add("sum", "k", 1)
+
+MANY_ERASURES = 300
 
 
 class ExactlyOnce(Cases):
@@ -92,6 +94,24 @@ class ExactlyOnce(Cases):
             rig.write(COUNT, op=f"op {n}", ops=16)
         assert rig.erase(op="gone", ops=16) == Written(stood, None, True)
         assert rig.fields() == {"sum": {"k": 40}}
+
+    @promise(2)
+    def test_each_of_many_erasures_is_remembered(self, rig: Rig) -> None:
+        """However many erasures of a state come within a minute, none of them erases a later life."""
+        need(rig, Feature.ERASE_ONCE)
+        erased: list[Outcome] = []
+        for n in range(MANY_ERASURES):
+            made = rig.commit(COUNT, op=f"op {n}")
+            erased.append(rig.send(made, rig.commit(erase=True, op=f"erase {n}"))[1])
+        rig.write(Add("sum", "k", 100))
+        again = rig.send(*(rig.commit(erase=True, op=f"erase {n}") for n in range(MANY_ERASURES)))
+        for n, (first, second) in enumerate(zip(erased, again, strict=True)):
+            assert isinstance(first, Written)
+            assert first.revision.number == 1
+            expected = Written(first.revision, None, repeated=True)
+            assert second == expected, f"of {MANY_ERASURES} erasures number {n} was forgotten"
+        assert rig.fields() == {"sum": {"k": 100}}
+        assert isinstance(rig.try_(COUNT, op="erase 0"), Reused)
 
     @promise(2)
     def test_another_process_remembers_an_erasure(self, rig: Rig) -> None:
@@ -202,6 +222,37 @@ class ExactlyOnce(Cases):
             assert rig.read() is None
         else:
             assert rig.fields() == {"sum": {"k": 100}}
+
+    @promise(4)
+    @pytest.mark.parametrize("meanwhile", ["a life", "an erasure", "a claim"])
+    @pytest.mark.parametrize("short", [{"ttl": 0.2}, {"max_age": 0.2}], ids=["ttl", "max age"])
+    @pytest.mark.parametrize("later", [0.0, 2 * HOLD_SECONDS])
+    def test_a_life_of_its_own_length_is_not_forgotten(
+        self, rig: Rig, meanwhile: str, short: dict[str, float], later: float
+    ) -> None:
+        """A commit that made a short life is not applied again by who says that lives are long."""
+        if later and not rig.exact:
+            pytest.skip("the driver has a clock of its own")
+        sent = rig.now
+        rig.wait(0.2)
+        rig.write(COUNT, op="op 1", **short)
+        rig.wait(0.4 + later / rig.unit)
+        for n in range(20):  # which sweeps
+            rig.write(COUNT, id=f"busy {n % 3}")
+        epoch = 0
+        if meanwhile == "a life":
+            rig.write(Add("sum", "k", 100))
+        elif meanwhile == "an erasure":
+            rig.erase(op="op 2")
+        else:
+            need(rig, Feature.CLAIM)
+            epoch = rig.write(claim=1.0).epoch
+        outcome = rig.try_(COUNT, op="op 1", since=sent, epoch=epoch)
+        assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
+        if meanwhile == "a life":
+            assert rig.fields() == {"sum": {"k": 100}}
+        else:
+            assert rig.read() is None
 
     @promise(4)
     def test_a_repetition_does_not_reach_the_next_life(self, rig: Rig) -> None:

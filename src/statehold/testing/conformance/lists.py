@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from statehold.changes import Append, Change, Drop, Items, Put, Splice, Want
@@ -112,6 +114,46 @@ class Lists(Cases):
             outcome = rig.try_(Splice("log", 4, at=at, items=(b"0",)))
             assert isinstance(outcome, Refused)
             assert (outcome.field, outcome.reason) == ("log", "gone")
+
+    @promise(5)
+    @pytest.mark.parametrize(
+        ("changes", "expected"),
+        [
+            ((Splice("log", 3, take=1),), range(1, 10)),
+            ((Splice("log", 3, take=2, same=numbered(9, 10)),), range(1, 9)),
+            ((Splice("log", 3, at=2, items=numbered(0)),), (1, 0, *range(3, 11))),
+            ((Splice("log", 3, same=numbered(10)),), range(1, 11)),
+            ((Append("log", (), 3),), range(1, 11)),
+            (
+                (Splice("log", 3, take=1), Splice("log", 3, at=9, items=numbered(0))),
+                (*range(1, 9), 0),
+            ),
+            ((Append("log", numbered(11), 20), Splice("log", 3, take=2)), range(1, 10)),
+            ((Splice("log", 3, take=1), Append("log", numbered(0), 5)), (6, 7, 8, 9, 0)),
+            ((Splice("log", 3, take=1, items=numbered(0)),), (8, 9, 0)),
+            ((Splice("log", 3, items=numbered(0), same=numbered(10)),), (9, 10, 0)),
+        ],
+        ids=(
+            "popped",
+            "taken",
+            "edited",
+            "looked-at",
+            "nothing-appended",
+            "popped-and-edited",
+            "appended-and-taken",
+            "popped-and-appended",
+            "replaced",
+            "added",
+        ),
+    )
+    def test_only_what_comes_cuts(
+        self, rig: Rig, changes: tuple[Change, ...], expected: Iterable[int]
+    ) -> None:
+        """A lower bound than a list was made with cuts it when items come, and not when others only go."""
+        rig.write(Append("log", numbered(*range(1, 11)), 10))
+        rig.write(*changes)
+        found, items = listed(rig)[1], list(numbered(*expected))
+        assert found == items, f"{[int(item) for item in found]}, not {[int(i) for i in items]}"
 
     @promise(3)
     @pytest.mark.parametrize(
