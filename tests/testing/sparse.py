@@ -64,18 +64,24 @@ class Sparse(Wrapper):
 
 
 class Forgetful(ToyDriver):
-    """Remembers nothing of a state that is gone: neither epochs nor erasures."""
+    """Knows no epoch of a state that is gone, and of an erasure only that there was one."""
 
     def fence(self, key: Key, now: float) -> Fence:
         return NO_FENCE
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.erased: set[tuple[Key, str]] = set()
+
     def remember(self, commit: Commit, revision: Revision) -> None:
-        if not commit.erase:
+        if commit.erase:
+            self.erased.add((commit.key, commit.op))
+        else:
             super().remember(commit, revision)
 
     def step(self, commit: Commit, now: float) -> Outcome:
-        again = commit.erase and commit.since is not None
-        if again and (commit.key, commit.op) not in self.applied:
+        at = commit.key, commit.op
+        if commit.since is not None and at in self.erased and at not in self.applied:
             return Doubtful()
         return super().step(commit, now)
 
