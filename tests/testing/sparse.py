@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from statehold.changes import Commit, Key, Revision, Want
-from statehold.driver import Cells, Doubtful, Driver, Feature, Outcome, Page, Scan
+from statehold.driver import Cells, Doubtful, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.errors import Unsupported
 from statehold.folding import NO_FENCE, Fence
@@ -64,26 +65,28 @@ class Sparse(Wrapper):
 
 
 class Forgetful(ToyDriver):
-    """Knows no epoch of a state that is gone, and of an erasure only that there was one."""
+    """Knows no epoch of a state that is gone, and of an erasure only when there was one."""
 
     def fence(self, key: Key, now: float) -> Fence:
         return NO_FENCE
 
     def __init__(self) -> None:
         super().__init__()
-        self.erased: set[tuple[Key, str]] = set()
+        self.erased: dict[tuple[Key, str], float] = {}  # when
 
     def remember(self, commit: Commit, revision: Revision) -> None:
-        if commit.erase:
-            self.erased.add((commit.key, commit.op))
-        else:
+        if not commit.erase:
             super().remember(commit, revision)
 
     def step(self, commit: Commit, now: float) -> Outcome:
         at = commit.key, commit.op
-        if commit.since is not None and at in self.erased and at not in self.applied:
-            return Doubtful()
-        return super().step(commit, now)
+        if commit.since is not None and at not in self.applied:
+            if self.erased.get(at, -math.inf) >= commit.since:
+                return Doubtful()
+        outcome = super().step(commit, now)
+        if commit.erase and isinstance(outcome, Written):
+            self.erased[at] = now
+        return outcome
 
 
 class Least(Driver):
