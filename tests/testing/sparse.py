@@ -80,9 +80,9 @@ class Forgetful(ToyDriver):
 
     def step(self, commit: Commit, now: float) -> Outcome:
         at = commit.key, commit.op
-        if commit.since is not None and at not in self.applied:
-            if self.erased.get(at, -math.inf) >= commit.since:
-                return Doubtful()
+        known = at in self.applied or commit.since is None
+        if not known and self.erased.get(at, -math.inf) >= (commit.since or 0.0):
+            return Doubtful()
         outcome = super().step(commit, now)
         if commit.erase and isinstance(outcome, Written):
             self.erased[at] = now
