@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from statehold.changes import Commit, Key, Revision, Want
-from statehold.driver import Cells, Doubtful, Driver, Feature, Outcome, Page, Scan
+from statehold.driver import Cells, Doubtful, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.errors import Unsupported
 from statehold.folding import NO_FENCE, Fence
@@ -64,20 +65,28 @@ class Sparse(Wrapper):
 
 
 class Forgetful(ToyDriver):
-    """Remembers nothing of a state that is gone: neither epochs nor erasures."""
+    """Knows no epoch of a state that is gone, and of an erasure only when there was one."""
 
     def fence(self, key: Key, now: float) -> Fence:
         return NO_FENCE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.erased: dict[tuple[Key, str], float] = {}  # when
 
     def remember(self, commit: Commit, revision: Revision) -> None:
         if not commit.erase:
             super().remember(commit, revision)
 
     def step(self, commit: Commit, now: float) -> Outcome:
-        again = commit.erase and commit.since is not None
-        if again and (commit.key, commit.op) not in self.applied:
+        at = commit.key, commit.op
+        known = at in self.applied or commit.since is None
+        if not known and self.erased.get(at, -math.inf) >= (commit.since or 0.0):
             return Doubtful()
-        return super().step(commit, now)
+        outcome = super().step(commit, now)
+        if commit.erase and isinstance(outcome, Written):
+            self.erased[at] = now
+        return outcome
 
 
 class Least(Driver):

@@ -36,7 +36,7 @@ SEEN_BY_THE_MACHINE = {
     "RepeatsRevisions": {6},
     "Resurrects": {3, 4, 6},
     "ServesOtherKinds": {8},
-    "SortsItems": {5},
+    "SortsItems": {1, 5},
     "TakesForgottenForNew": {2},
 }
 """And which promise it says that they break."""
