@@ -44,7 +44,7 @@ from statehold.drivers.sql.fastpath import FastPath
 from statehold.drivers.sql.lanes import Lane
 from statehold.drivers.sql.listing import scan
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
-from statehold.drivers.sql.portable import commit_all, renew_all, to_renew
+from statehold.drivers.sql.portable import Meanwhile, commit_all, renew_all, to_renew
 from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
 from statehold.drivers.sql.recalling import sent_before
 from statehold.drivers.sql.serverclock import ServerClock
@@ -477,26 +477,7 @@ class SqlDriver(Driver):
         doubtful = False
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
-            kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
-            try:
-                async with self._engines.writing() as connection:
-                    outcomes = await commit_all(
-                        connection,
-                        self.dialect,
-                        kinds,
-                        commits,
-                        now,
-                        clock=self._clock,
-                        untils=untils,
-                    )
-                    if stand is not None:
-                        _insist(stand, outcomes)
-                    sent.append(True)
-            except _NotStanding as undoing:
-                return undoing.outcomes
-            except TooLate:
-                return [Late()] * len(commits)
-            return outcomes
+            return await self._in_transaction(commits, now, untils, stand, sent)
 
         def again() -> bool:
             nonlocal commits, doubtful
@@ -518,6 +499,47 @@ class SqlDriver(Driver):
             raise
         self._transactions += 1
         return outcomes
+
+    async def _in_transaction(
+        self,
+        commits: Sequence[Commit],
+        now: float,
+        untils: Sequence[float],
+        stand: Callable[[Sequence[Outcome]], bool] | None,
+        sent: list[bool],
+    ) -> list[Outcome]:
+        """What became of commits in one transaction, begun anew where it has come to nothing.
+
+        `sent` has an element once all that is left is to commit.
+        """
+        kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
+        making: set[Key] = set()
+        while True:
+            try:
+                async with self._engines.writing() as connection:
+                    outcomes = await commit_all(
+                        connection,
+                        self.dialect,
+                        kinds,
+                        commits,
+                        now,
+                        clock=self._clock,
+                        untils=untils,
+                        making=making,
+                    )
+                    if stand is not None:
+                        _insist(stand, outcomes)
+                    sent.append(True)
+            except _NotStanding as undoing:
+                return undoing.outcomes
+            except Meanwhile as missing:
+                making.update(missing.keys)
+            except TooLate:
+                if time.monotonic() >= min(untils):
+                    return [Late()] * len(commits)
+                sent.clear()  # a life that it was folded into had ended before the COMMIT
+            else:
+                return outcomes
 
     async def _trying(
         self,
