@@ -3,16 +3,19 @@
 import asyncio
 import random
 import time
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from statehold.changes import Append
+from statehold.changes import EVERYTHING, Append
 from statehold.driver import Written
 from statehold.drivers.sql import portable as transactions
+from statehold.drivers.sql.fast import LANES
+from statehold.drivers.sql.turns import Turns
 from statehold.testing.rig import layout
-from tests.sql.sqlbackends import NOW, TICKS, commit, database, opened, play, portable
+from tests.sql.sqlbackends import NOW, TICKS, commit, database, key, opened, play, portable
 
 
 @pytest.fixture(params=["postgresql", "mariadb"])
@@ -153,3 +156,69 @@ def test_a_life_that_ends_before_the_commit_is_not_written_to(server_url, monkey
     assert isinstance(second, Written)
     assert second.revision.number == 1
     assert second.revision.incarnation != first.revision.incarnation
+
+
+@pytest.mark.parametrize("open_", [opened, portable])
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_caller_had_asked_for_who_has_gone_comes_before_what_he_asks_for_next(
+    server_url, open_, together
+):
+    """His commit waits, in a call with another's, for a row; he is cancelled, and deletes the state."""
+    same = [id for id in "abcdefghijk" if hash(key(id)) % LANES == hash(key("a")) % LANES]
+
+    async def work(driver):
+        first, mine, begun = same[0], *same[1:3]
+        for id in (first, begun):
+            await driver.commit([commit(CHANGE, id=id)], NOW)
+        call = driver.commit_together if together else driver.commit
+        async with driver.engine.connect() as other:
+            await other.execute(
+                text(f"SELECT state FROM basket WHERE tenant = 't' AND id = '{first}' FOR UPDATE")
+            )
+            wanted = [commit(CHANGE, id=id) for id in (begun, first, mine)]
+            if driver._fast is None:  # which cannot tell whose callers have gone
+                before = [asyncio.ensure_future(driver.commit(wanted[1:], NOW))]
+            else:
+                before = [asyncio.ensure_future(driver.commit([one], NOW)) for one in wanted]
+            await somebody_waits(driver, other)
+            if driver._fast is not None:
+                before[2].cancel()
+            erasing = asyncio.ensure_future(call([commit(id=mine, erase=True)], NOW))
+            await asyncio.sleep(0.3)
+            await other.rollback()
+        await erasing
+        await asyncio.gather(*before, return_exceptions=True)
+        await asyncio.sleep(0.1)
+        return await driver.read([key(mine)], EVERYTHING, NOW)
+
+    assert play(server_url, work, open_=open_) == [None]
+
+
+def test_what_comes_later_on_a_key_waits_also_if_who_waited_before_it_gave_up():
+    ended = []
+
+    async def work(name, until):
+        await until.wait()
+        ended.append(name)
+
+    async def main():
+        turns, first, others = Turns(), asyncio.Event(), asyncio.Event()
+        others.set()
+        calls = [
+            asyncio.ensure_future(
+                turns.take({("t", "basket", id) for id in ids}, partial(work, ids, go))
+            )
+            for ids, go in (("ab", first), ("bc", others), ("c", others), ("d", others))
+        ]
+        await asyncio.sleep(0)
+        calls[1].cancel()
+        last = asyncio.ensure_future(turns.take({("t", "basket", "b")}, partial(work, "b", others)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        early = list(ended)
+        first.set()
+        await last
+        return early, bool(turns)
+
+    assert asyncio.run(main()) == (["d", "c"], False)
+    assert ended == ["d", "c", "ab", "b"]
