@@ -108,9 +108,9 @@ def key(id="a"):
     return ("t", "basket", id)
 
 
-def commit(*changes, id="a", ttl=None, **options):
+def commit(*changes, id="a", ttl=None, kind="basket", **options):
     """A commit to it."""
-    return Commit(key(id), changes, ttl, **options)
+    return Commit(("t", kind, id), changes, ttl, **options)
 
 
 def play(url, work, *, open_=portable, settings=None):

@@ -37,6 +37,8 @@ class Dialect(msgspec.Struct, frozen=True):
     """Whether the database's clock decides expiry; else the caller's does, on the same machine."""
     locks_rows: bool = True
     """Whether `FOR UPDATE` and `SKIP LOCKED` exist; else a writer has the database to itself."""
+    waits_for_new: bool = False
+    """Whether who locks rows waits for one that is not committed yet; else it is as if not there."""
     escapes: bool = False
     """Whether names are escaped (see `types.escaped`), keys of JSON objects too."""
     spaces_json: bool = False
@@ -112,7 +114,9 @@ POSTGRESQL: Final = Dialect("postgresql", "postgresql+asyncpg", escapes=True, sp
 # asyncmy rather than aiomysql: aiomysql 0.3 cannot send bytes with PyMySQL 1.2, on which it stands,
 # while asyncmy has its own protocol in C, is released often, and closes a connection whose call was
 # cancelled half-way.
-MYSQL: Final = Dialect("mysql", "mysql+asyncmy", spaces_json=True, keeps_minus_zero=False)
+MYSQL: Final = Dialect(
+    "mysql", "mysql+asyncmy", waits_for_new=True, spaces_json=True, keeps_minus_zero=False
+)
 SQLITE: Final = Dialect(
     "sqlite",
     "sqlite+aiosqlite",

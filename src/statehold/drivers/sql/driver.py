@@ -41,16 +41,17 @@ from statehold.drivers.sql.errors import (
     translated,
 )
 from statehold.drivers.sql.fastpath import FastPath
-from statehold.drivers.sql.lanes import Lane
+from statehold.drivers.sql.lanes import Lane, Left
 from statehold.drivers.sql.listing import scan
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
-from statehold.drivers.sql.portable import commit_all, renew_all, to_renew
+from statehold.drivers.sql.portable import Meanwhile, commit_all, renew_all, to_renew
 from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
 from statehold.drivers.sql.recalling import sent_before
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.settings import SETTINGS
 from statehold.drivers.sql.sweeping import Sweeper, Sweeps
 from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.turns import Turns
 from statehold.drivers.sql.vectors import limited
 from statehold.errors import (
     Busy,
@@ -131,11 +132,12 @@ class SqlDriver(Driver):
         self._timeout: float = self.settings["timeout"]
         self._kinds: dict[str, Tables] = {}
         self._clock = ServerClock()
-        self._fast = _fast_path(self._url, dialect, self.settings, self._clock)
+        self._fast = _fast_path(self._url, dialect, self.settings, self._clock, self._left)
         if self._fast is not None:
             self.gather = "no"  # it gathers what comes while a call is under way
         self._tasks: set[asyncio.Future[Any]] = set()  # calls, also those whose callers have gone
         self._opening = Together(self._tasks)
+        self._turns = Turns()
         self._skew = Skew()
         self._closed = False
         self._calls = Calls()
@@ -352,8 +354,12 @@ class SqlDriver(Driver):
             raise Closed("the store is closed")
         if self._fast is None:
             untils = [time.monotonic() + self._timeout] * len(commits)
-            outcomes = await self._bounded(lambda: self._commit_each(commits, now, untils))
+            outcomes = await self._bounded(
+                lambda: self._in_turn(commits, lambda: self._commit_each(commits, now, untils))
+            )
         else:
+            if self._turns:
+                await self._bounded(lambda: self._turns.wait(_keys(commits)))
             outcomes = await self._commit(self._fast, commits, now)
         self._committed(commits, now)
         return outcomes
@@ -390,6 +396,36 @@ class SqlDriver(Driver):
         settled = [next(others) if isinstance(one, Commit) else one for one in answers]
         return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
 
+    async def _in_turn(
+        self, commits: Sequence[Commit], work: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """The result of the work, done after what is under way on these keys.
+
+        What has a fast path knows whose callers have gone (`_left`), and has only these waited for.
+        """
+        if self._fast is None:
+            return await self._turns.take(_keys(commits), work)
+        if self._turns:
+            await self._turns.wait(_keys(commits))
+        return await work()
+
+    def _left(self, commits: Sequence[Commit], call: asyncio.Task[None] | None) -> None:
+        """The caller of commits has gone that are under way: what comes later waits for their end."""
+        task = asyncio.get_running_loop().create_task(self._over(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        self._turns.hold(_keys(commits), task)
+
+    async def _over(self, call: asyncio.Task[None] | None) -> None:
+        """Return when nothing of a call is executed any more, at the server either."""
+        if call is not None:
+            await asyncio.wait([call])
+        if self._fast is not None:
+            try:
+                await self._fast.end_leftover()
+            except StateholdError:
+                await asyncio.sleep(self._timeout)  # later than that it does nothing
+
     def _refused_again(self, error: StateholdError) -> Unavailable:
         """What the caller is told: that nothing was written holds for the last sending only."""
         return Unavailable(
@@ -406,7 +442,7 @@ class SqlDriver(Driver):
             async with asyncio.timeout(max(untils) - time.monotonic()):
                 return await self._commit_each(commits, now, untils)
 
-        return Lane(send, self._engines.size, self._timeout)
+        return Lane(send, self._engines.size, self._timeout, self._left)
 
     async def _commit_each(
         self, commits: Sequence[Commit], now: float, untils: Sequence[float]
@@ -434,7 +470,9 @@ class SqlDriver(Driver):
     @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         until = time.monotonic() + self._timeout
-        outcomes = await self._bounded(lambda: self._commit_together(commits, now, until))
+        outcomes = await self._bounded(
+            lambda: self._in_turn(commits, lambda: self._commit_together(commits, now, until))
+        )
         self._committed(commits, now)
         return outcomes
 
@@ -477,26 +515,7 @@ class SqlDriver(Driver):
         doubtful = False
 
         async def attempt(sent: list[bool]) -> list[Outcome]:
-            kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
-            try:
-                async with self._engines.writing() as connection:
-                    outcomes = await commit_all(
-                        connection,
-                        self.dialect,
-                        kinds,
-                        commits,
-                        now,
-                        clock=self._clock,
-                        untils=untils,
-                    )
-                    if stand is not None:
-                        _insist(stand, outcomes)
-                    sent.append(True)
-            except _NotStanding as undoing:
-                return undoing.outcomes
-            except TooLate:
-                return [Late()] * len(commits)
-            return outcomes
+            return await self._in_transaction(commits, now, untils, stand, sent)
 
         def again() -> bool:
             nonlocal commits, doubtful
@@ -518,6 +537,47 @@ class SqlDriver(Driver):
             raise
         self._transactions += 1
         return outcomes
+
+    async def _in_transaction(
+        self,
+        commits: Sequence[Commit],
+        now: float,
+        untils: Sequence[float],
+        stand: Callable[[Sequence[Outcome]], bool] | None,
+        sent: list[bool],
+    ) -> list[Outcome]:
+        """What became of commits in one transaction, begun anew where it has come to nothing.
+
+        `sent` has an element once all that is left is to commit.
+        """
+        kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
+        making: set[Key] = set()
+        while True:
+            try:
+                async with self._engines.writing() as connection:
+                    outcomes = await commit_all(
+                        connection,
+                        self.dialect,
+                        kinds,
+                        commits,
+                        now,
+                        clock=self._clock,
+                        untils=untils,
+                        making=making,
+                    )
+                    if stand is not None:
+                        _insist(stand, outcomes)
+                    sent.append(True)
+            except _NotStanding as undoing:
+                return undoing.outcomes
+            except Meanwhile as missing:
+                making.update(missing.keys)
+            except TooLate:
+                if time.monotonic() >= min(untils):
+                    return [Late()] * len(commits)
+                sent.clear()  # a life that it was folded into had ended before the COMMIT
+            else:
+                return outcomes
 
     async def _trying(
         self,
@@ -619,6 +679,7 @@ class SqlDriver(Driver):
         """In a child process: what was under way is the parent's."""
         self._tasks.clear()
         self._opening.clear()
+        self._turns.clear()
         self._sweeps.task = None
 
     def stats(self) -> Mapping[str, int | float]:
@@ -637,6 +698,10 @@ class SqlDriver(Driver):
         return own
 
 
+def _keys(commits: Sequence[Commit]) -> set[Key]:
+    return {commit.key for commit in commits}
+
+
 def _pieces(some: Sequence[Item]) -> Iterator[Sequence[Item]]:
     """In pieces that can be done in a call's time."""
     if len(some) <= PIECE:
@@ -648,10 +713,10 @@ def _pieces(some: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def _fast_path(
-    url: URL, dialect: Dialect, settings: dict[str, Any], clock: ServerClock
+    url: URL, dialect: Dialect, settings: dict[str, Any], clock: ServerClock, left: Left
 ) -> FastPath | None:
     if dialect.name != "postgresql":
         return None
     from statehold.drivers.sql.fast import Fast  # only there is asyncpg needed
 
-    return Fast(url, settings, clock)
+    return Fast(url, settings, clock, left)

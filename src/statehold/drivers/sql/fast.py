@@ -28,7 +28,7 @@ from statehold.drivers.sql.fastread import Reader
 from statehold.drivers.sql.fastsingle import STALE, Singles
 from statehold.drivers.sql.function import CommitFunction, commit_function, names, statements
 from statehold.drivers.sql.function_parts import qualified
-from statehold.drivers.sql.lanes import Answer, Answers, Lane
+from statehold.drivers.sql.lanes import Answer, Answers, Lane, Left
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.pool import (
     FAILURES,
@@ -98,9 +98,10 @@ class Kind:
 class Fast:
     """Commits and reads in one round trip each; see `FastPath`."""
 
-    def __init__(self, url: URL, settings: dict[str, Any], clock: ServerClock) -> None:
+    def __init__(self, url: URL, settings: dict[str, Any], clock: ServerClock, left: Left) -> None:
         self._pools = Pools(url, settings)
         self._clock = clock
+        self._left = left
         self._shown_url = url.render_as_string(hide_password=True)
         self._timeout: float = settings["timeout"]
         self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
@@ -242,7 +243,7 @@ class Fast:
                         return [answer]
                 return await self._send(known, some, now, until, ends)
 
-            lane = lanes[at] = Lane(send, self._width, self._timeout)
+            lane = lanes[at] = Lane(send, self._width, self._timeout, self._left)
         try:
             return list(await lane.commit(commits, now))
         except StateholdError:  # some of which are TimeoutErrors

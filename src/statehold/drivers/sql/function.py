@@ -2,9 +2,10 @@
 
 Theory of operation. One call takes the commits of many keys, each key's merged into one:
 
-1. The rows are locked, in the order of the keys, which is the same everywhere. Missing rows are
-   inserted in that order, and the locking starts again. Under READ COMMITTED each statement here
-   sees what was committed before it began, so nothing that follows is out of date.
+1. Missing rows are inserted, in the order of the keys, which is the same everywhere; then all are
+   locked in that order. If others have deleted one meanwhile, nothing is done: to insert it while
+   others are locked would be against the order. Under READ COMMITTED each statement here sees what
+   was committed before it began, so nothing that follows is out of date.
 2. The clock is read: later than every lock was got. Expired rows are deleted, with what belongs
    to them, and treated as missing: a new life is a new row. If it is later than the commits may be
    applied, nothing is.
@@ -195,6 +196,19 @@ DECLARE
   v_was bigint[];
 {"".join(f"  {name} {kind};{chr(10)}" for name, kind, _ in locked)}BEGIN
   LOOP
+    SELECT count(*) INTO v_count FROM generate_series(1, v_keys) AS u(k)
+      JOIN {main} AS t ON t.tenant = a_tenant[u.k] AND t.id = a_id[u.k];
+    IF v_count < v_keys THEN
+      v_missing := TRUE;
+      INSERT INTO {main}
+          (tenant, id, incarnation, number, created_at, updated_at, epoch, ops)
+        SELECT a_tenant[u.k], a_id[u.k], a_incarnation[u.k], 0, now(), now(), 0, 0
+        FROM generate_series(1, v_keys) AS u(k)
+        WHERE NOT EXISTS (
+          SELECT FROM {main} AS t WHERE t.tenant = a_tenant[u.k] AND t.id = a_id[u.k])
+        ORDER BY u.k
+        ON CONFLICT DO NOTHING;
+    END IF;
     SELECT count(*), min(l.expires_at), max(l.epoch), array_agg(l.state), array_agg(l.incarnation),
         array_agg(l.number), array_agg(l.created_at), array_agg(l.epoch), array_agg(l.expires_at),
         array_agg(l.ops)\
@@ -208,6 +222,13 @@ DECLARE
         FROM generate_series(1, v_keys) AS u(k)
         JOIN {main} AS t ON t.tenant = a_tenant[u.k] AND t.id = a_id[u.k]
         ORDER BY u.k FOR UPDATE OF t) AS l;
+    IF v_count < v_keys THEN
+      IF v_missing THEN
+        DELETE FROM {main} AS t WHERE t.state = ANY(o_state) AND t.number = 0 AND t.epoch = 0;
+      END IF;
+      SELECT array_agg(u.k) INTO o_bad FROM generate_series(1, v_keys) AS u(k);
+      RETURN;
+    END IF;
     v_now := clock_timestamp();
     IF v_first <= v_now THEN
       SELECT array_agg(u.s) INTO v_dead FROM unnest(o_state, v_expires) AS u(s, e) WHERE u.e <= v_now;
@@ -234,17 +255,8 @@ DECLARE
         ON CONFLICT (tenant, id, op) DO UPDATE SET
           incarnation = EXCLUDED.incarnation, number = EXCLUDED.number, at = EXCLUDED.at;
     ELSE
-      EXIT WHEN v_count = v_keys;
+      EXIT;
     END IF;
-    v_missing := TRUE;
-    INSERT INTO {main}
-        (tenant, id, incarnation, number, created_at, updated_at, epoch, ops)
-      SELECT a_tenant[u.k], a_id[u.k], a_incarnation[u.k], 0, v_now, v_now, 0, 0
-      FROM generate_series(1, v_keys) AS u(k)
-      WHERE NOT EXISTS (
-        SELECT FROM {main} AS t WHERE t.tenant = a_tenant[u.k] AND t.id = a_id[u.k])
-      ORDER BY u.k
-      ON CONFLICT DO NOTHING;
   END LOOP;
 
   IF v_now > to_timestamp(a_until) THEN

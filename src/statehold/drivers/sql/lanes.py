@@ -25,6 +25,8 @@ Answers: TypeAlias = list[Answer]
 Send: TypeAlias = Callable[[Sequence[Commit], float, Sequence[float]], Awaitable[Sequence[Answer]]]
 """Sends commits: their `now`, and until when each may be applied, by the monotonic clock."""
 
+Left: TypeAlias = Callable[[Sequence[Commit], "asyncio.Task[None] | None"], None]
+
 _Call: TypeAlias = "tuple[asyncio.Future[Sequence[Answer]], Sequence[Commit], float, float]"
 
 MOST_COMMITS: Final = 256
@@ -37,12 +39,18 @@ OVERTAKEN_AFTER: Final = 0.02
 class Lane:
     """The commits of one kind in one event loop. `send` has a time limit of its own.
 
+    `left` is told of commits whose caller was cancelled after they were sent, and of the task that
+    they are under way in; None where that was the caller's own. What was not sent yet never is.
+
     A caller who finds nothing under way sends his commits himself. Where the call before was of
     several callers, more of them are expected, and it is put off until all have had their turn.
     """
 
-    def __init__(self, send: Send, width: int, timeout: float) -> None:
+    def __init__(
+        self, send: Send, width: int, timeout: float, left: Left = lambda _commits, _task: None
+    ) -> None:
         self._send = send
+        self._left = left
         self._width = width
         self._timeout = timeout
         self._under_way = 0
@@ -51,7 +59,7 @@ class Lane:
         self._waiting: deque[_Call] = deque()
         self._limits: deque[tuple[float, asyncio.Future[Sequence[Answer]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], list[_Call]] = {}
         self._quiet: asyncio.Future[None] | None = None
 
     async def commit(self, commits: Sequence[Commit], now: float) -> Sequence[Answer]:
@@ -61,6 +69,9 @@ class Lane:
             self._under_way = 1
             try:
                 return await self._send(commits, now, [until] * len(commits))
+            except asyncio.CancelledError:
+                self._left(commits, None)
+                raise
             finally:
                 self._done()
         loop = asyncio.get_running_loop()
@@ -72,7 +83,13 @@ class Lane:
         if self._under_way == 0 and not self._due:
             self._due = True
             loop.call_soon(self._start)
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            for task, calls in self._tasks.items():
+                if any(call[0] is future for call in calls):
+                    self._left(commits, task)
+            raise
 
     async def drain(self) -> None:
         """Wait for what is under way, and what waits for it."""
@@ -117,8 +134,8 @@ class Lane:
         self._crowded = len(calls) > 1
         self._under_way += 1
         task = asyncio.get_running_loop().create_task(self._serve(calls))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = calls
+        task.add_done_callback(self._tasks.pop)
 
     async def _serve(self, calls: list[_Call]) -> None:
         try:

@@ -185,14 +185,9 @@ async def _load_items(
     name, table = stored.name, tables.children[stored.name]
     found: dict[int, dict[int, bytes]] = {state: {} for state in asked}
     for some in chunks(asked):
-        each: list[Any] = []
-        for state in some:
-            end = _ends(lives[state], name).end
-            which: Any = table.c.seq > end - asked[state].newest
-            if asked[state].places:
-                which = or_(which, table.c.seq.in_(sorted(asked[state].places)))
-            each.append(and_(table.c.state == state, which))
-        for row in await connection.execute(select(table).where(or_(*each))):
+        beyond = {state: _ends(lives[state], name).end - asked[state].newest for state in some}
+        places = sorted({place for state in some for place in asked[state].places})
+        for row in await newest_of(connection, table, beyond, places):
             try:
                 found[row.state][row.seq] = from_column(stored, row.value)
             except Unreadable:
@@ -202,6 +197,37 @@ async def _load_items(
         end = _ends(lives[state], name).end
         floor = firsts.get(state, end + 1) - 1
         lives[state].cells[name] = Ends(end, floor, look_up=partial(_item, items))
+
+
+async def newest_of(
+    connection: AsyncConnection,
+    table: Table,
+    beyond: Mapping[int, int],
+    places: Sequence[int] = (),
+) -> Iterable[Loaded]:
+    """The items of each state that lie beyond its position, or in one of the places; in order."""
+    rows: Iterable[Loaded]
+    if len(beyond) == 1:  # nearly always: and to make a statement takes longer than to run it
+        ((of, position),) = beyond.items()
+        given = {"of": of, "beyond": position, "places": list(places)}
+        rows = await connection.execute(_newest(table), given)
+        return rows
+    state, seq = table.c.state, table.c.seq
+    each = [
+        and_(state == one, or_(seq > position, seq.in_(places)) if places else seq > position)
+        for one, position in beyond.items()
+    ]
+    rows = await connection.execute(select(table).where(or_(*each)).order_by(state, seq))
+    return rows
+
+
+def _newest(table: Table) -> Select[Any]:
+    def make() -> Select[Any]:
+        seq = table.c.seq
+        which = or_(seq > bindparam("beyond"), seq.in_(bindparam("places", expanding=True)))
+        return select(table).where(table.c.state == bindparam("of"), which).order_by(seq)
+
+    return kept(table, ("newest",), make)
 
 
 def _item(items: Mapping[int, bytes], position: int) -> bytes:
@@ -218,16 +244,53 @@ async def first_of(
     connection: AsyncConnection, tables: Tables, stored: Stored, states: Sequence[int]
 ) -> dict[int, int]:
     """The position of the first item of each state's list; those without items are left out."""
-    main, table = tables.main, tables.children[stored.name]
-    # The index has the first row of each; of an aggregate over them all not every database sees that.
-    first = select(func.min(table.c.seq)).where(table.c.state == main.c.state).scalar_subquery()
+    statement = _firsts(tables.main, tables.children[stored.name])
     found: dict[int, int] = {}
     for some in chunks(states):
-        rows = await connection.execute(
-            select(main.c.state, first.label("first")).where(main.c.state.in_(some))
-        )
+        rows = await connection.execute(statement, {"states": some})
         found.update((row.state, row.first) for row in rows if row.first is not None)
     return found
+
+
+def all_of(table: Table) -> Select[Any]:
+    """The rows of `states`."""
+
+    def make() -> Select[Any]:
+        return select(table).where(table.c.state.in_(bindparam("states", expanding=True)))
+
+    return kept(table, ("all",), make)
+
+
+def named(table: Table) -> Select[Any]:
+    """The rows of `pairs`, of a state and an entry."""
+
+    def make() -> Select[Any]:
+        which = tuple_(table.c.state, table.c.entry)
+        return select(table).where(which.in_(bindparam("pairs", expanding=True)))
+
+    return kept(table, ("named",), make)
+
+
+def _counting(table: Table) -> Select[Any]:
+    """How many rows there are of each of `states`."""
+
+    def make() -> Select[Any]:
+        which = table.c.state.in_(bindparam("states", expanding=True))
+        return select(table.c.state, func.count()).where(which).group_by(table.c.state)
+
+    return kept(table, ("counting",), make)
+
+
+def _firsts(main: Table, table: Table) -> Select[Any]:
+    """The lowest position of each of `states`."""
+
+    def make() -> Select[Any]:
+        # The index has the first row of each; of an aggregate over them all not every database sees that.
+        first = select(func.min(table.c.seq)).where(table.c.state == main.c.state)
+        which = main.c.state.in_(bindparam("states", expanding=True))
+        return select(main.c.state, first.scalar_subquery().label("first")).where(which)
+
+    return kept(table, ("firsts",), make)
 
 
 _Touched: TypeAlias = dict[int, set[str] | None]
@@ -253,10 +316,10 @@ async def _load_entries(
     found: dict[int, Entries] = {state: {} for state in states}
     whole = [state for state, names in states.items() if names is None]
     pairs = [(state, name) for state, names in states.items() for name in sorted(names or ())]
-    wanted = [table.c.state.in_(some) for some in chunks(whole)]
-    wanted += [tuple_(table.c.state, table.c.entry).in_(some) for some in chunks(pairs)]
-    for condition in wanted:
-        for row in await connection.execute(select(table).where(condition)):
+    wanted = [(all_of(table), {"states": some}) for some in chunks(whole)]
+    wanted += [(named(table), {"pairs": some}) for some in chunks(pairs)]
+    for statement, given in wanted:
+        for row in await connection.execute(statement, given):
             value = number_or_bytes(stored, row)
             if value is not None:
                 found[row.state][row.entry] = value
@@ -265,12 +328,8 @@ async def _load_entries(
     if stored.counted:
         counts = {state: lives[state].counts.get(stored.name, 0) for state in states}
     for some in chunks(uncounted):
-        counting = (
-            select(table.c.state, func.count())
-            .where(table.c.state.in_(some))
-            .group_by(table.c.state)
-        )
-        counts.update((row[0], row[1]) for row in await connection.execute(counting))
+        rows = await connection.execute(_counting(table), {"states": some})
+        counts.update((row[0], row[1]) for row in rows)
     for state, entries in found.items():
         part = Part.of(entries, max(0, counts.get(state, 0) - len(entries)))
         if len(part):

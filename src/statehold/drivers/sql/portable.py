@@ -1,9 +1,20 @@
 """Commits and reads that every database can do, through SQLAlchemy Core.
 
 A call of commits is one transaction. It locks the rows of its keys in order, a row being made for
-each state that is absent, so that of two writers who would begin it one waits; loads what the
-commits need; folds them in Python; and writes what has changed. All that under READ COMMITTED: what
-is read after a row is locked is what the lock's former owner left.
+each state that is absent, so that of two writers who would begin it one waits; reads the database's
+clock, once for all of them; loads what the commits need; folds them in Python; and writes what has
+changed. All that under READ COMMITTED: what is read after a row is locked is what the lock's former
+owner left.
+
+**One order of locks.** Who makes a row holds it, too, so rows are made before any is locked. Mostly all
+are there, and locking them is all; where one is not, and others are held already, the transaction is
+given up (`Meanwhile`) and begun anew with the rows that are missing. Then all are locked, and if another
+writer has deleted one of them since, that is done once more. InnoDB's locks wait for rows that are being
+made, too; there all are made or locked in one go. A row of a key that is held already, that of a life
+which is over, can be replaced at any time.
+
+**A life that has ended stays so.** What is folded into a life holds as long as that lasts, so the
+transaction must be committed before its old deadline, by the database's clock (`deciding`).
 
 The commits are folded in rounds. A round takes from each key as many commits as can be folded on
 what was loaded; one that wants cells returned, that erases, or that leaves the state expired ends
@@ -15,8 +26,8 @@ from __future__ import annotations
 import functools
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 from sqlalchemy import Select, select, tuple_, update
@@ -33,8 +44,8 @@ from statehold.drivers.sql.reading import Found, read
 from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
 from statehold.drivers.sql.saving import erase_lives, leave, save
 from statehold.drivers.sql.serverclock import ServerClock
-from statehold.drivers.sql.tables import Stored, Tables
-from statehold.errors import Busy, Corrupted
+from statehold.drivers.sql.tables import Tables
+from statehold.errors import Corrupted
 from statehold.folding import (
     NO_FENCE,
     Fence,
@@ -48,8 +59,8 @@ from statehold.folding import (
 
 _Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
 
-ATTEMPTS = 5
-"""How often a row is looked for that others keep making and deleting."""
+MOMENT: Final = 1e-6
+"""Seconds: what the databases' clocks tell apart. A state is over at its deadline."""
 
 
 async def commit_all(
@@ -61,79 +72,127 @@ async def commit_all(
     *,
     clock: ServerClock,
     untils: Sequence[float],
+    making: Collection[Key] = (),
 ) -> list[Outcome]:
-    """Apply the commits within the transaction under way; see `Driver.commit`.
+    """Apply the commits within the transaction under way; see `Driver.commit`. Raises `Meanwhile`.
 
     One is `Late`, too, if it is later than its `untils`, by the monotonic clock, once the locks are
     got: from then on nobody else can write to these states until this transaction has ended.
-    `clock` learns what the database's clock says.
+    `clock` learns what the database's clock says. The rows of `making` are made first.
     """
     outcomes: dict[int, Outcome] = {}
     by_kind: dict[str, _Queues] = {}
     for place, commit in enumerate(commits):
         queues = by_kind.setdefault(commit.key[1], {})
         queues.setdefault(commit.key, deque()).append((place, commit))
-    for kind, queues in sorted(by_kind.items()):
-        work = _Kind(connection, dialect, kinds[kind], now)
-        await work.lock(queues, clock)
-        late = time.monotonic()
+    works = [_Kind(connection, dialect, kinds[k], q, now) for k, q in sorted(by_kind.items())]
+    for work in works if making else ():
+        all_of_them = dialect.waits_for_new  # which locks those that are there
+        await work.make([key for key in work.queues if all_of_them or key in making])
+    held = bool(making)
+    for work in works:
+        await work.lock(free=not held)
+        held = held or bool(work.lives)
+    locked = time.monotonic()
+    if dialect.own_clock:
+        now = (await connection.execute(_clock(dialect))).scalar_one()
+        read_at = time.monotonic()
+        clock.learn(now, locked, read_at)
+        in_time = [until for until in untils if until >= locked]
+        if in_time:
+            decide_by(connection, now + min(in_time) - read_at)
+    for work in works:
+        queues = work.queues
         for key in list(queues):
-            outcomes |= {place: Late() for place, _ in queues[key] if untils[place] < late}
+            outcomes |= {place: Late() for place, _ in queues[key] if untils[place] < locked}
             queues[key] = deque(one for one in queues[key] if one[0] not in outcomes)
             if not queues[key]:
                 del queues[key]
-        if queues:
-            places = [place for queue in queues.values() for place, _ in queue]
-            work.decide_by(min(untils[place] for place in places))
-        await work.run(queues, outcomes)
+        await work.run(now, outcomes)
     return [outcomes[place] for place in range(len(commits))]
+
+
+class Meanwhile(Exception):
+    """Rows are missing that must be made before others are locked; nothing was done. Internal.
+
+    The transaction is to be rolled back, and the commits to be made again, `making` them.
+    """
+
+    def __init__(self, keys: Collection[Key]) -> None:
+        super().__init__()
+        self.keys = keys
 
 
 class _Kind:
     """The commits of one kind."""
 
     def __init__(
-        self, connection: AsyncConnection, dialect: Dialect, tables: Tables, now: float
+        self,
+        connection: AsyncConnection,
+        dialect: Dialect,
+        tables: Tables,
+        queues: _Queues,
+        now: float,
     ) -> None:
         self.connection = connection
         self.dialect = dialect
         self.tables = tables
+        self.queues = queues
         self.packet = packet_of(connection)
-        self.callers = now
-        self.now = now
-        self.read_at = 0.0  # when `now` was read, by the monotonic clock
+        self.callers = self.now = now
         self.lives: dict[Key, Life] = {}
+        self.deadlines: dict[Key, float] = {}  # of lives that were there
         self.pasts: dict[Key, Past] = {}
         self.fences: dict[Key, Fence] = {}
         self.ends: list[dict[str, Any]] = []  # not yet written down
-        self.columns: list[Stored] = []
-
-    async def lock(self, queues: _Queues, clock: ServerClock) -> None:
-        """Lock the rows that there are, and then look what time it is."""
         touched = {
             part.field
             for queue in queues.values()
             for _, commit in queue
             for part in (*commit.changes, *commit.where)
         }
-        fields = self.tables.fields.items()
+        fields = tables.fields.items()
         self.columns = [s for name, s in fields if s.column and name in touched]
-        await self._lock(list(queues))
-        if self.dialect.own_clock:
-            sent = time.monotonic()
-            self.now = (await self.connection.execute(_clock(self.dialect))).scalar_one()
-            self.read_at = time.monotonic()
-            clock.learn(self.now, sent, self.read_at)
 
-    def decide_by(self, until: float) -> None:
-        """Nothing of it is committed after this instant, by the monotonic clock."""
-        if self.dialect.own_clock:
-            decide_by(self.connection, self.now + until - self.read_at)
+    async def lock(self, *, free: bool) -> None:
+        """Lock the rows of all keys. Raises `Meanwhile` where one is missing that is needed.
 
-    async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
-        """Apply all commits."""
+        `free` says that this transaction holds no row, and so may make them if none is there.
+        """
+        await self._lock(list(self.queues))
+        missing = self._missing()
+        if not missing:
+            return
+        if not self.dialect.locks_rows or (free and not self.lives):
+            await self.make(missing)
+            await self._lock(missing)
+            missing = self._missing()
+        if missing:
+            raise Meanwhile(missing)
+
+    def _missing(self) -> list[Key]:
+        """The keys that have no row, though a commit may begin a state there."""
+        return [
+            key
+            for key, queue in self.queues.items()
+            if key not in self.lives and any(_needs_row(commit) for _, commit in queue)
+        ]
+
+    async def make(self, keys: Sequence[Key]) -> None:
+        """See to it that these have rows, waiting for others who are making one."""
+        if keys:
+            statement = self.dialect.insert_missing(self.tables.main, ["tenant", "id"])
+            rows = [_unborn(key, self.now) for key in in_order(keys)]
+            await self.connection.execute(statement, rows)
+
+    async def run(self, now: float, outcomes: dict[int, Outcome]) -> None:
+        """Apply all commits. `now` is later than every lock was got."""
+        self.now, queues = now, self.queues
+        for one in self.lives.values():
+            if one.head is not None and one.head.deadline is not None and one.lives(now):
+                self.deadlines[one.key] = one.head.deadline
         while queues:
-            await self._make_rows(queues)
+            await self._begin_anew(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
             await recall(self.connection, self.tables, self.lives, self.pasts, coming)
@@ -147,6 +206,7 @@ class _Kind:
                 life = self.lives.get(key)
                 if life is not None and life.head is not None:
                     life.fence = fence
+            self._decide()
             await save(self.connection, self.dialect, self.tables, list(self.lives.values()))
             if erased:
                 await erase_lives(self.connection, self.tables, erased)
@@ -179,32 +239,35 @@ class _Kind:
             if life.fence.epoch:
                 self.fences.setdefault(life.key, life.fence)
 
-    async def _make_rows(self, queues: _Queues) -> None:
-        """See to it that there is a row for each state that a commit may begin."""
-        for _ in range(ATTEMPTS):
-            over = [
-                life
-                for key in queues
-                if (life := self.lives.get(key)) is not None and life.expired(self.now)
-            ]
-            if over:  # a new life is a new row, with nothing in it that the old one had
-                await erase_lives(self.connection, self.tables, over)
-                for life in over:
-                    self._ended(life)
-                    del self.lives[life.key]
-            missing = [
-                key
-                for key, queue in queues.items()
-                if key not in self.lives and _needs_row(queue[0][1])
-            ]
-            if not missing:
-                return
-            statement = self.dialect.insert_missing(self.tables.main, ["tenant", "id"])
-            await self.connection.execute(
-                statement, [_unborn(key, self.now) for key in in_order(missing)]
-            )
+    async def _begin_anew(self, queues: _Queues) -> None:
+        """Have a row for each life that may begin: a new one, with nothing of the old one's in it."""
+        over = [
+            life
+            for key in queues
+            if (life := self.lives.get(key)) is not None and life.expired(self.now)
+        ]
+        if over:
+            await erase_lives(self.connection, self.tables, over)
+            for life in over:
+                self._ended(life)
+                del self.lives[life.key]
+        missing = [
+            key
+            for key, queue in queues.items()
+            if key not in self.lives and _needs_row(queue[0][1])
+        ]
+        if missing:  # whose old rows this transaction holds
+            await self.make(missing)
             await self._lock(missing)
-        raise Busy(f"{self.tables.kind}: other writers were in the way", key=next(iter(queues)))
+
+    def _decide(self) -> None:
+        """What has been folded into lives that were there holds until these are over."""
+        changed = [
+            key for key, life in self.lives.items() if life.changed and key in self.deadlines
+        ]
+        if changed and self.dialect.own_clock:
+            ends = min(self.deadlines.pop(key) for key in changed)
+            decide_by(self.connection, ends - MOMENT)
 
     def _ended(self, life: Life) -> None:
         """A life is over: what is sent again may have been applied to it."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, and_, or_, select, tuple_
+from sqlalchemy import Select, Table, and_, bindparam, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import Entries, Items, Key, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.loading import Loaded, cell_of, chunks, first_of, number_or_bytes
+from statehold.drivers.sql.kept import kept
+from statehold.drivers.sql.loading import (
+    Loaded,
+    all_of,
+    cell_of,
+    chunks,
+    first_of,
+    named,
+    newest_of,
+    number_or_bytes,
+)
 from statehold.drivers.sql.tables import META, Stored, Tables
 from statehold.drivers.sql.values import Unreadable, from_column, from_nulls, from_others
 from statehold.folding import cut
@@ -93,7 +103,8 @@ async def _read_rows(
     """The states that live, with what of these fields is in the main table."""
     found: dict[Key, Found] = {}
     for some in chunks(dict.fromkeys(keys)):
-        for row in await connection.execute(_rows(dialect, tables, some, fields)):
+        pairs = [(key[0], key[2]) for key in some]
+        for row in await connection.execute(_rows(dialect, tables, fields), {"keys": pairs}):
             clock: float = row.clock if dialect.own_clock else now
             lives = row.expires_at is None or (clock if at is None else at) < row.expires_at
             if row.incarnation and lives:
@@ -102,16 +113,19 @@ async def _read_rows(
     return found
 
 
-def _rows(
-    dialect: Dialect, tables: Tables, keys: Sequence[Key], fields: Sequence[Stored]
-) -> Select[*tuple[Any, ...]]:
+def _rows(dialect: Dialect, tables: Tables, fields: Sequence[Stored]) -> Select[Any]:
+    """The rows of `keys`, pairs of tenant and id, with the columns of these fields."""
     main = tables.main
-    columns: list[Any] = [main.c[name] for name in META]
-    columns += [tables.column(stored) for stored in fields if stored.column]
-    if dialect.own_clock:
-        columns.append(dialect.clock().label("clock"))
-    pairs = [(key[0], key[2]) for key in keys]
-    return select(*columns).where(tuple_(main.c.tenant, main.c.id).in_(pairs))
+    names = [stored.column for stored in fields if stored.column]
+
+    def make() -> Select[Any]:
+        columns: list[Any] = [main.c[name] for name in (*META, *names)]
+        if dialect.own_clock:
+            columns.append(dialect.clock().label("clock"))
+        which = tuple_(main.c.tenant, main.c.id).in_(bindparam("keys", expanding=True))
+        return select(*columns).where(which)
+
+    return kept(main, ("rows", dialect.name, *names), make)
 
 
 def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float) -> Found:
@@ -155,12 +169,12 @@ async def _read_entries(
     table = tables.children[stored.name]
     entries: dict[int, Entries] = {one.state: {} for one in states}
     broken: set[int] = set()
-    conditions = [table.c.state.in_(list(entries))]
+    asked: list[tuple[Select[Any], dict[str, Any]]] = [(all_of(table), {"states": list(entries)})]
     if names is not None:
         pairs = [(state, name) for state in entries for name in dict.fromkeys(names)]
-        conditions = [tuple_(table.c.state, table.c.entry).in_(some) for some in chunks(pairs)]
-    for condition in conditions:
-        for row in await connection.execute(select(table).where(condition)):
+        asked = [(named(table), {"pairs": some}) for some in chunks(pairs)]
+    for statement, given in asked:
+        for row in await connection.execute(statement, given):
             value = number_or_bytes(stored, row)
             if value is None:
                 broken.add(row.state)
@@ -196,9 +210,7 @@ async def _read_items(
             last[state] = min(end, max(after, firsts.get(state, 1) - 1) + want.limit)
     rows: dict[int, list[tuple[int, Any]]] = {}
     if tail != 0 or after is not None:
-        statement = select(table).where(_which(table, last, after, tail))
-        statement = statement.order_by(table.c.state, table.c.seq)
-        for row in await connection.execute(statement):
+        for row in await _items(connection, table, last, after, tail):
             rows.setdefault(row.state, []).append((row.seq, row.value))
     for one in some:
         listed = rows.get(one.state)
@@ -217,11 +229,22 @@ async def _read_items(
             one.cells.fields[name] = Items(values, first)
 
 
-def _which(table: Table, last: Mapping[int, int], after: int | None, tail: int | None) -> Any:
-    """The rows of the items wanted of each state, `last` being the position of the last of them."""
+async def _items(
+    connection: AsyncConnection,
+    table: Table,
+    last: Mapping[int, int],
+    after: int | None,
+    tail: int | None,
+) -> Iterable[Loaded]:
+    """The items wanted of each state, in order, `last` being the position of the last of them."""
+    rows: Iterable[Loaded]
     state, seq = table.c.state, table.c.seq
     if after is not None:
-        return or_(*(and_(state == one, seq > after, seq <= end) for one, end in last.items()))
-    if tail is not None:
-        return or_(*(and_(state == one, seq > end - tail) for one, end in last.items()))
-    return state.in_(list(last))
+        each = [and_(state == one, seq > after, seq <= end) for one, end in last.items()]
+        rows = await connection.execute(select(table).where(or_(*each)).order_by(state, seq))
+    elif tail is not None:
+        rows = await newest_of(connection, table, {one: end - tail for one, end in last.items()})
+    else:
+        statement = kept(table, ("listed",), lambda: all_of(table).order_by(state, seq))
+        rows = await connection.execute(statement, {"states": list(last)})
+    return rows

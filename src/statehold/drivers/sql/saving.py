@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
@@ -29,7 +30,11 @@ async def erase(
     await _unlist(connection, tables, several)
     for some in chunks(states):
         for table in tables.owned:
-            await connection.execute(delete(table).where(table.c.state.in_(some)))
+            await connection.execute(kept(table, ("of",), partial(_of, table)), {"states": some})
+
+
+def _of(table: Table) -> Delete:
+    return delete(table).where(table.c.state.in_(bindparam("states", expanding=True)))
 
 
 async def erase_lives(connection: AsyncConnection, tables: Tables, lives: Sequence[Life]) -> None:
@@ -246,13 +251,18 @@ async def _save_entries(
             if value is not None
         ]
     for some in chunks(cleared):
-        await connection.execute(delete(table).where(table.c.state.in_(some)))
+        await connection.execute(kept(table, ("of",), partial(_of, table)), {"states": some})
     for some in chunks(gone):
-        pairs = tuple_(table.c.state, table.c.entry)
-        await connection.execute(delete(table).where(pairs.in_(some)))
+        statement = kept(table, ("these",), partial(_these, table))
+        await connection.execute(statement, {"pairs": some})
     if rows:
         changing = [name for name in rows[0] if name not in ("state", "entry")]
         await connection.execute(dialect.upsert(table, ["state", "entry"], changing), rows)
+
+
+def _these(table: Table) -> Delete:
+    pairs = tuple_(table.c.state, table.c.entry)
+    return delete(table).where(pairs.in_(bindparam("pairs", expanding=True)))
 
 
 def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
