@@ -122,7 +122,7 @@ def translated() -> Generator[None]:
 
 
 class LmdbDriver(driver.WaitingDriver):
-    features = frozenset(Feature) - {Feature.TOGETHER}
+    features = frozenset(Feature) - {Feature.TOGETHER, Feature.WHOLE_LIVES}
     gather = "tick"
     opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
     opening = threading.Lock()

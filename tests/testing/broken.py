@@ -218,8 +218,8 @@ class ForgetsOps(ToyDriver):
 class ForgetsOldOps(ToyDriver):
     """Remembers the last few op ids only."""
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
-        super().remember(commit, revision)
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
+        super().remember(commit, revision, at)
         for old in [at for at in self.applied if at[0] == commit.key][:-4]:
             del self.applied[old]
 
@@ -228,8 +228,8 @@ class ForgetsOldOps(ToyDriver):
 class TakesForgottenForNew(ToyDriver):
     """Remembers as many op ids as it must, and applies again what it has forgotten."""
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
-        super().remember(commit, revision)
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
+        super().remember(commit, revision, at)
         for old in [at for at in self.applied if at[0] == commit.key][: -commit.ops]:
             del self.applied[old]
 

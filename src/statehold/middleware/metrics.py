@@ -26,6 +26,7 @@ from statehold.driver import (
     Reused,
     Scan,
     Undone,
+    WholeLife,
     Written,
 )
 from statehold.errors import StateholdError
@@ -124,6 +125,10 @@ class Metrics(Wrapper):
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """See `CommitsTogether`. Counted as commits."""
         return await self._counted(super().commit_together(commits, now))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """See `InstallsLives`. Counted as commits."""
+        return await self._counted(super().install(lives, now))
 
     async def _counted(self, call: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
         started = AMBIENT.perf_counter()

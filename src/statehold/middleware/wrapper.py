@@ -6,7 +6,17 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, CommitsTogether, Driver, Layout, Outcome, Page, Scan
+from statehold.driver import (
+    Cells,
+    CommitsTogether,
+    Driver,
+    InstallsLives,
+    Layout,
+    Outcome,
+    Page,
+    Scan,
+    WholeLife,
+)
 
 R = TypeVar("R")
 
@@ -50,6 +60,14 @@ class Wrapper(Driver):
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         """See `CommitsTogether`; only for who sees that it is declared."""
         return await cast("CommitsTogether", self.inner).commit_together(commits, now)
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        """See `InstallsLives`; only for who sees that it is declared."""
+        return await cast("InstallsLives", self.inner).lives(keys, now)
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """See `InstallsLives`; only for who sees that it is declared."""
+        return await cast("InstallsLives", self.inner).install(lives, now)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

@@ -44,7 +44,7 @@ class RedisDriver(Driver):
     `Closed` as `Servers.call` does, and `Invalid` for names that are no Unicode.
     """
 
-    features = frozenset(Feature)
+    features = frozenset(Feature) - {Feature.WHOLE_LIVES}
     suspends = True
     ambiguous = True
 

@@ -111,7 +111,7 @@ class SqlDriver(Driver):
     is opened whose tables do not fit.
     """
 
-    features = frozenset(Feature)
+    features = frozenset(Feature) - {Feature.WHOLE_LIVES}
     suspends = True
     ambiguous = True
     gather: Literal["no", "tick", "thread"] = "tick"

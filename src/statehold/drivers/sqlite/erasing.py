@@ -31,6 +31,11 @@ def erase_state(execute: Execute, state: int, shape: Shape) -> None:
         " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",
         (state,),
     )
+    erase_rows(execute, state, shape)
+
+
+def erase_rows(execute: Execute, state: int, shape: Shape) -> None:
+    """Delete every row of a state, whose life has not ended."""
     erase_lists(
         execute, [held[0] for held in shape.values() if isinstance(held, tuple) and held[0]]
     )

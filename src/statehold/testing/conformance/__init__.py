@@ -29,6 +29,7 @@ from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
 from statehold.testing.conformance.together import CommitsTogether
+from statehold.testing.conformance.whole_lives import WholeLives
 
 __all__ = [
     "Bounds",
@@ -59,6 +60,7 @@ __all__ = [
     "Prefixes",
     "Processes",
     "Races",
+    "WholeLives",
 ]
 
 
@@ -80,6 +82,7 @@ class DriverLevel(
     Processes,
     CommitsTogether,
     Conditions,
+    WholeLives,
 ):
     """Every case that speaks to the driver itself."""
 
