@@ -627,6 +627,11 @@ def digest_of(op: str) -> str:
     return _DIGEST + hashlib.blake2b(op.encode(), digest_size=12).hexdigest()
 
 
+def is_short(op: str) -> bool:
+    """Whether an op id is told as it is by every store."""
+    return _SHORT(op) is not None
+
+
 def is_digest(op: str) -> bool:
     """Whether it is told by its digest."""
     return op.startswith(_DIGEST)

@@ -41,6 +41,7 @@ from statehold.driver import (
     Page,
     Reused,
     Scan,
+    WholeLife,
     Written,
 )
 from statehold.errors import Closed, Unavailable
@@ -131,6 +132,87 @@ class LetsReadersBetween(ToyDriver):
 
     def pause(self) -> None:
         time.sleep(0.0005)
+
+
+@caught_by("test_nothing_of_a_life_is_lost")
+class ForgetsPositions(ToyDriver):
+    """Installs a list as if its first item had been the first of all."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        fields = {
+            name: Items(cell) if isinstance(cell, Items) else cell
+            for name, cell in life.cells.fields.items()
+        }
+        cells = msgspec.structs.replace(life.cells, fields=fields)
+        return super().put(msgspec.structs.replace(life, cells=cells), now)
+
+
+@caught_by("test_installed_op_ids_are_repeats")
+class LeavesOpsBehind(ToyDriver):
+    """Installs what a reader sees of a life, and not what it remembers."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        return super().put(msgspec.structs.replace(life, ops=()), now)
+
+
+@caught_by("test_what_was_forgotten_is_in_doubt")
+class KnowsTooMuch(ToyDriver):
+    """Takes what a life has forgotten for what was never applied to it."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        return super().put(msgspec.structs.replace(life, forgotten=0.0), now)
+
+
+@caught_by("test_digests_are_known")
+class TakesDigestsForOpIds(ToyDriver):
+    """Knows an op id by its digest only if it is sent as one."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        ops = tuple(msgspec.structs.replace(one, op=one.op + " ") for one in life.ops)
+        return super().put(msgspec.structs.replace(life, ops=ops), now)
+
+
+@caught_by("test_another_life_stays")
+class ReplacesAnything(ToyDriver):
+    """Installs over whatever stands."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        self.states.pop(life.key, None)
+        return super().put(life, now)
+
+
+@caught_by("test_two_places_share_nothing")
+class SharesWhatItInstalls(ToyDriver):
+    """Keeps the very cells that it was given, and changes entries in place."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        outcome = super().put(life, now)
+        self.states[life.key].cells.fields = life.cells.fields
+        return outcome
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        cells = super().folded(fields, commit)
+        for name, cell in cells.items():
+            if isinstance(fields.get(name), dict) and isinstance(cell, dict):
+                fields[name].update(cell)
+        return cells
+
+
+@caught_by("test_install_and_commit_at_once")
+class LooksAndThenInstalls(ToyDriver):
+    """Looks what stands, and installs without having held the lock in between."""
+
+    async def install(self, lives: Any, now: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for life in lives:
+            with self.opened():
+                stands = self.alive(life.key, now)
+            time.sleep(0.0005)  # another thread has its turn here
+            with self.opened():
+                if stands is None:
+                    self.states.pop(life.key, None)
+                outcomes.append(self.put(life, now))
+        return outcomes
 
 
 @caught_by("test_a_condition_that_does_not_hold_bars_all")

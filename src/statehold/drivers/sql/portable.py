@@ -74,7 +74,7 @@ async def commit_all(
         queues = by_kind.setdefault(commit.key[1], {})
         queues.setdefault(commit.key, deque()).append((place, commit))
     for kind, queues in sorted(by_kind.items()):
-        work = _Kind(connection, dialect, kinds[kind], now)
+        work = Kind(connection, dialect, kinds[kind], now)
         await work.lock(queues, clock)
         late = time.monotonic()
         for key in list(queues):
@@ -89,7 +89,7 @@ async def commit_all(
     return [outcomes[place] for place in range(len(commits))]
 
 
-class _Kind:
+class Kind:
     """The commits of one kind."""
 
     def __init__(
@@ -133,7 +133,7 @@ class _Kind:
     async def run(self, queues: _Queues, outcomes: dict[int, Outcome]) -> None:
         """Apply all commits."""
         while queues:
-            await self._make_rows(queues)
+            await self.make_rows(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
             await recall(self.connection, self.tables, self.lives, self.pasts, coming)
@@ -153,9 +153,9 @@ class _Kind:
             await note_ends(self.connection, self.dialect, self.tables, self.ends)
             self.ends.clear()
             await self._return(returning, outcomes)
-        await self._leave()
+        await self.settle()
 
-    async def _leave(self) -> None:
+    async def settle(self) -> None:
         """Of what has no state nothing stays, but for epochs that are to be remembered."""
         left: dict[Key, Fence] = {}
         for key, fence in self.fences.items():
@@ -179,7 +179,7 @@ class _Kind:
             if life.fence.epoch:
                 self.fences.setdefault(life.key, life.fence)
 
-    async def _make_rows(self, queues: _Queues) -> None:
+    async def make_rows(self, queues: _Queues) -> None:
         """See to it that there is a row for each state that a commit may begin."""
         for _ in range(ATTEMPTS):
             over = [

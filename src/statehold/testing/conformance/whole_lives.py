@@ -227,7 +227,7 @@ class WholeLives(Cases):
         assert rig.fields("b")["sum"] == {"count": 5}
         written = rig.write(add, id="b", op="later", since=rig.now)
         assert not written.repeated
-        assert rig.life("b").forgotten == pytest.approx(at, abs=1.5e-3) or not rig.exact
+        assert rig.life("b").forgotten >= at - 1.5e-3, "it says that it has forgotten less"
 
     @promise(2)
     def test_earlier_lives_are_in_doubt(self, rig: Rig) -> None:
