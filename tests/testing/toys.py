@@ -216,7 +216,7 @@ class ToyDriver(Driver):
         key = commit.key
         state = self.alive(key, now)
         stands = state.cells.revision if state else ABSENT
-        before = self.applied.get((key, commit.op)) or self.applied.get((key, digest_of(commit.op)))
+        before = self.known(commit)
         if before is not None and commit.claim is None:
             known = recalled(commit, Applied(before.revision, before.intent, before.erased))
             if isinstance(known, Written):
@@ -268,6 +268,10 @@ class ToyDriver(Driver):
         self.states[key] = Stored(cells)
         self.remember(commit, revision, max(now, made))
         return Written(revision, self.returned(commit, now), False, made, until)
+
+    def known(self, commit: Commit) -> Done | None:
+        key, op = commit.key, commit.op
+        return self.applied.get((key, op)) or self.applied.get((key, digest_of(op)))
 
     def remember(self, commit: Commit, revision: Revision, at: float) -> None:
         if commit.op:

@@ -113,7 +113,7 @@ async def recall(
             if row.state is None:
                 _note(pasts, tables, row)
             else:
-                its: str = digests.get((row.state, row.op), row.op)
+                its = digests.get((row.state, row.op)) or str(row.op)
                 by_state[row.state].applied[its] = (row.number, row.intent)
     for few in chunks(erasures):
         for row in await connection.execute(_erasures(tables.ended), {"erasures": few}):
