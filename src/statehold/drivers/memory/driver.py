@@ -423,7 +423,9 @@ class MemoryDriver(Driver):
         )
         slot.nbytes = state_bytes(key, slot.cells)
         if old is None:
-            self._list(key)
+            listing = self._listings.get(key[:2])
+            if listing is not None:
+                listing.added.append(key[2])
         else:
             self._buckets.leave(key, old)
             self._unindex(key, old.cells.subject)
@@ -457,18 +459,15 @@ class MemoryDriver(Driver):
             finally:
                 self._busy = False
 
-    def _list(self, key: Key) -> None:
-        listing = self._listings.get(key[:2])
-        if listing is not None:
-            listing.added.append(key[2])
-
     def _born(self, key: Key, now: float) -> Slot:
         slot = Slot()
         if self._past.ended > now:  # the clock was set back
             slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
-        self._list(key)
+        listing = self._listings.get(key[:2])
+        if listing is not None:
+            listing.added.append(key[2])
         return slot
 
     def _begin(self, slot: Slot) -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote
 
 from statehold.changes import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
@@ -17,7 +18,6 @@ from statehold.driver import (
     Op,
     Outcome,
     Page,
-    Refused,
     Scan,
     Undone,
     WaitingDriver,
@@ -69,8 +69,9 @@ class _NotAll(Exception):
     """Commits that stand or fall together do not all stand."""
 
 
-def _refused(error: Invalid | TooLarge | Corrupted, commit: Commit | WholeLife) -> Refused:
-    return refused(error, commit if isinstance(commit, Commit) else None)
+def _said(commit: object) -> Commit | None:
+    """The commit, whose fields an error may be about; None for a life that is to be installed."""
+    return commit if isinstance(commit, Commit) else None
 
 
 def _insist(outcomes: Sequence[Outcome]) -> None:
@@ -237,17 +238,11 @@ class SqliteDriver(WaitingDriver):
     async def commit(
         self, commits: Sequence[Commit], now: float, *, wait: bool = True
     ) -> list[Outcome]:
-        return self._each(commits, now, wait=wait)
-
-    def _each(
-        self, commits: Sequence[Commit | WholeLife], now: float, *, wait: bool
-    ) -> list[Outcome]:
-        """What became of commits, or of lives that are to be installed."""
         try:
             return self._transact(commits, now, [], wait=wait)
         except _OF_ONE as error:
             if len(commits) == 1:
-                return [_refused(error, commits[0])]
+                return [refused(error, _said(commits[0]))]
         # What of one commit cannot be stored, or read, is its own outcome: the others are folded
         # again, each written by itself, so that it is known at which the next error comes.
         others = list(range(len(commits)))
@@ -260,7 +255,7 @@ class SqliteDriver(WaitingDriver):
                 if len(done) == len(others):
                     raise  # at COMMIT, and of none of them in particular
                 place = others.pop(len(done))
-                outcomes[place] = _refused(error, commits[place])
+                outcomes[place] = refused(error, _said(commits[place]))
             else:
                 outcomes.update(zip(others, done, strict=True))
                 break
@@ -284,11 +279,12 @@ class SqliteDriver(WaitingDriver):
     async def install(
         self, lives: Sequence[WholeLife], now: float, *, wait: bool = True
     ) -> list[Outcome]:
-        return self._each(lives, now, wait=wait)
+        # Only what is done with each of them is another thing.
+        return await self.commit(cast("Sequence[Commit]", lives), now, wait=wait)
 
     def _transact(
         self,
-        commits: Sequence[Commit | WholeLife],
+        commits: Sequence[Commit],
         now: float,
         outcomes: list[Outcome],
         *,
@@ -309,11 +305,11 @@ class SqliteDriver(WaitingDriver):
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
+                apply: Any = transaction.apply
+                if commits and isinstance(commits[0], WholeLife):
+                    apply = transaction.install
                 for commit in commits:
-                    if isinstance(commit, WholeLife):
-                        outcome = transaction.install(commit)
-                    else:
-                        outcome = transaction.apply(commit)
+                    outcome = apply(commit)
                     if apart:
                         transaction.settle()
                     outcomes.append(outcome)

@@ -18,6 +18,7 @@ from statehold.changes import (
     Drop,
     Key,
     Refusal,
+    Revision,
     Scalar,
     Splice,
     part_of,
@@ -27,7 +28,7 @@ from statehold.drivers.sqlite.erasing import erase_rows, erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
 from statehold.drivers.sqlite.life import INSTALLED, NOT_COUNTED, Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
-from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of
+from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
 from statehold.folding import (
@@ -201,15 +202,18 @@ class Transaction(Writer, kw_only=True):
         if row is None:
             life = self.lives[key] = Life(self.execute, key)
             return life
-        found = Life.of(self.execute, key, row)
-        head = found.head
-        if head is not None and is_over(head, self.now):
+        # `Life.of`, written out: it is in the way of each commit.
+        id, incarnation, number, epoch, created, updated, until, subject, ops, text = row
+        shape = decode_shape(text)
+        if until is not None and until <= self.now:
             self.erased = True
-            leave_fence(self.execute, key, head.epoch, ended_at(head))
-            erase_state(self.execute, found.id, found.shape)
-            found = Life(self.execute, key)
-        self.lives[key] = found
-        return found
+            leave_fence(self.execute, key, epoch, max(until, updated))
+            erase_state(self.execute, id, shape)
+            life = self.lives[key] = Life(self.execute, key)
+            return life
+        head = Head(Revision(incarnation, number), created, updated, until, epoch, subject)
+        life = self.lives[key] = Life(self.execute, key, head, id, ops, True, subject, shape)
+        return life
 
     # ------------------------------------------------------------------------------------- erasing
 
