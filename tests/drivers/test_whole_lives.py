@@ -13,7 +13,7 @@ from statehold.driver import Doubtful, FencedOff, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sql import from_url
 from statehold.drivers.sqlite import SqliteDriver
-from statehold.testing import Backend
+from statehold.testing import Backend, installing
 from statehold.testing.conformance.whole_lives import OPS, rich, same
 from statehold.testing.rig import Rig
 
@@ -109,6 +109,24 @@ def test_round_trip(places):
     assert done.revision.number == number + 1
     assert last.stands().fields["trail"].first == 3
     assert last.stands().fields["log"][0] == b'"?"'
+
+
+@pytest.mark.parametrize("name", ["memory", "sqlite"])
+def test_op_ids_make_way_as_ever(name, tmp_path):
+    """After so many commits as op ids are remembered, none of those is left that came along."""
+    place = Place(
+        Backend({"memory": MemoryDriver, "sqlite": lambda: SqliteDriver(tmp_path / "a")}[name])
+    )
+    place.install(installing.made(place.key(), 20, time.time()))
+    for n in range(21, 41):
+        place.write(Add("sum", "count", 1), op=installing.op(n), ops=8)
+        assert len(place.life().ops) <= 20 + 8
+    life = place.life()
+    assert [one.number for one in life.ops][-8:] == list(range(33, 41))
+    assert len(life.ops) <= 8 + 8 // 4
+    sent = life.cells.created
+    assert place.try_(Add("sum", "count", 1), op=installing.op(3), ops=8, since=sent) == Doubtful()
+    place.close()
 
 
 def test_digests_stay_digests(places):

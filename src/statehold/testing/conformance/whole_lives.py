@@ -205,7 +205,12 @@ class WholeLives(Cases):
         told = tuple(replace(one, op=digest_of(one.op)) for one in life.ops)
         stand(rig, replace(life, key=rig.key("b"), ops=told))
         for op in OPS:
-            assert rig.write(Add("sum", "k", 1), id="b", op=op).repeated, f"{op!r} by its digest"
+            for change in (
+                Add("sum", "k", 1),
+                Append("log", (b'"x"',), 9),
+                Put("note", "", b'"x"'),
+            ):
+                assert rig.write(change, id="b", op=op).repeated, f"{op!r} by its digest"
         assert [digest_of(one.op) for one in rig.life("b").ops] == list(map(digest_of, OPS))
         batch = rig.send(*(rig.commit(Add("sum", "k", 1), id="b", op=op) for op in ("new", *OPS)))
         repeated = [isinstance(one, Written) and one.repeated for one in batch]
@@ -243,6 +248,18 @@ class WholeLives(Cases):
         before = rig.try_(Add("sum", "count", 1), id="b", op="x", since=life.cells.created - 9.0)
         assert before == Doubtful(), "it may have been applied to an earlier life elsewhere"
         assert rig.fields("b")["sum"] == {"count": 2}
+
+    @promise(2)
+    def test_what_was_before_it_began_is_in_doubt(self, rig: Rig) -> None:
+        """Nobody here knows what was applied to the lives that the key had elsewhere before this one."""
+        need(rig, Feature.WHOLE_LIVES)
+        life = installing.made(rig.key("b"), 2, rig.now - 3 * rig.unit)
+        assert life.forgotten >= life.cells.created
+        stand(rig, life)
+        for ago in (0.002, rig.unit, 100.0):
+            again = rig.try_(Add("sum", "count", 1), id="b", op="x", since=life.cells.created - ago)
+            assert again == Doubtful(), f"it may have been applied to an earlier life: {again}"
+        assert rig.write(Add("sum", "count", 1), id="b", op="x", since=rig.now).revision.number == 3
 
     @promise(2)
     def test_many_op_ids_go_along(self, rig: Rig) -> None:
