@@ -33,7 +33,7 @@ SEEN_BY_THE_MACHINE = {
     "KeepsOneTooMany": {5},
     "KeepsTheOthers": {1, 3, 6, 8},
     "LeavesOpsBehind": {2},
-    "ReplacesAnything": {3},
+    "ReplacesAnything": {2, 3},
     "RepeatsRevisions": {6},
     "Resurrects": {3, 4, 6},
     "ServesOtherKinds": {8},
