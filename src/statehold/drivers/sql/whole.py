@@ -21,7 +21,14 @@ from statehold.drivers.sql.folding import Life, fits
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.portable import Kind
 from statehold.drivers.sql.reading import Found, read
-from statehold.drivers.sql.recalling import INSTALLED, NOT_COUNTED, Past, Remembered, forgotten
+from statehold.drivers.sql.recalling import (
+    INSTALLED,
+    NOT_COUNTED,
+    Past,
+    Remembered,
+    forgotten,
+    note_ends,
+)
 from statehold.drivers.sql.saving import erase, save
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import CLAIM, Tables
@@ -124,6 +131,7 @@ async def install_all(
             fence = fence_with(comes[key], work.fences.get(key, NO_FENCE))
             there.fence = work.fences[key] = fence
         await save(connection, dialect, work.tables, [work.lives[key] for key in admitted])
+        await note_ends(connection, dialect, work.tables, work.ends)
         await work.settle()
     return [outcomes[life.key] for life in lives]
 

@@ -262,6 +262,19 @@ class WholeLives(Cases):
         assert rig.write(Add("sum", "count", 1), id="b", op="x", since=rig.now).revision.number == 3
 
     @promise(2)
+    def test_what_is_barred_forgets_nothing(self, rig: Rig) -> None:
+        """A life that is not installed over one that has expired leaves what is known of that."""
+        need(rig, Feature.WHOLE_LIVES)
+        sent = rig.now
+        rig.write(Add("sum", "count", 1), id="b", op="op 1", ttl=0.5)
+        rig.wait(0.7)
+        life = installing.made(rig.key("b"), 2, rig.now - 3 * rig.unit)
+        assert rig.install(replace(life, cells=replace(life.cells, deadline=rig.now))) == [Late()]
+        again = rig.try_(Add("sum", "count", 1), id="b", op="op 1", since=sent - 0.001)
+        assert not isinstance(again, Written) or again.repeated, "applied again after its life"
+        assert rig.read("b") is None
+
+    @promise(2)
     def test_many_op_ids_go_along(self, rig: Rig) -> None:
         """A thousand of them, where that is what commits ask for; and older ones make way for new ones."""
         need(rig, Feature.WHOLE_LIVES)
