@@ -305,9 +305,9 @@ class SqliteDriver(WaitingDriver):
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
-                apply: Any = transaction.apply
-                if commits and isinstance(commits[0], WholeLife):
-                    apply = transaction.install
+                first: object = commits[0] if commits else None
+                lives = isinstance(first, WholeLife)
+                apply: Any = transaction.install if lives else transaction.apply
                 for commit in commits:
                     outcome = apply(commit)
                     if apart:
