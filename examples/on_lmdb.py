@@ -111,7 +111,7 @@ def translated() -> Generator[None]:
 
 
 class LmdbDriver(driver.WaitingDriver):
-    features = frozenset(Feature)
+    features = frozenset(Feature) - {Feature.WHOLE_LIVES}
     gather = "tick"
     opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
     opening = threading.Lock()

@@ -428,8 +428,9 @@ TIME = [
         "expiry",
         "a state that ended within its own batch is used",
         LIVES,
-        "    life = life.at(now)\n",
-        "    life = life if life.head and life.head.updated == now else life.at(now)\n",
+        "    life = life.at(now)\n    head = life.head\n",
+        "    life = life if life.head and life.head.updated == now else life.at(now)\n"
+        "    head = life.head\n",
     ),
     Mutant(
         "expiry",

@@ -12,6 +12,116 @@ def _fault(kind: str, fault: str, file: str, old: str, new: str) -> Mutant:
     return Mutant(kind, fault, file if "/" in file else f"{SQLITE}/{file}", old, new)
 
 
+WHOLE = "src/statehold/folding/whole.py"
+
+WHOLE_LIVES = [
+    _fault(
+        "whole lives",
+        "a life is installed over another one",
+        WHOLE,
+        "stands.incarnation != comes.incarnation or stands.number > comes.number",
+        "stands.number > comes.number",
+    ),
+    _fault(
+        "whole lives",
+        "an older one takes the place of a newer one",
+        WHOLE,
+        "stands.incarnation != comes.incarnation or stands.number > comes.number",
+        "stands.incarnation != comes.incarnation",
+    ),
+    _fault(
+        "whole lives",
+        "one that is over is installed",
+        WHOLE,
+        "if is_over(cells, now):",
+        "if is_over(cells, now - 1e9):",
+    ),
+    _fault(
+        "whole lives",
+        "a deposed owner installs",
+        WHOLE,
+        "if cells.epoch < known:",
+        "if cells.epoch + 1000 < known:",
+    ),
+    _fault(
+        "whole lives",
+        "what was claimed since does not come along",
+        WHOLE,
+        "stands == cells.revision and head.epoch == cells.epoch",
+        "stands == cells.revision",
+    ),
+    _fault(
+        "whole lives",
+        "nobody thinks of the lives that the key had here",
+        WHOLE,
+        "max(life.forgotten, past.ended() if head is None else past.forgot())",
+        "life.forgotten",
+    ),
+    _fault(
+        "whole lives",
+        "nobody thinks of the lives that it had elsewhere",
+        WHOLE,
+        "max(forgotten, cells.created),",
+        "forgotten,",
+    ),
+    _fault(
+        "whole lives",
+        "whoever holds the epoch holds it no more",
+        WHOLE,
+        "if life.held == -math.inf:",
+        "if life.held > 0:",
+    ),
+    _fault(
+        "whole lives",
+        "the op id of the claim is left behind",
+        WHOLE,
+        "max(until, held + HOLD_SECONDS), life.claim)",
+        'max(until, held + HOLD_SECONDS), "")',
+    ),
+    _fault(
+        "whole lives",
+        "positions begin anew",
+        WHOLE,
+        "cell.fork() if isinstance(cell, Items)",
+        "Items(cell) if isinstance(cell, Items)",
+    ),
+    _fault(
+        "whole lives",
+        "half a life is taken for a whole one",
+        WHOLE,
+        "if cells.corrupted:",
+        "if len(cells.corrupted) > 1:",
+    ),
+    _fault(
+        "whole lives",
+        "what was forgotten elsewhere is not kept",
+        "fold.py",
+        "(0, NOT_COUNTED, 0, forgot)",
+        "(0, NOT_COUNTED, 0, 0.0)",
+    ),
+    _fault(
+        "whole lives",
+        "digests of op ids are of no use",
+        "life.py",
+        "if first is None and self.ops >= INSTALLED:",
+        "if first is None and self.ops < 0:",
+    ),
+    _fault(
+        "whole lives",
+        "intents are left behind",
+        "fold.py",
+        "(one.number, seq, one.intent, one.at)",
+        "(one.number, seq, 0, one.at)",
+    ),
+    _fault(
+        "whole lives",
+        "a hold is not remembered beside the life",
+        "fold.py",
+        "if held != fence:",
+        "if held == fence:",
+    ),
+]
+
 FAULTS = [
     _fault(
         "erase",
@@ -52,15 +162,15 @@ FAULTS = [
         "op memory",
         "op ids of the same call are not known",
         "life.py",
-        "first: Any = self.new_ops.get(op)",
-        "first: Any = None",
+        "found: Any = self.new_ops.get(op)",
+        "found: Any = None",
     ),
     _fault(
         "op memory",
         "what was forgotten is thought to be older than it is",
         "life.py",
-        "return float(oldest)",
-        "return float(oldest) - 60.0",
+        "return max(gone, oldest)",
+        "return max(gone, oldest) - 60.0",
     ),
     _fault(
         "bounds",
@@ -167,4 +277,5 @@ FAULTS = [
         "        self._swept = last if states == SWEEP_STATES else 0\n",
         "        self._swept = last\n",
     ),
+    *WHOLE_LIVES,
 ]

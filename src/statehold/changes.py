@@ -13,7 +13,9 @@ beyond numpy for the elementwise sum.
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
@@ -629,6 +631,30 @@ def _unordered(found: Any) -> bytes:
 def fingerprint(said: Sequence[object]) -> int:
     """What was said, in whatever order, in 32 bits, never 0: `Commit.intent`."""
     return zlib.crc32("".join(sorted(map(repr, said))).encode("utf-8", "surrogatepass")) or 1
+
+
+_DIGEST: Final = "blake2b:"
+_SHORT = re.compile(rf"(?:{_DIGEST})?[0-9a-f]{{24}}").fullmatch
+
+
+def digest_of(op: str) -> str:
+    """An op id as a store that keeps no long ones tells it: those that stores make as they are.
+
+    What is a digest already is its own.
+    """
+    if _SHORT(op):
+        return op
+    return _DIGEST + hashlib.blake2b(op.encode(), digest_size=12).hexdigest()
+
+
+def is_short(op: str) -> bool:
+    """Whether an op id is told as it is by every store."""
+    return _SHORT(op) is not None
+
+
+def is_digest(op: str) -> bool:
+    """Whether it is told by its digest."""
+    return op.startswith(_DIGEST)
 
 
 def deadline(created: float, now: float, ttl: float | None, max_age: float | None) -> float | None:

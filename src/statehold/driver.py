@@ -8,6 +8,7 @@ form; this file is the same contract in words.
 from __future__ import annotations
 
 import enum
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
@@ -44,6 +45,8 @@ class Feature(enum.StrEnum):
     """One commit over several states: it has `commit_together`, see `CommitsTogether`."""
     WHERE = "where"
     """Commits on condition of a part of the state: an entry, or the newest item of a list."""
+    WHOLE_LIVES = "whole_lives"
+    """A life can be read whole and installed elsewhere whole: see `InstallsLives`."""
 
 
 class FieldLayout(msgspec.Struct, frozen=True):
@@ -127,6 +130,36 @@ class Cells(msgspec.Struct, gc=False):
     """Fields that the driver could not read; they are left out of `fields`."""
     unchanged: bool = False
     """It is at a revision of `Want.unless`, and so nothing is in `fields`."""
+
+
+class Op(msgspec.Struct, frozen=True, gc=False):
+    """An op id that a life remembers: the number of its commit, its intent, and when that came."""
+
+    op: str
+    """Itself; or `changes.digest_of` it, where the backend that it comes from keeps no more."""
+    number: int
+    intent: int
+    at: float
+
+
+class WholeLife(msgspec.Struct, frozen=True):
+    """A life with all that it remembers, to be installed elsewhere. Nobody changes what is in it.
+
+    Its times are those of the clock that decides expiry where it was read.
+    """
+
+    key: Key
+    cells: Cells
+    """All of them, as a reader gets them; none is corrupted."""
+    ops: tuple[Op, ...] = ()
+    """The op ids of the newest commits, in their order."""
+    forgotten: float = -math.inf
+    """Of what was applied at this time or earlier the op ids may be forgotten: those that made way for
+    newer ones, and all of earlier lives of the key, so that it is at least when this one began."""
+    held: float = -math.inf
+    """Until when whoever claimed its epoch holds that."""
+    claim: str = ""
+    """The op id of the claim by which that epoch was given out, as in `Op`."""
 
 
 class Written(msgspec.Struct, frozen=True, gc=False):
@@ -433,6 +466,46 @@ class CommitsTogether(Protocol):
 
         If the call raises, all are applied or none is. A `WaitingDriver` is given `wait` as well.
         There are at most `MOST_TOGETHER`, and nobody sends two to the same state, or a claim.
+        """
+        ...
+
+
+@runtime_checkable
+class InstallsLives(Protocol):
+    """What a driver offers beside its calls that declares `Feature.WHOLE_LIVES`.
+
+    So a state moves to another backend, a follower takes over with what the owner remembered, and an
+    owner begins with what the store has.
+    """
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        """The life of each key, in order, as of one instant; None for a state that is absent.
+
+        Raises `Corrupted` if a part of one cannot be read: half a life is not to be taken for it.
+        """
+        ...
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """Put each life in the place of what stands there, atomically, if that is nothing newer.
+
+        An expired state is absent. For each, in this order:
+
+        1. its very revision stands, with its epoch: it was installed before, and is `Written` as
+           repeated;
+        2. its deadline has passed: `Late`;
+        3. the key has seen a higher epoch: `FencedOff`;
+        4. another incarnation stands, or a higher number: `Conflicted` with what does;
+        5. it is `Written`; or `Refused` for a "value" that the store cannot hold.
+
+        After 5 the state is what it was where it was read: its revision, cells and positions, times,
+        deadline, subject and epoch, and whoever holds that; the next commit is the next of its
+        revisions. An op id that the life remembers is a repetition. Of what was applied at
+        `WholeLife.forgotten` or earlier nothing else is known, and neither of what was applied to
+        another life that this key had here: sent again it is `Doubtful`. The op ids are kept until
+        commits push them out, as if they had been made here.
+
+        If the call raises, each life is installed whole or not at all, which installing it again
+        tells. A `WaitingDriver` is given `wait` as well in both calls. Nobody sends one key twice.
         """
         ...
 

@@ -1,16 +1,18 @@
 """Ctrl-C, a time limit, a signal handler or a finalizer may come at any line of a call."""
 
 import sys
+import time
 from functools import partial
 
 import pytest
 
 from statehold import Busy, Counter, Log, Map, State, Store
 from statehold.drivers import memory, sqlite
+from statehold.engine import run_now
 
 # A tracer can raise where no signal does: between a lock's giving back and the line that says so.
 TAKING = {"commit", "commit_together", "_transact", "read", "reader", "done"}
-TAKING |= {"acquire", "release", "__enter__", "__exit__"}
+TAKING |= {"install", "_call", "acquire", "release", "__enter__", "__exit__"}
 FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite))
 
 
@@ -93,6 +95,51 @@ def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
         else:
             pytest.fail("the commit has no end")
         assert list(visits.scan()) == []
+
+
+@pytest.mark.parametrize("prior", [0, 1, 100], ids=["a new state", "a small one", "a large one"])
+def test_an_interrupt_at_any_line_leaves_whole_lives(url, prior):
+    """A life that is installed is there as it was, or as it is from now on, with what it remembers."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        for line in range(1, 400):
+            id = f"v{line}"
+            if prior:
+                visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
+                old = whole_of(store, id)
+            visits.apply(id, *EDITS, subject="bob", op="op 1")
+            life = whole_of(store, id)
+            visits.delete(id)
+            if prior:
+                install(store, old)
+            try:
+                came = at_line(line, partial(install, store, life), interrupted)
+            except Interrupt:
+                came = True
+            found = visits.get(id)
+            whole = (found.clicks, list(found.pages), found.notes.get("k"))
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
+            again = install(store, life)
+            assert again.repeated == bool(whole[0])
+            assert whole_of(store, id).ops == life.ops
+            assert id in list(visits.find("bob"))
+            assert visits.delete(id)
+            assert list(visits.find("bob")) == []
+            if not came:
+                break
+        else:
+            pytest.fail("the installation has no end")
+        assert list(visits.scan()) == []
+
+
+def whole_of(store, id):
+    """The whole life of a visit, which is there."""
+    return run_now(store.driver.lives([("", "visit", id)], time.time()))[0]
+
+
+def install(store, life):
+    """What became of a life that is to be installed."""
+    return run_now(store.driver.install([life], time.time()))[0]
 
 
 @pytest.mark.parametrize("prior", [0, 1, 100], ids=["new states", "small ones", "large ones"])

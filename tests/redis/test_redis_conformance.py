@@ -18,6 +18,7 @@ from statehold.testing.conformance import (
     Lifetimes,
     Listing,
     Races,
+    WholeLives,
 )
 from tests.redis.linking import TICK
 
@@ -57,7 +58,7 @@ class TestSentinel(Commits, CommitsTogether, FewerExamples):
         return place_of(statehold_redis_sentinel)
 
 
-class TestCluster(Commits, Lifetimes, Listing, Fences, Conditions, FewerExamples):
+class TestCluster(Commits, Lifetimes, Listing, Fences, Conditions, WholeLives, FewerExamples):
     @pytest.fixture
     def backend(self, statehold_redis_cluster):
         return place_of(statehold_redis_cluster)

@@ -5,6 +5,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from statehold.changes import Add, Append, Drop, Put, Refusal, Splice, Want, fold
 from statehold.driver import Refused, Written
@@ -164,6 +165,7 @@ steps = st.lists(
         ),
         st.tuples(st.just("renew"), st.sampled_from("abc"), lives),
         st.tuples(st.just("erase"), st.sampled_from("abc")),
+        st.tuples(st.just("move"), st.sampled_from("abc"), st.sampled_from("abc")),
         st.tuples(st.just("wait"), st.sampled_from((0.01, 0.07))),
     ),
     min_size=1,
@@ -182,13 +184,16 @@ def play(rig, work):
             rig.read(id, Want(renew=(ttl, None)))
         elif step == "erase":
             rig.erase(*arguments)
+        elif step == "move":
+            source, target = arguments
+            life = rig.lives(source)[0]
+            if life is not None:
+                rig.install(replace(life, key=rig.key(target)))
         else:
             time.sleep(*arguments)
 
 
 def replace_ttl(commit, ttl):
-    from msgspec.structs import replace
-
     return replace(commit, ttl=ttl)
 
 

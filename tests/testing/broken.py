@@ -41,13 +41,14 @@ from statehold.driver import (
     Page,
     Reused,
     Scan,
+    WholeLife,
     Written,
 )
 from statehold.errors import Closed, Unavailable
 from statehold.folding import NO_FENCE, Fence, all_stand, undone
 from statehold.testing import Backend
 from statehold.testing.conformance import DriverLevel
-from tests.testing.toys import Stored, ToyDriver
+from tests.testing.toys import Done, Stored, ToyDriver
 
 BROKEN: dict[str, tuple[type[ToyDriver], str]] = {}
 
@@ -127,6 +128,89 @@ class LetsReadersBetween(ToyDriver):
                     self.states[commit.key] = after[commit.key]
                 self.pause()  # another thread has its turn here
             self.states = after
+        return outcomes
+
+    def pause(self) -> None:
+        time.sleep(0.0005)
+
+
+@caught_by("test_nothing_of_a_life_is_lost")
+class ForgetsPositions(ToyDriver):
+    """Installs a list as if its first item had been the first of all."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        fields = {
+            name: Items(cell) if isinstance(cell, Items) else cell
+            for name, cell in life.cells.fields.items()
+        }
+        cells = msgspec.structs.replace(life.cells, fields=fields)
+        return super().put(msgspec.structs.replace(life, cells=cells), now)
+
+
+@caught_by("test_installed_op_ids_are_repeats")
+class LeavesOpsBehind(ToyDriver):
+    """Installs what a reader sees of a life, and not what it remembers."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        return super().put(msgspec.structs.replace(life, ops=()), now)
+
+
+@caught_by("test_what_was_forgotten_is_in_doubt")
+class KnowsTooMuch(ToyDriver):
+    """Takes what a life has forgotten for what was never applied to it."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        return super().put(msgspec.structs.replace(life, forgotten=0.0), now)
+
+
+@caught_by("test_digests_are_known")
+class TakesDigestsForOpIds(ToyDriver):
+    """Does not know an op id by its digest."""
+
+    def known(self, commit: Commit) -> Done | None:
+        return self.applied.get((commit.key, commit.op))
+
+
+@caught_by("test_another_life_stays")
+class ReplacesAnything(ToyDriver):
+    """Installs over whatever stands."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        self.states.pop(life.key, None)
+        return super().put(life, now)
+
+
+@caught_by("test_two_places_share_nothing")
+class SharesWhatItInstalls(ToyDriver):
+    """Keeps the very cells that it was given, and changes entries in place."""
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        outcome = super().put(life, now)
+        self.states[life.key].cells.fields = life.cells.fields
+        return outcome
+
+    def folded(self, fields: Any, commit: Commit) -> dict[str, Cell]:
+        cells = super().folded(fields, commit)
+        for name, cell in cells.items():
+            if isinstance(fields.get(name), dict) and isinstance(cell, dict):
+                fields[name].update(cell)
+        return cells
+
+
+@caught_by("test_install_and_commit_at_once")
+class LooksAndThenInstalls(ToyDriver):
+    """Looks what stands, and installs without having held the lock in between."""
+
+    async def install(self, lives: Any, now: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for life in lives:
+            with self.opened():
+                stands = self.alive(life.key, now)
+            self.pause()  # another thread has its turn here
+            with self.opened():
+                if stands is None:
+                    self.states.pop(life.key, None)
+                outcomes.append(self.put(life, now))
         return outcomes
 
     def pause(self) -> None:
@@ -218,8 +302,8 @@ class ForgetsOps(ToyDriver):
 class ForgetsOldOps(ToyDriver):
     """Remembers the last few op ids only."""
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
-        super().remember(commit, revision)
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
+        super().remember(commit, revision, at)
         for old in [at for at in self.applied if at[0] == commit.key][:-4]:
             del self.applied[old]
 
@@ -228,8 +312,8 @@ class ForgetsOldOps(ToyDriver):
 class TakesForgottenForNew(ToyDriver):
     """Remembers as many op ids as it must, and applies again what it has forgotten."""
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
-        super().remember(commit, revision)
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
+        super().remember(commit, revision, at)
         for old in [at for at in self.applied if at[0] == commit.key][: -commit.ops]:
             del self.applied[old]
 

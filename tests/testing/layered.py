@@ -20,7 +20,11 @@ class Halves(Driver):
         self.both = (one, other)
         # A subject's states, newest first, would have to be told by when they were updated; and
         # no commit is of both.
-        self.features = one.features & other.features - {Feature.SUBJECT, Feature.TOGETHER}
+        self.features = one.features & other.features - {
+            Feature.SUBJECT,
+            Feature.TOGETHER,
+            Feature.WHOLE_LIVES,
+        }
         self.suspends = one.suspends or other.suspends
         self.ambiguous = one.ambiguous or other.ambiguous
 

@@ -33,6 +33,8 @@ SEEN_BY_THE_MACHINE = {
     "IgnoresIntents": {2},
     "KeepsOneTooMany": {5},
     "KeepsTheOthers": {1, 3, 6, 8},
+    "LeavesOpsBehind": {2},
+    "ReplacesAnything": {2, 3},
     "RepeatsRevisions": {6},
     "Resurrects": {3, 4, 6},
     "ServesOtherKinds": {8},

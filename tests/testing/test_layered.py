@@ -43,7 +43,7 @@ class TestHalvesOfFiles(DriverConformance):
 def test_it_promises_what_both_promise(tmp_path):
     both = Halves(MemoryDriver(), SqliteDriver(str(tmp_path / "state.db")))
     promised = MemoryDriver.features & SqliteDriver.features
-    assert both.features == promised - {Feature.SUBJECT, Feature.TOGETHER}
+    assert both.features == promised - {Feature.SUBJECT, Feature.TOGETHER, Feature.WHOLE_LIVES}
     assert Feature.DURABLE not in both.features
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from statehold.changes import (
     Want,
     about_after,
     deadline,
+    digest_of,
     fold,
     is_so,
     new_incarnation,
@@ -32,13 +34,16 @@ from statehold.cursors import Listing, newest_of
 from statehold.driver import (
     Cells,
     Conflicted,
+    Doubtful,
     Driver,
     Feature,
     Late,
+    Op,
     Outcome,
     Page,
     Refused,
     Scan,
+    WholeLife,
     Written,
 )
 from statehold.errors import Closed, Unavailable
@@ -46,13 +51,18 @@ from statehold.folding import (
     NO_FENCE,
     Applied,
     Fence,
+    admit_life,
     all_stand,
+    cells_within,
     claimed,
     ended_at,
+    fence_with,
     fenced,
     left_behind,
     recalled,
     undone,
+    whole,
+    written,
 )
 
 
@@ -68,6 +78,7 @@ class Done(msgspec.Struct):
     revision: Revision
     intent: int
     erased: bool
+    at: float
 
 
 class ToyDriver(Driver):
@@ -79,6 +90,7 @@ class ToyDriver(Driver):
         self.states: dict[Key, Stored] = {}
         self.applied: dict[tuple[Key, str], Done] = {}  # all of them, for ever: so none is in doubt
         self.fences: dict[Key, Fence] = {}
+        self.forgot: dict[Key, float] = {}  # elsewhere, before it came here
         self.lock = threading.Lock()
         self.closed = False
         self.down = False
@@ -105,6 +117,40 @@ class ToyDriver(Driver):
                 return outcomes
             self.states, self.applied, self.fences = before
             return undone(outcomes)
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        with self.opened():
+            return [self.whole(key, now) for key in keys]
+
+    def whole(self, key: Key, now: float) -> WholeLife | None:
+        state = self.alive(key, now)
+        if state is None:
+            return None
+        incarnation = state.cells.revision.incarnation
+        ops = [
+            Op(op, done.revision.number, done.intent, done.at)
+            for (its, op), done in self.applied.items()
+            if its == key and done.revision.incarnation == incarnation and not done.erased
+        ]
+        forgot = self.forgot.get(key, -math.inf)
+        return whole(key, msgspec.structs.replace(state.cells), ops, forgot, self.fence(key, now))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        with self.opened():
+            return [self.put(life, now) for life in lives]
+
+    def put(self, life: WholeLife, now: float) -> Outcome:
+        key, state, fence = life.key, self.alive(life.key, now), self.fence(life.key, now)
+        barred = admit_life(life, state and state.cells, fence, now)
+        if barred is not None:
+            return barred
+        cells = msgspec.structs.replace(life.cells, fields=cells_within(life))
+        self.states[key], self.fences[key] = Stored(cells), fence_with(life, fence)
+        self.forgot[key] = life.forgotten
+        for one in life.ops:
+            revision = Revision(cells.revision.incarnation, one.number)
+            self.applied[key, one.op] = Done(revision, one.intent, False, one.at)
+        return written(cells)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         if asked.newest:
@@ -172,12 +218,14 @@ class ToyDriver(Driver):
         key = commit.key
         state = self.alive(key, now)
         stands = state.cells.revision if state else ABSENT
-        before = self.applied.get((key, commit.op))
+        before = self.known(commit)
         if before is not None and commit.claim is None:
             known = recalled(commit, Applied(before.revision, before.intent, before.erased))
             if isinstance(known, Written):
                 known = msgspec.structs.replace(known, returned=self.returned(commit, now))
             return known
+        if commit.since is not None and state and self.forgot.get(key, -math.inf) >= commit.since:
+            return Doubtful()
         if commit.until is not None and now > commit.until:
             return Late()
         cells, fence = state and state.cells, self.fence(key, now)
@@ -207,7 +255,7 @@ class ToyDriver(Driver):
         if commit.erase:
             self.fences[key] = left_behind(fence, commit.epoch, now)
             self.states.pop(key, None)
-            self.remember(commit, stands)
+            self.remember(commit, stands, now)
             return Written(stands)
         try:
             fields = self.folded(state.cells.fields if state else {}, commit)
@@ -220,12 +268,16 @@ class ToyDriver(Driver):
         subject = old and old.subject if commit.subject is None else about_after(commit.subject)
         cells = Cells(revision, fields, created, made, until, 0.0, commit.epoch, subject)
         self.states[key] = Stored(cells)
-        self.remember(commit, revision)
+        self.remember(commit, revision, max(now, made))
         return Written(revision, self.returned(commit, now), False, made, until)
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
+    def known(self, commit: Commit) -> Done | None:
+        key, op = commit.key, commit.op
+        return self.applied.get((key, op)) or self.applied.get((key, digest_of(op)))
+
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
         if commit.op:
-            self.applied[commit.key, commit.op] = Done(revision, commit.intent, commit.erase)
+            self.applied[commit.key, commit.op] = Done(revision, commit.intent, commit.erase, at)
 
     def fence(self, key: Key, now: float) -> Fence:
         fence, state = self.fences.get(key, NO_FENCE), self.states.get(key)

@@ -5,7 +5,7 @@ cells is wanted. A driver that keeps states in rows puts them together around wh
 `Change.into` a `Part` of the entries and the `Ends` of the lists; who keeps a state whole (a journal,
 an owner, a cache, a simulation) runs `step`, which is all of it. Of several commits that stand or fall
 together `all_stand` says whether they do, and `undone` what each is told if not; `step_together` is
-`step` for them.
+`step` for them. A whole life that comes from elsewhere is judged by `admit_life`; `install` is all of it.
 
 Everything here is pure: the time is given, and so is the number of a new life, if it matters.
 """
@@ -35,9 +35,10 @@ from statehold.folding.fencing import (
     left_behind,
     seen,
 )
-from statehold.folding.lives import NEVER_LIVED, Life, pack, step, unpack
+from statehold.folding.lives import NEVER_LIVED, Life, install, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
 from statehold.folding.together import all_stand, step_together, undone
+from statehold.folding.whole import admit_life, cells_within, fence_with, forgets, whole
 
 __all__ = [
     "NEVER_LIVED",
@@ -52,12 +53,17 @@ __all__ = [
     "Part",
     "Past",
     "admit",
+    "admit_life",
     "advance",
     "all_stand",
+    "cells_within",
     "claimed",
     "cut",
     "ended_at",
+    "fence_with",
     "fenced",
+    "forgets",
+    "install",
     "is_over",
     "left_behind",
     "looking",
@@ -71,5 +77,6 @@ __all__ = [
     "step_together",
     "undone",
     "unpack",
+    "whole",
     "written",
 ]

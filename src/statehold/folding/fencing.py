@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS, INT64_MAX, Commit
+from statehold.changes import HOLD_SECONDS, INT64_MAX, Commit, digest_of
 from statehold.driver import FencedOff
 
 
@@ -86,4 +86,5 @@ def claimed(commit: Commit, head: Seeing | None, fence: Fence, now: float) -> Fe
 
 def _repeats(commit: Commit, fence: Fence, known: int, now: float) -> bool:
     """Whether this very claim was given the epoch that is held."""
-    return commit.op == fence.op != "" and fence.epoch == known and now < fence.held
+    same = commit.op != "" and fence.op in (commit.op, digest_of(commit.op))
+    return same and fence.epoch == known and now < fence.held

@@ -10,22 +10,26 @@ import msgspec
 from msgspec.structs import replace
 
 from statehold.changes import (
+    EVERYTHING,
     HOLD_SECONDS,
     Cell,
     Change,
     Commit,
     Drop,
     Items,
+    Key,
     Refusal,
+    Revision,
     Scalar,
     Want,
     deadline,
+    digest_of,
     fold,
     moves,
     new_incarnation,
     part_of,
 )
-from statehold.driver import Cells, Outcome, Written
+from statehold.driver import Cells, Op, Outcome, WholeLife, Written
 from statehold.errors import Corrupted
 from statehold.folding.admission import (
     Applied,
@@ -41,6 +45,7 @@ from statehold.folding.admission import (
 )
 from statehold.folding.fencing import NO_FENCE, Fence, claimed, left_behind
 from statehold.folding.parts import cut
+from statehold.folding.whole import admit_life, cells_within, fence_with, forgets, whole
 from statehold.items import packed, unpacked
 
 
@@ -69,6 +74,8 @@ class Life(msgspec.Struct, frozen=True):
     def applied(self, op: str) -> Applied | None:
         """See `Past`."""
         found = self.erasures.get(op) or self.ops.get(op)
+        if found is None and self.ops:
+            found = self.ops.get(digest_of(op))
         return None if found is None else found[0]
 
     def forgot(self) -> float:
@@ -152,6 +159,14 @@ class Life(msgspec.Struct, frozen=True):
             unchanged=same,
         )
 
+    def whole(self, key: Key) -> WholeLife | None:
+        """To be installed elsewhere; None where it is absent. Raises `Corrupted`."""
+        cells = self.cells(EVERYTHING)
+        if cells is None:
+            return None
+        ops = [Op(op, one.revision.number, one.intent, at) for op, (one, at) in self.ops.items()]
+        return whole(key, cells, ops, self.forgotten, self.epochs)
+
 
 NEVER_LIVED: Final = Life()
 """A state that was never there."""
@@ -197,6 +212,32 @@ def step(
         forgotten = forgotten if gone is None else max(forgotten, gone[1])
     life = Life(head, fields, unreadable, ops, forgotten, life.erasures, life.over, life.epochs)
     return life, _returning(written(head), life, commit)
+
+
+def install(life: Life, comes: WholeLife, now: float) -> tuple[Life, Outcome]:
+    """The state once a life from elsewhere is installed, and what became of that."""
+    life = life.at(now)
+    barred = admit_life(comes, life.head, life.epochs, now)
+    if barred is not None:
+        return life, barred
+    cells = comes.cells
+    head = Head(
+        cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
+    )
+    incarnation = head.revision.incarnation
+    made = Life(
+        head,
+        cells_within(comes),
+        ops={
+            one.op: (Applied(Revision(incarnation, one.number), one.intent), one.at)
+            for one in comes.ops
+        },
+        forgotten=forgets(comes, life.head, life),
+        erasures=life.erasures,
+        over=life.over,
+        epochs=fence_with(comes, life.epochs),
+    )
+    return made, written(head)
 
 
 def _dropped(unreadable: dict[str, bytes], changes: Iterable[Change]) -> dict[str, bytes]:

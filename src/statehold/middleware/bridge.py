@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan, WholeLife
 from statehold.middleware.wrapper import PassOn, Wrapper
 
 R = TypeVar("R")
@@ -53,6 +53,14 @@ class Bridge(Wrapper):
     async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
         """See `Driver.commit` and `CommitsTogether`."""
         return await self._there(on(commits, now))
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        """See `InstallsLives`."""
+        return await self._there(super().lives(keys, now))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """See `InstallsLives`."""
+        return await self._there(super().install(lives, now))
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

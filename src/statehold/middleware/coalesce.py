@@ -22,11 +22,13 @@ from statehold.driver import (
     Cells,
     CommitsTogether,
     Driver,
+    InstallsLives,
     Layout,
     Outcome,
     Page,
     Scan,
     WaitingDriver,
+    WholeLife,
     WouldWait,
     told,
 )
@@ -95,10 +97,23 @@ class Coalesce(Wrapper):
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._closed:
             raise Closed("the store is closed")
-        call = cast("CommitsTogether", self.inner).commit_together
+        return await self._write(cast("CommitsTogether", self.inner).commit_together, commits, now)
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        return await self._call(cast("InstallsLives", self.inner).lives, keys, now)
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        if self._closed:
+            raise Closed("the store is closed")
+        return await self._write(cast("InstallsLives", self.inner).install, lives, now)
+
+    async def _write(
+        self, call: Callable[..., Coroutine[Any, Any, R]], some: Sequence[Any], now: float
+    ) -> R:
+        """What a call answers that is not grouped, made where commits are."""
         if self._threaded:
-            return await self._in_thread(partial(call, commits, now))
-        return await self._call(call, commits, now)
+            return await self._in_thread(partial(call, some, now))
+        return await self._call(call, some, now)
 
     def _queue(self, loop: _Loop) -> _Queue:
         queue = self._queues.get(loop)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -26,6 +26,7 @@ from statehold.driver import (
     Reused,
     Scan,
     Undone,
+    WholeLife,
     Written,
 )
 from statehold.errors import StateholdError
@@ -120,9 +121,16 @@ class Metrics(Wrapper):
 
     async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
         """Counted alike, whether they stand by themselves or together."""
+        return await self._counted(on(commits, now))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """See `InstallsLives`. Counted as commits."""
+        return await self._counted(super().install(lives, now))
+
+    async def _counted(self, call: Coroutine[Any, Any, list[Outcome]]) -> list[Outcome]:
         started = AMBIENT.perf_counter()
         try:
-            outcomes = await on(commits, now)
+            outcomes = await call
         except Exception as error:
             self._failed("commit", error)
             raise

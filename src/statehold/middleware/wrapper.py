@@ -6,7 +6,17 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from statehold.changes import Commit, Key, Want
-from statehold.driver import Cells, CommitsTogether, Driver, Layout, Outcome, Page, Scan
+from statehold.driver import (
+    Cells,
+    CommitsTogether,
+    Driver,
+    InstallsLives,
+    Layout,
+    Outcome,
+    Page,
+    Scan,
+    WholeLife,
+)
 
 R = TypeVar("R")
 
@@ -61,6 +71,14 @@ class Wrapper(Driver):
         Whoever looks at writes, or changes them, says so here instead of in both calls.
         """
         return await on(commits, now)
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        """See `InstallsLives`; only for who sees that it is declared."""
+        return await cast("InstallsLives", self.inner).lives(keys, now)
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """See `InstallsLives`; only for who sees that it is declared."""
+        return await cast("InstallsLives", self.inner).install(lives, now)
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""

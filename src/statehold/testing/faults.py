@@ -24,7 +24,7 @@ import msgspec
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Clock, SystemClock
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan
+from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, WholeLife
 from statehold.engine import BlockingClock
 from statehold.errors import Unavailable
 from statehold.middleware.wrapper import PassOn, Wrapper
@@ -159,6 +159,14 @@ class FaultyDriver(Wrapper):
     async def passed(self, commits: Sequence[Commit], now: float, on: PassOn) -> list[Outcome]:
         """Commit, unless a fault is due."""
         return await self._call("commit", lambda: on(commits, now))
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        """Read whole lives, unless a fault is due: one of reads."""
+        return await self._call("read", lambda: super(FaultyDriver, self).lives(keys, now))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        """Install lives, unless a fault is due: one of commits."""
+        return await self._call("commit", lambda: super(FaultyDriver, self).install(lives, now))
 
     async def scan(self, asked: Scan, now: float) -> Page:
         """Scan, unless a fault is due."""

@@ -33,6 +33,7 @@ from statehold.changes import (
     Revision,
     Splice,
     Want,
+    digest_of,
     new_incarnation,
 )
 from statehold.driver import (
@@ -45,6 +46,7 @@ from statehold.driver import (
     Refused,
     Reused,
     Undone,
+    WholeLife,
     Written,
 )
 from statehold.testing.promises import promised
@@ -361,7 +363,7 @@ class Model:
             stands = life.revision
         epochs = self.epochs.setdefault(key, Epochs())
         held = epochs.epoch == known and now < epochs.held
-        again = held and commit.op != "" and commit.op == epochs.op
+        again = held and commit.op != "" and epochs.op in (commit.op, digest_of(commit.op))
         if held and not commit.epoch and not again:
             assert isinstance(outcome, FencedOff), f"of an epoch that is held: {outcome}"
             assert outcome.epoch == known, f"it holds {known}, not {outcome.epoch}"
@@ -424,6 +426,88 @@ class Model:
                 )
                 assert again or not (before or isinstance(outcome, Written)), f"not all: {outcomes}"
                 would.judge(commit, outcome, now)
+
+    # ------------------------------------------------------------------------------ whole lives
+
+    def check_life(self, key: Key, found: WholeLife | None, now: float) -> Life | None:
+        """Raise AssertionError unless that is the whole life of the state; a copy of it as it is here."""
+        life = self.life(key, now)
+        if life is None or found is None:
+            with promised(self.how.get(key, 8) if life is None else 3):
+                assert (life is None) is (found is None), f"a life that is not there: {found}"
+            return None
+        self._check_cells(life, Want(), found.cells)
+        epochs = self.epochs.get(key, Epochs())
+        holds = epochs.epoch == life.epoch and now < epochs.held
+        with promised(7):
+            assert found.held == epochs.held or not (holds and self.exact), f"held: {found.held}"
+            assert not holds or digest_of(found.claim or " ") == digest_of(epochs.op or " ")
+        told = {digest_of(one.op): one for one in found.ops}
+        with promised(2):
+            assert found.forgotten >= life.created or not self.exact, "it knows of earlier lives"
+            for op in life.remembered:
+                one, applied = told.get(digest_of(op)), life.applied[op]
+                assert one is not None, f"the op id {op!r} is not in its life"
+                assert (one.number, one.intent) == (applied.revision.number, applied.intent)
+            for op, applied in life.applied.items():
+                known = (
+                    digest_of(op) in told or max(applied.time, applied.newest) <= found.forgotten
+                )
+                assert known or not self.exact, f"{op!r} is forgotten, and nobody knows"
+        made = copy.deepcopy(life)
+        made.applied = {op: one for op, one in made.applied.items() if digest_of(op) in told}
+        made.shadow = max(made.shadow, found.forgotten)
+        return made
+
+    def judge_install(self, comes: WholeLife, life: Life, outcome: Outcome, now: float) -> None:
+        """Raise AssertionError unless `outcome` is right for a life that is to be installed.
+
+        `life` is what `check_life` made of it when it was read.
+        """
+        key, stands = comes.key, self.life(comes.key, now)
+        revision, epoch = comes.cells.revision, comes.cells.epoch
+        if stands is not None and (stands.revision, stands.epoch) == (revision, epoch):
+            with promised(2):
+                assert outcome == Written(revision, None, repeated=True), f"again: {outcome}"
+            return
+        until = comes.cells.deadline
+        if until is not None and until <= now:
+            with promised(4):
+                assert outcome == Late(), f"what is over was installed: {outcome}"
+            return
+        epochs = self.epochs.setdefault(key, Epochs())
+        if stands is None and isinstance(outcome, FencedOff) and epoch < outcome.epoch:
+            assert outcome.epoch <= epochs.highest, "an epoch that nobody had"
+            return
+        seen = self.seen(key, now)
+        with promised(7):
+            fenced = f"{epoch} after {seen} was seen: {outcome}"
+            assert (outcome == FencedOff(seen)) is (epoch < seen), fenced
+        if epoch < seen:
+            return
+        other = stands is not None and (
+            stands.incarnation != revision.incarnation or stands.number > revision.number
+        )
+        with promised(3):
+            assert (outcome == Conflicted(stands.revision if stands else ABSENT)) is other, (
+                f"a life at {revision}, where {stands and stands.revision} stands: {outcome}"
+            )
+            if other:
+                return
+            assert outcome == Written(revision, None, False, comes.cells.updated, until), (
+                f"a good life: {outcome}"
+            )
+        horizon = max(self.newest_end, now - HOLD_SECONDS) if stands is None else stands.shadow
+        new = self.lives[key] = copy.deepcopy(life)
+        new.shadow = max(new.shadow, horizon)
+        self.past.setdefault(key, []).append(revision)
+        self.barred.discard(key)
+        self._see(key, epoch)
+        if comes.held > -math.inf:
+            epochs = self.epochs[key]
+            epochs.held = max(epochs.held, comes.held)
+            epochs.until = max(epochs.until, epochs.held + HOLD_SECONDS)
+            epochs.op = comes.claim
 
     def _remembered(
         self, life: Life | None, commit: Commit, now: float

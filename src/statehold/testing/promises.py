@@ -17,7 +17,7 @@ Failed: Final = pytest.fail.Exception
 PROMISES: Final = {
     1: "atomic: no reader sees half a commit, a refused one leaves nothing",
     2: "exactly once: the same op id (idempotency key) twice has one effect and the same answer",
-    3: "nothing is lost: racing writers leave every effect, `expect` has one winner",
+    3: "nothing is lost: racing writers leave every effect, `expect` has one winner, a life moves whole",
     4: "expiry is exact on read, and a late commit never resurrects",
     5: "bounded: `keep` and bounds hold exactly, order is commit order",
     6: "revisions never repeat: a new life is a new incarnation",

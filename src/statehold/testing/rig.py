@@ -17,9 +17,11 @@ from statehold.driver import (
     Driver,
     Feature,
     FieldLayout,
+    InstallsLives,
     Layout,
     Outcome,
     Scan,
+    WholeLife,
     Written,
 )
 from statehold.testing.backend import Backend
@@ -200,6 +202,25 @@ class Rig:
         driver = cast("CommitsTogether", self.driver)
         outcomes = self.run(driver.commit_together(commits, self.now))
         assert len(outcomes) == len(commits), "there must be one outcome for each commit"
+        return outcomes
+
+    def lives(self, *ids: str | Key) -> list[WholeLife | None]:
+        """The whole life of each, in order."""
+        keys = [self.key(id) if isinstance(id, str) else id for id in ids]
+        found = self.run(cast("InstallsLives", self.driver).lives(keys, self.now))
+        assert len(found) == len(keys), "there must be one answer for each key read"
+        return found
+
+    def life(self, id: str | Key = "a") -> WholeLife:
+        """The whole life of a state that must be there."""
+        life = self.lives(id)[0]
+        assert life is not None, f"the state {id!r} must be there, and is absent"
+        return life
+
+    def install(self, *lives: WholeLife) -> list[Outcome]:
+        """What became of each life that is to be installed."""
+        outcomes = self.run(cast("InstallsLives", self.driver).install(lives, self.now))
+        assert len(outcomes) == len(lives), "there must be one outcome for each life"
         return outcomes
 
     def try_(self, *changes: Change, **options: Any) -> Outcome:

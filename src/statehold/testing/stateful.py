@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
@@ -41,7 +42,7 @@ from statehold.changes import (
     Splice,
     Want,
 )
-from statehold.driver import Feature
+from statehold.driver import Feature, WholeLife
 from statehold.testing.backend import Backend, rounds
 from statehold.testing.model import Life, Model, array
 from statehold.testing.promises import broken, promised
@@ -199,6 +200,8 @@ class DriverMachine(RuleBasedStateMachine):
         if self.rig.exact:
             self.rig.wait(AHEAD)  # where the clock may be set back to the beginning
         self.furthest = self.rig.waited
+        self.whole: list[tuple[WholeLife, Life]] = []
+        """Lives that were read, and what the model says of each."""
 
     @property
     def keys(self) -> list[Key]:
@@ -306,6 +309,29 @@ class DriverMachine(RuleBasedStateMachine):
         for commit, outcome in zip(batch, self.rig.send(*batch), strict=True):
             self.model.judge(commit, outcome, self.rig.now)
         self.check(*(commit.key for commit in batch))
+
+    @precondition(lambda self: self.has(Feature.WHOLE_LIVES))
+    @rule(data=st.data())
+    def reads_whole(self, data: st.DataObject) -> None:
+        """A life is read whole, to be installed later."""
+        key = data.draw(st.sampled_from(self.keys))
+        found = self.rig.lives(key)[0]
+        life = self.model.check_life(key, found, self.rig.now)
+        if found is not None and life is not None:
+            self.whole.append((found, life))
+
+    @precondition(lambda self: self.whole)
+    @rule(data=st.data())
+    def installs(self, data: st.DataObject) -> None:
+        """One of the newest that were read is installed, mostly where it comes from or at one other key."""
+        found, life = data.draw(st.sampled_from(self.whole[-4:]))
+        key = data.draw(st.sampled_from((found.key, *self.keys[:2], *self.keys)))
+        comes = replace(found, key=key)
+        note(f"installs {comes}")
+        (outcome,) = self.rig.install(comes)
+        self.model.judge_install(comes, life, outcome, self.rig.now)
+        self.check(key)
+        self.model.check_life(key, self.rig.lives(key)[0], self.rig.now)
 
     @rule(data=st.data(), want=wants)
     def reads(self, data: st.DataObject, want: Want) -> None:

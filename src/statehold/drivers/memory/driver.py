@@ -13,6 +13,8 @@ import sys
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
 from typing import cast
 from urllib.parse import SplitResult
 
@@ -33,11 +35,22 @@ from statehold.changes import (
     cell_nbytes,
     deadline,
     fold,
+    is_digest,
     new_incarnation,
     subjects_of,
 )
 from statehold.cursors import Listing, beyond, foreign, newest_of
-from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
+from statehold.driver import (
+    Cells,
+    Driver,
+    Feature,
+    Op,
+    Outcome,
+    Page,
+    Scan,
+    WholeLife,
+    Written,
+)
 from statehold.drivers.memory.before import Before
 from statehold.drivers.memory.buckets import Buckets
 from statehold.drivers.memory.forking import fork_between_commits
@@ -48,15 +61,21 @@ from statehold.errors import Busy, Closed, ConfigError, StateholdError
 from statehold.folding import (
     Ends,
     admit,
+    admit_life,
     all_stand,
+    cells_within,
     claimed,
     cut,
+    fence_with,
+    forgets,
     is_over,
     left_behind,
     looking,
     refused,
     revision_of,
     undone,
+    whole,
+    written,
 )
 from statehold.settings import Settings, size
 
@@ -96,6 +115,7 @@ class MemoryDriver(Driver):
             Feature.CLAIM,
             Feature.TOGETHER,
             Feature.WHERE,
+            Feature.WHOLE_LIVES,
         }
     )
 
@@ -277,7 +297,7 @@ class MemoryDriver(Driver):
             slot.private = tuple(
                 name for name in slot.private if isinstance(cells.fields.get(name), Private)
             )
-            slot.nbytes = STATE_BYTES + len(key[2]) + sum(map(cell_nbytes, cells.fields.values()))
+            slot.nbytes = state_bytes(key, cells)
             self._slots[key] = slot
             self._nbytes += slot.nbytes
             if cells.subject is not None:
@@ -370,6 +390,81 @@ class MemoryDriver(Driver):
         if commit.returning is None:
             return Written(revision, None, False, updated, until)
         return Written(revision, self._shared(slot, commit.returning), False, updated, until)
+
+    # ----------------------------------------------------------------------------------- whole lives
+
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        with self._call(now):
+            return [self._life(key, now) for key in keys]
+
+    def _life(self, key: Key, now: float) -> WholeLife | None:
+        cells = self._read(key, EVERYTHING, now)
+        if cells is None:
+            return None
+        slot = self._slots[key]
+        ops = [Op(op, *done) for op, done in (slot.ops or {}).items()]
+        return whole(key, cells, ops, slot.forgot, self._past.fence(key))
+
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        with self._call(now):
+            return [self._install(life, now) for life in lives]
+
+    def _install(self, life: WholeLife, now: float) -> Outcome:
+        key, comes = life.key, life.cells
+        old = self._slots.get(key)
+        if old is not None and is_over(old.cells, now):
+            self._remove(key, old, old.cells.deadline or now)
+            self._expired += 1
+            old = None
+        head, fence = None if old is None else old.cells, self._past.fence(key)
+        barred = admit_life(life, head, fence, now)
+        if barred is not None:
+            return barred
+        slot = Slot() if old is None else copy(old)
+        slot.private = ()
+        slot.ops = {one.op: (one.number, one.intent, one.at) for one in life.ops} or None
+        slot.digests = any(is_digest(one.op) for one in life.ops)
+        slot.forgot = forgets(life, head, Remembered(self._past, key, old))
+        slot.cells = replace(
+            comes, fields=cells_within(life), skew=0.0, source="store", unchanged=False
+        )
+        slot.nbytes = state_bytes(key, slot.cells)
+        if old is None:
+            listing = self._listings.get(key[:2])
+            if listing is not None:
+                listing.added.append(key[2])
+        else:
+            self._buckets.leave(key, old)
+            self._unindex(key, old.cells.subject)
+            self._nbytes -= old.nbytes
+        held = fence_with(life, fence)
+        if held != fence:
+            self._nbytes += self._past.remember(key, held, now)
+        self._nbytes += slot.nbytes
+        if comes.subject is not None:
+            self._about(key, None, comes.subject)
+        self._slots[key] = slot  # in one step: whoever is interrupted before finds the old one
+        self._buckets.put(key, slot)
+        if self._nbytes > self._most:
+            self._evict(key, now)
+        return written(slot.cells)
+
+    @contextmanager
+    def _call(self, now: float) -> Generator[None]:
+        """What is done inside is a call: nothing comes in between, and no half of it is left."""
+        with self.lock:
+            if self._busy:
+                raise _busy()
+            try:
+                self._busy = True
+                if now >= self._buckets.due:
+                    self._sweep(now)
+                yield
+            except BaseException as error:
+                self._mend(error)
+                raise
+            finally:
+                self._busy = False
 
     def _born(self, key: Key, now: float) -> Slot:
         slot = Slot()
@@ -579,6 +674,11 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
+
+
+def state_bytes(key: Key, cells: Cells) -> int:
+    """Roughly what a state takes."""
+    return STATE_BYTES + len(key[2]) + sum(map(cell_nbytes, cells.fields.values()))
 
 
 def _busy() -> Busy:

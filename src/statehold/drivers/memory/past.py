@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS, Commit, Key, Revision
+from statehold.changes import HOLD_SECONDS, Commit, Key, Revision, digest_of
 from statehold.drivers.memory.slots import Slot
 from statehold.folding import NO_FENCE, Applied, Fence
 
@@ -84,8 +84,12 @@ class Remembered(msgspec.Struct, gc=False):
         if erased is not None:
             return erased[0]
         slot = self.slot
-        if slot is None or slot.ops is None or op not in slot.ops:
+        if slot is None or slot.ops is None:
             return None
+        if op not in slot.ops:
+            op = digest_of(op) if slot.digests else ""
+            if op not in slot.ops:
+                return None
         number, intent, _ = slot.ops[op]
         return Applied(Revision(slot.cells.revision.incarnation, number), intent)
 

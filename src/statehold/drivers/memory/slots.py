@@ -41,7 +41,7 @@ class Private(dict[str, Scalar]):
 class Slot:
     """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
 
-    __slots__ = ("bucket", "cells", "forgot", "nbytes", "ops", "private")
+    __slots__ = ("bucket", "cells", "digests", "forgot", "nbytes", "ops", "private")
 
     cells: Cells
 
@@ -50,6 +50,8 @@ class Slot:
         self.nbytes = 0
         self.ops: dict[str, tuple[int, int, float]] | None = None
         """The op ids that are remembered: number of the commit, its intent, its time."""
+        self.digests = False
+        """Whether some of them are told by their digest, since they come from elsewhere."""
         self.forgot = -math.inf
         """The time of the newest commit of this life whose op id was forgotten."""
         self.private: tuple[str, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from statehold.changes import (
@@ -20,6 +19,7 @@ from statehold.changes import (
     Put,
     Revision,
     Splice,
+    digest_of,
     new_incarnation,
     required,
 )
@@ -80,10 +80,11 @@ def _put(change: Put, _: bytes, __: Arguments, about: Arguments) -> Arguments:
 def _add(change: Add, _: bytes, __: Arguments, about: Arguments) -> Arguments:
     field, entry = stored_field[change.field], change.entry.encode()
     about.append(b"%b:%b" % (field, entry) if entry else field)
-    return ["n", field, entry, _number(change.amount), _bound(change)]
+    return ["n", field, entry, number_text(change.amount), _bound(change)]
 
 
-def _number(amount: float) -> str:
+def number_text(amount: float) -> str:
+    """A number as it is stored."""
     # numpy's float64 is a float, but has a way of its own to show itself
     return int.__repr__(amount) if isinstance(amount, int) else float.__repr__(amount)
 
@@ -174,7 +175,7 @@ def _options(commit: Commit) -> Arguments:
     """What few commits say, by name."""
     options: Arguments = []
     if commit.ops != 128:
-        options += ("ops", _many_ops(commit.ops))
+        options += ("ops", many_ops(commit.ops))
     if commit.epoch:
         options += ("epoch", commit.epoch.to_bytes(8))
     if commit.max_age is not None:
@@ -204,7 +205,8 @@ def _barring(commit: Commit) -> Arguments:
     return barring
 
 
-def _many_ops(ops: int) -> int:
+def many_ops(ops: int) -> int:
+    """So many op ids, if a state can remember them. Raises `Invalid`."""
     if ops > MOST_OPS:
         raise Invalid(
             f"redis: a state remembers at most {MOST_OPS} op ids",
@@ -221,14 +223,14 @@ _of_stores = re.compile(r"[0-9a-f]{24}").fullmatch
 def op_id(op: str, intent: int) -> bytes:
     """An op id and its intent as they are stored, in 13 and 4 bytes.
 
-    Op ids that stores make are kept as they are, others as a digest.
+    Op ids that stores make are kept as they are, others as a digest; see `changes.digest_of`.
     """
     if not op:
         return b""
     mark = b"=\0\0\0\0" if not intent else b"=" + intent.to_bytes(4)
     if _of_stores(op):
         return bytes.fromhex(op) + mark
-    return blake2b(op.encode(), digest_size=12).digest() + b"#" + mark[1:]
+    return bytes.fromhex(digest_of(op)[-24:]) + b"#" + mark[1:]
 
 
 def _instant(seconds: float) -> int:
@@ -311,7 +313,7 @@ def _condition(one: Is) -> bytes:
     if isinstance(value, bytes):
         said = value if one.entry is None else stored(value)
     elif value is not None:
-        kind, said = "g" if one.least else "n", _number(value).encode()
+        kind, said = "g" if one.least else "n", number_text(value).encode()
     if one.entry is None:
         # A number is no item, so that no item is one.
         kind, name = "l" if kind == "b" else "L", b":" + field
@@ -336,7 +338,7 @@ def _expected(expect: Revision) -> tuple[str | bytes, int]:
 
 
 def outcome_of(reply: Any, now: float) -> Outcome:
-    """What became of a commit."""
+    """What became of a commit, or of a life that was to be installed."""
     if reply.__class__ is bytes:
         return written(reply)
     return _REPLIES[reply[0]](reply, now)

@@ -10,20 +10,31 @@ from urllib.parse import SplitResult
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
 from statehold.draining import Calls, counted
-from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, Written
+from statehold.driver import (
+    Cells,
+    Driver,
+    Feature,
+    Layout,
+    Outcome,
+    Page,
+    Scan,
+    WholeLife,
+    Written,
+)
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.address import CONNECTION, Options
 from statehold.drivers.redis.committing import command_of, micros, outcome_of, together
 from statehold.drivers.redis.inspection import EVICTION, inspect
 from statehold.drivers.redis.listing import page_of
+from statehold.drivers.redis.lives import install_of, life_of
 from statehold.drivers.redis.names import Names
 from statehold.drivers.redis.opening import open_servers
 from statehold.drivers.redis.reading import cells_of, standing, wanted
-from statehold.drivers.redis.scripts import ALL, READ, RENEW
+from statehold.drivers.redis.scripts import ALL, READ, RENEW, WHOLE
 from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
-from statehold.folding import all_stand, undone
+from statehold.folding import all_stand, refused, undone
 from statehold.settings import Settings
 from statehold.together import Together
 
@@ -209,6 +220,51 @@ class RedisDriver(Driver):
             return undone(outcomes)
         for commit, outcome in zip(commits, outcomes, strict=True):
             self._note(commit, outcome)
+        return outcomes
+
+    # ---------------------------------------------------------------------------------- whole lives
+
+    @counted
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        commands: list[tuple[int, Command]] = []
+        try:
+            for key in keys:
+                slot, state = self._names.state(key)
+                ask = ("EVALSHA_RO", WHOLE.sha, 2, state, state + b":.ops", *self._stamp)
+                commands.append((slot, ask))
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+        stamped = bool(self._stamp)
+        replies = await self._servers.call_many(commands, repeatable=True, stamped=stamped)
+        return [
+            None if reply is None else life_of(key, reply, now)
+            for key, reply in zip(keys, replies, strict=True)
+        ]
+
+    @counted
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        if self._servers.generation != self._generation:
+            await self._settle()
+        commands: list[tuple[int, Command]] = []
+        barred: dict[int, Outcome] = {}
+        try:
+            for place, life in enumerate(lives):
+                slot, state = self._names.state(life.key)
+                try:
+                    commands.append((slot, install_of(life, state)))
+                except Invalid as error:
+                    barred[place] = refused(error)
+        except UnicodeError as error:
+            raise _unspeakable(error) from error
+        # Not sent again by itself: it may have been erased meanwhile, and would be there again.
+        replies = iter(await self._servers.call_many(commands, repeatable=False, stamped=True))
+        outcomes: list[Outcome] = []
+        for place, life in enumerate(lives):
+            outcome = barred.get(place) or outcome_of(next(replies), now)
+            until = life.cells.deadline
+            as_commit = Commit(life.key, (), None if until is None else max(0.0, until - now))
+            self._note(as_commit, outcome)
+            outcomes.append(outcome)
         return outcomes
 
     def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:

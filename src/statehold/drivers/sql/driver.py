@@ -7,6 +7,7 @@ import importlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import URL, Connection, select
@@ -25,6 +26,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    WholeLife,
     told,
 )
 from statehold.drivers.sql import opening
@@ -53,6 +55,7 @@ from statehold.drivers.sql.sweeping import Sweeper, Sweeps
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.turns import Turns
 from statehold.drivers.sql.vectors import limited
+from statehold.drivers.sql.whole import install_all, read_lives
 from statehold.errors import (
     Busy,
     Closed,
@@ -501,6 +504,79 @@ class SqlDriver(Driver):
             if not isinstance(found, Invalid | TooLarge):
                 raise
             return refused(found, commit)
+
+    # ---------------------------------------------------------------------------------- whole lives
+
+    @counted
+    async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
+        found: dict[Key, WholeLife] = {}
+        for some in _pieces(keys):
+            found |= await self._bounded(partial(self._trying, partial(self._lives, some, now)))
+        return [found.get(key) for key in keys]
+
+    async def _lives(self, keys: Sequence[Key], now: float, _: list[bool]) -> dict[Key, WholeLife]:
+        found: dict[Key, WholeLife] = {}
+        async with self._engines.reading() as connection:
+            for kind in dict.fromkeys(key[1] for key in keys):
+                some = [key for key in keys if key[1] == kind]
+                found |= await read_lives(connection, self.dialect, self._tables(kind), some, now)
+        return found
+
+    @counted
+    async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        for some in _pieces(lives):
+            until = time.monotonic() + self._timeout
+            outcomes += await self._bounded(partial(self._install_each, some, now, until))
+            self._commits += len(some)
+        if self._engines.log is not None and lives:
+            self._engines.log.empty_soon()
+        return outcomes
+
+    async def _install_each(
+        self, lives: Sequence[WholeLife], now: float, until: float
+    ) -> list[Outcome]:
+        """Lives in one transaction; or, where a value of one cannot be stored, in several."""
+        try:
+            return await self._trying(partial(self._install, lives, now, until))
+        except (*ERRORS, Invalid, TooLarge) as error:
+            found = translated(error, self.shown_url)
+            if not isinstance(found, Invalid | TooLarge):
+                raise
+            if len(lives) == 1:
+                return [refused(found)]
+        half = len(lives) // 2
+        first = await self._install_each(lives[:half], now, until)
+        return first + await self._install_each(lives[half:], now, until)
+
+    async def _install(
+        self, lives: Sequence[WholeLife], now: float, until: float, sent: list[bool]
+    ) -> list[Outcome]:
+        kinds = {life.key[1]: self._tables(life.key[1]) for life in lives}
+        making: set[Key] = set()
+        while True:
+            try:
+                async with self._engines.writing() as connection:
+                    outcomes = await install_all(
+                        connection,
+                        self.dialect,
+                        kinds,
+                        lives,
+                        now,
+                        clock=self._clock,
+                        until=until,
+                        making=making,
+                    )
+                    # From here on it may be done. It is not done again by itself, since it may have
+                    # been erased meanwhile, and would be there again.
+                    sent.append(True)
+            except Meanwhile as missing:
+                making.update(missing.keys)
+            except TooLate:
+                return [Late()] * len(lives)
+            else:
+                self._transactions += 1
+                return outcomes
 
     async def _commit_portably(
         self,

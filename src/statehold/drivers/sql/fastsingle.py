@@ -26,7 +26,16 @@ from typing import Any, Final
 
 import msgspec
 
-from statehold.changes import INT64_MAX, Add, Append, Change, Commit, Put, new_incarnation
+from statehold.changes import (
+    INT64_MAX,
+    Add,
+    Append,
+    Change,
+    Commit,
+    Put,
+    is_short,
+    new_incarnation,
+)
 from statehold.drivers.sql.fastcall import seconds
 from statehold.drivers.sql.function_parts import (
     SQL_TYPES,
@@ -36,6 +45,7 @@ from statehold.drivers.sql.function_parts import (
     qualified,
     quoted,
 )
+from statehold.drivers.sql.recalling import INSTALLED
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.types import escaped
 from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
@@ -99,7 +109,8 @@ class Singles:
                 fields.append((change.field, count))
         except Invalid:
             return None
-        shape = (*limits, commit.subject is not None, commit.op != "", *fields)
+        op = 0 if not commit.op else 1 if is_short(commit.op) else 2
+        shape = (*limits, commit.subject is not None, op, *fields)
         text = self._texts.get(shape)
         if text is None:
             text = self._made(shape, fields)
@@ -197,6 +208,8 @@ def _text(tables: Tables, shape: _Shape) -> str:
     after: list[str] = []
     if shape[3]:
         op, after = _op_id(tables, row, given)
+        if shape[3] == 2:  # a life that was installed may know it by its digest
+            row.conditions.append(f"t.ops < {INSTALLED}")
         ended = qualified(tables.schema, tables.ended.name)
         which = f"e.tenant = {tenant} AND e.id = {id} AND e.op = {op}"
         undone.append(f"EXISTS (SELECT FROM {ended} AS e WHERE {which})")

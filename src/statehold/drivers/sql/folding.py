@@ -136,11 +136,11 @@ def _folded(
     for name in touched:
         cell = cells.get(name)
         if isinstance(cell, dict):
-            _check(fields[name], cell)
+            fits(fields[name], cell)
     return cells, touched
 
 
-def _check(stored: Stored, entries: Entries) -> None:
+def fits(stored: Stored, entries: Entries) -> None:
     """Raises `Refusal` or `Invalid` for what the field's columns cannot hold."""
     numbers = stored.lies == "number" or stored.adds
     arrays = stored.lies in ("value", "object") or (

@@ -46,6 +46,7 @@ from statehold.drivers.sql.function_parts import (
 )
 from statehold.drivers.sql.function_reading import read_function
 from statehold.drivers.sql.names import LONGEST, identifier
+from statehold.drivers.sql.recalling import INSTALLED
 from statehold.drivers.sql.tables import Stored, Tables
 
 MOST_ARGUMENTS: Final = 90
@@ -192,6 +193,7 @@ DECLARE
   v_epoch bigint[];
   v_expires timestamptz[];
   v_ops bigint[];
+  v_most_ops bigint;
   v_full record;
   v_was bigint[];
 {"".join(f"  {name} {kind};{chr(10)}" for name, kind, _ in locked)}BEGIN
@@ -211,10 +213,10 @@ DECLARE
     END IF;
     SELECT count(*), min(l.expires_at), max(l.epoch), array_agg(l.state), array_agg(l.incarnation),
         array_agg(l.number), array_agg(l.created_at), array_agg(l.epoch), array_agg(l.expires_at),
-        array_agg(l.ops)\
+        array_agg(l.ops), max(l.ops)\
 {"".join(f", array_agg(l.{name})" for name, _, _ in locked)}
       INTO v_count, v_first, v_highest, o_state, o_incarnation, o_number, o_created, v_epoch,
-        v_expires, v_ops\
+        v_expires, v_ops, v_most_ops\
 {"".join(f", {name}" for name, _, _ in locked)}
       FROM (
         SELECT t.state, t.incarnation, t.number, t.created_at, t.epoch, t.expires_at, t.ops\
@@ -279,6 +281,14 @@ DECLARE
         OR u.xi = 0 AND u.xn = 0 AND u.number = 0
         OR u.xi = 0 AND u.xn = 1 AND u.number > 0
         OR u.xi = u.incarnation AND u.xn = u.number AND u.number > 0);
+  END IF;
+  IF o_bad IS NULL AND v_most_ops >= {INSTALLED} AND a_op IS NOT NULL THEN
+    -- A life that was installed may know op ids by their digests, which are not known here.
+    SELECT array_agg(u.k) INTO o_bad
+      FROM (
+        SELECT i.i, COALESCE(a_op_k[i.i], i.i) FROM generate_series(1, cardinality(a_op)) AS i(i)
+      ) AS u(i, k)
+      WHERE v_ops[u.k] >= {INSTALLED} AND a_op[u.i] !~ '^(blake2b:)?[0-9a-f]{{24}}$';
   END IF;
   IF o_bad IS NOT NULL THEN
     IF v_missing THEN

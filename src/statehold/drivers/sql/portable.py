@@ -85,7 +85,27 @@ async def commit_all(
     for place, commit in enumerate(commits):
         queues = by_kind.setdefault(commit.key[1], {})
         queues.setdefault(commit.key, deque()).append((place, commit))
-    works = [_Kind(connection, dialect, kinds[k], q, now) for k, q in sorted(by_kind.items())]
+    works = [Kind(connection, dialect, kinds[k], q, now) for k, q in sorted(by_kind.items())]
+    locked_at = await lock_all(works, clock, untils, making)
+    for work in works:
+        queues = work.queues
+        for key in list(queues):
+            outcomes |= {place: Late() for place, _ in queues[key] if untils[place] < locked_at}
+            queues[key] = deque(one for one in queues[key] if one[0] not in outcomes)
+            if not queues[key]:
+                del queues[key]
+        await work.run(outcomes)
+    return [outcomes[place] for place in range(len(commits))]
+
+
+async def lock_all(
+    works: Sequence[Kind], clock: ServerClock, untils: Sequence[float], making: Collection[Key]
+) -> float:
+    """All rows are locked, in one order, and then the clock is read, which all go by.
+
+    Returns when they were, by the monotonic clock. Raises `Meanwhile`.
+    """
+    dialect, connection = works[0].dialect, works[0].connection
     for work in works if making else ():
         all_of_them = dialect.waits_for_new  # which locks those that are there
         await work.make([key for key in work.queues if all_of_them or key in making])
@@ -93,23 +113,18 @@ async def commit_all(
     for work in works:
         await work.lock(free=not held)
         held = held or bool(work.lives)
-    locked = time.monotonic()
+    locked_at = time.monotonic()
+    now = works[0].now
     if dialect.own_clock:
         now = (await connection.execute(_clock(dialect))).scalar_one()
         read_at = time.monotonic()
-        clock.learn(now, locked, read_at)
-        in_time = [until for until in untils if until >= locked]
+        clock.learn(now, locked_at, read_at)
+        in_time = [until for until in untils if until >= locked_at]
         if in_time:
             decide_by(connection, now + min(in_time) - read_at)
     for work in works:
-        queues = work.queues
-        for key in list(queues):
-            outcomes |= {place: Late() for place, _ in queues[key] if untils[place] < locked}
-            queues[key] = deque(one for one in queues[key] if one[0] not in outcomes)
-            if not queues[key]:
-                del queues[key]
-        await work.run(now, outcomes)
-    return [outcomes[place] for place in range(len(commits))]
+        work.decided(now)
+    return locked_at
 
 
 class Meanwhile(Exception):
@@ -123,7 +138,7 @@ class Meanwhile(Exception):
         self.keys = keys
 
 
-class _Kind:
+class Kind:
     """The commits of one kind."""
 
     def __init__(
@@ -185,14 +200,18 @@ class _Kind:
             rows = [_unborn(key, self.now) for key in in_order(keys)]
             await self.connection.execute(statement, rows)
 
-    async def run(self, now: float, outcomes: dict[int, Outcome]) -> None:
-        """Apply all commits. `now` is later than every lock was got."""
-        self.now, queues = now, self.queues
+    def decided(self, now: float) -> None:
+        """This is the time that counts, which is later than every lock was got."""
+        self.now = now
         for one in self.lives.values():
             if one.head is not None and one.head.deadline is not None and one.lives(now):
                 self.deadlines[one.key] = one.head.deadline
+
+    async def run(self, outcomes: dict[int, Outcome]) -> None:
+        """Apply all commits."""
+        queues = self.queues
         while queues:
-            await self._begin_anew(queues)
+            await self.begin_anew(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
             await recall(self.connection, self.tables, self.lives, self.pasts, coming)
@@ -213,9 +232,9 @@ class _Kind:
             await note_ends(self.connection, self.dialect, self.tables, self.ends)
             self.ends.clear()
             await self._return(returning, outcomes)
-        await self._leave()
+        await self.settle()
 
-    async def _leave(self) -> None:
+    async def settle(self) -> None:
         """Of what has no state nothing stays, but for epochs that are to be remembered."""
         left: dict[Key, Fence] = {}
         for key, fence in self.fences.items():
@@ -239,7 +258,7 @@ class _Kind:
             if life.fence.epoch:
                 self.fences.setdefault(life.key, life.fence)
 
-    async def _begin_anew(self, queues: _Queues) -> None:
+    async def begin_anew(self, queues: _Queues) -> None:
         """Have a row for each life that may begin: a new one, with nothing of the old one's in it."""
         over = [
             life

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from sqlalchemy import Select, Table, bindparam, func, literal_column, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Commit, Key, Revision
+from statehold.changes import HOLD_SECONDS, Commit, Key, Revision, digest_of, is_short
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.folding import Life
 from statehold.drivers.sql.kept import kept
@@ -32,6 +32,11 @@ from statehold.drivers.sql.types import Name
 from statehold.folding import NO_FENCE, Applied, Fence
 
 NEVER: Final = -math.inf
+
+INSTALLED: Final = 1 << 40
+"""From where the op ids of a life are counted that came from elsewhere."""
+NOT_COUNTED: Final = 1 << 62
+"""The `seq` of the row that says what was forgotten elsewhere."""
 
 MARGIN: Final = 0.01
 """Seconds by which it is taken to have been sent earlier, since clocks are known only so well."""
@@ -90,6 +95,7 @@ async def recall(
 ) -> None:
     """Look up the op ids of the commits; and for those that are sent again, what was forgotten."""
     by_state: dict[int, Life] = {}
+    digests: dict[tuple[int, str], str] = {}
     applied: list[tuple[int, str]] = []
     erasures: list[tuple[str, str, str]] = []
     for commit in commits:
@@ -97,7 +103,7 @@ async def recall(
         life = lives.get(key)
         if op and life is not None and life.head is not None and op not in life.applied:
             by_state[life.state] = life
-            applied.append((life.state, op))
+            applied += _names_of(op, life, digests)
         if op and op not in pasts.setdefault(key, Past()).erasures:
             erasures.append((key[0], key[2], op))
     for some in chunks(applied):
@@ -107,13 +113,23 @@ async def recall(
             if row.state is None:
                 _note(pasts, tables, row)
             else:
-                by_state[row.state].applied[row.op] = (row.number, row.intent)
+                its = digests.get((row.state, row.op)) or str(row.op)
+                by_state[row.state].applied[its] = (row.number, row.intent)
     for few in chunks(erasures):
         for row in await connection.execute(_erasures(tables.ended), {"erasures": few}):
             _note(pasts, tables, row)
     doubted = {commit.key: None for commit in commits if commit.since is not None}
     if doubted:
-        await _forgotten(connection, tables, lives, pasts, list(doubted))
+        await forgotten(connection, tables, lives, pasts, list(doubted))
+
+
+def _names_of(op: str, life: Life, digests: dict[tuple[int, str], str]) -> list[tuple[int, str]]:
+    """How a life may know an op id. If also by its digest, `digests` says whose that is."""
+    if life.ops < INSTALLED or is_short(op):
+        return [(life.state, op)]
+    told = (life.state, digest_of(op))
+    digests[told] = op
+    return [(life.state, op), told]
 
 
 def _note(pasts: Mapping[Key, Past], tables: Tables, row: Any) -> None:
@@ -121,7 +137,7 @@ def _note(pasts: Mapping[Key, Past], tables: Tables, row: Any) -> None:
     pasts[row.tenant, tables.kind, row.id].erasures[row.op] = (erased, row.intent)
 
 
-async def _forgotten(
+async def forgotten(
     connection: AsyncConnection,
     tables: Tables,
     lives: Mapping[Key, Life],
@@ -147,16 +163,33 @@ async def _forgotten(
         ]
         oldest = (
             select(ops.c.state, func.min(ops.c.seq).label("seq"), func.min(ops.c.at).label("at"))
-            .where(ops.c.state.in_([life.state for life in asked]))
+            .where(ops.c.state.in_([life.state for life in asked]), ops.c.op != "")
             .group_by(ops.c.state)
         )
         held = {row.state: row for row in await connection.execute(oldest)} if asked else {}
+        elsewhere = await _elsewhere(connection, tables, asked)
         for life in asked:
             life.counted = True
+            life.forgot = elsewhere.get(life.state, NEVER)
+            first = INSTALLED if life.ops >= INSTALLED else 0
+            if life.ops == first:
+                continue  # it never had any here
             if life.state not in held:
                 life.forgot = math.inf
-            elif held[life.state].seq > 1:
-                life.forgot = held[life.state].at
+            elif held[life.state].seq > first + 1:
+                life.forgot = max(life.forgot, held[life.state].at)
+
+
+async def _elsewhere(
+    connection: AsyncConnection, tables: Tables, lives: Sequence[Life]
+) -> dict[int, float]:
+    """By the number of their rows, until when op ids of these lives were forgotten elsewhere."""
+    installed = [life.state for life in lives if life.ops >= INSTALLED]
+    if not installed:
+        return {}
+    ops = tables.ops
+    said = select(ops.c.state, ops.c.at).where(ops.c.state.in_(installed), ops.c.op == "")
+    return {row.state: row.at for row in await connection.execute(said)}
 
 
 def _erasures(table: Table) -> Select[Any]:
@@ -241,11 +274,14 @@ async def note_ends(
 
 __all__ = [
     "FORGET_EVERY",
+    "INSTALLED",
     "MOST_OPS",
+    "NOT_COUNTED",
     "RECENT_SECONDS",
     "Past",
     "Remembered",
     "end_of",
+    "forgotten",
     "note_ends",
     "recall",
     "sent_before",

@@ -7,18 +7,21 @@ import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 from urllib.parse import SplitResult, unquote
 
-from statehold.changes import HOLD_SECONDS, Commit, Key, Want, deadline, moves
+from statehold.changes import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
 from statehold.driver import (
     Cells,
     Feature,
     Layout,
+    Op,
     Outcome,
     Page,
     Scan,
     Undone,
     WaitingDriver,
+    WholeLife,
     WouldWait,
 )
 from statehold.drivers.sqlite.erasing import FORGET_ERASURES, erase_state
@@ -26,11 +29,12 @@ from statehold.drivers.sqlite.errors import ERRORS, is_busy, translated
 from statehold.drivers.sqlite.fences import FORGET_FENCES, leave_fence
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
+from statehold.drivers.sqlite.life import Life
 from statehold.drivers.sqlite.listing import Listed, question
 from statehold.drivers.sqlite.names import FieldNames
-from statehold.drivers.sqlite.reading import SELECT_STATE, Row, cells_of, decode_shape
+from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Row, cells_of, decode_shape
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
-from statehold.folding import all_stand, refused, undone
+from statehold.folding import all_stand, refused, undone, whole
 from statehold.settings import Settings, choice, count
 
 SETTINGS = Settings(
@@ -63,6 +67,11 @@ _OF_ONE = (Invalid, TooLarge, Corrupted)
 
 class _NotAll(Exception):
     """Commits that stand or fall together do not all stand."""
+
+
+def _said(commit: object) -> Commit | None:
+    """The commit, whose fields an error may be about; None for a life that is to be installed."""
+    return commit if isinstance(commit, Commit) else None
 
 
 def _insist(outcomes: Sequence[Outcome]) -> None:
@@ -156,6 +165,34 @@ class SqliteDriver(WaitingDriver):
             self._renew(late, want.renew, now, wait=wait)
         return found
 
+    async def lives(
+        self, keys: Sequence[Key], now: float, *, wait: bool = True
+    ) -> list[WholeLife | None]:
+        cursor = self._file.reader(wait=wait)
+        try:
+            self._file.present()
+            cursor.execute("BEGIN")
+            found = [self._life(cursor.execute, key, now) for key in keys]
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            self._end(cursor, error, wait=wait)
+            raise
+        finally:
+            self._file.done(cursor)
+        return found
+
+    def _life(self, execute: Execute, key: Key, now: float) -> WholeLife | None:
+        row: Row | None = execute(SELECT_STATE, key).fetchone()
+        if row is None or (row[6] is not None and row[6] <= now):
+            return None
+        life = Life.of(execute, key, row)
+        ops = execute(
+            "SELECT op, number, intent, at FROM op WHERE state = ? AND op <> '' ORDER BY seq",
+            (life.id,),
+        ).fetchall()
+        cells = cells_of(execute, self._names, row, EVERYTHING)
+        return whole(key, cells, [Op(*one) for one in ops], life.forgot(), life.fence())
+
     def _renew(
         self,
         read: list[tuple[Row, Cells]],
@@ -205,7 +242,7 @@ class SqliteDriver(WaitingDriver):
             return self._transact(commits, now, [], wait=wait)
         except _OF_ONE as error:
             if len(commits) == 1:
-                return [refused(error, commits[0])]
+                return [refused(error, _said(commits[0]))]
         # What of one commit cannot be stored, or read, is its own outcome: the others are folded
         # again, each written by itself, so that it is known at which the next error comes.
         others = list(range(len(commits)))
@@ -218,7 +255,7 @@ class SqliteDriver(WaitingDriver):
                 if len(done) == len(others):
                     raise  # at COMMIT, and of none of them in particular
                 place = others.pop(len(done))
-                outcomes[place] = refused(error, commits[place])
+                outcomes[place] = refused(error, _said(commits[place]))
             else:
                 outcomes.update(zip(others, done, strict=True))
                 break
@@ -238,6 +275,12 @@ class SqliteDriver(WaitingDriver):
             barred = refused(error, commits[len(done)])
         others: list[Outcome] = [Undone()] * (len(commits) - len(done) - 1)
         return undone([*done, barred, *others])
+
+    async def install(
+        self, lives: Sequence[WholeLife], now: float, *, wait: bool = True
+    ) -> list[Outcome]:
+        # Only what is done with each of them is another thing.
+        return await self.commit(cast("Sequence[Commit]", lives), now, wait=wait)
 
     def _transact(
         self,
@@ -262,8 +305,11 @@ class SqliteDriver(WaitingDriver):
             try:
                 cursor.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
+                first: object = commits[0] if commits else None
+                lives = isinstance(first, WholeLife)
+                apply: Any = transaction.install if lives else transaction.apply
                 for commit in commits:
-                    outcome = transaction.apply(commit)
+                    outcome = apply(commit)
                     if apart:
                         transaction.settle()
                     outcomes.append(outcome)

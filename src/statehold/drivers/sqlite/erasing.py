@@ -34,13 +34,18 @@ def erase_state(execute: Execute, state: int, shape: Shape, subject: object) -> 
 
     `subject` is what its row says, or whom it is about.
     """
-    if isinstance(subject, bytes | tuple):
-        unlist(execute, state)
     execute(
         "UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?1),"
         " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",
         (state,),
     )
+    erase_rows(execute, state, shape, subject)
+
+
+def erase_rows(execute: Execute, state: int, shape: Shape, subject: object) -> None:
+    """Delete every row of a state, whose life has not ended."""
+    if isinstance(subject, bytes | tuple):
+        unlist(execute, state)
     erase_lists(
         execute, [held[0] for held in shape.values() if isinstance(held, tuple) and held[0]]
     )

@@ -24,10 +24,10 @@ from statehold.changes import (
     Splice,
     part_of,
 )
-from statehold.driver import Outcome, Written
-from statehold.drivers.sqlite.erasing import erase_state
+from statehold.driver import Outcome, WholeLife, Written
+from statehold.drivers.sqlite.erasing import erase_rows, erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
-from statehold.drivers.sqlite.life import Life, encode_shape
+from statehold.drivers.sqlite.life import INSTALLED, NOT_COUNTED, Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import (
     SELECT_STATE,
@@ -42,9 +42,13 @@ from statehold.folding import (
     Ends,
     Head,
     admit,
+    admit_life,
     advance,
+    cells_within,
     claimed,
     ended_at,
+    fence_with,
+    forgets,
     is_over,
     refused,
     revision_of,
@@ -89,6 +93,42 @@ class Transaction(Writer, kw_only=True):
         self.end()
         for life in self.lives.values():
             life.settle()
+
+    def install(self, comes: WholeLife) -> Outcome:
+        """Install one life; see `InstallsLives.install`."""
+        try:
+            life = self._life(comes.key)
+            fence = life.fence()
+            barred = admit_life(comes, life.head, fence, self.now)
+            if barred is not None:
+                return barred
+            made = self._made(comes, forgets(comes, life.head, life))
+        except Corrupted as error:
+            return refused(error)
+        if life.stored:
+            self.erased = True
+            erase_rows(self.execute, life.id, life.shape, life.subject)
+        held = fence_with(comes, fence)
+        if held != fence:
+            remember_fence(self.execute, life.key, held)
+        self.lives[life.key] = made
+        return written(comes.cells)
+
+    def _made(self, comes: WholeLife, forgot: float) -> Life:
+        """A life of which nothing is written yet, with the time of what it has forgotten as ""."""
+        cells = comes.cells
+        head = Head(
+            cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
+        )
+        life = Life(self.execute, comes.key, head, subject=cells.subject, changed=True)
+        life.fields = cells_within(comes)
+        life.touched = {name: self.names.number(self.execute, name) for name in life.fields}
+        for seq, one in enumerate(comes.ops, INSTALLED + 1):
+            life.new_ops[one.op] = (one.number, seq, one.intent, one.at)
+        life.new_ops[""] = (0, NOT_COUNTED, 0, forgot)
+        life.ops = INSTALLED + len(comes.ops)
+        life.ops_kept = len(life.new_ops)
+        return life
 
     def _fold(self, life: Life, commit: Commit) -> Written:
         fields = life.fields.copy()
@@ -171,6 +211,7 @@ class Transaction(Writer, kw_only=True):
         if row is None:
             life = self.lives[key] = Life(self.execute, key)
             return life
+        # `Life.of`, written out: it is in the way of each commit.
         id, incarnation, number, epoch, created, updated, until, subject, ops, text = row
         shape = decode_shape(text)
         if until is not None and until <= self.now:

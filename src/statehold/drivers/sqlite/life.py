@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from statehold.changes import About, Append, Cell, Change, Key, Revision, Scalar, Splice
+from statehold.changes import About, Append, Cell, Change, Key, Revision, Scalar, Splice, digest_of
 from statehold.drivers.sqlite.fences import fence_of
 from statehold.drivers.sqlite.reading import (
     SCALARS,
@@ -16,11 +16,17 @@ from statehold.drivers.sqlite.reading import (
     Ring,
     Row,
     Shape,
+    decode_shape,
     encode_several,
     rows_of,
 )
 from statehold.drivers.sqlite.schema import FIELD_BITS
 from statehold.folding import Applied, Ends, Fence, Head, Part
+
+INSTALLED: Final = 1 << 40
+"""Where the op ids of a life are counted from that came from elsewhere."""
+NOT_COUNTED: Final = 1 << 62
+"""The `seq` of the row that tells until when op ids are forgotten, as they were elsewhere."""
 
 encode_shape = msgspec.json.Encoder().encode
 
@@ -51,6 +57,13 @@ class Life(msgspec.Struct):
         """What was folded is written, and nothing is loaded."""
         self.changed = False
         self.fields, self.touched, self.new_ops = {}, {}, {}
+
+    @classmethod
+    def of(cls, execute: Execute, key: Key, row: Row) -> Life:
+        """What a row as `SELECT_STATE` shows it tells of a state. Raises `Corrupted`."""
+        id, incarnation, number, epoch, created, updated, until, subject, ops, text = row
+        head = Head(Revision(incarnation, number), created, updated, until, epoch, subject)
+        return cls(execute, key, head, id, ops, True, subject, decode_shape(text))
 
     def row(self, shape: str) -> Row:
         """As `SELECT_STATE` would show it, with that shape."""
@@ -97,27 +110,46 @@ class Life(msgspec.Struct):
             return Applied(Revision(*erased[:2]), erased[2], erased=True)
         if self.head is None or not self.ops:
             return None
-        first: Any = self.new_ops.get(op)
-        if first is None and self.stored:
-            first = self.execute(
-                "SELECT number, seq, intent FROM op WHERE state = ? AND op = ?", (self.id, op)
-            ).fetchone()
+        first = self._op(op)
+        if first is None and self.ops >= INSTALLED:
+            first = self._op(digest_of(op))
         if first is None:
             return None
         return Applied(Revision(self.head.revision.incarnation, first[0]), first[2])
 
+    def _op(self, op: str) -> Any:
+        """Its number, seq and intent, if it is there."""
+        found: Any = self.new_ops.get(op)
+        if found is None and self.stored:
+            found = self.execute(
+                "SELECT number, seq, intent FROM op WHERE state = ? AND op = ?", (self.id, op)
+            ).fetchone()
+        return found
+
     def forgot(self) -> float:
         """Of those that are gone none was later than the oldest that is there."""
-        held, oldest = 0, None
+        held, oldest, gone = 0, None, -math.inf
         if self.stored:
             held, oldest = self.execute(
-                "SELECT count(*), min(at) FROM op WHERE state = ?", (self.id,)
+                "SELECT count(*), min(at) FROM op WHERE state = ? AND op <> ''", (self.id,)
             ).fetchone()
-        if self.ops <= held + len(self.new_ops):
-            return -math.inf
+        ever, new = self.ops, len(self.new_ops)
+        if ever >= INSTALLED:
+            (gone,) = (
+                self.new_ops[""][3:]
+                if "" in self.new_ops
+                else self.execute(
+                    "SELECT at FROM op WHERE state = ? AND op = ''", (self.id,)
+                ).fetchone()
+                or (math.inf,)
+            )
+            ever, new = ever - INSTALLED, new - ("" in self.new_ops)
+        if ever <= held + new:
+            return gone
         if oldest is None:
-            oldest = min((at for *_, at in self.new_ops.values()), default=math.inf)
-        return float(oldest)
+            times = (at for op, (*_, at) in self.new_ops.items() if op)
+            oldest = min(times, default=math.inf)
+        return max(gone, oldest)
 
     def ended(self) -> float:
         (at,) = self.execute("SELECT at FROM ended").fetchone()

@@ -9,7 +9,8 @@
   places: once full, an append overwrites the oldest row, so its cost does not depend on how many
   items are stored, and the rows of a list lie together without an index to say so.
 * `op`: the newest op ids of a state, `seq` counting them from 1, each with its commit's number,
-  intent and time.
+  intent and time. In a life that was installed `seq` counts from 2^40, op ids may be told by their
+  digests, and "" has the time until when they were forgotten elsewhere.
 * `erased`: the op ids of erasures, what was erased, and until when that is remembered.
 * `ended`: one row, the time of the newest commit of any life that has ended.
 * `fence`: by key the highest epoch that was seen, where a claim holds it or the state has ended: see

@@ -31,6 +31,7 @@ from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
 from statehold.testing.conformance.together import CommitsTogether
+from statehold.testing.conformance.whole_lives import WholeLives
 
 __all__ = [
     "Bounds",
@@ -64,6 +65,7 @@ __all__ = [
     "Processes",
     "Races",
     "Subjects",
+    "WholeLives",
 ]
 
 
@@ -87,6 +89,7 @@ class DriverLevel(
     Processes,
     CommitsTogether,
     Conditions,
+    WholeLives,
 ):
     """Every case that speaks to the driver itself."""
 
