@@ -12,8 +12,9 @@ import math
 import sys
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar, cast
 from urllib.parse import SplitResult
 
 from msgspec.structs import replace
@@ -33,6 +34,7 @@ from statehold.changes import (
     fold,
     new_incarnation,
 )
+from statehold.clock import AMBIENT
 from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import Cells, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.memory.before import Before
@@ -64,6 +66,12 @@ LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
 SWEPT_PER_CALL = 64
+
+LOOK_S = 0.001
+"""Seconds between two looks at whether the calls of other threads are over."""
+
+R = TypeVar("R")
+
 SETTINGS = Settings(
     "memory",
     {
@@ -100,6 +108,7 @@ class MemoryDriver(Driver):
         if max_bytes < 1:
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
         self._budget = self._most = max_bytes  # the latter is what holds just now
+        self._queued: set[object] = set()  # calls that wait for the lock, or list
         self._busy = False  # whether the thread that has the lock is in the midst of a call
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
@@ -120,6 +129,34 @@ class MemoryDriver(Driver):
         if self._busy or not whole:
             self._shut()
         self._busy = False
+        self._queued.clear()  # of threads that did not come along
+
+    def _in_turn(self, work: Callable[[float], R], now: float) -> R:
+        """What `work` makes of the time, which is after what had to be waited for the lock.
+
+        Others may have seen meanwhile what has ended.
+        """
+        since = AMBIENT.monotonic() if self._busy else 0.0
+        call = object()
+        try:
+            self._queued.add(call)
+            with self.lock:
+                if self._busy:
+                    raise _busy()
+                try:
+                    self._busy = True
+                    if since:
+                        now += AMBIENT.monotonic() - since
+                    if now >= self._buckets.due:
+                        self._sweep(now)
+                    return work(now)
+                except BaseException as error:
+                    self._mend(error)
+                    raise
+                finally:
+                    self._busy = False
+        finally:
+            self._queued.discard(call)
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -132,6 +169,8 @@ class MemoryDriver(Driver):
                 if not slot.private:
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
+        if self._busy:  # by another thread
+            return self._in_turn(lambda at: [self._read(key, want, at) for key in keys], now)
         with self.lock:
             if self._busy:
                 raise _busy()
@@ -171,6 +210,8 @@ class MemoryDriver(Driver):
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._busy:  # by another thread
+            return self._in_turn(lambda at: [self._commit(commit, at) for commit in commits], now)
         # An interrupt cannot come between taking it and being bound to give it back.
         with self.lock:
             if self._busy:
@@ -189,6 +230,8 @@ class MemoryDriver(Driver):
                 self._busy = False
 
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._busy:  # by another thread
+            return self._in_turn(partial(self._commit_together, commits), now)
         with self.lock:
             if self._busy:
                 raise _busy()
@@ -507,36 +550,34 @@ class MemoryDriver(Driver):
     # -------------------------------------------------------------------------------------- listing
 
     async def scan(self, asked: Scan, now: float) -> Page:
-        tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
         listing = Listing(asked)
         after = None if asked.newest else _after(listing, asked.cursor)
-        with self.lock:
-            if self._busy:
-                raise _busy()
-            if self._closed:
-                raise Closed("the store is closed")
-            if asked.newest:
-                return newest_of(asked, self._updates(asked, now))
-            if asked.subject is not None:
-                about = self._subjects.get((tenant, kind, asked.subject), ())
-                ids = sorted(key[2] for key in about if key[2].startswith(prefix))
-            else:
-                ordered = self._listings.get((tenant, kind))
-                if ordered is None:
-                    ordered = self._listings[tenant, kind] = Ordered()
-                    ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
-                ids = ordered.ids(self._slots, tenant, kind)
-            last = beyond(prefix)
-            start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
-            end = len(ids) if last is None else bisect_left(ids, last)
-            page = ids[start : min(start + limit, end)]
-            more = start + limit < end
-            keys = [(tenant, kind, name) for name in page]
-            live = tuple(
-                key
-                for key in keys
-                if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
-            )
+        return self._in_turn(partial(self._page, asked, listing, after), now)
+
+    def _page(self, asked: Scan, listing: Listing, after: str | None, now: float) -> Page:
+        tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
+        if asked.newest:
+            return newest_of(asked, self._updates(asked, now))
+        if asked.subject is not None:
+            about = self._subjects.get((tenant, kind, asked.subject), ())
+            ids = sorted(key[2] for key in about if key[2].startswith(prefix))
+        else:
+            ordered = self._listings.get((tenant, kind))
+            if ordered is None:
+                ordered = self._listings[tenant, kind] = Ordered()
+                ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
+            ids = ordered.ids(self._slots, tenant, kind)
+        last = beyond(prefix)
+        start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
+        end = len(ids) if last is None else bisect_left(ids, last)
+        page = ids[start : min(start + limit, end)]
+        more = start + limit < end
+        keys = [(tenant, kind, name) for name in page]
+        live = tuple(
+            key
+            for key in keys
+            if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
+        )
         return Page(live, listing.cursor(page[-1].encode()) if more else None)
 
     def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
@@ -545,6 +586,15 @@ class MemoryDriver(Driver):
             cells = self._slots[key].cells
             if key[2].startswith(asked.prefix) and not is_over(cells, now):
                 yield cells.updated, key[2]
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it waits for other threads
+        """See `Driver.drain`: calls of other threads are waited for, which take little time."""
+        until = AMBIENT.monotonic() + timeout
+        while self._busy or self._queued:
+            if AMBIENT.monotonic() >= until:
+                return False
+            threading.Event().wait(LOOK_S)
+        return True
 
     async def close(self) -> None:
         with self.lock:
