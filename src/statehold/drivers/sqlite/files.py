@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import get_ident
-from typing import TypeVar
+from typing import TypeVar, cast
 from weakref import WeakSet
 
 from statehold.driver import WouldWait
@@ -427,8 +427,7 @@ def _taking(
     What is given back is what `put` gets first of what `with` says of the end: None, or a class.
     """
     methods = {"__enter__": staticmethod(take), "__exit__": staticmethod(give_back)}
-    turn: AbstractContextManager[object] = type("Turn", (), methods)()
-    return turn
+    return cast("AbstractContextManager[object]", type("Turn", (), methods)())
 
 
 def _nothing(_cursor: sqlite3.Cursor, _since: float) -> None:
