@@ -1,5 +1,6 @@
 """Ctrl-C, a time limit, a signal handler or a finalizer may come after any call of a function."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,8 +10,9 @@ from functools import partial
 
 import pytest
 
-from statehold import Busy, Counter, Log, Map, State, Store, sqlitefiles
+from statehold import Busy, Counter, Invalid, Log, Map, State, Store, sqlitefiles
 from statehold.drivers import memory, sqlite
+from statehold.store import lease
 
 FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite, sqlitefiles))
 
@@ -28,7 +30,7 @@ class Interrupt(BaseException):
     pass
 
 
-def at_call(number, work, then):
+def at_call(number, work, then, folders=FOLDERS):
     """Do the work, and something else at so many calls of the driver. Whether it came to that.
 
     That is where Python looks for signals, besides the end of a loop's turn: as a function begins, and
@@ -39,7 +41,7 @@ def at_call(number, work, then):
 
     def watch(frame, event, _):
         nonlocal count
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(FOLDERS):
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(folders):
             count += 1
             if count == number:
                 then()
@@ -229,3 +231,34 @@ def test_an_interrupt_of_a_fork_leaves_no_lock_taken(url, nth):
         other = Store.open("sqlite:///other.db")
         elsewhere(partial(other.collection(Visit).apply, "a", *EDITS))
         elsewhere(other.close)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_call_leaves_a_lease_to_others(url):
+    """Acquired or not, it is given back, and can be acquired again: by its object and by others."""
+    folders = (lease.__file__,)
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        mine = visits.lease("a", ttl=60, renews=False)
+
+        def use():
+            with mine:
+                pass
+
+        for call in range(1, 200):
+            try:
+                came = at_call(call, use, interrupted, folders)
+            except Interrupt:
+                came = True
+            with contextlib.suppress(Invalid):
+                mine.epoch  # noqa: B018  it is held still, as the release was interrupted
+                mine.release()
+            with visits.lease("a", ttl=60, renews=False):
+                pass
+            with mine:
+                pass
+            if not came:
+                break
+        else:
+            pytest.fail("the lease has no end")

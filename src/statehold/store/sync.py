@@ -111,7 +111,7 @@ class Store:
         run_now(self._async.check())
 
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
-        """See `AsyncStore.drain`. Calls of other threads are waited for where the backend suspends."""
+        """See `AsyncStore.drain`. Calls of other threads are waited for."""
         return run_now(self._async.drain(timeout))
 
     def close(self) -> None:
