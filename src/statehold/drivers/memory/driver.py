@@ -170,7 +170,7 @@ class MemoryDriver(Driver):
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
         if self._busy:  # by another thread
-            return self._in_turn(lambda at: [self._read(key, want, at) for key in keys], now)
+            return self._in_turn(partial(self._read_all, keys, want), now)
         with self.lock:
             if self._busy:
                 raise _busy()
@@ -184,6 +184,9 @@ class MemoryDriver(Driver):
                 raise
             finally:
                 self._busy = False
+
+    def _read_all(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        return [self._read(key, want, now) for key in keys]
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
         slot = self._slots.get(key)
@@ -211,7 +214,7 @@ class MemoryDriver(Driver):
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._busy:  # by another thread
-            return self._in_turn(lambda at: [self._commit(commit, at) for commit in commits], now)
+            return self._in_turn(partial(self._commit_all, commits), now)
         # An interrupt cannot come between taking it and being bound to give it back.
         with self.lock:
             if self._busy:
@@ -245,6 +248,9 @@ class MemoryDriver(Driver):
                 raise
             finally:
                 self._busy = False
+
+    def _commit_all(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        return [self._commit(commit, now) for commit in commits]
 
     def _commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         tried = [self._tried(commit, now) for commit in commits]
