@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -214,7 +214,7 @@ class _Queue:
         self._max_batch = max_batch
         self._threaded = in_thread
         self._thread = ThreadPoolExecutor(1, "statehold-writer")  # which starts when it is needed
-        self._given: set[Future[Any]] = set()  # to the thread, and not done yet
+        self._ahead = 0  # calls that the thread was given, and that are not known to be over
         self._waiting: list[_Call] = []
         self._due = False  # a tick has been asked for, or the thread is writing and will ask
         self._first: object = None  # the task that committed at once in this tick
@@ -235,7 +235,7 @@ class _Queue:
         self, loop: _Loop, commits: Sequence[Commit], now: float, *, together: bool = False
     ) -> asyncio.Future[list[Outcome]]:
         future: asyncio.Future[list[Outcome]] = loop.create_future()
-        since = AMBIENT.monotonic() if self._given else 0.0
+        since = AMBIENT.monotonic() if self._ahead else 0.0
         self._waiting.append((future, commits, now, together, since))
         if not self._due:
             loop.call_soon(self._pass_down, loop)
@@ -246,7 +246,7 @@ class _Queue:
         await self.add(loop, (), 0.0)  # calls are answered in order
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._given:  # and those of the thread too
+        if self._ahead:  # and those of the thread too
             await self.in_thread(loop, _nothing)
 
     def close(self) -> None:
@@ -257,7 +257,7 @@ class _Queue:
         self, loop: _Loop, call: Callable[[float], Coroutine[Any, Any, R]]
     ) -> asyncio.Future[R]:
         """What the call answers, made after what the thread was given before."""
-        since = AMBIENT.monotonic() if self._given else 0.0
+        since = AMBIENT.monotonic() if self._ahead else 0.0
 
         def work() -> R:
             return run_now(call(_waited(since)))
@@ -266,13 +266,17 @@ class _Queue:
             job = self._thread.submit(work)
         except RuntimeError as error:  # shut down
             raise Closed("the store is closed") from error
-        answer = asyncio.wrap_future(job, loop=loop)
-        self._note(job)
-        return answer
+        self._ahead += 1
 
-    def _note(self, job: Future[Any]) -> None:
-        self._given.add(job)
-        job.add_done_callback(self._given.discard)
+        def over(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._over)
+
+        job.add_done_callback(over)  # first, so that who gets the answer finds it over
+        return asyncio.wrap_future(job, loop=loop)
+
+    def _over(self) -> None:
+        self._ahead -= 1
 
     def _take(self) -> list[_Call]:
         """What goes down next, without what nobody waits for any more."""
@@ -317,10 +321,11 @@ class _Queue:
         _settle(calls, await _answers(self._driver, calls, {}))
 
     def _hand_over(self, loop: _Loop, calls: list[_Call]) -> None:
-        if self._given:
+        if self._ahead:
             calls = _had_to_wait(calls)
+        self._ahead += 1
         try:
-            self._note(self._thread.submit(self._write, loop, calls))
+            self._thread.submit(self._write, loop, calls)
         except RuntimeError:  # it was shut down, and nobody else may write
             self._written(loop, calls, _each(calls, Closed("the store is closed")))
 
@@ -349,6 +354,7 @@ class _Queue:
         return calls, run_now(_answers(self._driver, calls, {}))
 
     def _written(self, loop: _Loop, calls: list[_Call], answers: list[_Answer]) -> None:
+        self._ahead -= 1
         _settle(calls, answers)
         self._due = bool(self._waiting)
         if self._due:
