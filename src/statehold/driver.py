@@ -411,7 +411,8 @@ class Driver(ABC):
 
         After at most so many seconds it returns; nothing is cancelled, and `close` is still to come.
         What is asked from now on is `Closed`, or else done before `close` as ever. The default is that
-        of a driver whose calls are over when they return: nothing is left to be finished.
+        of a driver that nobody calls from other threads: its calls are over when they return. One that
+        never suspends waits in place, with the calls of other threads.
         """
         return True
 
@@ -519,6 +520,10 @@ class WaitingDriver(Driver):
 
     In an event loop nobody may wait in place. With `wait=False` these calls raise `WouldWait`
     instead, and are made again, from a thread, by who called them there (`middleware.coalesce`).
+
+    What is waited for counts: meanwhile states have ended, and others may have seen that. So a call that
+    has waited goes by its `now` and the seconds waited. Whoever commits nothing (`commit(())`) waits for
+    its turn all the same: so it can be waited for with nothing that could come too late.
     """
 
     @abstractmethod

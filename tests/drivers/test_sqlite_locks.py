@@ -121,10 +121,12 @@ def test_a_store_opened_anew_after_trouble_keeps_its_locks(path):
         write(one, Add("n", "", 1))
         write(two, Add("n", "", 1))
         before = locks(path, f"{path}-shm")
-        cursor = one._file.acquire(wait=True)
-        cursor.execute("BEGIN IMMEDIATE")
-        one._file.recover(cursor)
-        one._file.lock.release()
+
+        def spoil(cursor, _since):
+            cursor.execute("BEGIN IMMEDIATE")
+            one._file.recover(cursor)
+
+        one._file.use(spoil, wait=True)
         write(one, Add("n", "", 1))
         assert locks(path, f"{path}-shm") == before
         assert elsewhere(path) == 3

@@ -1,19 +1,21 @@
-"""Ctrl-C, a time limit, a signal handler or a finalizer may come at any line of a call."""
+"""Ctrl-C, a time limit, a signal handler or a finalizer may come after any call of a function."""
 
+import contextlib
+import os
+import signal
 import sys
+import threading
 import time
 from functools import partial
 
 import pytest
 
-from statehold import Busy, Counter, Log, Map, State, Store
+from statehold import Busy, Counter, Invalid, Log, Map, State, Store, sqlitefiles
 from statehold.drivers import memory, sqlite
 from statehold.engine import run_now
+from statehold.store import lease
 
-# A tracer can raise where no signal does: between a lock's giving back and the line that says so.
-TAKING = {"commit", "commit_together", "_transact", "read", "reader", "done"}
-TAKING |= {"install", "_call", "acquire", "release", "__enter__", "__exit__"}
-FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite))
+FOLDERS = tuple(module.__file__.rpartition("/")[0] for module in (memory, sqlite, sqlitefiles))
 
 
 class Visit(State, ttl=60):
@@ -29,31 +31,40 @@ class Interrupt(BaseException):
     pass
 
 
-def at_line(number, work, then):
-    """Do the work, and something else at so many lines of the driver. Whether it came to that."""
+def at_call(number, work, then, folders=FOLDERS):
+    """Do the work, and something else at so many calls of the driver. Whether it came to that.
+
+    That is where Python looks for signals, besides the end of a loop's turn: as a function begins, and
+    when one of C has returned. A tracer sees lines and opcodes between which no signal can come, such as
+    those from the end of a `with` block to the giving back.
+    """
     count = 0
 
-    def trace(frame, event, _):
+    def watch(frame, event, _):
         nonlocal count
-        code = frame.f_code
-        if not code.co_filename.startswith(FOLDERS) or code.co_name in TAKING:
-            return trace if event == "call" else None
-        if event == "line":
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(folders):
             count += 1
             if count == number:
                 then()
-        return trace
 
-    sys.settrace(trace)
+    sys.setprofile(watch)
     try:
         work()
     finally:
-        sys.settrace(None)
+        sys.setprofile(None)
     return count >= number
 
 
 def interrupted():
     raise Interrupt
+
+
+def elsewhere(work):
+    """In another thread, which a lock that stayed taken would stop."""
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive(), "a lock stayed taken"
 
 
 @pytest.fixture(params=["memory://", "sqlite:///state.db"])
@@ -63,28 +74,28 @@ def url(request, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("prior", [0, 1, 100], ids=["a new state", "a small one", "a large one"])
-def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
+def test_an_interrupt_at_any_call_leaves_whole_states(url, prior):
     """What was under way was applied or not, and everything goes on."""
     with Store.open(url) as store:
         visits = store.collection(Visit)
-        for line in range(1, 400):
-            id = f"v{line}"
+        for call in range(1, 400):
+            id = f"v{call}"
             if prior:
                 visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
                 visits.apply(id, Visit.notes.put("n0", "w"), subject="ann")
             try:
                 said = partial(visits.apply, id, *EDITS, subject=("bob", "ann"))
-                came = at_line(line, said, interrupted)
+                came = at_call(call, said, interrupted)
             except Interrupt:
                 came = True
             found = visits.get(id)
             whole = (found.clicks, list(found.pages), found.notes.get("k"))
-            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"call {call}: half of it: {whole}"
             about = visits.get(id).meta.subjects
             assert about in [(), ("ann",), ("bob", "ann")]
             for subject in ("ann", "bob"):
-                assert (id in list(visits.find(subject))) == (subject in about), f"line {line}"
-            visits.apply(id, *EDITS, subject=["cy", "run"])
+                assert (id in list(visits.find(subject))) == (subject in about), f"call {call}"
+            elsewhere(partial(visits.apply, id, *EDITS, subject=["cy", "run"]))
             assert visits.get(id).clicks == whole[0] + 1
             assert id in list(visits.find("cy"))
             assert id in list(visits.find("run"))
@@ -98,12 +109,12 @@ def test_an_interrupt_at_any_line_leaves_whole_states(url, prior):
 
 
 @pytest.mark.parametrize("prior", [0, 1, 100], ids=["a new state", "a small one", "a large one"])
-def test_an_interrupt_at_any_line_leaves_whole_lives(url, prior):
+def test_an_interrupt_at_any_call_leaves_whole_lives(url, prior):
     """A life that is installed is there as it was, or as it is from now on, with what it remembers."""
     with Store.open(url) as store:
         visits = store.collection(Visit)
-        for line in range(1, 400):
-            id = f"v{line}"
+        for call in range(1, 400):
+            id = f"v{call}"
             if prior:
                 visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
                 old = whole_of(store, id)
@@ -113,12 +124,12 @@ def test_an_interrupt_at_any_line_leaves_whole_lives(url, prior):
             if prior:
                 install(store, old)
             try:
-                came = at_line(line, partial(install, store, life), interrupted)
+                came = at_call(call, partial(install, store, life), interrupted)
             except Interrupt:
                 came = True
             found = visits.get(id)
             whole = (found.clicks, list(found.pages), found.notes.get("k"))
-            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"call {call}: half of it: {whole}"
             again = install(store, life)
             assert again.repeated == bool(whole[0])
             assert whole_of(store, id).ops == life.ops
@@ -143,12 +154,12 @@ def install(store, life):
 
 
 @pytest.mark.parametrize("prior", [0, 1, 100], ids=["new states", "small ones", "large ones"])
-def test_an_interrupt_at_any_line_leaves_all_or_none(url, prior):
+def test_an_interrupt_at_any_call_leaves_all_or_none(url, prior):
     """Of commits that stand together, too: one state is not changed without the others."""
     with Store.open(url) as store:
         visits = store.collection(Visit)
-        for line in range(1, 800):
-            ids = [f"v{line}", f"w{line}", f"x{line}"]
+        for call in range(1, 800):
+            ids = [f"v{call}", f"w{call}", f"x{call}"]
             if prior:
                 for id in ids:
                     visits.apply(id, *(Visit.notes.put(f"n{n}", "v") for n in range(prior)))
@@ -159,16 +170,16 @@ def test_an_interrupt_at_any_line_leaves_all_or_none(url, prior):
                 visits.step(ids[2], *EDITS),
             ]
             try:
-                came = at_line(line, partial(store.apply_together, *steps), interrupted)
+                came = at_call(call, partial(store.apply_together, *steps), interrupted)
             except Interrupt:
                 came = True
             first, gone, last = (visits.get(id) for id in ids)
             whole = (first.clicks, list(first.pages), first.notes.get("k"))
-            assert whole in [(0, [], None), (1, ["x"], "v")], f"line {line}: half of it: {whole}"
-            assert (last.clicks, list(last.pages)) == whole[:2], f"line {line}: one of two"
+            assert whole in [(0, [], None), (1, ["x"], "v")], f"call {call}: half of it: {whole}"
+            assert (last.clicks, list(last.pages)) == whole[:2], f"call {call}: one of two"
             if prior:
-                assert gone.meta.exists == (not whole[0]), f"line {line}: one of two"
-            store.apply_together(*steps)
+                assert gone.meta.exists == (not whole[0]), f"call {call}: one of two"
+            elsewhere(partial(store.apply_together, *steps))
             assert visits.get(ids[0]).clicks == visits.get(ids[2]).clicks == whole[0] + 1
             assert ids[0] in list(visits.find("bob"))
             for id in ids:
@@ -189,14 +200,117 @@ def test_a_call_in_the_midst_of_another_is_refused(url):
 
         def again():
             nonlocal refused
-            sys.settrace(None)
+            sys.setprofile(None)
             try:
                 visits.apply("b", Visit.clicks.add(1))
             except Busy:
                 refused += 1
 
-        for line in range(1, 200):
-            if not at_line(line, partial(visits.apply, "a", *EDITS), again):
+        for call in range(1, 200):
+            if not at_call(call, partial(visits.apply, "a", *EDITS), again):
                 break
         assert refused
         assert visits.get("a").clicks > 1
+
+
+@pytest.mark.parametrize("work", ["get", "scan"])
+def test_an_interrupt_of_a_reader_leaves_its_turn_to_others(url, work):
+    """Whoever reads has a turn too."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        read = partial(visits.get, "a") if work == "get" else lambda: list(visits.scan())
+        for call in range(1, 300):
+            try:
+                came = at_call(call, read, interrupted)
+            except Interrupt:
+                came = True
+            elsewhere(partial(visits.apply, "a", *EDITS))
+            assert visits.get("a").clicks == call + 1
+            assert list(visits.scan()) == ["a"]
+            if not came:
+                break
+        else:
+            pytest.fail("the reading has no end")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_signals_of_the_system_leave_it_to_others(url):
+    """Whenever they come, many of them."""
+
+    def stop(*_):
+        raise Interrupt
+
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        before = signal.signal(signal.SIGALRM, stop)
+        interrupts, until = 0, time.monotonic() + 1
+        try:
+            while time.monotonic() < until:
+                try:
+                    try:
+                        signal.setitimer(signal.ITIMER_REAL, 1e-5 + interrupts % 97 * 4e-6)
+                        while True:
+                            visits.apply("a", *EDITS)
+                    finally:
+                        signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupt:
+                    interrupts += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert interrupts > 20
+        elsewhere(partial(visits.apply, "a", *EDITS))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("nth", range(1, 30))
+def test_an_interrupt_of_a_fork_leaves_no_lock_taken(url, nth):
+    """What is done around it may be interrupted too, and then goes on."""
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+
+        def fork():
+            child = os.fork()
+            if not child:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+        at_call(nth, fork, interrupted)
+        elsewhere(partial(visits.apply, "a", *EDITS))
+        other = Store.open("sqlite:///other.db")
+        elsewhere(partial(other.collection(Visit).apply, "a", *EDITS))
+        elsewhere(other.close)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_at_any_call_leaves_a_lease_to_others(url):
+    """Acquired or not, it is given back, and can be acquired again: by its object and by others."""
+    folders = (lease.__file__,)
+    with Store.open(url) as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        mine = visits.lease("a", ttl=60, renews=False)
+
+        def use():
+            with mine:
+                pass
+
+        for call in range(1, 200):
+            try:
+                came = at_call(call, use, interrupted, folders)
+            except Interrupt:
+                came = True
+            with contextlib.suppress(Invalid):
+                mine.epoch  # noqa: B018  it is held still, as the release was interrupted
+                mine.release()
+            with visits.lease("a", ttl=60, renews=False):
+                pass
+            with mine:
+                pass
+            if not came:
+                break
+        else:
+            pytest.fail("the lease has no end")

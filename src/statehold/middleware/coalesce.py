@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from statehold.changes import Commit, Key, Want
+from statehold.clock import AMBIENT
 from statehold.driver import (
     Cells,
     CommitsTogether,
@@ -37,10 +37,14 @@ from statehold.errors import Closed, StateholdError, own
 from statehold.middleware.wrapper import Wrapper
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
-_Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float]
+_Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float, bool, float]
+"""Who waits, its commits, its `now`, whether they stand together, and since when it had to wait: 0.0
+if it did not."""
 _Answer: TypeAlias = list[Outcome] | BaseException
-_Commit: TypeAlias = Callable[[Sequence[Commit], float], Awaitable[list[Outcome]]]
 R = TypeVar("R")
+
+ROUNDS = 8
+"""How often it is waited for the driver before what is to be done is left to wait there itself."""
 
 
 class Coalesce(Wrapper):
@@ -52,8 +56,11 @@ class Coalesce(Wrapper):
     at once as long as the one before it met no other. What a `WaitingDriver` would have to wait for
     is done in a thread in any case. Unless it `owns` the driver, `close` leaves that open.
 
-    A cancelled caller's commits are applied or not, as those of any call that is cut short. An
-    error of a batch reaches each of its callers; what concerns one commit only is its outcome.
+    What comes later from the same event loop is done later, also where commits stand together. A
+    cancelled caller's commits are not made any more, unless the driver is at them already, or suspends:
+    then they are applied or not, as those of any call that is cut short. Who had to wait for the thread or
+    for others is served by the time after that: its `now` and the seconds waited. An error of a batch
+    reaches each of its callers; what concerns one commit only is its outcome.
     """
 
     def __init__(
@@ -97,23 +104,29 @@ class Coalesce(Wrapper):
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._closed:
             raise Closed("the store is closed")
-        return await self._write(cast("CommitsTogether", self.inner).commit_together, commits, now)
+        loop = asyncio.get_running_loop()
+        queue = self._queue(loop)
+        if queue.calm and queue.alone(loop):
+            together = cast("CommitsTogether", self.inner).commit_together
+            more = {} if self._waiting is None else {"wait": False}
+            try:
+                return await together(commits, now, **more)
+            except WouldWait:
+                pass
+        return await queue.add(loop, commits, now, together=True)
 
     async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
-        return await self._call(cast("InstallsLives", self.inner).lives, keys, now)
+        return await self._call(cast("InstallsLives", self.inner).lives, (keys,), now)
 
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
         if self._closed:
             raise Closed("the store is closed")
-        return await self._write(cast("InstallsLives", self.inner).install, lives, now)
-
-    async def _write(
-        self, call: Callable[..., Coroutine[Any, Any, R]], some: Sequence[Any], now: float
-    ) -> R:
-        """What a call answers that is not grouped, made where commits are."""
+        loop = asyncio.get_running_loop()
+        await self._queue(loop).add(loop, (), now)  # what came before is done before
+        install = cast("InstallsLives", self.inner).install
         if self._threaded:
-            return await self._in_thread(partial(call, some, now))
-        return await self._call(call, some, now)
+            return await self._in_thread(lambda waited: install(lives, now + waited))
+        return await self._call(install, (lives,), now)
 
     def _queue(self, loop: _Loop) -> _Queue:
         queue = self._queues.get(loop)
@@ -124,18 +137,17 @@ class Coalesce(Wrapper):
     def _new_queue(self) -> _Queue:
         return _Queue(self.inner, self._max_batch, self._threaded)
 
-    async def _call(
-        self, call: Callable[..., Coroutine[Any, Any, R]], *given: Any, **more: Any
-    ) -> R:
+    async def _call(self, call: Callable[..., Coroutine[Any, Any, R]], given: Any, now: float) -> R:
         """What the driver's call answers, from a thread where it would have to wait."""
         if self._waiting is None:
-            return await call(*given, **more)
+            return await call(*given, now)
         try:
-            return await call(*given, **more, wait=False)
+            return await call(*given, now, wait=False)
         except WouldWait:
-            return await self._in_thread(partial(call, *given, **more))
+            return await self._in_thread(lambda waited: call(*given, now + waited))
 
-    async def _in_thread(self, call: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    async def _in_thread(self, call: Callable[[float], Coroutine[Any, Any, R]]) -> R:
+        """What a call answers that is made in the thread, and told for how long it had to wait."""
         if self._closed:
             raise Closed("the store is closed")
         loop = asyncio.get_running_loop()
@@ -145,7 +157,7 @@ class Coalesce(Wrapper):
         if self._waiting is None:
             await self.inner.open(layout)
         else:  # one after the other, so that tasks which came before others go on before them
-            await self._in_thread(partial(self.inner.open, layout))
+            await self._in_thread(lambda _: self.inner.open(layout))
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if self._waiting is None:
@@ -153,13 +165,13 @@ class Coalesce(Wrapper):
         try:
             return await self._waiting.read(keys, want, now, wait=False)
         except WouldWait:
-            return await self._in_thread(partial(self.inner.read, keys, want, now))
+            return await self._in_thread(lambda waited: self.inner.read(keys, want, now + waited))
 
     async def scan(self, asked: Scan, now: float) -> Page:
-        return await self._call(self.inner.scan, asked, now)
+        return await self._call(self.inner.scan, (asked,), now)
 
     async def check(self, now: float) -> None:
-        await self._call(self.inner.check, now)
+        await self._call(self.inner.check, (), now)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
         """See `Driver.drain`. What tasks of other event loops have put here is not waited for."""
@@ -175,7 +187,10 @@ class Coalesce(Wrapper):
             work.result()
         if not self._owns:
             return True
-        return await self.inner.drain(max(0.0, timeout - (loop.time() - began)))
+        left = max(0.0, timeout - (loop.time() - began))
+        if self._waiting is None:
+            return await self.inner.drain(left)
+        return await self._queue(loop).in_thread(loop, lambda _: self.inner.drain(left))
 
     async def close(self) -> None:
         self._closed = True
@@ -191,7 +206,7 @@ class Coalesce(Wrapper):
             if not self._owns:
                 pass
             elif self._waiting is not None:
-                await queue.in_thread(loop, self.inner.close)
+                await queue.in_thread(loop, lambda _: self.inner.close())
             else:
                 await self.inner.close()
         finally:
@@ -210,12 +225,11 @@ class _Queue:
 
     def __init__(self, driver: Driver, max_batch: int, in_thread: bool) -> None:
         self._driver = driver
-        self._at_once: _Commit = driver.commit
-        if isinstance(driver, WaitingDriver):
-            self._at_once = partial(driver.commit, wait=False)
+        self._at_once = {"wait": False} if isinstance(driver, WaitingDriver) else {}
         self._max_batch = max_batch
         self._threaded = in_thread
         self._thread = ThreadPoolExecutor(1, "statehold-writer")  # which starts when it is needed
+        self._ahead = 0  # calls that the thread was given, and that are not known to be over
         self._waiting: list[_Call] = []
         self._due = False  # a tick has been asked for, or the thread is writing and will ask
         self._first: object = None  # the task that committed at once in this tick
@@ -228,47 +242,71 @@ class _Queue:
         if self._due:
             return self._first is task and not self._waiting
         self._first = task
-        self._due = True
         loop.call_soon(self._pass_down, loop)
+        self._due = True
         return True
 
     def add(
-        self, loop: _Loop, commits: Sequence[Commit], now: float
+        self, loop: _Loop, commits: Sequence[Commit], now: float, *, together: bool = False
     ) -> asyncio.Future[list[Outcome]]:
         future: asyncio.Future[list[Outcome]] = loop.create_future()
-        self._waiting.append((future, commits, now))
+        since = AMBIENT.monotonic() if self._ahead else 0.0
+        self._waiting.append((future, commits, now, together, since))
         if not self._due:
-            self._due = True
             loop.call_soon(self._pass_down, loop)
+            self._due = True
         return future
 
     async def drain(self, loop: _Loop) -> None:
         await self.add(loop, (), 0.0)  # calls are answered in order
         if self._tasks:
             await asyncio.wait(self._tasks)
+        if self._ahead:  # and those of the thread too
+            await self.in_thread(loop, _nothing)
 
     def close(self) -> None:
         """The thread ends when it has done what it was given."""
         self._thread.shutdown(wait=False)
 
     def in_thread(
-        self, loop: _Loop, call: Callable[[], Coroutine[Any, Any, R]]
+        self, loop: _Loop, call: Callable[[float], Coroutine[Any, Any, R]]
     ) -> asyncio.Future[R]:
         """What the call answers, made after what the thread was given before."""
+        since = AMBIENT.monotonic() if self._ahead else 0.0
+
+        def work() -> R:
+            return run_now(call(_waited(since)))
+
         try:
-            return loop.run_in_executor(self._thread, lambda: run_now(call()))
+            job = self._thread.submit(work)
         except RuntimeError as error:  # shut down
             raise Closed("the store is closed") from error
+        self._ahead += 1
+
+        def over(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed
+                loop.call_soon_threadsafe(self._over)
+
+        job.add_done_callback(over)  # first, so that who gets the answer finds it over
+        return asyncio.wrap_future(job, loop=loop)
+
+    def _over(self) -> None:
+        self._ahead -= 1
 
     def _take(self) -> list[_Call]:
+        """What goes down next, without what nobody waits for any more."""
         waiting, size = self._waiting, 0
-        for count, (_, commits, _) in enumerate(waiting):
-            size += len(commits)
-            if size > self._max_batch and count:
+        calls: list[_Call] = []
+        for count, call in enumerate(waiting):
+            if call[0].done():
+                continue
+            size += len(call[1])
+            if calls and (size > self._max_batch or call[3] or calls[0][3]):
                 self._waiting = waiting[count:]
-                return waiting[:count]
+                return calls
+            calls.append(call)
         self._waiting = []
-        return waiting
+        return calls
 
     def _pass_down(self, loop: _Loop) -> None:
         self._first = None
@@ -284,7 +322,7 @@ class _Queue:
             self.calm = len(calls) <= 1
             if calls:
                 try:
-                    answers = run_now(_answers(self._at_once, calls))
+                    answers = run_now(_answers(self._driver, calls, self._at_once))
                 except WouldWait:
                     self.calm = False
                     self._hand_over(loop, calls)
@@ -295,39 +333,93 @@ class _Queue:
             loop.call_soon(self._pass_down, loop)
 
     async def _in_task(self, calls: list[_Call]) -> None:
-        _settle(calls, await _answers(self._driver.commit, calls))
+        _settle(calls, await _answers(self._driver, calls, {}))
 
     def _hand_over(self, loop: _Loop, calls: list[_Call]) -> None:
+        if self._ahead:
+            calls = _had_to_wait(calls)
+        self._ahead += 1
         try:
             self._thread.submit(self._write, loop, calls)
         except RuntimeError:  # it was shut down, and nobody else may write
-            closed = Closed("the store is closed")
-            self._written(loop, calls, [closed for _ in calls])
+            self._written(loop, calls, _each(calls, Closed("the store is closed")))
 
     def _write(self, loop: _Loop, calls: list[_Call]) -> None:
-        answers = run_now(_answers(self._driver.commit, calls))
+        calls, answers = self._made(calls)
         with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
             loop.call_soon_threadsafe(self._written, loop, calls, answers)
 
+    def _made(self, calls: list[_Call]) -> tuple[list[_Call], list[_Answer]]:
+        """The calls that were still wanted when it was their turn, and what became of them.
+
+        To wait in the midst of a commit would be to make it though nobody wants it any more. So
+        nothing is what is waited with.
+        """
+        calls = _wanted(calls)
+        for _ in range(ROUNDS if self._at_once else 0):
+            try:
+                return calls, run_now(_answers(self._driver, calls, self._at_once))
+            except WouldWait:
+                calls = _had_to_wait(calls)
+            try:
+                run_now(self._driver.commit((), _now(calls)))
+            except BaseException as error:  # noqa: BLE001  each caller is told
+                return calls, _each(calls, error)
+            calls = _wanted(calls)
+        return calls, run_now(_answers(self._driver, calls, {}))
+
     def _written(self, loop: _Loop, calls: list[_Call], answers: list[_Answer]) -> None:
+        self._ahead -= 1
         _settle(calls, answers)
         self._due = bool(self._waiting)
         if self._due:
             self._pass_down(loop)
 
 
-async def _answers(commit: _Commit, calls: list[_Call]) -> list[_Answer]:
+async def _nothing(_waited: float) -> None:
+    """What was given to the thread before is done."""
+
+
+def _wanted(calls: list[_Call]) -> list[_Call]:
+    """Those whose callers were not cancelled."""
+    return [call for call in calls if not call[0].cancelled()]
+
+
+def _had_to_wait(calls: list[_Call]) -> list[_Call]:
+    """The same, each known to wait, from now on if not before."""
+    begun = AMBIENT.monotonic()
+    return [(*call[:4], call[4] or begun) for call in calls]
+
+
+def _waited(since: float) -> float:
+    return AMBIENT.monotonic() - since if since else 0.0
+
+
+def _now(calls: list[_Call]) -> float:
+    return max((now + _waited(since) for _, _, now, _, since in calls), default=0.0)
+
+
+async def _answers(driver: Driver, calls: list[_Call], more: dict[str, bool]) -> list[_Answer]:
     """What became of each call, all made together. Raises `WouldWait` where nothing was done."""
-    commits = [each for _, some, _ in calls for each in some]
+    commits = [each for _, some, _, _, _ in calls for each in some]
     if not commits:
         return [[] for _ in calls]
+    together = calls[0][3]  # and then it is the only one
+    commit = cast("Any", driver).commit_together if together else driver.commit
     try:
-        outcomes = iter(await commit(commits, max(now for _, _, now in calls)))
+        outcomes: list[Outcome] = await commit(commits, _now(calls), **more)
     except WouldWait:
         raise
     except BaseException as error:  # noqa: BLE001  each caller is told
-        return [error if len(calls) == 1 else own(error) for _ in calls]
-    return [_told([next(outcomes) for _ in some]) for _, some, _ in calls]
+        return _each(calls, error)
+    if together:
+        return [outcomes]
+    each = iter(outcomes)
+    return [_told([next(each) for _ in some]) for _, some, _, _, _ in calls]
+
+
+def _each(calls: list[_Call], error: BaseException) -> list[_Answer]:
+    return [error if len(calls) == 1 else own(error) for _ in calls]
 
 
 def _told(outcomes: list[Outcome]) -> _Answer:
@@ -338,7 +430,7 @@ def _told(outcomes: list[Outcome]) -> _Answer:
 
 
 def _settle(calls: list[_Call], answers: list[_Answer]) -> None:
-    for (future, _, _), answer in zip(calls, answers, strict=True):
+    for (future, *_), answer in zip(calls, answers, strict=True):
         if future.done():
             continue  # its caller was cancelled
         if isinstance(answer, BaseException):

@@ -43,16 +43,17 @@ class Connection(sqlite3.Connection):
             inherited = self.inode in _inherited
             if not inherited:
                 _connections.add(self)
-        self._patience = timeout
+        self.patience = timeout
+        """For how many seconds its statements wait for the locks of other connections."""
         if inherited:
             super().close()
             raise forked(path)
 
     def wait_up_to(self, seconds: float) -> None:
         """From now on its statements wait so long for the locks of other connections."""
-        if seconds != self._patience:
+        if seconds != self.patience:
             self.execute(f"PRAGMA busy_timeout = {round(seconds * 1000)}").close()
-            self._patience = seconds
+            self.patience = seconds
 
     def close(self) -> None:
         """Close it. Closing twice is fine."""
@@ -102,21 +103,15 @@ _connections: WeakSet[Connection] = WeakSet()
 _inherited: set[Inode] = set()
 
 
-def _before_fork() -> None:
-    _lock.acquire()
-
-
-def _in_parent() -> None:
-    _lock.release()
-
-
 def _in_child() -> None:
-    global _lock  # noqa: PLW0603  the parent's may be held by a thread that did not come along
-    _lock = threading.RLock()
     for connection in list(_connections):
         _inherited.add(connection.inode)
         pythonapi.Py_IncRef(py_object(connection))  # so that it is not closed at the end either
     _connections.clear()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+# The lock's own functions, which no interrupt can end before they are done. In the child it is held by the
+# one thread that came along, which forked.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release)
+os.register_at_fork(after_in_child=_in_child)
+os.register_at_fork(after_in_child=_lock.release)

@@ -29,7 +29,7 @@ class Log:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in the midst of it
         self._asked = False
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -44,10 +44,15 @@ class Log:
         with self._lock:
             self._asked = True
             if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(
+                self._thread = thread = threading.Thread(
                     target=self._work, name="statehold-log", daemon=True
                 )
-                self._thread.start()
+                try:
+                    thread.start()
+                except BaseException:  # also an interrupt, before or after it has begun
+                    if thread.ident is None:
+                        self._thread = None
+                    raise
 
     def empty_what_was_left(self) -> None:
         """The same if it holds anything: a process that was killed may have erased that."""

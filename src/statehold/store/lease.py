@@ -67,7 +67,7 @@ class AsyncLease:
         self._epoch = 0
         self._until = -math.inf
         self._lost: StateholdError | None = None
-        self._used = threading.Lock()  # from `acquire` to `release`
+        self._used: dict[str, object] = {}  # "by" whom, from `acquire` to `release`
         self._claiming: asyncio.Task[Outcome] | None = None
         self._process = 0
         self._task: asyncio.Task[None] | None = None
@@ -128,26 +128,25 @@ class AsyncLease:
         Raises `Invalid` where it has been acquired and not been released. Cancelled, it gives back
         what it may have been given.
         """
-        if not self._used.acquire(blocking=False):
-            raise Invalid(
-                "the lease is in use: who is to hold it besides makes one of their own by `lease(…)`;"
-                " what was lost is released before it is acquired anew",
-                field="lease",
-                found=self.id,
-            )
-        self._epoch, self._lost = 0, None
-        self._op = new_op()
-        self._process = os.getpid()
+        me, asked = object(), False
         try:
+            # Whose it is can be told, wherever an interrupt comes.
+            if self._used.setdefault("by", me) is not me:
+                raise self._in_use()  # noqa: TRY301  an interrupt may come even here
+            self._epoch, self._lost = 0, None
+            self._op = new_op()
+            self._process = os.getpid()
+            asked = True
             await self._acquire()
+            self._collection.store._leases.add(self)
         except BaseException as error:
-            try:
-                if not isinstance(error, StateholdError):  # it may have been claimed, unheard
-                    await _to_its_end(self._unheard())
-            finally:
-                self._used.release()
+            if self._used.get("by") is me:
+                try:
+                    if asked and not isinstance(error, StateholdError):
+                        await _to_its_end(self._unheard())  # it may have been claimed
+                finally:
+                    self._used.clear()
             raise
-        self._collection.store._leases.add(self)
 
     async def _acquire(self) -> None:
         await self._collection._ready()
@@ -187,6 +186,8 @@ class AsyncLease:
             import asyncio
 
             await asyncio.wait([self._claiming])
+        self._epoch = 0
+        self._collection.store._leases.discard(self)
         await self._claim(0.0, 0)
 
     async def renew(self) -> None:
@@ -222,16 +223,20 @@ class AsyncLease:
         epoch, self._epoch = self._epoch, 0
         if not epoch:
             return
-        self._collection.store._leases.discard(self)
         try:
             if self._lost is None and self._process == os.getpid():
                 with contextlib.suppress(Unavailable, Closed):
                     outcome = await self._claim(0.0, epoch, driver)
                     if not isinstance(outcome, Written):
                         self._lost = self._error(outcome)
-        finally:
-            if self._used.locked():
-                self._used.release()
+        except StateholdError:
+            self._used.clear()
+            raise
+        except BaseException:  # cut short, so that it may be held still, and can be released again
+            self._epoch = epoch
+            raise
+        self._used.clear()
+        self._collection.store._leases.discard(self)
 
     async def _claim(self, seconds: float, epoch: int, driver: Driver | None = None) -> Outcome:
         collection = self._collection
@@ -266,6 +271,14 @@ class AsyncLease:
                 found=outcome.epoch,
             )
         return error_of(self._collection.schema, key, outcome)
+
+    def _in_use(self) -> Invalid:
+        return Invalid(
+            "the lease is in use: who is to hold it besides makes one of their own by `lease(…)`;"
+            " what was lost is released before it is acquired anew",
+            field="lease",
+            found=self.id,
+        )
 
     def _leased(self, outcome: FencedOff) -> Leased:
         key = self._collection._asking.key(self.id)
@@ -346,12 +359,17 @@ class Lease:
 
     def __enter__(self) -> Self:
         self.acquire()
-        if self._core.renews and not isinstance(self._core._clock, ManualClock):
-            self._over.clear()
-            self._thread = threading.Thread(
-                target=self._renew_on, name=f"lease of {self.id:.40}", daemon=True
-            )
-            self._thread.start()
+        try:
+            if self._core.renews and not isinstance(self._core._clock, ManualClock):
+                self._over.clear()
+                self._thread = threading.Thread(
+                    target=self._renew_on, name=f"lease of {self.id:.40}", daemon=True
+                )
+                self._thread.start()
+        except BaseException:  # the block is not entered, and so not left
+            self._over.set()
+            self.release()
+            raise
         return self
 
     def __exit__(
@@ -361,14 +379,16 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         thread, self._thread = self._thread, None
-        if thread is not None:
-            self._over.set()
-            thread.join()
         try:
-            self.release()
-        except Fenced:
-            if kind is None:
-                raise
+            if thread is not None:
+                self._over.set()
+                thread.join()
+        finally:
+            try:
+                self.release()
+            except Fenced:
+                if kind is None:
+                    raise
 
     def _renew_on(self) -> None:
         while not self._over.wait(self.ttl / RENEWALS):

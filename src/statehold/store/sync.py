@@ -132,7 +132,7 @@ class Store:
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
 
-        See `AsyncStore.drain`. Calls of other threads are waited for where the backend suspends.
+        See `AsyncStore.drain`. Calls of other threads are waited for.
         """
         return run_now(self._async.drain(timeout))
 

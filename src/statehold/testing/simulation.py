@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
 from statehold.clock import AMBIENT, ManualClock
 
-_ALONE: Final = threading.Lock()
+_ALONE: Final[dict[str, object]] = {}  # "by" whom
 
 
 @contextmanager
@@ -24,15 +23,17 @@ def simulated(seed: int, clock: ManualClock | None = None) -> Generator[ManualCl
     It is for memory, token stores without servers, folding and middleware. Drivers of servers and files go on
     to wait in the machine's time.
     """
-    if not _ALONE.acquire(blocking=False):
-        raise RuntimeError("a simulation is under way in this process")
     chance = random.Random(seed)
     clock = ManualClock() if clock is None else clock
+    me = object()
     try:
+        if _ALONE.setdefault("by", me) is not me:
+            raise RuntimeError("a simulation is under way in this process")
         AMBIENT.entropy = chance.randbytes
         AMBIENT.fraction = chance.random
         AMBIENT.monotonic = AMBIENT.perf_counter = clock.monotonic
         yield clock
     finally:
-        AMBIENT.restore()
-        _ALONE.release()
+        if _ALONE.get("by") is me:
+            AMBIENT.restore()
+            _ALONE.clear()

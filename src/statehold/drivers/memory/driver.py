@@ -12,10 +12,10 @@ import math
 import sys
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from copy import copy
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 from urllib.parse import SplitResult
 
 from msgspec.structs import replace
@@ -39,6 +39,7 @@ from statehold.changes import (
     new_incarnation,
     subjects_of,
 )
+from statehold.clock import AMBIENT
 from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import (
     Cells,
@@ -86,6 +87,12 @@ LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
 SWEPT_PER_CALL = 64
+
+LOOK_S = 0.001
+"""Seconds between two looks at whether the calls of other threads are over."""
+
+R = TypeVar("R")
+
 SETTINGS = Settings(
     "memory",
     {
@@ -123,6 +130,7 @@ class MemoryDriver(Driver):
         if max_bytes < 1:
             raise ConfigError("max_bytes: must be at least 1", field="max_bytes", found=max_bytes)
         self._budget = self._most = max_bytes  # the latter is what holds just now
+        self._queued: set[object] = set()  # calls that wait for the lock, or list
         self._busy = False  # whether the thread that has the lock is in the midst of a call
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
@@ -143,6 +151,34 @@ class MemoryDriver(Driver):
         if self._busy or not whole:
             self._shut()
         self._busy = False
+        self._queued.clear()  # of threads that did not come along
+
+    def _in_turn(self, work: Callable[[float], R], now: float) -> R:
+        """What `work` makes of the time, which is after what had to be waited for the lock.
+
+        Others may have seen meanwhile what has ended.
+        """
+        since = AMBIENT.monotonic() if self._busy else 0.0
+        call = object()
+        try:
+            self._queued.add(call)
+            with self.lock:
+                if self._busy:
+                    raise _busy()
+                try:
+                    self._busy = True
+                    if since:
+                        now += AMBIENT.monotonic() - since
+                    if now >= self._buckets.due:
+                        self._sweep(now)
+                    return work(now)
+                except BaseException as error:
+                    self._mend(error)
+                    raise
+                finally:
+                    self._busy = False
+        finally:
+            self._queued.discard(call)
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -155,6 +191,8 @@ class MemoryDriver(Driver):
                 if not slot.private:
                     until = cells.deadline
                     return [cells] if until is None or now < until else [None]
+        if self._busy:  # by another thread
+            return self._in_turn(partial(self._read_all, keys, want), now)
         with self.lock:
             if self._busy:
                 raise _busy()
@@ -168,6 +206,9 @@ class MemoryDriver(Driver):
                 raise
             finally:
                 self._busy = False
+
+    def _read_all(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
+        return [self._read(key, want, now) for key in keys]
 
     def _read(self, key: Key, want: Want, now: float) -> Cells | None:
         slot = self._slots.get(key)
@@ -194,6 +235,8 @@ class MemoryDriver(Driver):
     # ----------------------------------------------------------------------------------- committing
 
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._busy:  # by another thread
+            return self._in_turn(partial(self._commit_all, commits), now)
         # An interrupt cannot come between taking it and being bound to give it back.
         with self.lock:
             if self._busy:
@@ -212,6 +255,8 @@ class MemoryDriver(Driver):
                 self._busy = False
 
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        if self._busy:  # by another thread
+            return self._in_turn(partial(self._commit_together, commits), now)
         with self.lock:
             if self._busy:
                 raise _busy()
@@ -225,6 +270,9 @@ class MemoryDriver(Driver):
                 raise
             finally:
                 self._busy = False
+
+    def _commit_all(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
+        return [self._commit(commit, now) for commit in commits]
 
     def _commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         tried = [self._tried(commit, now) for commit in commits]
@@ -394,8 +442,7 @@ class MemoryDriver(Driver):
     # ----------------------------------------------------------------------------------- whole lives
 
     async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
-        with self._call(now):
-            return [self._life(key, now) for key in keys]
+        return self._in_turn(lambda now: [self._life(key, now) for key in keys], now)
 
     def _life(self, key: Key, now: float) -> WholeLife | None:
         cells = self._read(key, EVERYTHING, now)
@@ -406,8 +453,7 @@ class MemoryDriver(Driver):
         return whole(key, cells, ops, slot.forgot, self._past.fence(key))
 
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
-        with self._call(now):
-            return [self._install(life, now) for life in lives]
+        return self._in_turn(lambda now: [self._install(life, now) for life in lives], now)
 
     def _install(self, life: WholeLife, now: float) -> Outcome:
         key, comes = life.key, life.cells
@@ -448,23 +494,6 @@ class MemoryDriver(Driver):
         if self._nbytes > self._most:
             self._evict(key, now)
         return written(slot.cells)
-
-    @contextmanager
-    def _call(self, now: float) -> Generator[None]:
-        """What is done inside is a call: nothing comes in between, and no half of it is left."""
-        with self.lock:
-            if self._busy:
-                raise _busy()
-            try:
-                self._busy = True
-                if now >= self._buckets.due:
-                    self._sweep(now)
-                yield
-            except BaseException as error:
-                self._mend(error)
-                raise
-            finally:
-                self._busy = False
 
     def _born(self, key: Key, now: float) -> Slot:
         slot = Slot()
@@ -613,36 +642,34 @@ class MemoryDriver(Driver):
     # -------------------------------------------------------------------------------------- listing
 
     async def scan(self, asked: Scan, now: float) -> Page:
-        tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
         listing = Listing(asked)
         after = None if asked.newest else _after(listing, asked.cursor)
-        with self.lock:
-            if self._busy:
-                raise _busy()
-            if self._closed:
-                raise Closed("the store is closed")
-            if asked.newest:
-                return newest_of(asked, self._updates(asked, now))
-            if asked.subject is not None:
-                about = self._subjects.get((tenant, kind, asked.subject), ())
-                ids = sorted(key[2] for key in about if key[2].startswith(prefix))
-            else:
-                ordered = self._listings.get((tenant, kind))
-                if ordered is None:
-                    ordered = self._listings[tenant, kind] = Ordered()
-                    ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
-                ids = ordered.ids(self._slots, tenant, kind)
-            last = beyond(prefix)
-            start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
-            end = len(ids) if last is None else bisect_left(ids, last)
-            page = ids[start : min(start + limit, end)]
-            more = start + limit < end
-            keys = [(tenant, kind, name) for name in page]
-            live = tuple(
-                key
-                for key in keys
-                if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
-            )
+        return self._in_turn(partial(self._page, asked, listing, after), now)
+
+    def _page(self, asked: Scan, listing: Listing, after: str | None, now: float) -> Page:
+        tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
+        if asked.newest:
+            return newest_of(asked, self._updates(asked, now))
+        if asked.subject is not None:
+            about = self._subjects.get((tenant, kind, asked.subject), ())
+            ids = sorted(key[2] for key in about if key[2].startswith(prefix))
+        else:
+            ordered = self._listings.get((tenant, kind))
+            if ordered is None:
+                ordered = self._listings[tenant, kind] = Ordered()
+                ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
+            ids = ordered.ids(self._slots, tenant, kind)
+        last = beyond(prefix)
+        start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
+        end = len(ids) if last is None else bisect_left(ids, last)
+        page = ids[start : min(start + limit, end)]
+        more = start + limit < end
+        keys = [(tenant, kind, name) for name in page]
+        live = tuple(
+            key
+            for key in keys
+            if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
+        )
         return Page(live, listing.cursor(page[-1].encode()) if more else None)
 
     def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
@@ -651,6 +678,15 @@ class MemoryDriver(Driver):
             cells = self._slots[key].cells
             if key[2].startswith(asked.prefix) and not is_over(cells, now):
                 yield cells.updated, key[2]
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it waits for other threads
+        """See `Driver.drain`: calls of other threads are waited for, which take little time."""
+        until = AMBIENT.monotonic() + timeout
+        while self._busy or self._queued:
+            if AMBIENT.monotonic() >= until:
+                return False
+            threading.Event().wait(LOOK_S)
+        return True
 
     async def close(self) -> None:
         with self.lock:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -20,7 +21,7 @@ class Lockable(Protocol):
     """What keeps states under a lock."""
 
     @property
-    def lock(self) -> threading.Lock | threading.RLock:
+    def lock(self) -> threading.RLock:
         """What every commit holds."""
         ...
 
@@ -29,7 +30,8 @@ class Lockable(Protocol):
 
 
 class _Held(threading.local):
-    drivers: tuple[tuple[Lockable, bool], ...] = ()
+    def __init__(self) -> None:
+        self.drivers: list[tuple[Lockable, bool]] = []
 
 
 _drivers: WeakSet[Lockable] = WeakSet()
@@ -42,21 +44,27 @@ def fork_between_commits(driver: Lockable) -> None:
 
 
 def _before() -> None:
-    _held.drivers = tuple((one, one.lock.acquire(timeout=PATIENCE)) for one in list(_drivers))
+    for driver in list(_drivers):
+        # It is noted before: what an interrupt leaves locked is let go of nevertheless.
+        _held.drivers.append((driver, False))
+        _held.drivers[-1] = driver, driver.lock.acquire(timeout=PATIENCE)
 
 
 def _in_parent() -> None:
-    for driver, locked in _held.drivers:
-        if locked:
-            driver.lock.release()
-    _held.drivers = ()
+    while _held.drivers:
+        with suppress(RuntimeError):  # it is not this thread's: somebody else was long at it
+            _held.drivers[-1][0].lock.release()
+        _held.drivers.pop()
 
 
 def _in_child() -> None:
-    for driver, locked in _held.drivers:
+    drivers, _held.drivers = _held.drivers, []
+    for driver, locked in drivers:
         driver.renew_lock(whole=locked)
-    _held.drivers = ()
 
 
 if hasattr(os, "register_at_fork"):
+    # Whatever a signal handler raises in them ends them, and is only shown. So what lets go is there
+    # twice: if the first is interrupted on the way in, the second does it.
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(after_in_parent=_in_parent)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import SplitResult, unquote
 
 from statehold.changes import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
+from statehold.clock import AMBIENT
 from statehold.driver import (
     Cells,
     Feature,
@@ -36,6 +39,7 @@ from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Row, cells_o
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
 from statehold.folding import all_stand, refused, undone, whole
 from statehold.settings import Settings, choice, count
+from statehold.sqlitefiles.connection import Connection
 
 SETTINGS = Settings(
     "sqlite",
@@ -111,8 +115,10 @@ class SqliteDriver(WaitingDriver):
         self.gather = "thread" if settings["synchronous"] == "FULL" else "tick"
         self._file = File(path, settings["synchronous"], settings["busy_timeout_ms"])
         self._names = FieldNames()
-        self._swept = 0  # the state at which the last sweep ended
-        self._unswept = 0  # commits since then
+        self._swept: int | None = None  # the state at which the last sweep ended
+        # Commits since then. Of stores that are opened for a few commits each every one would begin
+        # anew, and none ever sweep: so each is some way on already, and begins at any place.
+        self._unswept = int(AMBIENT.fraction() * SWEEP_COMMITS)
         self._commits = self._transactions = self._expired = self._renewals_skipped = 0
 
     @property
@@ -136,10 +142,23 @@ class SqliteDriver(WaitingDriver):
     async def read(
         self, keys: Sequence[Key], want: Want, now: float, *, wait: bool = True
     ) -> list[Cells | None]:
-        found: list[Cells | None] = []
         late: list[tuple[Row, Cells]] = []
+        found = self._file.read(partial(self._read, keys, want, now, late), wait=wait)
+        if want.renew is not None and late:
+            self._renew(late, want.renew, now, wait=wait)
+        return found
+
+    def _read(
+        self,
+        keys: Sequence[Key],
+        want: Want,
+        now: float,
+        late: list[tuple[Row, Cells]],
+        cursor: sqlite3.Cursor,
+    ) -> list[Cells | None]:
+        """The cells of each key; those that may have to be renewed are put into `late`."""
+        found: list[Cells | None] = []
         damaged = False
-        cursor = self._file.reader(wait=wait)
         execute = cursor.execute
         try:
             self._file.present()
@@ -157,28 +176,27 @@ class SqliteDriver(WaitingDriver):
             # After an error in it SQLite commits no transaction, not even one that only reads.
             execute("ROLLBACK" if damaged else "COMMIT")
         except BaseException as error:
-            self._end(cursor, error, wait=wait)
+            late.clear()
+            self._end(cursor, error)
             raise
-        finally:
-            self._file.done(cursor)
-        if want.renew is not None and late:
-            self._renew(late, want.renew, now, wait=wait)
         return found
 
     async def lives(
         self, keys: Sequence[Key], now: float, *, wait: bool = True
     ) -> list[WholeLife | None]:
-        cursor = self._file.reader(wait=wait)
+        return self._file.read(partial(self._lives, keys, now), wait=wait)
+
+    def _lives(
+        self, keys: Sequence[Key], now: float, cursor: sqlite3.Cursor
+    ) -> list[WholeLife | None]:
         try:
             self._file.present()
             cursor.execute("BEGIN")
             found = [self._life(cursor.execute, key, now) for key in keys]
             cursor.execute("COMMIT")
         except BaseException as error:
-            self._end(cursor, error, wait=wait)
+            self._end(cursor, error)
             raise
-        finally:
-            self._file.done(cursor)
         return found
 
     def _life(self, execute: Execute, key: Key, now: float) -> WholeLife | None:
@@ -201,37 +219,46 @@ class SqliteDriver(WaitingDriver):
         *,
         wait: bool,
     ) -> None:
-        moved: list[tuple[Cells, tuple[float | None, int, int, int]]] = []
+        moved: list[tuple[Cells, Row]] = []
         for row, cells in read:
-            until = deadline(cells.created, now, *renew)
-            if moves(until, cells.deadline, renew[0]):
-                moved.append((cells, (until, row[0], row[1], row[2])))
-        if not moved:
+            if moves(deadline(cells.created, now, *renew), cells.deadline, renew[0]):
+                moved.append((cells, row))
+        if moved:
+            self._file.use(partial(self._renewed, moved, renew, now), wait=wait)
+
+    def _renewed(
+        self,
+        moved: list[tuple[Cells, Row]],
+        renew: tuple[float | None, float | None],
+        now: float,
+        cursor: sqlite3.Cursor,
+        since: float,
+    ) -> None:
+        if self._file.read_only:
+            self._renewals_skipped += len(moved)
             return
-        file = self._file
-        with file.turn(wait=wait) as cursor:
-            if file.read_only:
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            if since:
+                now += time.monotonic() - since
+            for cells, row in moved:
+                until = deadline(cells.created, now, *renew)
+                # A commit made meanwhile has renewed as it wished, and what has ended has.
+                cursor.execute(
+                    "UPDATE state SET deadline = ? WHERE id = ? AND incarnation = ?"
+                    " AND number = ? AND (deadline IS NULL OR deadline > ?)",
+                    (until, row[0], row[1], row[2], now),
+                )
+                if cursor.rowcount:
+                    cells.deadline = until
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            try:
+                self._end(cursor, error)
+            except ReadOnly:
                 self._renewals_skipped += len(moved)
                 return
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-                for cells, row in moved:
-                    # A commit made meanwhile has renewed as it wished.
-                    cursor.execute(
-                        "UPDATE state SET deadline = ? WHERE id = ? AND incarnation = ?"
-                        " AND number = ?",
-                        row,
-                    )
-                    if cursor.rowcount:
-                        cells.deadline = row[0]
-                cursor.execute("COMMIT")
-            except BaseException as error:
-                try:
-                    self._end(cursor, error, wait=wait)
-                except ReadOnly:
-                    self._renewals_skipped += len(moved)
-                    return
-                raise
+            raise
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -296,48 +323,66 @@ class SqliteDriver(WaitingDriver):
 
         `together`: raises `_NotAll`, with nothing written, where not all of them stand.
         """
+        work = partial(self._transacted, commits, now, outcomes, apart, together)
+        if self._file.use(work, wait=wait):
+            self._file.log.empty_soon()
+        return outcomes
+
+    def _transacted(
+        self,
+        commits: Sequence[Commit],
+        now: float,
+        outcomes: list[Outcome],
+        apart: bool,
+        together: bool,
+        cursor: sqlite3.Cursor,
+        since: float,
+    ) -> bool:
+        """Whether something that was stored is gone, which the log is not to keep."""
         file = self._file
-        with file.turn(wait=wait) as cursor:
-            file.present()
-            if file.read_only:
-                raise ReadOnly(f"{file.path}: it may be read but not written")
-            expired = self._expired
+        file.present()
+        if file.read_only:
+            raise ReadOnly(f"{file.path}: it may be read but not written")
+        expired = self._expired
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            if since:  # others have seen meanwhile what has ended
+                now += time.monotonic() - since
+            transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
+            first: object = commits[0] if commits else None
+            apply: Any = transaction.install if isinstance(first, WholeLife) else transaction.apply
+            for commit in commits:
+                outcome = apply(commit)
+                if apart:
+                    transaction.settle()
+                outcomes.append(outcome)
+            if together:
+                _insist(outcomes)
+            transaction.end()
+            self._unswept += len(commits)
+            if self._unswept >= SWEEP_COMMITS and (together or not apart):
+                self._sweep(cursor, now)
+            cursor.execute("COMMIT")
+        except BaseException as error:
             try:
-                cursor.execute("BEGIN IMMEDIATE")
-                transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
-                first: object = commits[0] if commits else None
-                lives = isinstance(first, WholeLife)
-                apply: Any = transaction.install if lives else transaction.apply
-                for commit in commits:
-                    outcome = apply(commit)
-                    if apart:
-                        transaction.settle()
-                    outcomes.append(outcome)
-                if together:
-                    _insist(outcomes)
-                transaction.end()
-                self._unswept += len(commits)
-                if self._unswept >= SWEEP_COMMITS and (together or not apart):
-                    self._sweep(cursor, now)
-                cursor.execute("COMMIT")
-            except BaseException as error:
-                try:
-                    self._end(cursor, error, wait=wait)
-                finally:
-                    self._names.taken_back()
-                raise
-            self._names.kept()
+                self._end(cursor, error)
+            finally:
+                self._names.taken_back()
+            raise
+        self._names.kept()
+        if commits:  # else its turn was all that was waited for
             self._commits += len(commits)
             self._transactions += 1
-        if transaction.erased or self._expired != expired:
-            file.log.empty_soon()
-        return outcomes
+        return transaction.erased or self._expired != expired
 
     def _sweep(self, cursor: sqlite3.Cursor, now: float) -> None:
         """Delete the expired ones among the next few states, going round the file without end."""
         self._unswept = 0
         cursor.execute(FORGET_ERASURES, (now, SWEEP_STATES))
         cursor.execute(FORGET_FENCES, (now, SWEEP_STATES))
+        if self._swept is None:
+            newest: int | None = cursor.execute("SELECT max(id) FROM state").fetchone()[0]
+            self._swept = int(AMBIENT.fraction() * (newest or 0))
         last, states = cursor.execute(
             "SELECT max(id), count(*) FROM (SELECT id FROM state WHERE id > ? ORDER BY id LIMIT ?)",
             (self._swept, SWEEP_STATES),
@@ -360,16 +405,16 @@ class SqliteDriver(WaitingDriver):
                 return
         self._swept = last if states == SWEEP_STATES else 0
 
-    def _end(self, cursor: sqlite3.Cursor, error: BaseException, *, wait: bool) -> None:
+    def _end(self, cursor: sqlite3.Cursor, error: BaseException) -> None:
         """Roll back what is under way, and raise a translated error if it was one of SQLite's.
 
-        Of what was not to wait, and would have had to, `WouldWait`.
+        Where the connection did not wait, and would have had to, `WouldWait`.
         """
         if cursor.connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):
                 cursor.execute("ROLLBACK")
             self._file.recover(cursor)
-        if not wait and is_busy(error):
+        if is_busy(error) and not cast("Connection", cursor.connection).patience:
             raise WouldWait from error
         if isinstance(error, ERRORS):
             raise translated(error, self._file.path) from error
@@ -378,21 +423,26 @@ class SqliteDriver(WaitingDriver):
 
     async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
         statement, values, end = question(asked)
-        rows = self._file.reader(wait=wait)
-        try:
-            self._file.present()
-            found: list[Listed] = rows.execute(statement, values).fetchall()
-        except BaseException as error:
-            self._end(rows, error, wait=wait)
-            raise
-        finally:
-            self._file.done(rows)
+
+        def page(cursor: sqlite3.Cursor) -> list[Listed]:
+            try:
+                self._file.present()
+                return cursor.execute(statement, values).fetchall()
+            except BaseException as error:
+                self._end(cursor, error)
+                raise
+
+        found = self._file.read(page, wait=wait)
         keys = tuple(
             (asked.tenant, asked.kind, name)
             for name, _, until, _ in found
             if until is None or now < until
         )
         return Page(keys, end(found[-1]) if len(found) == asked.limit else None)
+
+    async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it waits for other threads
+        """See `Driver.drain`: calls of other threads are waited for."""
+        return self._file.drained(timeout)
 
     async def close(self) -> None:
         self._file.close()

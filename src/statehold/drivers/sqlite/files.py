@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import sqlite3
 import stat
-import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
-from typing import cast
+from queue import Empty, SimpleQueue
+from threading import get_ident
+from typing import TypeVar, cast
 from weakref import WeakSet
 
 from statehold.driver import WouldWait
@@ -19,6 +22,8 @@ from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
 from statehold.sqlitefiles.connection import Connection, Inode, forked, header
 from statehold.sqlitefiles.log import Log
+
+R = TypeVar("R")
 
 LOG_PAGES = 4096
 """How long the log grows before its pages are moved into the file: 4 MB."""
@@ -30,28 +35,20 @@ PROMPT_S = 0.001
 """Seconds that a call which is not to wait waits for other threads: they are mostly quick."""
 NOTICED_S = 0.1
 """Seconds of waiting for other threads that count as waiting for another process."""
-
-
-class Turn:
-    """Taking the writing connection and giving it back; an interrupt cannot come between."""
-
-    __slots__ = ("_file", "_wait")
-
-    def __init__(self, file: File, wait: bool) -> None:
-        self._file = file
-        self._wait = wait
-
-    def __enter__(self) -> sqlite3.Cursor:
-        return self._file.acquire(wait=self._wait)
-
-    def __exit__(self, *_: object) -> None:
-        self._file.release()
+LEAST_S = 0.001
+"""Seconds for which a call waits for another process at least, having waited for threads."""
+LOOK_S = 0.005
+"""Seconds between two looks at whether calls are over."""
 
 
 class File:
-    """The connections to one file: one that writes, used under a lock, and some that only read.
+    """The connections to one file: one that writes, used by turns, and some that only read.
 
     They are of no use in a process that was forked off meanwhile, and it is told so.
+
+    An interrupt (Ctrl-C, a time limit) may come after any call of a function. So a turn is taken and
+    given back by `with` itself, which calls functions of C there and looks for none; and between what is
+    noted of a turn and its end nothing is called.
     """
 
     def __init__(
@@ -63,89 +60,173 @@ class File:
         self._busy_timeout_s = busy_timeout_ms / 1000
         self._writer: Connection | None = None
         self._cursor: sqlite3.Cursor | None = None
-        self._borrowed: sqlite3.Cursor | None = None  # the same, while it is used for reading
-        self._waiting: bool | None = None  # how patient it is: as for `wait`, or otherwise
+        self._ready: sqlite3.Cursor | None = (
+            None  # the same, if it is as patient as it mostly is: not
+        )
         self._readers: list[Connection] = []
         self._uri = ""
         self._inode: Inode | None = None
         self._forked = False
         self.read_only = False
         self.closed = False
-        self.lock = threading.Lock()
-        self._owner = 0  # the thread that has it
-        self._turns = {wait: Turn(self, wait) for wait in (False, True)}
+        self._begin_turns()
         self.log = Log(self.path)
         _files.add(self)
 
+    def _begin_turns(self) -> None:
+        """Nobody has the writing connection."""
+        turn: SimpleQueue[object] = (
+            SimpleQueue()
+        )  # what is in it is the turn, and who took it has it
+        turn.put(None)
+        self._at_once = _taking(turn.get_nowait, turn.put)
+        self._promptly = _taking(partial(turn.get, timeout=PROMPT_S), turn.put)
+        self._in_turn = _taking(turn.get, turn.put)
+        self._owner = 0  # the thread that has it, known to that thread
+        self._under_way: set[object] = set()  # calls that wait, or read by another connection
+
     def open(self, *, wait: bool) -> None:
-        """Open it, if it is not yet. Raises what `acquire` does."""
+        """Open it, if it is not yet. Raises what `use` does."""
         if self._cursor is None or self.closed:
-            with self.turn(wait=wait):
-                pass
+            self.use(_nothing, wait=wait)
 
-    def release(self) -> None:
-        """Others may use the writing connection."""
-        self._owner = 0
-        self.lock.release()
-
-    def turn(self, *, wait: bool) -> Turn:
-        """`with` it: the writing connection's cursor, and no other thread's until the end."""
-        return self._turns[wait]
-
-    def acquire(self, *, wait: bool) -> sqlite3.Cursor:
-        """The writing connection's cursor, opened if need be; `lock` is held, and to be released.
+    def use(self, work: Callable[[sqlite3.Cursor, float], R], *, wait: bool) -> R:
+        """What `work` makes of the writing connection's cursor, which is no one else's meanwhile.
 
         With `wait` this waits for other threads, and its statements wait for other processes until
         the busy timeout has passed since the call, so that those who wait for one another do not
-        wait one time-out each. Without it raises `WouldWait`.
+        wait one time-out each. Without it raises `WouldWait`. It is tried without waiting first, so
+        `work`, which raises `WouldWait` where another process is in the way, may be called twice. It
+        is told since when it has been waited, by `time.monotonic`: 0.0 if that was not needed.
         """
-        me = threading.get_ident()
-        if self._owner == me and self.lock.locked():
-            raise Busy(
-                f"{self.path}: called from a signal handler or finalizer in the midst of another"
-                " call of the same thread; nothing was written"
-            )
-        patience = None
-        # In one line it is taken and known to be: an interrupt comes before or after.
+        me = get_ident()
+        if self._owner == me:
+            raise self._nested()
         try:
-            self._owner = me if self.lock.acquire(False) else self._owner
-            if self._owner != me:
-                patience = self._wait_for_threads(wait=wait)
-                self._owner = me
-            cursor = self._cursor
-            if cursor is None or patience is not None or self._waiting is not wait:
-                cursor = self._made_ready(wait=wait, patience=patience)
-            return cursor  # noqa: TRY300  an interrupt may come even here
-        except BaseException:
-            if self._owner == me:
-                self.release()
-            raise
+            with self._at_once:
+                try:
+                    self._owner = me
+                    return work(self._ready or self._made_ready(), 0.0)
+                except BaseException:
+                    self._ready = None  # so that it is looked at first
+                    raise
+                finally:
+                    self._owner = 0
+        except Empty:
+            pass
+        except WouldWait:
+            if not wait:
+                raise
+        if wait and self._cursor is None:  # to be opened, which is not to count as waiting
+            self._use_later(_nothing, me, wait=True)
+            return self.use(work, wait=True)
+        return self._use_later(work, me, wait=wait)
 
-    def _wait_for_threads(self, *, wait: bool) -> float | None:
-        """Have the lock. Returns how long to wait for other processes, if that is less than usual."""
+    def _use_later(self, work: Callable[[sqlite3.Cursor, float], R], me: int, *, wait: bool) -> R:
         began = time.monotonic()
-        if not self.lock.acquire(timeout=-1 if wait else PROMPT_S):
-            raise WouldWait
-        waited = time.monotonic() - began
-        return max(0.0, self._busy_timeout_s - waited) if wait and waited > NOTICED_S else None
+        call = object()
+        try:
+            self._under_way.add(call)
+            with self._in_turn if wait else self._promptly:
+                try:
+                    self._owner = me
+                    self._ready = None
+                    return work(self._made_ready(since=began if wait else None), began)
+                finally:
+                    self._owner = 0
+        except Empty:
+            raise WouldWait from None
+        finally:
+            self._under_way.discard(call)
 
-    def _made_ready(self, *, wait: bool, patience: float | None = None) -> sqlite3.Cursor:
-        """The cursor, its statements being as patient as this or, if None, as `wait` says."""
+    def read(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
+        """What `work` makes of a cursor to read from.
+
+        It is the writing connection's if that is idle, for its pages are cached; else one of its own.
+        Raises `WouldWait`, and calls `work`, as `use` does.
+        """
+        me = get_ident()
+        try:
+            with self._at_once:
+                try:
+                    self._owner = me
+                    return work(self._ready or self._made_ready())
+                except BaseException:
+                    self._ready = None
+                    raise
+                finally:
+                    self._owner = 0
+        except Empty:
+            pass
+        except WouldWait:
+            if not wait:
+                raise
+        return self._read_apart(work, wait=wait)
+
+    def _read_apart(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
+        if not self._uri:  # it is to be opened, or someone is opening it
+            self.open(wait=wait)
+            return self.read(work, wait=wait)
+        if self.closed:
+            raise Closed(f"{self.path}: the store was closed")
+        if self._forked:
+            raise forked(self.path)
+        connection: Connection | None = None
+        call = object()
+        try:
+            self._under_way.add(call)
+            connection = self._another()
+            connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
+            return work(connection.cursor())
+        finally:
+            self._under_way.discard(call)
+            if connection is not None:
+                self._put_by(connection)
+
+    def _another(self) -> Connection:
+        try:
+            return self._readers.pop()
+        except IndexError:
+            pass
+        try:
+            return self._connect(self._uri)
+        except ERRORS as error:
+            raise translated(error, self.path) from error
+
+    def _put_by(self, connection: Connection) -> None:
+        if len(self._readers) >= SPARE_READERS or connection.in_transaction:
+            connection.close()
+        else:
+            self._readers.append(connection)
+        if self.closed:  # and perhaps only just
+            self._close_readers()
+
+    def _nested(self) -> Busy:
+        return Busy(
+            f"{self.path}: called from a signal handler or finalizer in the midst of another"
+            " call of the same thread; nothing was written"
+        )
+
+    def _made_ready(self, *, since: float | None = None) -> sqlite3.Cursor:
+        """The cursor, with no transaction; its statements wait if it has been waited `since` then."""
         if self._writer is None or self._cursor is None:
             if self.closed:
                 raise Closed(f"{self.path}: the store was closed")
             if self._forked:
                 raise forked(self.path)
-            if not wait:
+            if since is None:
                 raise WouldWait
             self._writer = self._open()
             self._cursor = self._writer.cursor()
-        if patience is None:
-            patience = self._busy_timeout_s if wait else 0.0
-            self._waiting = wait
+        if self._writer.in_transaction:  # an interrupt came in the midst of its end
+            self._writer.rollback()
+        if since is None:
+            self._writer.wait_up_to(0.0)
+            self._ready = self._cursor
         else:
-            self._waiting = None
-        self._writer.wait_up_to(patience)
+            waited = time.monotonic() - since
+            left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
+            self._writer.wait_up_to(max(LEAST_S, left))
         return self._cursor
 
     def present(self) -> None:
@@ -160,75 +241,46 @@ class File:
         if (found.st_dev, found.st_ino) != self._inode:
             raise Unavailable(f"{self.path}: another file was put in its place while in use")
 
-    def reader(self, *, wait: bool) -> sqlite3.Cursor:
-        """A cursor to read from, to be given back with `done`.
-
-        The writing connection's if it is idle, for its pages are cached; else one of its own.
-        Raises `WouldWait` as `acquire` does.
-        """
-        if self.lock.acquire(blocking=False):
-            self._owner = threading.get_ident()
-            cursor = self._cursor
-            if cursor is None or self._waiting is not wait:
-                try:
-                    cursor = self._made_ready(wait=wait)
-                except BaseException:
-                    self.release()
-                    raise
-            self._borrowed = cursor
-            return cursor
-        if not self._uri:  # someone is opening the file
-            self.open(wait=wait)
-        if self.closed:
-            raise Closed(f"{self.path}: the store was closed")
-        if self._forked:
-            raise forked(self.path)
-        try:
-            connection = self._readers.pop()
-        except IndexError:
-            connection = self._connect(self._uri)
-        connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
-        return connection.cursor()
-
-    def done(self, cursor: sqlite3.Cursor) -> None:
-        """Give back what `reader` gave."""
-        if cursor is self._borrowed:
-            self._borrowed = None
-            self.release()
-            return
-        connection = cast("Connection", cursor.connection)
-        if len(self._readers) >= SPARE_READERS or stuck(cursor):
-            connection.close()
-        else:
-            self._readers.append(connection)
-        if self.closed:  # and perhaps only just
-            self._close_readers()
-
     def recover(self, cursor: sqlite3.Cursor) -> None:
         """After a failed roll-back: give the writing connection up, so that another is opened."""
-        if cursor is self._cursor and stuck(cursor):
-            self._writer = self._cursor = None
-            with contextlib.suppress(sqlite3.Error):
+        if cursor is self._cursor and cursor.connection.in_transaction:
+            self._writer = self._cursor = self._ready = None
+            with suppress(sqlite3.Error):
                 cursor.connection.close()
+
+    def drained(self, timeout: float) -> bool:
+        """Whether the calls of other threads that are under way are over within so many seconds."""
+        until = time.monotonic() + timeout
+        while True:
+            with suppress(Empty), self._at_once:  # nobody is in the midst of a turn
+                if not self._under_way:
+                    return True
+            left = until - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(LOOK_S, left))
 
     def close(self) -> None:
         """Let go of the file, its log moved into it and removed if no one else uses it."""
+        if self._owner == get_ident():
+            raise self._nested()
         self.closed = True  # from now on nobody begins
         self.log.close()
-        with self.lock:
+        with self._in_turn:
             self._close_readers()
-            writer, self._writer, self._cursor = self._writer, None, None
+            writer, self._writer = self._writer, None
+            self._cursor = self._ready = None
             if writer is None:
                 return
             if not self.read_only:
                 # If another process is using the log, it stays, for whoever closes last.
-                with contextlib.suppress(sqlite3.Error):
+                with suppress(sqlite3.Error):
                     writer.wait_up_to(self._busy_timeout_s)
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             writer.close()
 
     def _close_readers(self) -> None:
-        with contextlib.suppress(IndexError):
+        with suppress(IndexError):
             while True:
                 self._readers.pop().close()
 
@@ -361,15 +413,25 @@ class File:
     def forget(self) -> None:
         """In a process just forked off: leave the parent's connections alone, for good."""
         self._forked = self._writer is not None
-        self._writer = self._cursor = self._borrowed = None
+        self._writer = self._cursor = self._ready = None
         self._readers = []
-        self.lock = threading.Lock()
+        self._begin_turns()
         self.log = Log(self.path)
 
 
-def stuck(cursor: sqlite3.Cursor) -> bool:
-    """Whether a transaction could not be ended. Closing the connection ends it."""
-    return cursor.connection.in_transaction
+def _taking(
+    take: Callable[[], object], give_back: Callable[..., object]
+) -> AbstractContextManager[object]:
+    """`with` it: taken, and given back at the end. Both are functions of C; see `File`.
+
+    What is given back is what `put` gets first of what `with` says of the end: None, or a class.
+    """
+    methods = {"__enter__": staticmethod(take), "__exit__": staticmethod(give_back)}
+    return cast("AbstractContextManager[object]", type("Turn", (), methods)())
+
+
+def _nothing(_cursor: sqlite3.Cursor, _since: float) -> None:
+    """Opening alone."""
 
 
 _NOT_WRITABLE = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM)
