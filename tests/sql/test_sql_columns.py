@@ -149,6 +149,9 @@ def test_columns_are_native(url):
     assert sums == [(2, None)]
 
 
+SYSTEM = ("xmin", "xmax", "cmin", "cmax", "ctid", "tableoid", "oid")
+"""What every table of PostgreSQL's has."""
+
 ODD = Layout(
     "odd",
     tuple(
@@ -161,6 +164,7 @@ ODD = Layout(
             ("subject", "register", "put drop", str),
             ("Name", "register", "put drop", str),
             ("na me", "register", "put drop", str),
+            *((name, "register", "put drop", str) for name in SYSTEM),
             ("x@2", "log", "append drop", str),
             ("ops", "log", "append drop", str),
         )
@@ -240,7 +244,7 @@ def test_a_counter_of_ints_stays_one(url):
 
 def test_names_that_are_none_for_a_column(url):
     """Fields may be named like columns and tables of ours, or like nothing that SQL takes."""
-    names = ("subject", "Name", "na me")
+    names = ("subject", "Name", "na me", *SYSTEM)
 
     async def play(driver):
         await driver.commit([commit(*(Put(n, "", b'"%s"' % n.encode()) for n in names))], 0.0)

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from statehold.changes import EVERYTHING, Add
-from statehold.driver import Written
-from statehold.drivers.sql import from_url
+from statehold.changes import EVERYTHING, Add, Append, Put
+from statehold.driver import FieldLayout, Layout, Written
+from statehold.drivers.sql import from_url, tables
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.errors import ConfigError
 from statehold.testing.rig import layout
@@ -40,6 +40,46 @@ def test_tables_are_not_made_unasked(url):
     """With `create=never` a kind without tables is refused, naming the command that makes them."""
     with pytest.raises(ConfigError, match="statehold migrate"):
         play(url, lambda driver: driver.check(NOW), settings={"create": "never"})
+
+
+@pytest.mark.parametrize("kind", ["xmin", "ctid", "oid", "sqlite_x", "sqlite"])
+def test_kinds_that_are_called_like_what_databases_have(url, kind):
+    """They are kept, or refused before anything is made, saying that the name is taken."""
+
+    async def work(driver):
+        await driver.open(layout(kind))
+        return await driver.commit([commit(Append("log", (b"1",), 9), kind=kind)], NOW)
+
+    taken = url.startswith("sqlite") and kind.startswith("sqlite")
+    if taken:
+        with pytest.raises(
+            ConfigError, match="give the kind another name, or set a `table_prefix`"
+        ):
+            play(url, work)
+    (outcome,) = play(url, work, settings={"table_prefix": "my_"} if taken else None)
+    assert isinstance(outcome, Written)
+
+
+def test_a_column_that_was_named_before_it_was_known_to_be_taken(tmp_path, monkeypatch):
+    """Other databases than PostgreSQL have some that are called like its own."""
+    url = database(None, "sqlite", tmp_path)
+    field = FieldLayout("ctid", "register", frozenset({"put", "drop"}), str, 1, 1 << 20)
+    old = Layout("old", (field,), ops=8)
+
+    async def write(driver):
+        await driver.open(old)
+        await driver.commit([commit(Put("ctid", "", b'"x"'), kind="old")], NOW)
+
+    async def look(driver):
+        await driver.open(old)
+        (found,) = await driver.read([("t", "old", "a")], EVERYTHING, NOW)
+        return found.fields
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "_RESERVED_COLUMNS", tables._RESERVED_COLUMNS - tables._SYSTEM)
+        play(url, write)
+    assert play(url, look) == {"ctid": {"": b'"x"'}}
+    assert rows(url, "old WHERE ctid = 'x'") == 1
 
 
 def test_a_schema_of_its_own(statehold_postgres):

@@ -1,14 +1,18 @@
 """Numbers come back as they were, what is too large is said to be, and a bad value spoils no other."""
 
+import json
 import math
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from statehold import Counter, Invalid, Log, Map, Register, State, Steps, Store, TooLarge
+from statehold.changes import EVERYTHING, Put
+from statehold.driver import Written
 from statehold.testing.servers import MariadbServer
-from tests.sql.sqlbackends import database
+from tests.sql.sqlbackends import NOW, commit, database, key, opened, play, portable
 
 NUMBERS = [
     *(1e16, -1e16, 1e17, 1e22, 1.5e300, 1.7976931348623157e308, 5e-324, 1e-7, -0.0, 0.0, 2.0),
@@ -46,6 +50,55 @@ def test_numbers_come_back_by_value_and_type(url):
         for found in (jobs.get("alone").notes, jobs.get("all").notes, jobs.get("both").steps):
             assert [repr(found[f"k{n}"]) for n in range(len(NUMBERS))] == list(map(repr, NUMBERS))
         assert list(map(repr, jobs.get("both").log)) == list(map(repr, NUMBERS))
+
+
+EXACT = [
+    *(
+        b"1e400",
+        b"-1E+400",
+        b"1e-4000",
+        b"0.12345678901234567890123456789",
+        b"12345678901234567890.5",
+    ),
+    *(b'{"a":[1e400,{"b":0.1}],"c":":{"}', b'{"a":{"a":1},"\\u0062":{"a":1}}', b"-0.0", b"1e16"),
+]
+
+
+def exactly(raw):
+    """What JSON says, its numbers to the last digit, and of which kind."""
+    number = lambda text: (text.lstrip("-").isdigit(), text[0] == "-", Decimal(text))  # noqa: E731
+    return json.loads(raw, parse_float=number, parse_int=number)
+
+
+@pytest.mark.parametrize("open_", [opened, portable])
+def test_numbers_that_no_float_says_come_back_as_they_were(url, open_):
+    """What is JSON already is stored as it is; -0.0 alone is told from no number that is smaller."""
+
+    async def work(driver):
+        for n, value in enumerate(EXACT):
+            await driver.commit([commit(Put("map", f"{n}", value, bound=64))], NOW)
+        (found,) = await driver.read([key()], EVERYTHING, NOW)
+        return [found.fields["map"][f"{n}"] for n in range(len(EXACT))]
+
+    assert list(map(exactly, play(url, work, open_=open_))) == list(map(exactly, EXACT))
+
+
+NEVER = (
+    *(b"1e-200000", b"1e999999999", b"1e99999999999999999999", b"-1e-400"),
+    *(b'{"a":1,"a":2}', b'[{"b":{"a":1,"\\u0061":2}}]'),
+)
+
+
+@pytest.mark.parametrize("open_", [opened, portable])
+@pytest.mark.parametrize("value", NEVER)
+def test_what_jsonb_would_change_is_refused(statehold_postgres, value, open_):
+    async def work(driver):
+        wrong = commit(Put("map", "k", value, bound=64))
+        return await driver.commit([wrong, commit(Put("map", "k", b"1", bound=64), id="b")], NOW)
+
+    refused, written = play(statehold_postgres.new_database(), work, open_=open_)
+    assert (refused.field, refused.reason) == ("map", "value")
+    assert isinstance(written, Written)
 
 
 def test_minus_zero_in_a_column(url):

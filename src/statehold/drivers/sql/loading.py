@@ -271,20 +271,20 @@ def named(table: Table) -> Select[Any]:
     return kept(table, ("named",), make)
 
 
-def _counting(table: Table) -> Select[Any]:
+def _counting(table: Table) -> Select[*tuple[Any, ...]]:
     """How many rows there are of each of `states`."""
 
-    def make() -> Select[Any]:
+    def make() -> Select[*tuple[Any, ...]]:
         which = table.c.state.in_(bindparam("states", expanding=True))
         return select(table.c.state, func.count()).where(which).group_by(table.c.state)
 
     return kept(table, ("counting",), make)
 
 
-def _firsts(main: Table, table: Table) -> Select[Any]:
+def _firsts(main: Table, table: Table) -> Select[*tuple[Any, ...]]:
     """The lowest position of each of `states`."""
 
-    def make() -> Select[Any]:
+    def make() -> Select[*tuple[Any, ...]]:
         # The index has the first row of each; of an aggregate over them all not every database sees that.
         first = select(func.min(table.c.seq)).where(table.c.state == main.c.state)
         which = main.c.state.in_(bindparam("states", expanding=True))

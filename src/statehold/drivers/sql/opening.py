@@ -6,6 +6,7 @@ Everything here is synchronous and on a `Connection`, as `AsyncConnection.run_sy
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 from sqlalchemy import Connection, func, inspect, select, text
@@ -23,12 +24,24 @@ from statehold.errors import ConfigError, NotAStore
 _descriptions = msgspec.json.Decoder(Description)
 
 
+SQLITES_OWN: Final = "sqlite_"
+"""How names begin that SQLite keeps for itself."""
+
+
 def placed(connection: Connection, tables: Tables) -> Tables:
     """The tables in the one schema that they are in, or are to be made in. Raises `ConfigError`.
 
     Where none is configured that is the first of PostgreSQL's search path. The others are not looked
     at: what another service has there is not ours.
     """
+    taken = [table.name for table in tables.all if table.name.startswith(SQLITES_OWN)]
+    if taken and connection.dialect.name == "sqlite":
+        raise ConfigError(
+            f"{tables.kind}: SQLite takes no table {taken[-1]!r}, since names that begin with"
+            f" {SQLITES_OWN!r} are its own; give the kind another name, or set a `table_prefix`",
+            field="table_prefix",
+            found=taken[-1],
+        )
     if connection.dialect.name != "postgresql" or tables.schema is not None:
         return tables
     schema = connection.execute(select(func.current_schema())).scalar()

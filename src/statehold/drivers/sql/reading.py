@@ -113,12 +113,12 @@ async def _read_rows(
     return found
 
 
-def _rows(dialect: Dialect, tables: Tables, fields: Sequence[Stored]) -> Select[Any]:
+def _rows(dialect: Dialect, tables: Tables, fields: Sequence[Stored]) -> Select[*tuple[Any, ...]]:
     """The rows of `keys`, pairs of tenant and id, with the columns of these fields."""
     main = tables.main
     names = [stored.column for stored in fields if stored.column]
 
-    def make() -> Select[Any]:
+    def make() -> Select[*tuple[Any, ...]]:
         columns: list[Any] = [main.c[name] for name in (*META, *names)]
         if dialect.own_clock:
             columns.append(dialect.clock().label("clock"))

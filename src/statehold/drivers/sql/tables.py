@@ -61,7 +61,9 @@ META: Final = (
 CLAIM: Final = "epoch_claim"
 """The column of a main table that says who claimed its epoch; NULL for nobody. See `fences`."""
 
-_RESERVED_COLUMNS: Final = frozenset({*META, CLAIM})
+_SYSTEM: Final = frozenset({"xmin", "xmax", "cmin", "cmax", "ctid", "tableoid", "oid"})
+"""Columns that every table of PostgreSQL's has. What other databases have called so keeps its name."""
+_RESERVED_COLUMNS: Final = frozenset({*META, CLAIM, *_SYSTEM})
 _RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit", "also_about"})
 """What else is called `<kind>__…`: PostgreSQL has one space of names for tables and indexes."""
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
@@ -146,6 +148,9 @@ class Tables:
                 own[field.name] = _vector(own[field.name], field, found, vectors=vectors)
             elif own[field.name].lies == "object" or own[field.name].counted:
                 own[field.name] = _map(prefix, layout.kind, own[field.name], there)
+            old = msgspec.structs.replace(own[field.name], column=field.name)
+            if field.name in _SYSTEM and there.get(field.name) == old:
+                own[field.name] = old
         self.own: dict[str, Stored] = own
         self.fields: dict[str, Stored] = own | {
             name: stored for name, stored in there.items() if name not in own

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -30,6 +33,7 @@ _names: Final = msgspec.json.Decoder(list[str])
 _decoders: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     holds: msgspec.json.Decoder(kind) for holds, kind in NATIVE.items()
 }
+_any: Final = msgspec.json.Decoder()
 _raw: Final = msgspec.json.Decoder(msgspec.Raw)
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -93,26 +97,65 @@ _MINUS_ZERO: Final = "-1e-400"
 """What numeric can hold, and is -0.0 as a float."""
 
 
+MOST_DIGITS: Final = 16_383
+"""How many digits a number may have on either side of its point, as far as its exponent makes them.
+PostgreSQL's `numeric` holds no more behind it, and makes 0 of what is smaller without a word."""
+
+
 def checked_jsonb(field: str, raw: bytes) -> str:
     """Encoded JSON as text for `jsonb`, which keeps numbers as decimals. Raises `Invalid`.
 
     It would make an int of 1e16, and 0.0 of -0.0. So floats are written with their digits and a
-    point, and -0.0 as a number that only a float takes for it.
+    point, and -0.0 as a number that only a float takes for it. Of members of the same name it would
+    keep the last one only.
     """
     text = checked_json(field, raw)
+    if b"{" in raw:
+        try:
+            repeats = _repeats(raw)
+        except (ValueError, RecursionError) as error:
+            raise Invalid(f"{field}: its column cannot hold this: {error}", field=field) from error
+        if repeats:
+            raise Invalid(f"{field}: an object has two members of the same name", field=field)
     if b"0e" in raw.translate(_DIGITS) or ("-0" in text and _ZERO.search(text)):
-        return _TOKEN.sub(_decimal, text)
+        return _TOKEN.sub(partial(_decimal, field), text)
     return text
 
 
-def _decimal(token: re.Match[str]) -> str:
+def _repeats(raw: bytes) -> bool:
+    """Whether an object in it has two members of the same name."""
+    if b"\\u" not in raw:  # else a colon may be written so
+        try:
+            return _encode(_any.decode(raw)).count(b":") != raw.count(b":")
+        except msgspec.MsgspecError:
+            pass  # a number in it is none for a float
+    found = False
+
+    def look(members: list[tuple[str, object]]) -> None:
+        nonlocal found
+        found = found or len(dict(members)) < len(members)
+
+    json.loads(raw, object_pairs_hook=look, parse_int=str, parse_float=str)
+    return found
+
+
+def _decimal(field: str, token: re.Match[str]) -> str:
     text = token[0]
     if text[0] == '"' or ("e" not in text and "E" not in text and not text.startswith("-0")):
         return text
-    number = float(text)
-    if number == 0.0:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("Infinity")
+    if number == 0:
         return _MINUS_ZERO if text[0] == "-" else "0.0"
-    digits = format(Decimal(text), "f")
+    exponent = number.as_tuple().exponent
+    fits = (
+        isinstance(exponent, int) and -exponent <= MOST_DIGITS and number.adjusted() <= MOST_DIGITS
+    )
+    if not fits or number == Decimal(_MINUS_ZERO):
+        raise Invalid(f"{field}: {text[:40]} cannot be held by its column", field=field)
+    digits = format(number, "f")
     return digits if "." in digits else f"{digits}.0"
 
 
@@ -124,10 +167,15 @@ def _shortened(raw: bytes) -> bytes:
 
 
 def _short(token: re.Match[str]) -> str:
+    """As floats are written, if it is one; else the number as it is, which no float says."""
     text = token[0]
     if text[0] == '"' or "." not in text or len(text) < LONGEST_FLOAT:
         return text
-    return _encode(float(text)).decode()
+    number = float(text)
+    if not math.isfinite(number):
+        return text
+    short, exact = _encode(number).decode(), Decimal(text)
+    return short if exact in (Decimal(short), Decimal(_MINUS_ZERO)) else text
 
 
 def to_object(field: str, entries: Entries, *, escape: bool) -> str | None:
