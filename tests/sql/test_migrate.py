@@ -331,6 +331,7 @@ def test_nothing_goes_unless_it_is_said(backend, run):
     assert run(Small, "--apply", "--drop")[0] == 0
     assert set(backend.has()) & TABLES == {
         "visit",
+        "visit__also_about",
         "visit__ended",
         "visit__ops",
         "visit__history",

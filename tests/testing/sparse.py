@@ -74,9 +74,9 @@ class Forgetful(ToyDriver):
         super().__init__()
         self.erased: dict[tuple[Key, str], float] = {}  # when
 
-    def remember(self, commit: Commit, revision: Revision) -> None:
+    def remember(self, commit: Commit, revision: Revision, at: float) -> None:
         if not commit.erase:
-            super().remember(commit, revision)
+            super().remember(commit, revision, at)
 
     def step(self, commit: Commit, now: float) -> Outcome:
         at = commit.key, commit.op

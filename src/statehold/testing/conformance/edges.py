@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
@@ -79,8 +80,13 @@ class Edges(Cases):
             assert cells is not None
             assert list(cells.fields["log"]) == [b"1", b"2"], f"{want}"
         if Feature.SCAN in rig.driver.features:
-            page = rig.run(rig.driver.scan(Scan(rig.tenant, KIND, limit=MANY), rig.now))
-            assert [key[2] for key in page.keys] == ["a"]
+            asked = Scan(rig.tenant, KIND, limit=MANY)
+            page = rig.run(rig.driver.scan(asked, rig.now))
+            found = list(page.keys)
+            while page.cursor is not None:
+                page = rig.run(rig.driver.scan(replace(asked, cursor=page.cursor), rig.now))
+                found += page.keys
+            assert [key[2] for key in found] == ["a"]
 
     # ------------------------------------------------------------------- 2: exactly once
 
