@@ -245,7 +245,7 @@ class ExactlyOnce(Cases):
         elif meanwhile == "an erasure":
             rig.erase(op="op 2")
         else:
-            need(rig, Feature.CLAIM)
+            need(rig, Feature.CLAIM, Feature.EPOCH)
             epoch = rig.write(claim=1.0).epoch
         outcome = rig.try_(COUNT, op="op 1", since=sent, epoch=epoch)
         assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)

@@ -319,7 +319,8 @@ class WholeLives(Cases):
         assert rig.fields("b") == {"sum": {"k": 1}}
         rig.wait(1.1)
         assert rig.read("b") is None, "it outlived its deadline"
-        assert rig.ids() == []
+        if Feature.SCAN in rig.driver.features:
+            assert rig.ids() == []
         assert rig.install(life) == [Late()]
         other = installing.made(rig.key("b"), 2, rig.now - rig.unit)
         stand(rig, other)
@@ -356,7 +357,8 @@ class WholeLives(Cases):
         ends = replace(rig.life(), key=rig.key("b"))
         stand(rig, ends)
         assert rig.stands("b").deadline == pytest.approx(ends.cells.deadline, abs=2e-6)
-        assert rig.ids() == ["a", "b"]
+        if Feature.SCAN in rig.driver.features:
+            assert rig.ids() == ["a", "b"]
         rig.wait(2.1)
         assert rig.read("b") is None
 
