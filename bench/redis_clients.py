@@ -20,7 +20,8 @@ from bench.measure import Samples, interleave, median, number, progress, ratios
 from bench.part import Effort, Part, Table, Verdict
 from bench.servers import placed
 from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.servers import Script, open_servers
+from statehold.drivers.redis.opening import open_servers
+from statehold.drivers.redis.servers import Script
 from statehold.testing.servers.redis import RedisServer
 
 TASKS = 64
