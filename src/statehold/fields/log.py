@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, o
 
 from statehold.changes import Append, Is, Splice
 from statehold.codec import Undecodable
-from statehold.fields.base import VALUE_BYTES, Edit, Operation, Snapshot
+from statehold.fields.base import VALUE_BYTES, Edit, Operation, Snapshot, decoded
 from statehold.fields.lists import NUMBER, REDACTED, ListField, ListView
 
 if TYPE_CHECKING:
@@ -163,11 +163,14 @@ class LogView(ListView[T, "Log[T]"]):
         return reversed(list(self))
 
     def _decoded(self, places: Sequence[int]) -> Iterator[T]:
-        items: Sequence[bytes] = self._items()
-        if len(places) == len(items):
-            items = items[:]  # where each is quicker to reach
-        for place in places:
-            found = self._field.shown(self._state, place, items[place])
+        """What is in these places, none of which is that of a redacted item."""
+        items = self._items()
+        every = places == range(len(items))
+        raws = items if every else [items[place] for place in places]
+        state, field = self._state, self._field
+        decode = field.decode
+        for place, raw in zip(places, raws, strict=True):
+            found = decoded(state, field, place, raw, decode)
             if found is not None:
                 yield found[0]
 
