@@ -20,6 +20,7 @@ from statehold import (
     Unsupported,
 )
 from statehold.drivers.memory import MemoryDriver
+from statehold.middleware.wrapper import Wrapper
 from statehold.testing import FaultyDriver
 from statehold.testing.children import in_fork
 
@@ -314,6 +315,68 @@ def test_who_is_cancelled_leaves_no_lease_behind(url, tmp_path):
                 await lease.acquire()
                 await lease.release()
             assert cancelled > 10
+
+    asyncio.run(play())
+
+
+class Slow(Wrapper):
+    """Each call takes a while, and the first `lost` answers to claims are lost."""
+
+    def __init__(self, lost=0):
+        super().__init__(MemoryDriver())
+        self.claims, self.lost = [], lost
+        self.opening, self.claiming = asyncio.Event(), asyncio.Event()
+
+    async def open(self, layout):
+        self.opening.set()
+        await asyncio.sleep(0.05)
+        await self.inner.open(layout)
+
+    async def commit(self, commits, now):
+        self.claims.append(commits[0].claim)
+        self.claiming.set()
+        await asyncio.sleep(0.05)
+        outcomes = await self.inner.commit(commits, now)
+        if commits[0].claim and self.lost:
+            self.lost -= 1
+            raise Unavailable("the answer was lost")
+        return outcomes
+
+
+async def _cancelled(lease, at):
+    task = asyncio.get_running_loop().create_task(lease.acquire())
+    await at.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def test_what_was_never_claimed_is_not_given_back():
+    """Who is cancelled while the store is opened, or while they wait for another, leaves no epoch."""
+
+    async def play():
+        driver = Slow()
+        async with AsyncStore(driver) as store:
+            await _cancelled(store.collection(Run).lease("a", ttl=LONG), driver.opening)
+            assert driver.claims == []
+            async with store.collection(Run).lease("a", ttl=LONG):
+                driver.claiming.clear()
+                await _cancelled(
+                    store.collection(Run).lease("a", ttl=LONG, wait=30), driver.claiming
+                )
+                assert driver.claims == [LONG, LONG]
+
+    asyncio.run(play())
+
+
+def test_who_is_cancelled_before_the_answer_is_lost_gives_back_what_it_may_have():
+    async def play():
+        driver = Slow(lost=1)
+        async with AsyncStore(driver) as store:
+            runs = store.collection(Run)
+            await _cancelled(runs.lease("a", ttl=LONG), driver.claiming)
+            async with runs.lease("a", ttl=LONG):
+                pass
 
     asyncio.run(play())
 

@@ -133,8 +133,7 @@ class AsyncLease:
             # Whose it is can be told, wherever an interrupt comes.
             if self._used.setdefault("by", me) is not me:
                 raise self._in_use()  # noqa: TRY301  an interrupt may come even here
-            self._epoch, self._lost = 0, None
-            self._op = new_op()
+            self._epoch, self._lost, self._op, self._claiming = 0, None, "", None
             self._process = os.getpid()
             asked = True
             await self._acquire()
@@ -150,6 +149,7 @@ class AsyncLease:
 
     async def _acquire(self) -> None:
         await self._collection._ready()
+        self._op = new_op()
         monotonic = self._clock.monotonic
         began, tries = monotonic(), 0
         while True:
@@ -181,14 +181,19 @@ class AsyncLease:
         return await asyncio.shield(self._claiming)
 
     async def _unheard(self) -> None:
-        """What may have been claimed is given back."""
-        if self._claiming is not None:
-            import asyncio
-
-            await asyncio.wait([self._claiming])
+        """What may have been claimed is given back. Where the store cannot answer it runs out."""
         self._epoch = 0
         self._collection.store._leases.discard(self)
-        await self._claim(0.0, 0)
+        with contextlib.suppress(StateholdError):
+            if self._claiming is not None:
+                import asyncio
+
+                await asyncio.wait([self._claiming])
+                failed = self._claiming.exception()  # then it may have been claimed
+                if failed is None and not isinstance(self._claiming.result(), Written):
+                    return
+            if self._op:
+                await self._claim(0.0, 0)
 
     async def renew(self) -> None:
         """It is held for its whole `ttl` from now on. Raises `Fenced` if another has claimed it.
