@@ -190,10 +190,17 @@ DOUBT = [
     ),
     Mutant(
         "doubt",
-        "the end of a life that was begun before the last one's end, by a clock set back, is unknown",
+        "the end of a life is unknown that ended after the next one began, as that one says",
         LIVES,
-        "    if life.head is None and life.over > now:\n        forgotten = life.over\n",
-        "",
+        "life.over > head.created",
+        "life.over > now",
+    ),
+    Mutant(
+        "doubt",
+        "the end of a life that was begun before the last one's end is unknown",
+        LIVES,
+        "life.head is None and life.over > head.created",
+        "False",
     ),
     Mutant(
         "doubt",

@@ -96,8 +96,15 @@ WHOLE_LIVES = [
         "whole lives",
         "what was forgotten elsewhere is not kept",
         "fold.py",
-        "(0, NOT_COUNTED, 0, forgot)",
+        "(0, NOT_COUNTED, 0, until)",
         "(0, NOT_COUNTED, 0, 0.0)",
+    ),
+    _fault(
+        "doubt",
+        "a life that says it was there before hides those that have ended since",
+        "fold.py",
+        "if ended > created:",
+        "if False:",
     ),
     _fault(
         "whole lives",

@@ -34,6 +34,9 @@ Key: TypeAlias = tuple[str, str, str]
 INT64_MAX: Final = 2**63 - 1
 INT64_MIN: Final = -(2**63)
 
+BEYOND: Final = 2**53
+"""A position that no item has, and the most of anything that can be asked for."""
+
 
 class Refusal(Exception):
     """A change cannot be applied. Internal: drivers turn it into the outcome `Refused`.

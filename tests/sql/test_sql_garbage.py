@@ -20,12 +20,16 @@ def test_calls_leave_nothing_to_the_garbage_collector(kind, request, tmp_path):
     async def left(call):
         for _ in range(3):
             await call()
+        # What others leave meanwhile, such as threads of earlier tests, they leave once.
+        return min([await left_by_twenty(call) for _ in range(3)]) / 20
+
+    async def left_by_twenty(call):
         gc.collect()
         gc.disable()
         try:
             for _ in range(20):
                 await call()
-            return gc.collect() / 20
+            return gc.collect()
         finally:
             gc.enable()
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
-from statehold.changes import Append, Drop, Is, Items, Splice
+from statehold.changes import BEYOND, Append, Drop, Is, Items, Splice
 from statehold.codec import as_json
 from statehold.fields.base import Edit, Field, Operation, Snapshot, bound, decoded, flag, positive
 
@@ -16,10 +16,7 @@ Listed = TypeVar("Listed", bound="ListField[Any]")
 View = TypeVar("View", covariant=True)
 
 
-MOST = 2**53
-"""What no position and no count is beyond."""
-
-NUMBER = {"type": "integer", "minimum": 1, "maximum": MOST}
+NUMBER = {"type": "integer", "minimum": 1, "maximum": BEYOND}
 
 REDACTED = b"null"
 """What is left of an item that was redacted."""
@@ -66,8 +63,8 @@ class ListField(Field[View]):
 
     def _check_position(self, number: Any, what: str = "position") -> None:
         whole = isinstance(number, int) and not isinstance(number, bool)
-        right = whole and 1 <= number <= MOST
-        self.refuse_unless(right, f"{what} must be a whole number from 1 to {MOST}", number)
+        right = whole and 1 <= number <= BEYOND
+        self.refuse_unless(right, f"{what} must be a whole number from 1 to {BEYOND}", number)
 
     def _list_operations(self) -> dict[str, Operation]:
         number = NUMBER

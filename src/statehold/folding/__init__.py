@@ -38,10 +38,21 @@ from statehold.folding.fencing import (
 from statehold.folding.lives import NEVER_LIVED, Life, install, pack, step, unpack
 from statehold.folding.parts import Ends, Part, cut
 from statehold.folding.together import all_stand, step_together, undone
-from statehold.folding.whole import admit_life, cells_within, fence_with, forgets, whole
+from statehold.folding.whole import (
+    INSTALLED,
+    NOT_COUNTED,
+    admit_life,
+    cells_within,
+    fence_with,
+    forgets,
+    head_of,
+    whole,
+)
 
 __all__ = [
+    "INSTALLED",
     "NEVER_LIVED",
+    "NOT_COUNTED",
     "NO_FENCE",
     "Applied",
     "Ends",
@@ -63,6 +74,7 @@ __all__ = [
     "fence_with",
     "fenced",
     "forgets",
+    "head_of",
     "install",
     "is_over",
     "left_behind",

@@ -45,7 +45,7 @@ from statehold.folding.admission import (
 )
 from statehold.folding.fencing import NO_FENCE, Fence, claimed, left_behind
 from statehold.folding.parts import cut
-from statehold.folding.whole import admit_life, cells_within, fence_with, forgets, whole
+from statehold.folding.whole import admit_life, cells_within, fence_with, forgets, head_of, whole
 from statehold.items import packed, unpacked
 
 
@@ -203,7 +203,7 @@ def step(
         return life, refused(error)
     head = advance(commit, head, now, born)
     ops, forgotten = life.ops, life.forgotten
-    if life.head is None and life.over > now:
+    if life.head is None and life.over > head.created:  # it says so, or the clock was set back
         forgotten = life.over
     if commit.op:
         ops = ops.copy()
@@ -220,10 +220,7 @@ def install(life: Life, comes: WholeLife, now: float) -> tuple[Life, Outcome]:
     barred = admit_life(comes, life.head, life.epochs, now)
     if barred is not None:
         return life, barred
-    cells = comes.cells
-    head = Head(
-        cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
-    )
+    head = head_of(comes)
     incarnation = head.revision.incarnation
     made = Life(
         head,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Final
 
 from statehold.changes import HOLD_SECONDS, Cell, Items, Key
 from statehold.driver import Cells, Conflicted, FencedOff, Late, Op, Outcome, WholeLife, Written
 from statehold.errors import Corrupted
-from statehold.folding.admission import Headed, Past, is_over, revision_of
+from statehold.folding.admission import Head, Headed, Past, is_over, revision_of
 from statehold.folding.fencing import Fence, seen
+
+INSTALLED: Final = 1 << 40
+"""Where a driver that counts the op ids of a life begins to, of one that came from elsewhere: …"""
+NOT_COUNTED: Final = 1 << 62
+"""… and the number of what stands among them for those that were forgotten elsewhere."""
 
 
 def whole(key: Key, cells: Cells, ops: Iterable[Op], forgotten: float, fence: Fence) -> WholeLife:
@@ -47,6 +53,14 @@ def admit_life(life: WholeLife, head: Headed | None, fence: Fence, now: float) -
     ):
         return Conflicted(stands)
     return None
+
+
+def head_of(life: WholeLife) -> Head:
+    """What is known of a life once it is installed."""
+    cells = life.cells
+    return Head(
+        cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
+    )
 
 
 def cells_within(life: WholeLife) -> dict[str, Cell]:

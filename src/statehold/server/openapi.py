@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from statehold.changes import MOST_SUBJECTS
+from statehold.changes import BEYOND, MOST_SUBJECTS
 from statehold.config import ServerConfig
 from statehold.fields import Field, Log
 from statehold.schema import OP_BYTES
 from statehold.server.problems import SERVER_STATUS, STATUS
 from statehold.server.reading import TAIL
 from statehold.state import State
-from statehold.store.names import BEYOND, ID_BYTES
+from statehold.store.names import ID_BYTES
 
 Json = dict[str, Any]
 

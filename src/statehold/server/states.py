@@ -8,7 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from statehold.changes import ABSENT, Revision
+from statehold.changes import ABSENT, BEYOND, Revision
 from statehold.client.local import shown
 from statehold.config import AccessKey, Scope
 from statehold.errors import Conflict, Fenced, StateholdError
@@ -34,7 +34,7 @@ from statehold.server.reading import (
 )
 from statehold.server.service import Service
 from statehold.store import AsyncCollection
-from statehold.store.names import BEYOND, checked
+from statehold.store.names import checked
 
 LIMIT: Final = 100
 """How many ids a page has unless asked otherwise."""

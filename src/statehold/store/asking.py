@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import Append, Commit, Key, Revision, Want, fingerprint
+from statehold.changes import BEYOND, Append, Commit, Key, Revision, Want, fingerprint
 from statehold.driver import Driver, Feature, Scan
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported
@@ -16,7 +16,6 @@ from statehold.schema import OP_BYTES, Lifetime, Schema, Where
 from statehold.state import Home
 from statehold.store.doubts import MARGIN, Doubts
 from statehold.store.names import (
-    BEYOND,
     After,
     Keys,
     Names,

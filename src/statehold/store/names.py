@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
-from statehold.changes import MOST_SUBJECTS, About, Revision
+from statehold.changes import BEYOND, MOST_SUBJECTS, About, Revision
 from statehold.errors import Invalid
 from statehold.fields.base import Field
 
@@ -21,9 +21,6 @@ Keys: TypeAlias = Mapping[Any, Iterable[Any]]
 """Which entries of a field to read, by field, as in `Names`: their keys."""
 After: TypeAlias = int | Mapping[Any, int]
 """After which position to read items: of every log, or by field, as in `Names`."""
-
-BEYOND: Final = 2**53
-"""A position that no item has, and the most of anything that can be asked for."""
 
 Subjects: TypeAlias = str | Iterable[str]
 """Whom a state is about: one, or several, the foremost first; an empty list for nobody."""

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
@@ -23,6 +23,10 @@ REFUSED: Final = "refused"
 
 PATIENCE: Final = 45.0
 """Seconds after which a forked process is taken to hang."""
+
+
+RACE_SECONDS: Final = 300.0
+"""Seconds after which children that race are taken to hang."""
 
 
 class Job(Protocol):
@@ -80,6 +84,30 @@ def go(child: subprocess.Popen[bytes]) -> None:
     assert child.stdin is not None
     child.stdin.write(b"go\n")
     child.stdin.flush()
+
+
+def at_once(module: str, backend: Backend, jobs: Sequence[Job]) -> list[bytes]:
+    """What children say, in order, each with its job, that begin when all are ready.
+
+    Raises AssertionError if one of them fails.
+    """
+    children: list[subprocess.Popen[bytes]] = []
+    try:
+        children += (spawn(module, backend, job) for job in jobs)
+        for child in children:
+            await_ready(child)
+        for child in children:
+            go(child)
+        said: list[bytes] = []
+        for child in children:
+            said.append(child.communicate(timeout=RACE_SECONDS)[0])
+            assert child.returncode == 0, f"a child process ended with {child.returncode}"
+        return said
+    finally:
+        for child in children:
+            if child.poll() is None:
+                child.kill()
+                child.communicate()
 
 
 def as_key(words: list[str] | tuple[str, ...]) -> Key:

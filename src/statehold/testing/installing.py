@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from statehold.changes import Add, Append, Commit, Key
 from statehold.driver import Conflicted, Driver, InstallsLives, Outcome, WholeLife, Written
 from statehold.errors import Unavailable
 from statehold.folding import NEVER_LIVED, Life, step
-from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
+from statehold.testing.children import as_key, at_once, hear, ready, spawn
 from statehold.testing.crash import agreed, commits, killed
 from statehold.testing.rig import Rig
 
@@ -70,6 +69,8 @@ class Racer:
     still: float | None
     """What time it is, always; None for the time by the machine's clock."""
     number: int = 0
+    first: int = 0
+    """From this life on one after the other is installed for ever; 0 for the race."""
 
 
 def _time(racer: Racer) -> float:
@@ -113,7 +114,7 @@ def race(rig: Rig, *, lives: int, processes: bool) -> None:
     began = rig.now - 0.5 * rig.unit
     racers = [Racer(keys, n < 2, began, still, n) for n in range(4)]
     if processes:
-        _in_processes(rig, racers)
+        at_once(__name__, rig.backend, racers)
     else:
         answers = rig.run.together(*(partial(run_race, rig.driver, one) for one in racers))
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
@@ -135,27 +136,9 @@ def _check_raced(rig: Rig, key: Key) -> None:
         assert rig.write(Add("sum", "raced", 1), id=key, op=name, ops=1000).repeated
 
 
-def _in_processes(rig: Rig, racers: list[Racer]) -> None:
-    children: list[subprocess.Popen[bytes]] = [
-        spawn(__name__, rig.backend, racer) for racer in racers
-    ]
-    try:
-        for child in children:
-            await_ready(child)
-        for child in children:
-            go(child)
-        for child in children:
-            child.communicate(timeout=300)
-            assert child.returncode == 0, f"a racer ended with {child.returncode}"
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
-
-
 async def install_on(driver: Driver, racer: Racer) -> None:
     """Install one life after the other for ever; each number goes to the pipe once it stands."""
-    key, number = as_key(racer.keys[0]), racer.number
+    key, number = as_key(racer.keys[0]), racer.first
     while True:
         outcome = await _asked(driver, racer, made(key, number, racer.now))
         assert isinstance(outcome, Written), f"life {number} was not installed: {outcome}"
@@ -171,7 +154,7 @@ def crash_and_check(rig: Rig, *, rounds: int) -> None:
     began = rig.now
     for round in range(rounds):
         still = rig.now if rig.exact else None
-        racer = Racer((key,), installs=True, now=began, still=still, number=done + 1)
+        racer = Racer((key,), installs=True, now=began, still=still, first=done + 1)
         acknowledged = killed(spawn(__name__, rig.backend, racer), chance) or done
         rig.reopen()
         try:
@@ -200,9 +183,5 @@ def _check_crashed(rig: Rig, key: Key, acknowledged: int, began: float) -> int:
 if __name__ == "__main__":
     run, racer = hear(sys.argv[1], Racer)
     ready()
-    run(
-        (install_on if racer.number and racer.installs and len(racer.keys) == 1 else run_race)(
-            run.driver, racer
-        )
-    )
+    run((install_on if racer.first else run_race)(run.driver, racer))
     run.close()

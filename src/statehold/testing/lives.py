@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from statehold.changes import Add, Commit, Revision
 from statehold.driver import Written
-from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
+from statehold.testing.children import as_key, at_once, hear, ready
 from statehold.testing.rig import Rig
 
 
@@ -24,16 +24,8 @@ class Begin:
 
 def a_life_in_a_process(rig: Rig, id: str = "a") -> Revision:
     """The revision of a state's first commit, made by a process that has just started."""
-    child = spawn(__name__, rig.backend, Begin(rig.key(id), rig.now))
-    try:
-        await_ready(child)
-        go(child)
-        out, _ = child.communicate(timeout=60)
-        assert child.returncode == 0, f"a process that commits once ended with {child.returncode}"
-        return Revision.parse(out.decode())
-    finally:
-        child.kill()
-        child.communicate()
+    (said,) = at_once(__name__, rig.backend, [Begin(rig.key(id), rig.now)])
+    return Revision.parse(said.decode())
 
 
 if __name__ == "__main__":

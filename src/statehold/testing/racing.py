@@ -20,8 +20,7 @@ from typing import Any
 from statehold.changes import ABSENT, Accumulate, Add, Append, Commit, Revision, Want
 from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
-from statehold.testing.backend import Backend
-from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
+from statehold.testing.children import as_key, at_once, hear, ready
 from statehold.testing.model import array, floats
 from statehold.testing.rig import KIND, Rig
 
@@ -103,32 +102,13 @@ def race(
     key = rig.key("raced")
     plans = [Writer(key, n, commits, rig.now if still else None, expect) for n in range(writers)]
     if processes:
-        check(rig, plans, _in_processes(rig.backend, plans))
+        said = at_once(__name__, rig.backend, plans)
+        check(rig, plans, [json.loads(answer) for answer in said])
         return
     answers = rig.run.together(*(partial(write, rig.driver, plan) for plan in plans))
     errors = [answer for answer in answers if isinstance(answer, BaseException)]
     assert not errors, f"racing writers failed: {errors}"
     check(rig, plans, answers)
-
-
-def _in_processes(backend: Backend, plans: list[Writer]) -> list[list[str]]:
-    children = [spawn(__name__, backend, plan) for plan in plans]
-    try:
-        for child in children:
-            await_ready(child)
-        for child in children:
-            go(child)
-        answers: list[list[str]] = []
-        for child in children:
-            out, _ = child.communicate(timeout=300)
-            assert child.returncode == 0, f"a racing writer ended with {child.returncode}"
-            answers.append(json.loads(out))
-        return answers
-    finally:
-        for child in children:
-            if child.poll() is None:
-                child.kill()
-                child.communicate()
 
 
 def check(rig: Rig, plans: list[Writer], answers: list[list[str]]) -> None:

@@ -138,6 +138,8 @@ class Rig:
         self.exact = backend.own_clock is None
         self._now = like.now if like else 1_700_000_000.0
         self.waited = 0.0  # in units
+        self.took = 0.0
+        """Seconds that the last commits or reads took."""
         self._followers: list[Rig] = []
         self.kinds: list[str] = []
         self.run = Runner(backend.open)
@@ -172,6 +174,13 @@ class Rig:
 
     # ----------------------------------------------------------------------------- calls
 
+    def _timed(self, work: Coroutine[Any, Any, Result]) -> Result:
+        began = time.monotonic()
+        try:
+            return self.run(work)
+        finally:
+            self.took = time.monotonic() - began
+
     def open_kind(self, kind: str) -> None:
         """Make a further kind ready."""
         self.kinds.append(kind)
@@ -193,14 +202,14 @@ class Rig:
 
     def send(self, *commits: Commit) -> list[Outcome]:
         """What became of each, handed over in one call."""
-        outcomes = self.run(self.driver.commit(commits, self.now))
+        outcomes = self._timed(self.driver.commit(commits, self.now))
         assert len(outcomes) == len(commits), "there must be one outcome for each commit"
         return outcomes
 
     def send_together(self, *commits: Commit) -> list[Outcome]:
         """What became of each, handed over to stand or fall together."""
         driver = cast("CommitsTogether", self.driver)
-        outcomes = self.run(driver.commit_together(commits, self.now))
+        outcomes = self._timed(driver.commit_together(commits, self.now))
         assert len(outcomes) == len(commits), "there must be one outcome for each commit"
         return outcomes
 
@@ -244,7 +253,7 @@ class Rig:
     def read_many(self, ids: Sequence[str | Key], want: Want = EVERYTHING) -> list[Cells | None]:
         """The cells of each, in order."""
         keys = [self.key(id) if isinstance(id, str) else id for id in ids]
-        found = self.run(self.driver.read(keys, want, self.now))
+        found = self._timed(self.driver.read(keys, want, self.now))
         assert len(found) == len(keys), "there must be one answer for each key read"
         return found
 

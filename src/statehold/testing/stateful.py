@@ -277,7 +277,9 @@ class DriverMachine(RuleBasedStateMachine):
 
     def check(self, *keys: Key, want: Want = EVERYTHING) -> None:
         """Read the keys and compare."""
-        for key, cells in zip(keys, self.rig.read_many(keys, want), strict=True):
+        found = self.rig.read_many(keys, want)
+        self.model.took = self.rig.took
+        for key, cells in zip(keys, found, strict=True):
             self.model.check_read(key, want, cells, self.rig.now)
 
     @rule(data=st.data())
@@ -300,13 +302,16 @@ class DriverMachine(RuleBasedStateMachine):
             return
         note(f"together {group}")
         outcomes = self.rig.send_together(*group)
+        self.model.took = self.rig.took
         self.model.judge_together(group, outcomes, self.rig.now)
         self.check(*(commit.key for commit in group))
 
     def send(self, batch: list[Commit]) -> None:
         """Send them, judge each outcome, and read what they touched."""
         note(f"commits {batch}")
-        for commit, outcome in zip(batch, self.rig.send(*batch), strict=True):
+        outcomes = self.rig.send(*batch)
+        self.model.took = self.rig.took
+        for commit, outcome in zip(batch, outcomes, strict=True):
             self.model.judge(commit, outcome, self.rig.now)
         self.check(*(commit.key for commit in batch))
 

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 from statehold.changes import EVERYTHING, Add, Append, Commit, Put
 from statehold.driver import CommitsTogether, Driver, Outcome, Refused, Undone, Written
 from statehold.errors import Unavailable
-from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
+from statehold.testing.children import as_key, at_once, hear, ready, spawn
 from statehold.testing.crash import killed
 from statehold.testing.rig import Rig
 
@@ -109,29 +109,13 @@ def race(rig: Rig, *, writers: int, transfers: int, processes: bool) -> None:
     keys = tuple(rig.key(id) for id in ACCOUNTS)
     movers = [Mover(keys, n, transfers, 1, rig.now) for n in range(writers)]
     if processes:
-        _in_processes(rig, movers)
+        at_once(__name__, rig.backend, movers)
     else:
         answers = rig.run.together(*(partial(move, rig.driver, mover) for mover in movers))
         errors = [answer for answer in answers if isinstance(answer, BaseException)]
         assert not errors, f"racing writers failed: {errors}"
     found = counted(rig, keys)
     assert found == writers * transfers, f"{found} transfers stand of {writers * transfers}"
-
-
-def _in_processes(rig: Rig, movers: list[Mover]) -> None:
-    children = [spawn(__name__, rig.backend, mover) for mover in movers]
-    try:
-        for child in children:
-            await_ready(child)
-        for child in children:
-            go(child)
-        for child in children:
-            child.communicate(timeout=300)
-            assert child.returncode == 0, f"a racing writer ended with {child.returncode}"
-    finally:
-        for child in children:
-            child.kill()
-            child.communicate()
 
 
 def counted(rig: Rig, keys: tuple[tuple[str, ...], ...]) -> int:

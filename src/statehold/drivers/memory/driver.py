@@ -67,6 +67,7 @@ from statehold.folding import (
     cells_within,
     claimed,
     cut,
+    ended_at,
     fence_with,
     forgets,
     is_over,
@@ -255,21 +256,7 @@ class MemoryDriver(Driver):
                 self._busy = False
 
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        if self._busy:  # by another thread
-            return self._in_turn(partial(self._commit_together, commits), now)
-        with self.lock:
-            if self._busy:
-                raise _busy()
-            try:
-                self._busy = True
-                if now >= self._buckets.due:
-                    self._sweep(now)
-                return self._commit_together(commits, now)
-            except BaseException as error:
-                self._mend(error)
-                raise
-            finally:
-                self._busy = False
+        return self._in_turn(partial(self._commit_together, commits), now)
 
     def _commit_all(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         return [self._commit(commit, now) for commit in commits]
@@ -299,8 +286,7 @@ class MemoryDriver(Driver):
         until = None if slot is None else slot.cells.deadline
         if slot is not None and until is not None and now >= until:
             # As it goes what it had seen is accounted for, which may bar the commit.
-            self._remove(commit.key, slot, until)
-            self._expired += 1
+            self._expire(commit.key, slot)
             slot = None
         barred = self._barred(commit, slot, now)
         if barred is not None or commit.erase:
@@ -361,8 +347,7 @@ class MemoryDriver(Driver):
         if slot is not None:
             cells = slot.cells
             if cells.deadline is not None and now >= cells.deadline:
-                self._remove(key, slot, cells.deadline)
-                self._expired += 1
+                self._expire(key, slot)
                 slot = None
                 cells = _ABSENT
         if (
@@ -403,7 +388,7 @@ class MemoryDriver(Driver):
 
         new = slot is None
         if slot is None:
-            slot = self._born(key, now)
+            slot = self._born(key, at)
             created = updated = at
             revision = commit.revision or Revision(new_incarnation(), 1)
         else:
@@ -459,8 +444,7 @@ class MemoryDriver(Driver):
         key, comes = life.key, life.cells
         old = self._slots.get(key)
         if old is not None and is_over(old.cells, now):
-            self._remove(key, old, old.cells.deadline or now)
-            self._expired += 1
+            self._expire(key, old)
             old = None
         head, fence = None if old is None else old.cells, self._past.fence(key)
         barred = admit_life(life, head, fence, now)
@@ -495,9 +479,9 @@ class MemoryDriver(Driver):
             self._evict(key, now)
         return written(slot.cells)
 
-    def _born(self, key: Key, now: float) -> Slot:
+    def _born(self, key: Key, at: float) -> Slot:
         slot = Slot()
-        if self._past.ended > now:  # the clock was set back
+        if self._past.ended > at:  # it says so itself, or the clock was set back
             slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
@@ -562,6 +546,10 @@ class MemoryDriver(Driver):
         fence = left_behind(self._past.fence(key), epoch, at)
         self._nbytes += self._past.remember(key, fence, at)
 
+    def _expire(self, key: Key, slot: Slot) -> None:
+        self._remove(key, slot, ended_at(slot.cells))
+        self._expired += 1
+
     def _remove(self, key: Key, slot: Slot, at: float) -> None:
         self._buckets.leave(key, slot)
         self._forget(key, slot, at)
@@ -569,7 +557,7 @@ class MemoryDriver(Driver):
     def _forget(self, key: Key, slot: Slot, at: float) -> None:
         """Remove a state that is in no bucket any more, and has ended at that time."""
         if slot.cells.epoch:
-            self._leave(key, slot.cells.epoch, max(at, slot.cells.updated))
+            self._leave(key, slot.cells.epoch, at)
         del self._slots[key]
         self._nbytes -= slot.nbytes
         self._past.ended = max(self._past.ended, slot.last())
@@ -616,7 +604,7 @@ class MemoryDriver(Driver):
             key, slot = found
             until = slot.cells.deadline
             if until is not None and now >= until:
-                self._forget(key, slot, until)
+                self._forget(key, slot, ended_at(slot.cells))
                 self._expired += 1
             else:
                 self._buckets.put(key, slot)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -20,6 +19,7 @@ from statehold.changes import (
     Revision,
     Splice,
     digest_of,
+    is_digest,
     new_incarnation,
     required,
 )
@@ -217,9 +217,6 @@ def many_ops(ops: int) -> int:
     return ops
 
 
-_of_stores = re.compile(r"[0-9a-f]{24}").fullmatch
-
-
 def op_id(op: str, intent: int) -> bytes:
     """An op id and its intent as they are stored, in 13 and 4 bytes.
 
@@ -227,10 +224,9 @@ def op_id(op: str, intent: int) -> bytes:
     """
     if not op:
         return b""
-    mark = b"=\0\0\0\0" if not intent else b"=" + intent.to_bytes(4)
-    if _of_stores(op):
-        return bytes.fromhex(op) + mark
-    return bytes.fromhex(digest_of(op)[-24:]) + b"#" + mark[1:]
+    told = digest_of(op)
+    mark = b"#" if is_digest(told) else b"="
+    return bytes.fromhex(told[-24:]) + mark + intent.to_bytes(4)
 
 
 def _instant(seconds: float) -> int:

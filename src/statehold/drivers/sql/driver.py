@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import URL, Connection, select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
@@ -553,30 +553,29 @@ class SqlDriver(Driver):
         self, lives: Sequence[WholeLife], now: float, until: float, sent: list[bool]
     ) -> list[Outcome]:
         kinds = {life.key[1]: self._tables(life.key[1]) for life in lives}
-        making: set[Key] = set()
-        while True:
-            try:
-                async with self._engines.writing() as connection:
-                    outcomes = await install_all(
-                        connection,
-                        self.dialect,
-                        kinds,
-                        lives,
-                        now,
-                        clock=self._clock,
-                        until=until,
-                        making=making,
-                    )
-                    # From here on it may be done. It is not done again by itself, since it may have
-                    # been erased meanwhile, and would be there again.
-                    sent.append(True)
-            except Meanwhile as missing:
-                making.update(missing.keys)
-            except TooLate:
-                return [Late()] * len(lives)
-            else:
-                self._transactions += 1
-                return outcomes
+
+        async def work(connection: AsyncConnection, making: set[Key]) -> list[Outcome]:
+            outcomes = await install_all(
+                connection,
+                self.dialect,
+                kinds,
+                lives,
+                now,
+                clock=self._clock,
+                until=until,
+                making=making,
+            )
+            # From here on it may be done. It is not done again by itself, since it may have been
+            # erased meanwhile, and would be there again.
+            sent.append(True)
+            return outcomes
+
+        try:
+            outcomes = await self._with_rows(work)
+        except TooLate:
+            return [Late()] * len(lives)
+        self._transactions += 1
+        return outcomes
 
     async def _commit_portably(
         self,
@@ -627,33 +626,44 @@ class SqlDriver(Driver):
         `sent` has an element once all that is left is to commit.
         """
         kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
-        making: set[Key] = set()
+
+        async def work(connection: AsyncConnection, making: set[Key]) -> list[Outcome]:
+            outcomes = await commit_all(
+                connection,
+                self.dialect,
+                kinds,
+                commits,
+                now,
+                clock=self._clock,
+                untils=untils,
+                making=making,
+            )
+            if stand is not None:
+                _insist(stand, outcomes)
+            sent.append(True)
+            return outcomes
+
         while True:
             try:
-                async with self._engines.writing() as connection:
-                    outcomes = await commit_all(
-                        connection,
-                        self.dialect,
-                        kinds,
-                        commits,
-                        now,
-                        clock=self._clock,
-                        untils=untils,
-                        making=making,
-                    )
-                    if stand is not None:
-                        _insist(stand, outcomes)
-                    sent.append(True)
+                return await self._with_rows(work)
             except _NotStanding as undoing:
                 return undoing.outcomes
-            except Meanwhile as missing:
-                making.update(missing.keys)
             except TooLate:
                 if time.monotonic() >= min(untils):
                     return [Late()] * len(commits)
                 sent.clear()  # a life that it was folded into had ended before the COMMIT
-            else:
-                return outcomes
+
+    async def _with_rows(
+        self, work: Callable[[AsyncConnection, set[Key]], Awaitable[Result]]
+    ) -> Result:
+        """What `work` makes of a transaction, begun anew with the keys whose rows are to be made."""
+        making: set[Key] = set()
+        while True:
+            try:
+                async with self._engines.writing() as connection:
+                    return await work(connection, making)
+            except Meanwhile as missing:
+                making.update(missing.keys)
 
     async def _trying(
         self,

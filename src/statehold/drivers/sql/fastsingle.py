@@ -45,11 +45,11 @@ from statehold.drivers.sql.function_parts import (
     qualified,
     quoted,
 )
-from statehold.drivers.sql.recalling import INSTALLED
 from statehold.drivers.sql.tables import Stored, Tables
 from statehold.drivers.sql.types import escaped
 from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 from statehold.errors import Invalid
+from statehold.folding import INSTALLED
 
 MOST_ITEMS: Final = 4
 """Of one list. More are as cheap as an array."""

@@ -25,7 +25,9 @@ from statehold.drivers.sql import fitting
 from statehold.drivers.sql.tables import Stored
 from statehold.errors import Corrupted, Invalid
 from statehold.folding import (
+    INSTALLED,
     NO_FENCE,
+    NOT_COUNTED,
     Ends,
     Fence,
     Head,
@@ -91,10 +93,12 @@ def apply(
     fields: Mapping[str, Stored],
     now: float,
     packet: int | None = None,
+    ended: float = -math.inf,
 ) -> Outcome:
     """Fold a commit that nothing bars into a state, which begins if there is none.
 
-    `packet` is how large a statement may be, if that is limited.
+    `packet` is how large a statement may be, if that is limited; `ended` when other lives may have
+    ended, which counts where one begins that says it was there before.
     """
     try:
         cells, touched = _folded(life, commit.changes, fields)
@@ -104,7 +108,11 @@ def apply(
         return refused(error)
     life.cells = cells
     life.touched |= touched
+    begins = life.head is None and commit.at is not None
     head = life.head = advance(commit, life.head, now)
+    if begins and ended > head.created:
+        life.ops = INSTALLED
+        note_forgotten(life, ended)
     if commit.op:
         life.ops += 1
         life.applied[commit.op] = (head.revision.number, commit.intent)
@@ -112,6 +120,13 @@ def apply(
         life.keep_ops = commit.ops
     life.changed = True
     return written(head)
+
+
+def note_forgotten(life: Life, until: float) -> None:
+    """Of a life that is new in its row: op ids that it does not have may have been applied by then."""
+    life.applied[""] = (0, 0)
+    life.recorded.append(("", NOT_COUNTED, max(until, 0.0)))
+    life.forgot, life.counted = until, True
 
 
 def _folded(

@@ -46,8 +46,8 @@ from statehold.drivers.sql.function_parts import (
 )
 from statehold.drivers.sql.function_reading import read_function
 from statehold.drivers.sql.names import LONGEST, identifier
-from statehold.drivers.sql.recalling import INSTALLED
 from statehold.drivers.sql.tables import Stored, Tables
+from statehold.folding import INSTALLED
 
 MOST_ARGUMENTS: Final = 90
 """PostgreSQL takes 100, results included."""

@@ -333,7 +333,8 @@ class Kind:
                 continue
             if outcome is None:
                 assert life is not None  # noqa: S101  see above
-                outcome = apply(life, commit, self.tables.fields, self.now, self.packet)
+                ended = remembered.ended()
+                outcome = apply(life, commit, self.tables.fields, self.now, self.packet, ended)
             outcomes[place] = outcome
             if isinstance(outcome, Written) and commit.returning is not None:
                 returning.append((place, commit))

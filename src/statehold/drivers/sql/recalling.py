@@ -29,14 +29,9 @@ from statehold.drivers.sql.kept import kept
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.types import Name
-from statehold.folding import NO_FENCE, Applied, Fence
+from statehold.folding import INSTALLED, NO_FENCE, Applied, Fence
 
 NEVER: Final = -math.inf
-
-INSTALLED: Final = 1 << 40
-"""From where the op ids of a life are counted that came from elsewhere."""
-NOT_COUNTED: Final = 1 << 62
-"""The `seq` of the row that says what was forgotten elsewhere."""
 
 MARGIN: Final = 0.01
 """Seconds by which it is taken to have been sent earlier, since clocks are known only so well."""
@@ -118,9 +113,17 @@ async def recall(
     for few in chunks(erasures):
         for row in await connection.execute(_erasures(tables.ended), {"erasures": few}):
             _note(pasts, tables, row)
-    doubted = {commit.key: None for commit in commits if commit.since is not None}
+    doubted = {
+        commit.key: None
+        for commit in commits
+        if commit.since is not None or (commit.at is not None and _begins(lives.get(commit.key)))
+    }
     if doubted:
         await forgotten(connection, tables, lives, pasts, list(doubted))
+
+
+def _begins(life: Life | None) -> bool:
+    return life is None or life.head is None
 
 
 def _names_of(op: str, life: Life, digests: dict[tuple[int, str], str]) -> list[tuple[int, str]]:
@@ -274,9 +277,7 @@ async def note_ends(
 
 __all__ = [
     "FORGET_EVERY",
-    "INSTALLED",
     "MOST_OPS",
-    "NOT_COUNTED",
     "RECENT_SECONDS",
     "Past",
     "Remembered",

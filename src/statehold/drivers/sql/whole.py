@@ -16,13 +16,11 @@ from statehold.drivers.sql import fitting
 from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.fences import fence_of
-from statehold.drivers.sql.folding import Life, fits
+from statehold.drivers.sql.folding import Life, fits, note_forgotten
 from statehold.drivers.sql.loading import chunks
 from statehold.drivers.sql.portable import Kind, lock_all
 from statehold.drivers.sql.reading import Found, read
 from statehold.drivers.sql.recalling import (
-    INSTALLED,
-    NOT_COUNTED,
     Past,
     Remembered,
     forgotten,
@@ -33,6 +31,7 @@ from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.tables import CLAIM, Tables
 from statehold.errors import Busy, Invalid
 from statehold.folding import (
+    INSTALLED,
     NO_FENCE,
     Ends,
     Head,
@@ -40,6 +39,7 @@ from statehold.folding import (
     cells_within,
     fence_with,
     forgets,
+    head_of,
     refused,
     whole,
     written,
@@ -124,7 +124,7 @@ async def install_all(
         for key, life in comes.items():
             outcome = _judged(work, life)
             if isinstance(outcome, Written) and not outcome.repeated:
-                admitted[key] = _head(life), _forgets(work, life)
+                admitted[key] = head_of(life), _forgets(work, life)
                 there = work.lives[key]
                 if there.head is not None:
                     replaced.append(there)
@@ -183,13 +183,6 @@ def _forgets(work: Kind, life: WholeLife) -> float:
     return forgets(life, there.head, Remembered(there, past, work.now))
 
 
-def _head(life: WholeLife) -> Head:
-    cells = life.cells
-    return Head(
-        cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
-    )
-
-
 def _fill(there: Life, life: WholeLife, head: Head, forgot: float) -> None:
     """The life is in the row that was made for it, once that is saved."""
     there.head = head
@@ -200,8 +193,7 @@ def _fill(there: Life, life: WholeLife, head: Head, forgot: float) -> None:
     for seq, one in enumerate(life.ops, INSTALLED + 1):
         there.applied[one.op] = (one.number, one.intent)
         there.recorded.append((one.op, seq, one.at))
-    there.applied[""] = (0, 0)
-    there.recorded.append(("", NOT_COUNTED, max(forgot, 0.0)))
+    note_forgotten(there, forgot)
     there.changed = True
 
 

@@ -6,10 +6,10 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar, cast
 from urllib.parse import SplitResult, unquote
 
 from statehold.changes import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
@@ -65,6 +65,10 @@ SWEEP_ROWS = 1000
 """About how many items are deleted then at most, except that a state goes at once."""
 
 
+T = TypeVar("T", Commit, WholeLife)
+Step = Callable[[Transaction, T], Outcome]
+"""What is done with each of a call."""
+
 _OF_ONE = (Invalid, TooLarge, Corrupted)
 """Errors that concern one commit of a batch."""
 
@@ -73,7 +77,7 @@ class _NotAll(Exception):
     """Commits that stand or fall together do not all stand."""
 
 
-def _said(commit: object) -> Commit | None:
+def _said(commit: Commit | WholeLife) -> Commit | None:
     """The commit, whose fields an error may be about; None for a life that is to be installed."""
     return commit if isinstance(commit, Commit) else None
 
@@ -265,8 +269,13 @@ class SqliteDriver(WaitingDriver):
     async def commit(
         self, commits: Sequence[Commit], now: float, *, wait: bool = True
     ) -> list[Outcome]:
+        return self._one_by_one(Transaction.apply, commits, now, wait=wait)
+
+    def _one_by_one(
+        self, step: Step[T], commits: Sequence[T], now: float, *, wait: bool
+    ) -> list[Outcome]:
         try:
-            return self._transact(commits, now, [], wait=wait)
+            return self._transact(step, commits, now, [], wait=wait)
         except _OF_ONE as error:
             if len(commits) == 1:
                 return [refused(error, _said(commits[0]))]
@@ -277,7 +286,8 @@ class SqliteDriver(WaitingDriver):
         while others:
             done: list[Outcome] = []
             try:
-                self._transact([commits[n] for n in others], now, done, apart=True, wait=wait)
+                some = [commits[n] for n in others]
+                self._transact(step, some, now, done, apart=True, wait=wait)
             except _OF_ONE as error:
                 if len(done) == len(others):
                     raise  # at COMMIT, and of none of them in particular
@@ -293,7 +303,8 @@ class SqliteDriver(WaitingDriver):
     ) -> list[Outcome]:
         done: list[Outcome] = []
         try:
-            return self._transact(commits, now, done, apart=True, together=True, wait=wait)
+            step = Transaction.apply
+            return self._transact(step, commits, now, done, apart=True, together=True, wait=wait)
         except _NotAll:
             return undone(done)
         except _OF_ONE as error:
@@ -306,12 +317,12 @@ class SqliteDriver(WaitingDriver):
     async def install(
         self, lives: Sequence[WholeLife], now: float, *, wait: bool = True
     ) -> list[Outcome]:
-        # Only what is done with each of them is another thing.
-        return await self.commit(cast("Sequence[Commit]", lives), now, wait=wait)
+        return self._one_by_one(Transaction.install, lives, now, wait=wait)
 
     def _transact(
         self,
-        commits: Sequence[Commit],
+        step: Step[T],
+        commits: Sequence[T],
         now: float,
         outcomes: list[Outcome],
         *,
@@ -323,14 +334,15 @@ class SqliteDriver(WaitingDriver):
 
         `together`: raises `_NotAll`, with nothing written, where not all of them stand.
         """
-        work = partial(self._transacted, commits, now, outcomes, apart, together)
+        work = partial(self._transacted, step, commits, now, outcomes, apart, together)
         if self._file.use(work, wait=wait):
             self._file.log.empty_soon()
         return outcomes
 
     def _transacted(
         self,
-        commits: Sequence[Commit],
+        step: Step[T],
+        commits: Sequence[T],
         now: float,
         outcomes: list[Outcome],
         apart: bool,
@@ -349,10 +361,8 @@ class SqliteDriver(WaitingDriver):
             if since:  # others have seen meanwhile what has ended
                 now += time.monotonic() - since
             transaction = Transaction(cursor, cursor.execute, names=self._names, now=now)
-            first: object = commits[0] if commits else None
-            apply: Any = transaction.install if isinstance(first, WholeLife) else transaction.apply
             for commit in commits:
-                outcome = apply(commit)
+                outcome = step(transaction, commit)
                 if apart:
                     transaction.settle()
                 outcomes.append(outcome)

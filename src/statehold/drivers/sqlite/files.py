@@ -103,15 +103,7 @@ class File:
         if self._owner == me:
             raise self._nested()
         try:
-            with self._at_once:
-                try:
-                    self._owner = me
-                    return work(self._ready or self._made_ready(), 0.0)
-                except BaseException:
-                    self._ready = None  # so that it is looked at first
-                    raise
-                finally:
-                    self._owner = 0
+            return self._if_idle(work, me, 0.0)
         except Empty:
             pass
         except WouldWait:
@@ -121,6 +113,18 @@ class File:
             self._use_later(_nothing, me, wait=True)
             return self.use(work, wait=True)
         return self._use_later(work, me, wait=wait)
+
+    def _if_idle(self, work: Callable[..., R], me: int, *told: float) -> R:
+        """What it makes of the writing connection's cursor. Raises `Empty` unless it is idle."""
+        with self._at_once:
+            try:
+                self._owner = me
+                return work(self._ready or self._made_ready(), *told)
+            except BaseException:
+                self._ready = None  # so that it is looked at first
+                raise
+            finally:
+                self._owner = 0
 
     def _use_later(self, work: Callable[[sqlite3.Cursor, float], R], me: int, *, wait: bool) -> R:
         began = time.monotonic()
@@ -145,17 +149,8 @@ class File:
         It is the writing connection's if that is idle, for its pages are cached; else one of its own.
         Raises `WouldWait`, and calls `work`, as `use` does.
         """
-        me = get_ident()
         try:
-            with self._at_once:
-                try:
-                    self._owner = me
-                    return work(self._ready or self._made_ready())
-                except BaseException:
-                    self._ready = None
-                    raise
-                finally:
-                    self._owner = 0
+            return self._if_idle(work, get_ident())
         except Empty:
             pass
         except WouldWait:

@@ -27,7 +27,7 @@ from statehold.changes import (
 from statehold.driver import Outcome, WholeLife, Written
 from statehold.drivers.sqlite.erasing import erase_rows, erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
-from statehold.drivers.sqlite.life import INSTALLED, NOT_COUNTED, Life, encode_shape
+from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import (
     SELECT_STATE,
@@ -39,6 +39,8 @@ from statehold.drivers.sqlite.reading import (
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
 from statehold.folding import (
+    INSTALLED,
+    NOT_COUNTED,
     Ends,
     Head,
     admit,
@@ -49,6 +51,7 @@ from statehold.folding import (
     ended_at,
     fence_with,
     forgets,
+    head_of,
     is_over,
     refused,
     revision_of,
@@ -116,16 +119,13 @@ class Transaction(Writer, kw_only=True):
 
     def _made(self, comes: WholeLife, forgot: float) -> Life:
         """A life of which nothing is written yet, with the time of what it has forgotten as ""."""
-        cells = comes.cells
-        head = Head(
-            cells.revision, cells.created, cells.updated, cells.deadline, cells.epoch, cells.subject
-        )
-        life = Life(self.execute, comes.key, head, subject=cells.subject, changed=True)
+        head = head_of(comes)
+        life = Life(self.execute, comes.key, head, subject=head.subject, changed=True)
         life.fields = cells_within(comes)
         life.touched = {name: self.names.number(self.execute, name) for name in life.fields}
         for seq, one in enumerate(comes.ops, INSTALLED + 1):
             life.new_ops[one.op] = (one.number, seq, one.intent, one.at)
-        life.new_ops[""] = (0, NOT_COUNTED, 0, forgot)
+        _forget(life, forgot)
         life.ops = INSTALLED + len(comes.ops)
         life.ops_kept = len(life.new_ops)
         return life
@@ -150,6 +150,8 @@ class Transaction(Writer, kw_only=True):
             change.into(fields, own)
         life.fields = fields
         life.touched = touched
+        if life.head is None and commit.at is not None:
+            _begin_before(life, commit.at, life.ended())
         head = life.head = advance(commit, life.head, self.now)
         if commit.op:
             life.ops += 1
@@ -251,3 +253,15 @@ class Transaction(Writer, kw_only=True):
                 (*commit.key, commit.op, commit.intent, stood.incarnation, stood.number, until),
             )
         return Written(stood)
+
+
+def _begin_before(life: Life, created: float, ended: float) -> None:
+    """A life begins that says it was there before; since then others may have ended."""
+    if ended > created:
+        life.ops = INSTALLED
+        _forget(life, ended)
+
+
+def _forget(life: Life, until: float) -> None:
+    """Op ids that were applied by then, other than those it has, may be forgotten."""
+    life.new_ops[""] = (0, NOT_COUNTED, 0, until)

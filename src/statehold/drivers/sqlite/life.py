@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -16,17 +16,13 @@ from statehold.drivers.sqlite.reading import (
     Ring,
     Row,
     Shape,
+    decode_several,
     decode_shape,
     encode_several,
     rows_of,
 )
 from statehold.drivers.sqlite.schema import FIELD_BITS
-from statehold.folding import Applied, Ends, Fence, Head, Part
-
-INSTALLED: Final = 1 << 40
-"""Where the op ids of a life are counted from that came from elsewhere."""
-NOT_COUNTED: Final = 1 << 62
-"""The `seq` of the row that tells until when op ids are forgotten, as they were elsewhere."""
+from statehold.folding import INSTALLED, Applied, Ends, Fence, Head, Part
 
 encode_shape = msgspec.json.Encoder().encode
 
@@ -62,6 +58,8 @@ class Life(msgspec.Struct):
     def of(cls, execute: Execute, key: Key, row: Row) -> Life:
         """What a row as `SELECT_STATE` shows it tells of a state. Raises `Corrupted`."""
         id, incarnation, number, epoch, created, updated, until, subject, ops, text = row
+        if type(subject) is bytes:
+            subject = decode_several(subject)
         head = Head(Revision(incarnation, number), created, updated, until, epoch, subject)
         return cls(execute, key, head, id, ops, True, subject, decode_shape(text))
 

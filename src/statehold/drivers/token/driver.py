@@ -326,7 +326,7 @@ class TokenDriver(Driver):
             deadline=head.deadline,
             epoch=head.epoch,
             registered=self._registry is not None,
-            ops=past.after(head.revision.number),
+            ops=past.after(head.revision.number, now),
             versions=versions if raised is None else raised,
             fields={n: cell for n, cell in fold(fields, commit.changes).items() if _says(cell)},
             spilled=spilled,

@@ -10,6 +10,9 @@ from statehold.changes import Commit, Revision
 from statehold.drivers.token.record import Record, op_digest
 from statehold.folding import NO_FENCE, Applied, Fence, remember
 
+BEGUN = b""
+"""In the place of an op id: the token was begun at that time, in microseconds, and not at `created`."""
+
 
 class Remembered(msgspec.Struct):
     """See `folding.Past`. Erasures and lives that ended leave nothing behind that is carried along."""
@@ -33,8 +36,11 @@ class Remembered(msgspec.Struct):
 
     def forgot(self) -> float:
         """A token keeps no times of its op ids, so one that keeps all that it may is in doubt."""
-        full = self.record is not None and len(self.record.ops) >= self.keep
-        return math.inf if full or self.commit.erase else -math.inf
+        ops = {} if self.record is None else self.record.ops
+        full = self.record is not None and len(ops) >= self.keep
+        if full or self.commit.erase:
+            return math.inf
+        return ops[BEGUN][0] / 1e6 if BEGUN in ops else -math.inf
 
     def ended(self) -> float:
         return math.inf
@@ -42,9 +48,11 @@ class Remembered(msgspec.Struct):
     def fence(self) -> Fence:
         return NO_FENCE
 
-    def after(self, number: int) -> dict[bytes, tuple[int, int]]:
+    def after(self, number: int, now: float) -> dict[bytes, tuple[int, int]]:
         """The op ids that are remembered when the commit has made this revision."""
-        ops = {} if self.record is None else self.record.ops
+        at, ops = self.commit.at, {} if self.record is None else self.record.ops
+        if self.record is None and at is not None and at < now:
+            ops = {BEGUN: (math.ceil(now * 1e6), 0)}
         if self.commit.op:
             ops = ops.copy()
             remember(ops, op_digest(self.commit.op), (number, self.commit.intent), self.keep)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from statehold.changes import (
     ABSENT,
+    BEYOND,
     EVERYTHING,
     Accumulate,
     Add,
@@ -40,9 +41,6 @@ HELD_SECONDS = 30.0
 
 AT_ONCE_SECONDS = 1.0
 """Within which a call that is not to wait must have ended; drivers wait twice as long otherwise."""
-
-MANY = 2**53
-"""The most that can be asked for."""
 
 MARK = b"b3a7-left-behind"
 
@@ -72,15 +70,15 @@ class Edges(Cases):
         """The largest numbers of items and of keys are all that there are, and not none or an error."""
         rig.write(Append("log", (b"1", b"2"), 9))
         for want in (
-            Want(tail=MANY),
-            Want(tail={"log": MANY}),
-            Want(after={"log": 0}, limit=MANY),
+            Want(tail=BEYOND),
+            Want(tail={"log": BEYOND}),
+            Want(after={"log": 0}, limit=BEYOND),
         ):
             cells = rig.read(want=want)
             assert cells is not None
             assert list(cells.fields["log"]) == [b"1", b"2"], f"{want}"
         if Feature.SCAN in rig.driver.features:
-            asked = Scan(rig.tenant, KIND, limit=MANY)
+            asked = Scan(rig.tenant, KIND, limit=BEYOND)
             page = rig.run(rig.driver.scan(asked, rig.now))
             found = list(page.keys)
             while page.cursor is not None:

@@ -266,6 +266,23 @@ class ExactlyOnce(Cases):
         assert isinstance(outcome, Doubtful) or (isinstance(outcome, Written) and outcome.repeated)
         assert rig.fields() == {"sum": {"k": 100}}
 
+    @promise(4)
+    def test_a_repetition_does_not_reach_a_life_said_to_have_begun_before(self, rig: Rig) -> None:
+        """Nor to one whose first commit was made, as it says, before the other one ended."""
+        before = rig.now
+        rig.wait(0.5)
+        sent = rig.now
+        rig.write(COUNT, op="op 1")
+        rig.erase()
+        for op in ("", "op 2"):
+            rig.write(Add("sum", "k", 100), op=op, at=before, id="b" if op else "a")
+        rig.write(COUNT, op="op 3")
+        for id in ("a", "b"):
+            outcome = rig.try_(COUNT, op="op 1", since=sent, id=id)
+            known = isinstance(outcome, Written) and (outcome.repeated or id == "b")
+            assert known or isinstance(outcome, Doubtful)
+        assert rig.fields() == {"sum": {"k": 101}}
+
     # -------------------------------------------------------------------- after its time
 
     @promise(4)
@@ -281,9 +298,11 @@ class ExactlyOnce(Cases):
 
     @promise(4)
     def test_what_comes_in_time_is_applied(self, rig: Rig) -> None:
-        """A commit that arrives before `until` is applied; a repeat is answered even after it."""
+        """A commit that arrives by `until` is applied; a repeat is answered even after it."""
         first = rig.write(COUNT, op="op 1", until=rig.now + 60)
         again = rig.write(COUNT, op="op 1", until=rig.now - 1)
         assert (again.revision, again.repeated) == (first.revision, True)
         assert first.revision != Revision(0, 0)
         assert rig.fields() == {"sum": {"k": 1}}
+        if rig.exact:
+            rig.write(COUNT, op="op 2", until=rig.now)
