@@ -12,29 +12,6 @@
 -- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
 
--- Of all fields of a hash, those of the fields in `entries` only as far as they are listed there.
-local function only(entries, all)
-  local kept, listed = {}, {}
-  for _, some in pairs(entries) do
-    for _, name in ipairs(some) do listed[name] = true end
-  end
-  for i = 1, #all, 2 do
-    local name = all[i]
-    local mark = string.byte(name)
-    local field = name
-    if mark == 35 then
-      field = string.sub(name, 2)
-    elseif mark ~= 58 then
-      field = string.match(name, '^[^:]*')
-    end
-    if not entries[field] or listed[name] then
-      kept[#kept + 1] = name
-      kept[#kept + 1] = all[i + 1]
-    end
-  end
-  return kept
-end
-
 local function cells(state, now, want, mode)
   local all
   if want and want.unless then
@@ -91,7 +68,27 @@ local function cells(state, now, want, mode)
     end
   else
     all = redis.call('HGETALL', state)
-    if entries then all = only(entries, all) end
+    if entries then -- of the fields named there only as far as they are listed
+      local kept, listed = {}, {}
+      for _, some in pairs(entries) do
+        for _, name in ipairs(some) do listed[name] = true end
+      end
+      for i = 1, #all, 2 do
+        local name = all[i]
+        local mark = string.byte(name)
+        local field = name
+        if mark == 35 then
+          field = string.sub(name, 2)
+        elseif mark ~= 58 then
+          field = string.match(name, '^[^:]*')
+        end
+        if not entries[field] or listed[name] then
+          kept[#kept + 1] = name
+          kept[#kept + 1] = all[i + 1]
+        end
+      end
+      all = kept
+    end
   end
   if all[1] ~= '.' then
     for i = 3, #all, 2 do

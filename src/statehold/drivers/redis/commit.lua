@@ -238,16 +238,6 @@ local function listed(field, value)
   return tonumber(string.sub(value, 1, gap - 1)) or 0, tonumber(string.sub(value, gap + 1)) or 1
 end
 
--- Stage how many items a list has from now on, and from which position.
-local function relist(field, name, count, first)
-  staged[name] = count > 0 and (first == 1 and text('%d', count) or text('%d %d', count, first))
-  if count == 0 and first > 1 then
-    staged['.:' .. field] = text('%d', first)
-  elseif get('.:' .. field) then
-    staged['.:' .. field] = false
-  end
-end
-
 -- The lists that are spliced in this commit, by their keys: of the items that are stored, from position
 -- `from` on, those of `first` to `left` stay, some of them with other values (`edits`); then come those in
 -- `fresh`, up to position `last`.
@@ -307,6 +297,16 @@ local function splicing()
       found[#found + 1] = list.fresh[#list.fresh - list.last + at]
     end
     return found
+  end
+
+  -- Stage how many items a list has from now on, and from which position.
+  local function relist(field, name, count, first)
+    staged[name] = count > 0 and (first == 1 and text('%d', count) or text('%d %d', count, first))
+    if count == 0 and first > 1 then
+      staged['.:' .. field] = text('%d', first)
+    elseif get('.:' .. field) then
+      staged['.:' .. field] = false
+    end
   end
 
   -- Apply the change at `at`: a refusal, or nil.
@@ -372,9 +372,9 @@ local function splicing()
     end
   end
 
-  return list_of, append, clear, splice, write
+  return list_of, append, clear, splice, relist, write
 end
-local list_of, append_to, clear, splice, write_list
+local list_of, append_to, clear, splice, relist, write_list
 
 local i = 0
 while i < n do
@@ -401,13 +401,8 @@ while i < n do
         todo[#todo + 1] = {KEYS[lists], count, ARGV[at + 2], first, last, at + 4}
       end
       start = start + count + items - now_has
-      if count == 0 then
-        relist(field, name, now_has, start)
-      elseif start == 1 then
-        staged[name] = text('%d', now_has)
-      else
-        staged[name] = text('%d %d', now_has, start)
-      end
+      staged[name] = start == 1 and text('%d', now_has) or text('%d %d', now_has, start)
+      if count == 0 and get('.:' .. field) then staged['.:' .. field] = false end
     end
     at = at + 4 + items
 
@@ -426,7 +421,7 @@ while i < n do
     if not old and (tonumber(get('#' .. field) or 0) > 0 or get(field)) then
       return {'refused', field, 'type', 'items', 'entries'}
     end
-    if not splice then list_of, append_to, clear, splice, write_list = splicing() end
+    if not splice then list_of, append_to, clear, splice, relist, write_list = splicing() end
     local list = list_of(key, field, name)
     if not list then return {'corrupted', field} end
     local refused = splice(list, key, field, at)
@@ -445,7 +440,7 @@ while i < n do
         todo[#todo + 1] = {KEYS[lists]}
         drops = true
       end
-      relist(field, name, 0, first + count)
+      staged[name], staged['.:' .. field] = false, text('%d', first + count)
     else
       if tonumber(get('#' .. field) or 0) > 0 then
         if not room then room, names_of = entries() end
@@ -518,8 +513,10 @@ if drops or not before then
   for j = 1, #todo do
     if todo[j][3] then appended[todo[j][1]] = j end
   end
-  for key, list in pairs(spliced or {}) do
-    if #list.fresh > 0 then appended[key] = 0 end
+  if spliced then
+    for key, list in pairs(spliced) do
+      if #list.fresh > 0 then appended[key] = 0 end
+    end
   end
 end
 if not before then
@@ -541,8 +538,10 @@ if not before then
   end
 end
 
-for key, list in pairs(spliced or {}) do
-  write_list(key, list, ends == before and ends ~= 0 and ends)
+if spliced then
+  for key, list in pairs(spliced) do
+    write_list(key, list, ends == before and ends ~= 0 and ends)
+  end
 end
 for j = 1, #todo do
   local key, count, keep, first, last = unpack(todo[j], 1, 5)
