@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
-from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.opening import open_servers
-from statehold.drivers.redis.servers import Script, Servers, slot_of
+from statehold.drivers.redis.client.address import Options
+from statehold.drivers.redis.client.contract import Client, Script, slot_of
+from statehold.drivers.redis.client.opening import open_client
 from statehold.errors import StateholdError
 
 ONCE = Script.of(
@@ -30,9 +30,9 @@ TICK = 0.25
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, **options: Any) -> AsyncIterator[Servers]:
+async def opened(url: str, **options: Any) -> AsyncIterator[Client]:
     """The servers of a URL with three scripts, closed at the end."""
-    servers = open_servers(urlsplit(url), Options(**options), SCRIPTS)
+    servers = open_client(urlsplit(url), Options(**options), SCRIPTS)
     try:
         yield servers
     finally:
@@ -55,7 +55,7 @@ def counted(tag: str = "t") -> tuple[int, tuple[Any, ...]]:
     return slot_of(tag.encode()), ("EVALSHA_RO", LOOK.sha, 1, f"{{{tag}}}:number")
 
 
-def looked_at(servers: Servers) -> list[list[Any]]:
+def looked_at(servers: Client) -> list[list[Any]]:
     """How many op ids each other master had counted when it was met, from now on."""
     found: list[list[Any]] = []
 

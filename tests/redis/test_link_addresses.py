@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from statehold.backends import open_driver
-from statehold.drivers.redis.address import CONNECTION, Address, Login, Options, target_of
-from statehold.drivers.redis.servers import slot_of
-from statehold.drivers.redis.trouble import ErrorReply, Remedy, redirect, remedy, translated
+from statehold.drivers.redis.client.address import CONNECTION, Address, Login, Options, target_of
+from statehold.drivers.redis.client.contract import slot_of
+from statehold.drivers.redis.client.errors import ErrorReply, Remedy, redirect, remedy, translated
 from statehold.errors import ConfigError, Unavailable
 
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.opening import open_servers
-from statehold.drivers.redis.wire import GROUP
+from statehold.drivers.redis.client.address import Options
+from statehold.drivers.redis.client.connection import GROUP
+from statehold.drivers.redis.client.opening import open_client
 from statehold.errors import Busy, Closed, Corrupted, Invalid, Unavailable
 from statehold.testing.servers import RedisServer
 from tests.redis.linking import SCRIPTS, counted, once, opened, push, settled
@@ -192,7 +192,7 @@ def test_a_call_cancelled_while_connecting_is_never_sent(url):
 
 def test_each_event_loop_has_its_own_connection(url, recwarn):
     """And none of them is kept alive, nor its connection left open, once it has ended."""
-    one = open_servers(urlsplit(url), Options(), SCRIPTS)
+    one = open_client(urlsplit(url), Options(), SCRIPTS)
     ended = []
 
     async def first():
@@ -320,7 +320,7 @@ def test_what_is_not_the_protocol_ends_the_connection(nonsense):
 
 def test_threads_with_event_loops_of_their_own(url):
     """Each has its connection; none gets the other's replies."""
-    servers = open_servers(urlsplit(url), Options(), SCRIPTS)
+    servers = open_client(urlsplit(url), Options(), SCRIPTS)
 
     async def work(name):
         for at in range(300):

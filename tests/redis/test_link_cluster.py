@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from statehold.drivers.redis.address import Address, Options, target_of
-from statehold.drivers.redis.cluster import Clustered
-from statehold.drivers.redis.nodes import Shared
-from statehold.drivers.redis.servers import slot_of
+from statehold.drivers.redis.client.address import Address, Options, target_of
+from statehold.drivers.redis.client.cluster import Clustered
+from statehold.drivers.redis.client.contract import slot_of
+from statehold.drivers.redis.client.topology import Shared
 from statehold.errors import ConfigError, Timeout, Unavailable
 from statehold.testing.servers import RedisCluster
 from statehold.testing.servers.processes import wait_for

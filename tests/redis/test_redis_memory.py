@@ -8,7 +8,7 @@ import pytest
 from statehold.backends import open_driver
 from statehold.changes import Add, Append, Put
 from statehold.driver import Doubtful, Reused, Scan, Written
-from statehold.drivers.redis.clocks import ServerClock
+from statehold.drivers.redis.client.clocks import ServerClock
 from statehold.drivers.redis.committing import MOST_OPS
 from statehold.drivers.redis.names import Names
 from statehold.errors import Invalid

@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from statehold.drivers.redis.client import Client
 from statehold.drivers.redis.scripts import RIGHTS
-from statehold.drivers.redis.servers import Servers
 from statehold.errors import ConfigError
 from statehold.settings import Parser, choice
 
@@ -19,9 +19,9 @@ EVICTION: dict[str, tuple[Parser, Any, str]] = {
 }
 
 
-async def inspect(servers: Servers, eviction: str) -> None:
+async def inspect(client: Client, eviction: str) -> None:
     """Raise `ConfigError` unless every master keeps what it holds and permits what is needed."""
-    denied = await servers.ask_all(("EVALSHA_RO", RIGHTS.sha, 0, "sh:{}:"))
+    denied = await client.ask_all(("EVALSHA_RO", RIGHTS.sha, 0, "sh:{}:"))
     for address, commands in denied:
         if commands:
             names = ", ".join(command.decode().lower() for command in commands)
@@ -30,14 +30,14 @@ async def inspect(servers: Servers, eviction: str) -> None:
                 field="url",
                 found=names,
             )
-    await _inspect_eviction(servers, eviction)
+    await _inspect_eviction(client, eviction)
 
 
-async def _inspect_eviction(servers: Servers, eviction: str) -> None:
+async def _inspect_eviction(client: Client, eviction: str) -> None:
     try:
-        replies = await servers.ask_all(("CONFIG", "GET", "maxmemory*"))
+        replies = await client.ask_all(("CONFIG", "GET", "maxmemory*"))
     except ConfigError:  # not permitted, as it often is where somebody else runs the servers
-        replies = await servers.ask_all(("INFO", "memory"))
+        replies = await client.ask_all(("INFO", "memory"))
     for address, reply in replies:
         told = _settings(reply)
         policy, limit = told.get("maxmemory-policy"), told.get("maxmemory")

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import msgspec
 
 from statehold.changes import Key
-from statehold.drivers.redis.servers import slot_of
+from statehold.drivers.redis.client import slot_of
 
 BUCKETS = 64
 _MOST_KINDS = 1024

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from importlib.resources import files
 
-from statehold.drivers.redis.servers import Script
+from statehold.drivers.redis.client import Script
 
 _constant = re.compile(r"^local ([A-Z]+) = (.+?)(?: --.*)?\n", re.MULTILINE)
 

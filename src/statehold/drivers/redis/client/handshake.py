@@ -11,11 +11,11 @@ from typing import Any, TypeGuard
 
 import msgspec
 
-from statehold.drivers.redis.address import Address, Login, Options
-from statehold.drivers.redis.schemes import check_scheme
-from statehold.drivers.redis.servers import Command, Script
-from statehold.drivers.redis.trouble import ErrorReply, translated
-from statehold.drivers.redis.wire import Call, Owner, Tally, Wire, pack
+from statehold.drivers.redis.client.address import Address, Login, Options
+from statehold.drivers.redis.client.connection import Call, Owner, Tally, Wire, pack
+from statehold.drivers.redis.client.contract import Command, Script
+from statehold.drivers.redis.client.errors import ErrorReply, translated
+from statehold.drivers.redis.client.schemes import check_scheme
 from statehold.errors import ConfigError, StateholdError, Timeout, Unavailable
 
 _OPTIONAL = ("name", "role", "info", "id")

@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from statehold.drivers.redis.address import Address
-from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.home import pause
-from statehold.drivers.redis.nodes import Alone, Shared
-from statehold.drivers.redis.wire import Call, Owner, Wire
+from statehold.drivers.redis.client.address import Address
+from statehold.drivers.redis.client.connection import Call, Owner, Wire
+from statehold.drivers.redis.client.handshake import Dialer, Met
+from statehold.drivers.redis.client.pauses import pause
+from statehold.drivers.redis.client.single import Alone
+from statehold.drivers.redis.client.topology import Shared
 from statehold.errors import ConfigError, StateholdError, Unavailable
 
 LISTEN_AGAIN = 1.0

@@ -13,17 +13,17 @@ import asyncio
 import contextlib
 import functools
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from statehold.drivers.redis import clocks
-from statehold.drivers.redis.address import Address
-from statehold.drivers.redis.clocks import MARGIN, ServerClock
-from statehold.drivers.redis.dial import Dialer, Met, server_time
-from statehold.drivers.redis.home import Home, pause
-from statehold.drivers.redis.servers import STAMP
-from statehold.drivers.redis.trouble import ErrorReply, Remedy, remedy, time_in, translated
-from statehold.drivers.redis.wire import Aside, Call, Ending, Owner, Wire, pack
+from statehold.drivers.redis.client.address import Address
+from statehold.drivers.redis.client.clocks import LOOK_EVERY, MARGIN, ServerClock
+from statehold.drivers.redis.client.connection import Aside, Call, Ending, Owner, Wire, pack
+from statehold.drivers.redis.client.contract import STAMP
+from statehold.drivers.redis.client.errors import ErrorReply, Remedy, remedy, time_in, translated
+from statehold.drivers.redis.client.handshake import Dialer, Met, server_time
+from statehold.drivers.redis.client.pauses import pause
 from statehold.errors import Busy, Closed, StateholdError, Timeout, Unavailable
 
 HELD_BYTES = 64 << 20
@@ -38,6 +38,29 @@ _TIME = pack((b"TIME",))
 _stamp_of = struct.Struct(STAMP.format + "2s").pack
 _STAMPED = STAMP.size + 2
 """The last argument of a command, and what ends it."""
+
+
+class Home(ABC):
+    """The servers to which a link belongs: they know where things are."""
+
+    mode: int = 0
+    """Whether the servers are nodes of a cluster (1), for stamps."""
+
+    @abstractmethod
+    async def find(self, link: Link) -> Met:
+        """A connection to the server that the link should reach now."""
+
+    @abstractmethod
+    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:
+        """The server says that another one has what the call needs."""
+
+    @abstractmethod
+    def again(self, link: Link, calls: list[Call]) -> None:
+        """Send what was set aside."""
+
+    @abstractmethod
+    def adrift(self, link: Link) -> None:
+        """The server of the link is lost, out of reach or not ready; another may have its place."""
 
 
 class Link(Owner):
@@ -159,7 +182,7 @@ class Link(Owner):
 
     def _look_at_clock(self, wire: Wire, deadline: float) -> None:
         """Ask what time it is there, beside what is being sent anyway."""
-        self._look_due = deadline + clocks.LOOK_EVERY
+        self._look_due = deadline + LOOK_EVERY
         sent = self._loop.time()
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(lambda done: self._hear_time(done, sent))
@@ -411,7 +434,7 @@ class Link(Owner):
         self._since = self._loop.time()
         self._clock = ServerClock()
         self._clock.learn(*met.time)
-        self._look_due = self._since + self._timeout + clocks.LOOK_EVERY
+        self._look_due = self._since + self._timeout + LOOK_EVERY
         self._end_what_was_left(met)
         calls, self.outbox = self.outbox, []
         self._outbox_bytes = 0

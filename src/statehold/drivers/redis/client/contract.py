@@ -44,7 +44,7 @@ Newcomer: TypeAlias = Callable[[Ask, Callable[[int], bool]], Awaitable[None]]
 """Called with a means to ask a server that was none of the masters, and whether it has a slot."""
 
 
-class Servers(ABC):
+class Client(ABC):
     """One server, a master that sentinels watch, or a cluster.
 
     May be used from any event loop, one after the other or at once; each has connections of its

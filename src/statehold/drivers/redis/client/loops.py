@@ -1,4 +1,4 @@
-"""The servers as one event loop sees them, and the choice between the event loops."""
+"""The client from whichever event loop it is called: each has its own topology, and ends it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import asyncio
 import math
 import os
 import threading
-from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from statehold.drivers.redis.address import Address, Options, Target
-from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.home import Home
-from statehold.drivers.redis.link import Link
-from statehold.drivers.redis.servers import Command, Newcomer, Script, Servers
-from statehold.drivers.redis.trouble import NOT_DONE, ErrorReply, in_doubt
-from statehold.drivers.redis.wire import Call, Tally, pack
+from statehold.drivers.redis.client.address import Options, Target
+from statehold.drivers.redis.client.connection import Call, pack
+from statehold.drivers.redis.client.contract import Client, Command, Newcomer, Script
+from statehold.drivers.redis.client.errors import NOT_DONE, in_doubt
+from statehold.drivers.redis.client.topology import Made, Nodes, Shared
 from statehold.errors import (
     Busy,
     Closed,
@@ -28,129 +25,7 @@ from statehold.errors import (
 )
 
 
-class Shared:
-    """What the event loops have in common."""
-
-    def __init__(self, target: Target, options: Options, scripts: Sequence[Script]) -> None:
-        self.target = target
-        self.options = options
-        self.scripts = tuple(scripts)
-        self.tally = Tally()
-        self.generation = 0
-        self.run_id: str | None = None
-        self.look: Newcomer | None = None
-
-    async def greet(self, met: Met, serves: Callable[[int], bool] = lambda _: True) -> None:
-        """Another master than before: whoever wants to look at it does so before all others."""
-        if self.look is None:
-            return
-
-        async def ask(commands: Sequence[Command]) -> list[Any]:
-            loop = asyncio.get_running_loop()
-            calls = [
-                Call(loop.create_future(), pack(command), 0.0, repeatable=False)
-                for command in commands
-            ]
-            for call in calls:
-                met.wire.send(call)
-            async with asyncio.timeout(self.options.connect_timeout):
-                return await asyncio.gather(
-                    *(call.future for call in calls), return_exceptions=True
-                )
-
-        try:
-            await self.look(ask, serves)
-        except BaseException as error:
-            met.wire.drop("it did not tell what it has")
-            if isinstance(error, TimeoutError):
-                raise Timeout("redis: another master did not tell in time what it has") from error
-            raise
-
-    def dialer(self, loop: asyncio.AbstractEventLoop) -> Dialer:
-        """What opens connections for this loop."""
-        return Dialer(loop, self.target.tls, self.options, self.scripts, self.tally)
-
-
-class Nodes(Home):
-    """The servers, for the tasks of one event loop."""
-
-    put: Callable[[Call], None]
-    """The call is on its way to the server that has its slot. Raises `Busy`."""
-
-    @abstractmethod
-    async def masters(self, deadline: float) -> list[Link]:
-        """The link of each master."""
-
-    @abstractmethod
-    def links(self) -> list[Link]:
-        """Every link there is."""
-
-    async def close(self) -> None:
-        """Close every link."""
-        for link in self.links():
-            await link.close()
-
-
-class Alone(Nodes):
-    """One server."""
-
-    def __init__(self, shared: Shared, dialer: Dialer) -> None:
-        self.shared = shared
-        self.dialer = dialer
-        self._address = shared.target.addresses[0]
-        self.link = Link(self, dialer, self._address, shared.target.login.username)
-        self.put = self.link.put
-
-    async def masters(self, deadline: float) -> list[Link]:  # noqa: ARG002
-        return [self.link]
-
-    def links(self) -> list[Link]:
-        return [self.link]
-
-    async def find(self, link: Link) -> Met:
-        address = await self.whereabouts()
-        link.address = address
-        target = self.shared.target
-        met = await self.dialer.open(address, target.login, target.db)
-        try:
-            self.welcome(address, met)
-        except StateholdError:
-            met.wire.drop("it is not what was looked for")
-            raise
-        shared = self.shared
-        if shared.run_id is not None and (met.run_id is None or met.run_id != shared.run_id):
-            await shared.greet(met)
-        shared.run_id = met.run_id
-        return met
-
-    async def whereabouts(self) -> Address:
-        """Where the server is now."""
-        return self._address
-
-    def welcome(self, address: Address, met: Met) -> None:
-        """Raise unless this is the server to talk to."""
-
-    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:  # noqa: ARG002
-        call.fail(
-            ConfigError(
-                f"redis at {link.address}: it is a node of a cluster; say redis+cluster://"
-                f" ({reply.text[:80]})",
-                field="url",
-            )
-        )
-
-    def again(self, link: Link, calls: list[Call]) -> None:
-        link.put_back(calls)
-
-    def adrift(self, link: Link) -> None:
-        """There is nowhere else to go."""
-
-
-Made: TypeAlias = Callable[[Shared, Dialer], Nodes]
-"""What makes the nodes of a topology, for the tasks of one event loop."""
-
-
-class Connected(Servers):
+class Connected(Client):
     """The servers of a target, from whichever event loop they are called."""
 
     def __init__(

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import ssl
 
-from statehold.drivers.redis.address import Address
+from statehold.drivers.redis.client.address import Address
 from statehold.errors import ConfigError
 
 

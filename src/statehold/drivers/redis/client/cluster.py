@@ -13,14 +13,14 @@ import random
 from collections.abc import Container, Iterable
 from typing import Any
 
-from statehold.drivers.redis.address import Address
-from statehold.drivers.redis.dial import Dialer, Met
-from statehold.drivers.redis.home import pause
-from statehold.drivers.redis.link import Link
-from statehold.drivers.redis.nodes import Nodes, Shared
-from statehold.drivers.redis.servers import SLOTS
-from statehold.drivers.redis.trouble import ErrorReply, redirect
-from statehold.drivers.redis.wire import Call
+from statehold.drivers.redis.client.address import Address
+from statehold.drivers.redis.client.connection import Call
+from statehold.drivers.redis.client.contract import SLOTS
+from statehold.drivers.redis.client.errors import ErrorReply, redirect
+from statehold.drivers.redis.client.handshake import Dialer, Met
+from statehold.drivers.redis.client.link import Link
+from statehold.drivers.redis.client.pauses import pause
+from statehold.drivers.redis.client.topology import Nodes, Shared
 from statehold.errors import Closed, StateholdError, Unavailable
 
 LEARN_EVERY = 0.05

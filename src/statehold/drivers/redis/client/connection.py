@@ -22,8 +22,8 @@ from typing import Any, Protocol, cast
 import hiredis
 import msgspec
 
-from statehold.drivers.redis.servers import Command
-from statehold.drivers.redis.trouble import ErrorReply, in_doubt
+from statehold.drivers.redis.client.contract import Command
+from statehold.drivers.redis.client.errors import ErrorReply, in_doubt
 from statehold.errors import Unavailable
 
 PAUSE_BYTES = 1 << 20
@@ -65,7 +65,7 @@ class Call(msgspec.Struct, eq=False):
     alone: bool = False
     """Whether it is all that its caller sends."""
     stamped: bool = False
-    """Whether its last argument says until when it may be executed (`servers.STAMP`)."""
+    """Whether its last argument says until when it may be executed (`contract.STAMP`)."""
     sent: float = 0.0
     """When it was sent first, as far as it may have been executed, by the clock of the event loop …"""
     since: float = 0.0
