@@ -15,7 +15,7 @@ from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.acknowledged import Acknowledged
 from statehold.drivers.redis.committing import COMMIT
-from statehold.drivers.redis.scripts import ALL
+from statehold.drivers.redis.lua.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
 from statehold.testing import Backend, Rig
 from statehold.testing.proxy import Proxy

@@ -35,9 +35,9 @@ from statehold.drivers.redis.committing import command_of, micros, outcome_of, t
 from statehold.drivers.redis.inspection import EVICTION, inspect
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.lives import install_of, life_of
+from statehold.drivers.redis.lua.scripts import ALL, READ, RENEW, WHOLE
 from statehold.drivers.redis.names import Names
 from statehold.drivers.redis.reading import cells_of, standing, wanted
-from statehold.drivers.redis.scripts import ALL, READ, RENEW, WHOLE
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.folding import all_stand, refused, undone

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from statehold.drivers.redis.client import Client
-from statehold.drivers.redis.scripts import RIGHTS
+from statehold.drivers.redis.lua.scripts import RIGHTS
 from statehold.errors import ConfigError
 from statehold.settings import Parser, choice
 

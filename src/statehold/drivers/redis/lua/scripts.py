@@ -1,4 +1,4 @@
-"""The scripts, put together from the .lua files beside this one."""
+"""The scripts, put together from the `.lua` files beside this one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _in_place(text: str) -> str:
 
 def _script(name: str, *parts: str, flags: str = "") -> Script:
     """The parts in order. The shebang makes Redis look before the first write whether it may be."""
-    folder = files("statehold.drivers.redis")
+    folder = files("statehold.drivers.redis.lua")
     texts = [(folder / f"{part}.lua").read_text("utf-8") for part in (*parts, name)]
     text = f"#!lua{flags}\n" + _in_place("\n".join(texts))
     return Script.of(name, text, writes="no-writes" not in flags)
@@ -28,7 +28,7 @@ def _script(name: str, *parts: str, flags: str = "") -> Script:
 
 def _function(name: str) -> str:
     """A script as a function that can be told only to try, at a time that is given."""
-    text = (files("statehold.drivers.redis") / f"{name}.lua").read_text("utf-8")
+    text = (files("statehold.drivers.redis.lua") / f"{name}.lua").read_text("utf-8")
     text = text.replace("redis.call('TIME')", "clock").replace(
         "-- (see together.lua)\n", "if tried then return {'stands'} end\n"
     )
@@ -37,7 +37,7 @@ def _function(name: str) -> str:
 
 def _together() -> Script:
     """The script of several commits, made of those of one."""
-    folder = files("statehold.drivers.redis")
+    folder = files("statehold.drivers.redis.lua")
     shared = [(folder / f"{part}.lua").read_text("utf-8") for part in ("life", "sums", "cells")]
     parts = (*shared, "local clock = redis.call('TIME')\n", _function("commit"), _function("erase"))
     text = "\n".join((*parts, (folder / "together.lua").read_text("utf-8")))
