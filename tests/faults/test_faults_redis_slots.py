@@ -7,7 +7,7 @@ import time
 import pytest
 
 from statehold import Counter, Log, State, Timeout, Unavailable
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.keys import Names
 from statehold.testing.servers import RedisCluster
 from statehold.testing.trial import Trial
 from tests.faults.trials import at, put_through

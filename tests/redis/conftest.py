@@ -5,7 +5,7 @@ import contextlib
 import pytest
 
 from statehold.backends import open_driver
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.keys import Names
 from statehold.testing import Backend
 from tests.redis.linking import TICK
 

@@ -13,8 +13,8 @@ from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Splice, Want
 from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
-from statehold.drivers.redis.acknowledged import Acknowledged
-from statehold.drivers.redis.committing import COMMIT
+from statehold.drivers.redis.commands import COMMIT
+from statehold.drivers.redis.failover import Acknowledged
 from statehold.drivers.redis.lua.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
 from statehold.testing import Backend, Rig

@@ -9,8 +9,8 @@ from statehold.backends import open_driver
 from statehold.changes import Add, Append, Put
 from statehold.driver import Doubtful, Reused, Scan, Written
 from statehold.drivers.redis.client.clocks import ServerClock
-from statehold.drivers.redis.committing import MOST_OPS
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.commands import MOST_OPS
+from statehold.drivers.redis.keys import Names
 from statehold.errors import Invalid
 from statehold.testing import Backend, Rig
 from tests.redis.linking import TICK

@@ -21,7 +21,8 @@ from statehold.driver import (
     WholeLife,
     Written,
 )
-from statehold.drivers.redis.acknowledged import Acknowledged
+from statehold.drivers.redis.cells import cells_of, standing, wanted
+from statehold.drivers.redis.check import EVICTION, inspect
 from statehold.drivers.redis.client import (
     CONNECTION,
     UNSTAMPED,
@@ -31,13 +32,12 @@ from statehold.drivers.redis.client import (
     Options,
     open_client,
 )
-from statehold.drivers.redis.committing import command_of, micros, outcome_of, together
-from statehold.drivers.redis.inspection import EVICTION, inspect
+from statehold.drivers.redis.commands import command_of, micros, outcome_of, together
+from statehold.drivers.redis.failover import Acknowledged
+from statehold.drivers.redis.keys import Names
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.lives import install_of, life_of
 from statehold.drivers.redis.lua.scripts import ALL, READ, RENEW, WHOLE
-from statehold.drivers.redis.names import Names
-from statehold.drivers.redis.reading import cells_of, standing, wanted
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.folding import all_stand, refused, undone

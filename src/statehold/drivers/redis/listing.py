@@ -7,8 +7,8 @@ from typing import Any
 from statehold.cursors import Listing, foreign, newest_of
 from statehold.driver import Page, Scan
 from statehold.drivers.redis.client import UNSTAMPED, Client, Command
+from statehold.drivers.redis.keys import BUCKETS, Bucket, Names, escaped, id_of
 from statehold.drivers.redis.lua.scripts import SCAN
-from statehold.drivers.redis.names import BUCKETS, Bucket, Names, escaped, id_of
 
 MOST = 1000
 """How many states of a bucket one call of the script looks at where all are needed."""

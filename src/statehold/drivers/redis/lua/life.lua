@@ -50,7 +50,7 @@ local UNFENCED = '\0\0\0\0\0\0\0\0' -- epochs are bytes, since Lua's numbers are
 -- cluster: 0 no, 1 yes, 2 yes, and the slot is said to be on its way there.
 local STAMP = '<ddB'
 
--- An op id is given as 17 bytes: 13 as committing.py makes them, and its intent. Those that are
+-- An op id is given as 17 bytes: 13 as commands.py makes them, and its intent. Those that are
 -- remembered lie in one string: first the marks, the first two bytes of each op id; then, in the same
 -- order, the records of 26 bytes: the other bytes of the op id, its intent, the number of its commit
 -- (I5) and its time (I6, milliseconds). When it is full it grows, and at last goes round. Most op ids

@@ -34,10 +34,10 @@ from statehold.driver import (
     Reused,
     Written,
 )
+from statehold.drivers.redis.cells import cells_of, wanted
 from statehold.drivers.redis.client import UNSTAMPED, Command
+from statehold.drivers.redis.keys import field_of, stored_field
 from statehold.drivers.redis.lua.scripts import CLAIM, COMMIT, ERASE, TOGETHER
-from statehold.drivers.redis.names import field_of, stored_field
-from statehold.drivers.redis.reading import cells_of, wanted
 from statehold.drivers.redis.values import packed_about, revision_of, stored, times_of
 from statehold.errors import Invalid
 

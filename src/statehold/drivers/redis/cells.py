@@ -8,7 +8,7 @@ import msgspec
 
 from statehold.changes import About, Cell, Items, Revision, Want
 from statehold.driver import Cells
-from statehold.drivers.redis.names import field_of, stored_field
+from statehold.drivers.redis.keys import field_of, stored_field
 from statehold.drivers.redis.values import (
     META_BYTES,
     about_in,
