@@ -8,7 +8,7 @@ import pytest
 
 from statehold import AsyncStore, Counter, State
 from tests.faults.stuck import Stuck, until
-from tests.redis.linking import once, opened
+from tests.redis.client.linking import once, opened
 
 
 class Visit(State, ttl=timedelta(hours=1)):

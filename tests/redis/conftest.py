@@ -7,7 +7,7 @@ import pytest
 from statehold.backends import open_driver
 from statehold.drivers.redis.keys import Names
 from statehold.testing import Backend
-from tests.redis.linking import TICK
+from tests.redis.client.linking import TICK
 
 
 def damage(server, key, field):

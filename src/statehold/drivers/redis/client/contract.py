@@ -1,4 +1,4 @@
-"""What the state side of the driver asks of the link side, and nothing more."""
+"""The client as its users see it: what it takes, what it answers, and every error that it raises."""
 
 from __future__ import annotations
 
@@ -89,14 +89,16 @@ class Client(ABC):
         Raises:
             Timeout: Sent, and no answer in time; or it stands on the master, but fewer than
                 `wait_replicas` have confirmed it. It may have been executed.
-            Unavailable: No server could be reached in time, or the connection was lost and the
-                command is not `repeatable`.
+            Unavailable: No server could be reached in time; or the connection was lost and the
+                command is not `repeatable`, or was refused when it was sent again. Where it may
+                have been executed the text says so.
             Busy: `max_pending` commands wait already; it was not sent.
             Full: The server is out of memory or disk; nothing was written.
             ReadOnly: It is a replica, and no master was found in time.
             ConfigError: The server refuses the credentials, or does not permit the command.
             Corrupted: A key holds something of another type.
-            Closed: After `close`.
+            Invalid: A part of the command cannot be encoded; nothing was sent.
+            Closed: After `close`; the text says if the command may have been executed.
         """
 
     @abstractmethod
@@ -107,7 +109,7 @@ class Client(ABC):
         repeatable: bool,
         stamped: bool = False,
     ) -> list[Any]:
-        """The same for several commands, each with its slot: they leave together.
+        """The replies to several commands, each with its slot: they leave together, and each as `call` says.
 
         More of them than may wait go out in waves, each with the whole `timeout`, until one fails.
         The replies come in order. When all are settled, the first error, if any, is raised.

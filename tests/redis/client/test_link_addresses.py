@@ -4,7 +4,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from statehold.backends import open_driver
 from statehold.drivers.redis.client.address import CONNECTION, Address, Login, Options, target_of
 from statehold.drivers.redis.client.contract import slot_of
 from statehold.drivers.redis.client.errors import ErrorReply, Remedy, redirect, remedy, translated
@@ -104,21 +103,3 @@ def test_an_error_does_not_quote_what_was_stored():
     error = translated(ErrorReply("ERR " + "x" * 9000), Address("h", 1))
     assert type(error) is Unavailable
     assert len(str(error)) < 300
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://:abc?s3cret@cache.internal:6379/0",
-        "redis://:abc?x=s3cret@cache.internal:6379/0",
-        "redis://name?s3cret@cache.internal",
-        "redis://:abc#s3cret@cache.internal",
-        "postgresql://name:abc?s3cret@db.internal/shop",
-    ],
-)
-def test_no_part_of_a_password_is_shown(url):
-    """A mark that cuts a password in two makes a refusal that shows neither half."""
-    with pytest.raises(ConfigError, match=r"%3F|%23") as caught:
-        open_driver(url)
-    error = caught.value
-    assert "s3cret" not in f"{error} {error!r} {error.found} {error.__cause__} {error.__context__}"

@@ -6,7 +6,7 @@ import pytest
 
 from statehold.errors import ConfigError, Unavailable
 from statehold.testing.servers import RedisSentinel
-from tests.redis.linking import counted, looked_at, once, opened, replicated, until, writing
+from tests.redis.client.linking import counted, looked_at, once, opened, replicated, until, writing
 
 
 @pytest.fixture

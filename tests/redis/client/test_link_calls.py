@@ -12,7 +12,7 @@ from statehold.drivers.redis.client.connection import GROUP
 from statehold.drivers.redis.client.opening import open_client
 from statehold.errors import Busy, Closed, Corrupted, Invalid, Unavailable
 from statehold.testing.servers import RedisServer
-from tests.redis.linking import SCRIPTS, counted, once, opened, push, settled
+from tests.redis.client.linking import SCRIPTS, counted, once, opened, push, settled
 
 pytestmark = pytest.mark.usefixtures("clean")
 

@@ -8,7 +8,7 @@ import pytest
 from statehold.errors import Busy, Closed, Full, ReadOnly, Timeout, Unavailable
 from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
-from tests.redis.linking import counted, looked_at, once, opened, push, settled, until
+from tests.redis.client.linking import counted, looked_at, once, opened, push, settled, until
 
 AT_ONCE = {"repl-diskless-sync-delay": 0}
 

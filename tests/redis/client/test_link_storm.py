@@ -7,7 +7,7 @@ import time
 from statehold.errors import StateholdError
 from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
-from tests.redis.linking import counted, once, opened
+from tests.redis.client.linking import counted, once, opened
 
 TIMEOUT = 0.8
 SECONDS = 5.0

@@ -8,7 +8,7 @@ from statehold.errors import ConfigError, Unavailable
 from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
 from statehold.testing.servers.certificates import Certificate
-from tests.redis.linking import counted, once, opened
+from tests.redis.client.linking import counted, once, opened
 
 SECRET = "s3cret/ü:@%"
 QUOTED = "s3cret%2F%C3%BC%3A%40%25"

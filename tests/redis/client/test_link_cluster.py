@@ -12,7 +12,16 @@ from statehold.drivers.redis.client.topology import Shared
 from statehold.errors import ConfigError, Timeout, Unavailable
 from statehold.testing.servers import RedisCluster
 from statehold.testing.servers.processes import wait_for
-from tests.redis.linking import counted, once, opened, push, replicated, settled, until, writing
+from tests.redis.client.linking import (
+    counted,
+    once,
+    opened,
+    push,
+    replicated,
+    settled,
+    until,
+    writing,
+)
 
 TAGS = [f"t{at}" for at in range(60)]
 

@@ -8,7 +8,7 @@ import pytest
 from statehold.errors import NOTHING_WRITTEN, Busy, Closed, ConfigError, Full, Unavailable
 from statehold.testing.proxy import Proxy
 from statehold.testing.servers import RedisServer
-from tests.redis.linking import counted, once, opened, push, until
+from tests.redis.client.linking import counted, once, opened, push, until
 
 SCRIPT = b"EVALSHA"
 
