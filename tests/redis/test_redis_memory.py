@@ -8,7 +8,7 @@ from statehold.backends import open_driver
 from statehold.changes import Add, Append, Put
 from statehold.driver import Doubtful, Reused, Scan, Written
 from statehold.drivers.redis.commands import MOST_OPS
-from statehold.drivers.redis.keys import Names
+from statehold.drivers.redis.keys import Keys
 from statehold.errors import Invalid
 from statehold.testing import Backend, Rig
 from tests.redis.client.linking import TICK
@@ -87,7 +87,7 @@ def test_erasures_are_not_put_aside_while_their_slot_is_moved(statehold_redis_cl
         for n in range(128):
             rig.erase(op=f"erase {n}")
         rig.write(COUNT, op="op")
-        slot = Names().state(rig.key())[0]
+        slot = Keys().state(rig.key())[0]
         source = next(
             each
             for each in cluster.masters()

@@ -17,12 +17,12 @@ def target(url, **options):
 @pytest.mark.parametrize(
     ("url", "mode", "addresses", "db"),
     [
-        ("redis://", "alone", ["localhost:6379"], 0),
-        ("redis://h", "alone", ["h:6379"], 0),
-        ("valkey://h:7/2", "alone", ["h:7"], 2),
-        ("redis://u:p@h:7", "alone", ["h:7"], 0),
-        ("redis://[::1]", "alone", ["[::1]:6379"], 0),
-        ("redis://[fe80::1]:7/", "alone", ["[fe80::1]:7"], 0),
+        ("redis://", "single", ["localhost:6379"], 0),
+        ("redis://h", "single", ["h:6379"], 0),
+        ("valkey://h:7/2", "single", ["h:7"], 2),
+        ("redis://u:p@h:7", "single", ["h:7"], 0),
+        ("redis://[::1]", "single", ["[::1]:6379"], 0),
+        ("redis://[fe80::1]:7/", "single", ["[fe80::1]:7"], 0),
         ("redis+cluster://a,b:7,[::1]:8", "cluster", ["a:6379", "b:7", "[::1]:8"], 0),
         ("valkey+cluster://[::1]:7,[::2]:8", "cluster", ["[::1]:7", "[::2]:8"], 0),
         ("redis+sentinel://a,b:7/m", "sentinel", ["a:26379", "b:7"], 0),

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from statehold.drivers.redis.client.address import Address, Options, target_of
-from statehold.drivers.redis.client.cluster import Clustered
+from statehold.drivers.redis.client.cluster import Cluster
 from statehold.drivers.redis.client.contract import slot_of
-from statehold.drivers.redis.client.topology import Shared
+from statehold.drivers.redis.client.topology import ClientState
 from statehold.errors import ConfigError, Timeout, Unavailable
 from statehold.testing.servers import RedisCluster
 from statehold.testing.servers.processes import wait_for
@@ -224,12 +224,12 @@ def test_another_master_is_told_from_slots_that_moved(before, after, failovers):
     async def main():
         options = Options()
         target = target_of(urlsplit("redis+cluster://127.0.0.1:1"), options)
-        shared = Shared(target, options, [])
-        nodes = Clustered(shared, shared.dialer(asyncio.get_running_loop()))
-        await nodes._go_by(before)
+        shared = ClientState(target, options, [])
+        topology = Cluster(shared, shared.handshaker(asyncio.get_running_loop()))
+        await topology._adopt(before)
         assert shared.tally.failovers == 0
-        await nodes._go_by(after)
-        await nodes.close()
+        await topology._adopt(after)
+        await topology.close()
         return shared.tally.failovers
 
     assert asyncio.run(main()) == failovers

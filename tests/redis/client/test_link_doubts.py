@@ -84,20 +84,20 @@ def test_refused_once_and_executed_afterwards():
                 )
                 await asyncio.sleep(0.2)
                 task = asyncio.create_task(servers.call(*once("b"), repeatable=True))
-                nodes, _ = next(iter(servers._all.values()))
-                await until(lambda: nodes.link._aside)
-                call = nodes.link._aside[0]
+                topology, _ = next(iter(servers._all.values()))
+                await until(lambda: topology.link._delayed)
+                call = topology.link._delayed[0]
                 call.deadline += 1.0
-                nodes.link._again.cancel()
+                topology.link._again.cancel()
                 server.cli("SCRIPT", "KILL")
                 await asyncio.wait([endless])
                 endless.exception()
                 # It is sent again behind one that blocks and has more time, and its answer is late.
                 more = asyncio.create_task(servers.call(0, ("BLPOP", "none", 1), repeatable=False))
-                await until(lambda: nodes.link.wire.waiting)
-                nodes.link.wire.waiting[0].deadline += 5.0
+                await until(lambda: topology.link.connection.waiting)
+                topology.link.connection.waiting[0].deadline += 5.0
                 proxy.latency(8.0)
-                nodes.link._resume()
+                topology.link._resume()
                 with pytest.raises(Unavailable, match="not known") as caught:
                     await task
                 assert not isinstance(caught.value, NOTHING_WRITTEN)

@@ -458,9 +458,9 @@ def test_a_server_that_reads_too_slowly_is_sent_no_more_than_it_takes():
             await asyncio.sleep(0.1)
             more = asyncio.create_task(servers.call(*push("last"), repeatable=False))
             await asyncio.sleep(0.1)
-            nodes, _ = next(iter(servers._all.values()))
-            assert nodes.link.wire._paused
-            assert nodes.link.wire._gathered == 1
+            topology, _ = next(iter(servers._all.values()))
+            assert topology.link.connection._paused
+            assert topology.link.connection._gathered == 1
             server.resume()
             assert await many == list(range(2, 102))
             assert await more == 102

@@ -92,8 +92,10 @@ def test_sentinels_and_servers_with_access_lists(sentinel, tmp_path):
     async def main():
         async with opened(sentinel.url.replace("//", "//ml:two@"), **options) as servers:
             assert await servers.call(*once("a"), repeatable=True) == 1
-            nodes, _ = next(iter(servers._all.values()))
-            await until(lambda: all(ear._wire is not None for ear in nodes._ears))
+            topology, _ = next(iter(servers._all.values()))
+            await until(
+                lambda: all(listener._connection is not None for listener in topology._listeners)
+            )
         password.write_text("wrong")
         async with opened(sentinel.url, timeout=1.5, **options) as servers:
             with pytest.raises(ConfigError, match="user 'watch'"):

@@ -34,7 +34,7 @@ from statehold.drivers.redis.client import (
 )
 from statehold.drivers.redis.commands import command_of, micros, outcome_of, together
 from statehold.drivers.redis.failover import Acknowledged
-from statehold.drivers.redis.keys import Names
+from statehold.drivers.redis.keys import Keys
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.lives import install_of, life_of
 from statehold.drivers.redis.lua.scripts import ALL, READ, RENEW, WHOLE
@@ -73,7 +73,7 @@ class RedisDriver(Driver):
         self._stamp: Command = (UNSTAMPED,) if client.clustered else ()
         if client.clustered:  # where states have no server in common
             self.features = self.features - {Feature.TOGETHER}
-        self._names = Names()
+        self._keys = Keys()
         self._eviction = eviction
         self._inspected = False
         self._opening = Together()
@@ -114,7 +114,7 @@ class RedisDriver(Driver):
         keys: list[Key] = []
         commands: list[Command] = []
         for key in self._acknowledged.remembered():
-            slot, state = self._names.state(key)
+            slot, state = self._keys.state(key)
             if serves(slot):
                 keys.append(key)
                 commands.append(("EVALSHA_RO", READ.sha, 1, state, nothing))
@@ -152,7 +152,7 @@ class RedisDriver(Driver):
         try:
             what = wanted(want)
             for key in keys:
-                slot, state = self._names.state(key)
+                slot, state = self._keys.state(key)
                 if renewing and want.renew is not None:
                     ttl, age = want.renew
                     ends = (micros(ttl), micros(age))
@@ -184,7 +184,7 @@ class RedisDriver(Driver):
         try:
             if len(commits) == 1:
                 commit = commits[0]
-                slot, state = self._names.state(commit.key)
+                slot, state = self._keys.state(commit.key)
                 command = command_of(commit, state)
                 began = time.monotonic()
                 reply = await self._call(slot, command, repeatable=commit.op != "", stamped=True)
@@ -193,7 +193,7 @@ class RedisDriver(Driver):
                 return [self._outcome(reply, commit, now)]
             commands: list[tuple[int, Command]] = []
             for commit in commits:
-                slot, state = self._names.state(commit.key)
+                slot, state = self._keys.state(commit.key)
                 commands.append((slot, command_of(commit, state)))
         except UnicodeError as error:
             raise _unspeakable(error) from error
@@ -210,7 +210,7 @@ class RedisDriver(Driver):
         if self._client.generation != self._generation:
             await self._settle()
         try:
-            places = [self._names.state(commit.key) for commit in commits]
+            places = [self._keys.state(commit.key) for commit in commits]
             command = together(
                 [
                     command_of(commit, state)
@@ -235,7 +235,7 @@ class RedisDriver(Driver):
         commands: list[tuple[int, Command]] = []
         try:
             for key in keys:
-                slot, state = self._names.state(key)
+                slot, state = self._keys.state(key)
                 ask = ("EVALSHA_RO", WHOLE.sha, 2, state, state + b":.ops", *self._stamp)
                 commands.append((slot, ask))
         except UnicodeError as error:
@@ -255,7 +255,7 @@ class RedisDriver(Driver):
         barred: dict[int, Outcome] = {}
         try:
             for place, life in enumerate(lives):
-                slot, state = self._names.state(life.key)
+                slot, state = self._keys.state(life.key)
                 try:
                     commands.append((slot, install_of(life, state)))
                 except Invalid as error:
@@ -309,7 +309,7 @@ class RedisDriver(Driver):
         if limit < 1:
             raise Invalid(f"limit must be at least 1, not {limit}", field="limit", found=limit)
         try:
-            return await page_of(self._client, self._names, asked)
+            return await page_of(self._client, self._keys, asked)
         except UnicodeError as error:
             raise _unspeakable(error) from error
 

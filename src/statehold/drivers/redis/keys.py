@@ -40,7 +40,7 @@ class Bucket(msgspec.Struct, frozen=True):
     slot: int
 
 
-class Names:
+class Keys:
     """The keys of states."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ def id_of(member: bytes) -> str:
     return unquote(member.decode())
 
 
-class Fields(dict[str, bytes]):
+class StoredNames(dict[str, bytes]):
     """Field names as they are stored: without `:`, and not beginning with what marks the meta."""
 
     def __missing__(self, name: str) -> bytes:
@@ -92,11 +92,11 @@ class Fields(dict[str, bytes]):
 
 
 _MOST_FIELDS = 10_000
-stored_field = Fields()
+stored_field = StoredNames()
 """By name; made when first asked for."""
 
 
-class Stored(dict[bytes, str]):
+class FieldNames(dict[bytes, str]):
     """Field names from what is stored."""
 
     def __missing__(self, stored: bytes) -> str:
@@ -106,5 +106,5 @@ class Stored(dict[bytes, str]):
         return found
 
 
-field_of = Stored()
+field_of = FieldNames()
 """By what is stored; raises UnicodeError."""

@@ -13,7 +13,7 @@ import msgspec
 from statehold.errors import ConfigError
 from statehold.settings import Parser, boolean, count, duration, text
 
-Mode = Literal["alone", "sentinel", "cluster"]
+Mode = Literal["single", "sentinel", "cluster"]
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -135,7 +135,7 @@ class Target(msgspec.Struct, frozen=True):
     sentinel_login: Login = Login()
 
 
-_MODES: dict[str, Mode] = {"": "alone", "+sentinel": "sentinel", "+cluster": "cluster"}
+_MODES: dict[str, Mode] = {"": "single", "+sentinel": "sentinel", "+cluster": "cluster"}
 _SCHEMES: dict[str, tuple[Mode, bool]] = {
     base + suffix: (mode, base in ("rediss", "valkeys"))
     for base in ("redis", "rediss", "valkey", "valkeys")
@@ -198,7 +198,7 @@ def _path(url: SplitResult, mode: Mode, options: Options) -> tuple[str, int]:
 def _addresses(where: str, mode: Mode, scheme: str) -> tuple[Address, ...]:
     port = SENTINEL_PORT if mode == "sentinel" else PORT
     addresses = tuple(_address(part, port) for part in where.split(","))
-    if mode == "alone" and len(addresses) > 1:
+    if mode == "single" and len(addresses) > 1:
         raise ConfigError(
             f"{scheme}: several hosts need {scheme}+sentinel:// or {scheme}+cluster://", field="url"
         )

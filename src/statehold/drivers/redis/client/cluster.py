@@ -1,8 +1,8 @@
 """A cluster: each slot has its master, and the map of them changes while one works.
 
-The map is learned when the first call needs it, and again when something contradicts it: a node
+The map is learned when the first request needs it, and again when something contradicts it: a node
 that says MOVED (whose word is taken at once for its slot), a master that is out of reach or not
-ready. Calls whose slot nobody is known to serve wait at `_nowhere`, a link without a server whose
+ready. Requests whose slot nobody is known to serve wait at `_unowned`, a link without a server whose
 attempts to connect are attempts to learn the map.
 """
 
@@ -14,35 +14,35 @@ from collections.abc import Container, Iterable
 from typing import Any
 
 from statehold.drivers.redis.client.address import Address
-from statehold.drivers.redis.client.connection import Call
+from statehold.drivers.redis.client.connection import Request
 from statehold.drivers.redis.client.contract import SLOTS
 from statehold.drivers.redis.client.errors import ErrorReply, redirect
-from statehold.drivers.redis.client.handshake import Dialer, Met
+from statehold.drivers.redis.client.handshake import Handshaken, Handshaker
 from statehold.drivers.redis.client.link import Link
 from statehold.drivers.redis.client.pauses import pause
-from statehold.drivers.redis.client.topology import Nodes, Shared
+from statehold.drivers.redis.client.topology import ClientState, Topology
 from statehold.errors import Closed, StateholdError, Unavailable
 
 LEARN_EVERY = 0.05
 """Seconds at least between two questions for the map."""
 HOPS = 5
-"""Redirections that a call follows at once; then it waits, for the nodes to agree."""
+"""Redirections that a request follows at once; then it waits, for the nodes to agree."""
 
 
-class Clustered(Nodes):
+class Cluster(Topology):
     """The masters of a cluster, each with a connection as soon as it is needed."""
 
     mode = 1
 
-    def __init__(self, shared: Shared, dialer: Dialer) -> None:
+    def __init__(self, shared: ClientState, handshaker: Handshaker) -> None:
         self._shared = shared
-        self._dialer = dialer
-        self._loop = dialer.loop
+        self._handshaker = handshaker
+        self._loop = handshaker.loop
         self._login = shared.target.login
         self._links: dict[Address, Link] = {}
-        self._nowhere = self._link_to(Address("the cluster", 0))
+        self._unowned = self._link_to(Address("the cluster", 0))
         self._links.clear()
-        self._owners = [self._nowhere] * SLOTS
+        self._owners = [self._unowned] * SLOTS
         self._replicas: dict[Address, set[Address]] = {}
         self._run_ids: dict[Address, str | None] = {}
         self._learning: asyncio.Task[None] | None = None
@@ -50,11 +50,11 @@ class Clustered(Nodes):
         self._closed = False
         self.put = self._put
 
-    def _put(self, call: Call) -> None:
-        self._owners[call.slot].put(call)
+    def _put(self, request: Request) -> None:
+        self._owners[request.slot].put(request)
 
     def links(self) -> list[Link]:
-        return [*self._links.values(), self._nowhere]
+        return [*self._links.values(), self._unowned]
 
     async def masters(self, deadline: float) -> list[Link]:
         while True:
@@ -66,56 +66,56 @@ class Clustered(Nodes):
                 if not error.retryable or self._loop.time() + 0.1 > deadline:
                     raise
             await asyncio.sleep(pause(3))
-        return list(dict.fromkeys(link for link in self._owners if link is not self._nowhere))
+        return list(dict.fromkeys(link for link in self._owners if link is not self._unowned))
 
     def _link_to(self, address: Address) -> Link:
         link = self._links.get(address)
         if link is None:
-            link = Link(self, self._dialer, address, self._login.username)
+            link = Link(self, self._handshaker, address, self._login.username)
             self._links[address] = link
         return link
 
-    # ------------------------------------------------------------------------------ as home of links
+    # ------------------------------------------------------------------------------ for links
 
-    async def find(self, link: Link) -> Met:
-        if link is self._nowhere:
+    async def find(self, link: Link) -> Handshaken:
+        if link is self._unowned:
             await self._learn()
             raise Unavailable("redis: no node of the cluster serves the slot of this key")
-        met = await self._dialer.open(link.address, self._login)
+        met = await self._handshaker.open(link.address, self._login)
         before = self._run_ids.get(link.address)
         if before is None or before != met.run_id:
             await self._shared.greet(met, lambda slot: self._owners[slot] is link)
         self._run_ids[link.address] = met.run_id
         return met
 
-    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:
+    def redirected(self, link: Link, request: Request, reply: ErrorReply, *, asking: bool) -> None:
         found = redirect(reply)
-        call.hops += 1
-        if found is None or call.hops > HOPS:
-            call.hops = 0
-            self.adrift(link)
-            link.set_aside(call)
+        request.hops += 1
+        if found is None or request.hops > HOPS:
+            request.hops = 0
+            self.may_have_moved(link)
+            link.delay(request)
             return
         slot, host, port = found
         there = self._link_to(Address(host or link.address.host, port))
         if asking:
-            there.put_asking(call)
+            there.put_asking(request)
             return
         if self._owners[slot] is not there:
             self._owners[slot] = there
             self._shared.generation += 1
-            self.adrift(link)
-        there.put_back([call], first=False)
+            self.may_have_moved(link)
+        there.put_back([request], first=False)
 
-    def again(self, link: Link, calls: list[Call]) -> None:  # noqa: ARG002  by slot, not by link
-        places: dict[Link, list[Call]] = {}
-        for call in calls:
-            places.setdefault(self._owners[call.slot], []).append(call)
+    def resend(self, link: Link, requests: list[Request]) -> None:  # noqa: ARG002  by slot, not by link
+        places: dict[Link, list[Request]] = {}
+        for request in requests:
+            places.setdefault(self._owners[request.slot], []).append(request)
         for there, some in places.items():
             there.put_back(some)
 
-    def adrift(self, link: Link) -> None:
-        if link is not self._nowhere and self._learning is None and not self._closed:
+    def may_have_moved(self, link: Link) -> None:
+        if link is not self._unowned and self._learning is None and not self._closed:
             self._learning = self._loop.create_task(self._relearn(), name="statehold-redis-map")
 
     # ---------------------------------------------------------------------------------- the map
@@ -136,21 +136,21 @@ class Clustered(Nodes):
         random.shuffle(known)
         # One that is connected is likely to be well.
         known.sort(key=lambda address: not self._is_connected(address))
-        asked, reply = await self._dialer.ask_first(
+        asked, reply = await self._handshaker.ask_first(
             list(dict.fromkeys((*known, *seeds))), self._login, (b"CLUSTER", b"SLOTS")
         )
-        await self._go_by(_read_map(reply, asked))
+        await self._adopt(_read_map(reply, asked))
 
     def _is_connected(self, address: Address) -> bool:
         link = self._links.get(address)
-        return link is not None and link.wire is not None
+        return link is not None and link.connection is not None
 
-    async def _go_by(self, ranges: list[tuple[int, int, Address, set[Address]]]) -> None:
+    async def _adopt(self, ranges: list[tuple[int, int, Address, set[Address]]]) -> None:
         if self._closed:
             raise Closed("the store is closed")
         if not ranges:
             raise Unavailable("redis: the cluster serves no slots yet")
-        owners = [self._nowhere] * SLOTS
+        owners = [self._unowned] * SLOTS
         replicas: dict[Address, set[Address]] = {}
         for first, last, master, some in ranges:
             owners[first : last + 1] = [self._link_to(master)] * (last + 1 - first)
@@ -159,13 +159,13 @@ class Clustered(Nodes):
             moved = {
                 (old.address, new.address)
                 for old, new in zip(self._owners, owners, strict=True)
-                if old is not new and self._nowhere not in (old, new)
+                if old is not new and self._unowned not in (old, new)
             }
             self._shared.generation += bool(moved)
             self._shared.tally.failovers += self._taken_over(moved, replicas)
         self._known = True
         self._owners, self._replicas = owners, replicas
-        self._rehome()
+        self._reassign_outboxes()
         await self._forget(set(owners))
 
     def _taken_over(self, moved: set[tuple[Address, Address]], masters: Container[Address]) -> int:
@@ -179,13 +179,13 @@ class Clustered(Nodes):
             for old, new in moved
         )
 
-    def _rehome(self) -> None:
+    def _reassign_outboxes(self) -> None:
         """What waits for a connection goes to whoever has its slot now."""
         for link in self.links():
-            if link.wire is not None or not link.outbox:
+            if link.connection is not None or not link.outbox:
                 continue
-            calls, link.outbox = link.outbox, []
-            self.again(link, calls)
+            requests, link.outbox = link.outbox, []
+            self.resend(link, requests)
 
     async def _forget(self, owners: Iterable[Link]) -> None:
         idle = [link for link in self._links.values() if link not in owners and not link.pending]

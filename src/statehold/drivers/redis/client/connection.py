@@ -1,12 +1,12 @@
-"""One connection: bytes out in batches, replies in, each to the call that waits for it.
+"""One connection: bytes out in batches, replies in, each to the request that waits for it.
 
-Calls leave in the order in which they come and are answered in that order. The first call of a
+Requests leave in the order in which they come and are answered in that order. The first request of a
 connection that nobody uses is written at once; whatever else the tasks of this tick send is
 gathered and leaves when there are sixteen, or when all tasks have had their turn. Once that was more
-than one call, the next one is gathered too: many tasks are at work, and more will follow.
+than one request, the next one is gathered too: many tasks are at work, and more will follow.
 
-A wire makes no decisions. Its `Owner` hears of error replies and of the end of the connection, and
-gets back the calls that were not answered.
+A connection makes no decisions. Its `ConnectionUser` hears of error replies and of the end of the connection, and
+gets back the requests that were not answered.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from statehold.drivers.redis.client.errors import ErrorReply, in_doubt
 from statehold.errors import Unavailable
 
 PAUSE_BYTES = 1 << 20
-"""Bytes that the operating system has not taken yet, beyond which calls are held back."""
+"""Bytes that the operating system has not taken yet, beyond which requests are held back."""
 READ_BYTES = 1 << 16
 GROUP = 16
-"""Calls of as many tasks are written without waiting for the end of the tick."""
+"""Requests of as many tasks are written without waiting for the end of the tick."""
 
 _MISSING: Any = object()
 _AT_ONCE = struct.pack("ii", 1, 0)
@@ -40,7 +40,7 @@ pack: Callable[[Command], bytes] = cast("Any", hiredis).pack_command
 _ASKING = pack((b"ASKING",))
 
 
-class Call(msgspec.Struct, eq=False):
+class Request(msgspec.Struct, eq=False):
     """A command on its way. Whoever cancels the future leaves the reply to be dropped."""
 
     future: asyncio.Future[Any]
@@ -51,7 +51,7 @@ class Call(msgspec.Struct, eq=False):
     """Whether it may be sent again although it may have been executed."""
     slot: int = 0
     writes: bool = False
-    """Whether replicas are to confirm it, on a wire that asks them."""
+    """Whether replicas are to confirm it, on a connection that asks them."""
     confirmed: asyncio.Future[int] | None = None
     """How many did, for all the writes that left with it."""
     refusal: ErrorReply | None = None
@@ -80,7 +80,7 @@ class Call(msgspec.Struct, eq=False):
             self.future.set_exception(in_doubt(error) if self.doubtful else error)
 
 
-class Aside(Call):
+class Auxiliary(Request):
     """A command that serves another one; it is never sent again, and its failure hurts nobody."""
 
     def fail(self, error: Exception) -> None:  # noqa: ARG002  the other one has its own
@@ -89,7 +89,7 @@ class Aside(Call):
             self.future.set_result(0)
 
 
-class Ending(Aside):
+class Ending(Auxiliary):
     """What ends a lost connection at the server."""
 
     def fail(self, error: Exception) -> None:  # noqa: ARG002
@@ -98,18 +98,20 @@ class Ending(Aside):
             self.future.set_result(None)
 
 
-class Owner(Protocol):
-    """Who uses a wire."""
+class ConnectionUser(Protocol):
+    """Who uses a connection."""
 
-    def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:
-        """The server answered a call with an error."""
+    def refused(self, connection: Connection, request: Request, reply: ErrorReply) -> None:
+        """The server answered a request with an error."""
 
-    def lost(self, wire: Wire, sent: Sequence[Call], unsent: Sequence[Call], why: str) -> None:
+    def lost(
+        self, connection: Connection, sent: Sequence[Request], unsent: Sequence[Request], why: str
+    ) -> None:
         """The connection has ended. `sent` may have been executed, `unsent` were never written."""
 
-    def told(self, wire: Wire, news: Any) -> None:
+    def pushed(self, connection: Connection, news: Any) -> None:
         """The server said something that nobody asked for."""
-        wire.drop(f"it said something that nobody asked for: {str(news)[:80]!r}")
+        connection.drop(f"it said something that nobody asked for: {str(news)[:80]!r}")
 
 
 class Tally:
@@ -126,19 +128,23 @@ class Tally:
         self.unconfirmed = 0
 
 
-class Wire(asyncio.BufferedProtocol):
+class Connection(asyncio.BufferedProtocol):
     """An open connection."""
 
     def __init__(
-        self, owner: Owner, loop: asyncio.AbstractEventLoop, tally: Tally, wait: bytes | None = None
+        self,
+        user: ConnectionUser,
+        loop: asyncio.AbstractEventLoop,
+        tally: Tally,
+        wait: bytes | None = None,
     ) -> None:
-        self.waiting: deque[Call] = deque()
+        self.waiting: deque[Request] = deque()
         self.ended: asyncio.Future[None] = loop.create_future()
         self.held = 0
         """Bytes of the commands that wait."""
         self.broken: Exception | None = None
         """Why it ended, if not in good order."""
-        self.owner = owner
+        self.user = user
         self._loop = loop
         self._tally = tally
         reader: Any = hiredis.Reader(replyError=ErrorReply, notEnoughData=_MISSING)
@@ -169,16 +175,21 @@ class Wire(asyncio.BufferedProtocol):
 
     # --------------------------------------------------------------------------------------- sending
 
-    def send(self, call: Call) -> None:
-        """The call is on its way, at the latest at the end of this tick."""
-        data = call.data
+    def send(self, request: Request) -> None:
+        """The request is on its way, at the latest at the end of this tick."""
+        data = request.data
         waiting = self.waiting
-        waiting.append(call)
+        waiting.append(request)
         self.held += len(data)
         if self._ticking:
             self._out.append(data)
             self._gathered += 1
-            if call.alone and self._gathered >= GROUP and self._wait is None and not self._paused:
+            if (
+                request.alone
+                and self._gathered >= GROUP
+                and self._wait is None
+                and not self._paused
+            ):
                 self._flush()  # the server works while the other tasks have their turn
         else:
             self._ticking = True
@@ -188,15 +199,17 @@ class Wire(asyncio.BufferedProtocol):
             else:
                 self._out.append(data)
                 self._gathered = 1
-        if self._wait is not None and call.writes:
+        if self._wait is not None and request.writes:
             if self._confirmed is None:
                 self._confirmed = self._loop.create_future()
-            call.confirmed = self._confirmed
+            request.confirmed = self._confirmed
 
-    def send_asking(self, call: Call) -> None:
+    def send_asking(self, request: Request) -> None:
         """Like `send`, for a slot that is still on its way to this server."""
-        self.send(Aside(self._loop.create_future(), _ASKING, call.deadline, repeatable=False))
-        self.send(call)
+        self.send(
+            Auxiliary(self._loop.create_future(), _ASKING, request.deadline, repeatable=False)
+        )
+        self.send(request)
 
     def _tick(self) -> None:
         self._ticking = False
@@ -207,9 +220,11 @@ class Wire(asyncio.BufferedProtocol):
 
     def _flush(self) -> None:
         if self._confirmed is not None and self._wait is not None:
-            call = Aside(self._confirmed, self._wait, self.waiting[-1].deadline, repeatable=False)
+            request = Auxiliary(
+                self._confirmed, self._wait, self.waiting[-1].deadline, repeatable=False
+            )
             self._confirmed = None
-            self.waiting.append(call)
+            self.waiting.append(request)
             self.held += len(self._wait)
             self._out.append(self._wait)
         out = self._out
@@ -229,22 +244,22 @@ class Wire(asyncio.BufferedProtocol):
         return self._view
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Answer each call whose reply is complete."""
+        """Answer each request whose reply is complete."""
         waiting, gets = self.waiting, self._gets
         held = count = 0
         try:
             self._feed(self._into, 0, nbytes)
             while self._transport is not None and (reply := gets()) is not _MISSING:
                 if not waiting:
-                    self.owner.told(self, reply)
+                    self.user.pushed(self, reply)
                     continue
-                call = waiting.popleft()
+                request = waiting.popleft()
                 count += 1
-                held += len(call.data)
+                held += len(request.data)
                 if reply.__class__ is ErrorReply:
-                    self._refused(call, reply)
+                    self._refused(request, reply)
                     continue
-                future = call.future
+                future = request.future
                 if not future.done():
                     future.set_result(reply)
         except hiredis.ProtocolError as error:
@@ -253,11 +268,11 @@ class Wire(asyncio.BufferedProtocol):
         self.held = max(0, self.held - held)  # it is 0 once the connection was dropped
         self._tally.commands += count
 
-    def _refused(self, call: Call, reply: ErrorReply) -> None:
+    def _refused(self, request: Request, reply: ErrorReply) -> None:
         try:
-            self.owner.refused(self, call, reply)
+            self.user.refused(self, request, reply)
         except Exception as error:  # a fault of ours, but nobody should have to wait for it
-            call.fail(Unavailable(f"redis: {error!r}"))
+            request.fail(Unavailable(f"redis: {error!r}"))
             raise
 
     # ------------------------------------------------------------------------------ beginning and end
@@ -297,8 +312,8 @@ class Wire(asyncio.BufferedProtocol):
 
     def _end(self, why: str) -> None:
         self._transport = None
-        calls = list(self.waiting)
+        requests = list(self.waiting)
         self.waiting.clear()
-        sent = len(calls) - self._gathered
+        sent = len(requests) - self._gathered
         self._out, self._gathered, self.held, self._confirmed = [], 0, 0, None
-        self.owner.lost(self, calls[:sent], calls[sent:], why)
+        self.user.lost(self, requests[:sent], requests[sent:], why)

@@ -125,7 +125,7 @@ NOT_DONE = (Busy, Full, ReadOnly, ConfigError, Invalid, Closed)
 
 
 def in_doubt(error: Exception, what: str = "whether it was executed is not known") -> Exception:
-    """The error of a call that may have been executed, whatever was said of its last sending."""
+    """The error of a request that may have been executed, whatever was said of its last sending."""
     if not isinstance(error, NOT_DONE):
         return error
     found: StateholdError

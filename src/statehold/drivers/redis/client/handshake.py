@@ -12,7 +12,13 @@ from typing import Any, TypeGuard
 import msgspec
 
 from statehold.drivers.redis.client.address import Address, Login, Options
-from statehold.drivers.redis.client.connection import Call, Owner, Tally, Wire, pack
+from statehold.drivers.redis.client.connection import (
+    Connection,
+    ConnectionUser,
+    Request,
+    Tally,
+    pack,
+)
 from statehold.drivers.redis.client.contract import Command, Script
 from statehold.drivers.redis.client.errors import ErrorReply, translated
 from statehold.drivers.redis.client.schemes import check_scheme
@@ -29,10 +35,10 @@ _PROBES = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3))
 many remain unanswered; so that a connection at which nobody waits is not kept for hours."""
 
 
-class Met(msgspec.Struct, frozen=True):
+class Handshaken(msgspec.Struct, frozen=True):
     """A server that answered."""
 
-    wire: Wire
+    connection: Connection
     run_id: str | None
     """Another one after each start; None if one may not ask."""
     role: str | None
@@ -43,22 +49,28 @@ class Met(msgspec.Struct, frozen=True):
     """What the server calls this connection; None if one may not ask."""
 
 
-class _Asker(Owner):
-    """Asks before the wire has its owner: errors go to the one who asked."""
+class _Asker(ConnectionUser):
+    """Asks before the connection has its user: errors go to the one who asked."""
 
-    def __init__(self, address: Address, user: str | None) -> None:
+    def __init__(self, address: Address, username: str | None) -> None:
         self._address = address
-        self._user = user
+        self._username = username
 
-    def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:  # noqa: ARG002
-        call.fail(translated(reply, self._address, self._user))
+    def refused(self, connection: Connection, request: Request, reply: ErrorReply) -> None:  # noqa: ARG002
+        request.fail(translated(reply, self._address, self._username))
 
-    def lost(self, wire: Wire, sent: Sequence[Call], unsent: Sequence[Call], why: str) -> None:  # noqa: ARG002
-        for call in (*sent, *unsent):
-            call.fail(Unavailable(f"redis at {self._address}: {why}"))
+    def lost(
+        self,
+        connection: Connection,  # noqa: ARG002
+        sent: Sequence[Request],
+        unsent: Sequence[Request],
+        why: str,
+    ) -> None:
+        for request in (*sent, *unsent):
+            request.fail(Unavailable(f"redis at {self._address}: {why}"))
 
 
-class Dialer:
+class Handshaker:
     """Opens connections for one event loop."""
 
     def __init__(
@@ -76,7 +88,7 @@ class Dialer:
         self.loads: list[bytes] = [pack((b"SCRIPT", b"LOAD", script.text)) for script in scripts]
         self._tls = tls
 
-    async def open(self, address: Address, login: Login, db: int = 0) -> Met:
+    async def open(self, address: Address, login: Login, db: int = 0) -> Handshaken:
         """A connection that is ready for commands, to a server that holds data.
 
         Raises `Unavailable` (or a leaf of it) and `ConfigError`, naming the address.
@@ -111,25 +123,25 @@ class Dialer:
             wait = pack((b"WAIT", self.options.wait_replicas, wait_ms))
         sent = self.loop.time()
         heard: list[float] = []
-        wire, replies = await self._begin(
+        connection, replies = await self._begin(
             address, login, commands, wait, (names.index("time"), heard)
         )
-        met = dict(zip(names, replies, strict=True))
-        if any(isinstance(met.get(name), Exception) for name in ("auth", "time", "db", "load")):
-            wire.drop("it did not let us in")
+        told = dict(zip(names, replies, strict=True))
+        if any(isinstance(told.get(name), Exception) for name in ("auth", "time", "db", "load")):
+            connection.drop("it did not let us in")
             raise next(
                 reply
                 for name, reply in zip(names, replies, strict=True)
                 if isinstance(reply, Exception)
                 and not (name in _OPTIONAL and isinstance(reply, ConfigError))
             )
-        role, info = met["role"], met["info"]
-        return Met(
-            wire,
+        role, info = told["role"], told["info"]
+        return Handshaken(
+            connection,
             None if isinstance(info, Exception) else _run_id(info),
             None if isinstance(role, Exception) else role[0].decode(),
-            (server_time(met["time"]), sent, heard[0]),
-            None if isinstance(met["id"], Exception) else int(met["id"]),
+            (server_time(told["time"]), sent, heard[0]),
+            None if isinstance(told["id"], Exception) else int(told["id"]),
         )
 
     async def ask(self, address: Address, login: Login, command: Command) -> Any:
@@ -138,26 +150,28 @@ class Dialer:
         password = login.secret()
         if password is not None:
             commands.insert(0, _auth(login, password))
-        wire, replies = await self._begin(address, login, commands, None)
-        wire.drop("it was asked")
+        connection, replies = await self._begin(address, login, commands, None)
+        connection.drop("it was asked")
         for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
         return replies[-1]
 
-    async def listen(self, address: Address, login: Login, channel: str, owner: Owner) -> Wire:
-        """A connection on which the owner is told what is published. Raises as `open` does."""
+    async def listen(
+        self, address: Address, login: Login, channel: str, user: ConnectionUser
+    ) -> Connection:
+        """A connection on which the user is told what is published. Raises as `open` does."""
         commands = [pack((b"SUBSCRIBE", channel))]
         password = login.secret()
         if password is not None:
             commands.insert(0, _auth(login, password))
-        wire, replies = await self._begin(address, login, commands, None)
+        connection, replies = await self._begin(address, login, commands, None)
         for reply in replies:
             if isinstance(reply, Exception):
-                wire.drop("it does not let us listen")
+                connection.drop("it does not let us listen")
                 raise reply
-        wire.owner = owner
-        return wire
+        connection.user = user
+        return connection
 
     async def ask_first(self, addresses: Sequence[Address], login: Login, command: Command) -> Any:
         """The first reply, with the address it is from: the next server is asked when one is slow.
@@ -194,47 +208,48 @@ class Dialer:
         commands: list[bytes],
         wait: bytes | None,
         heard: tuple[int, list[float]] | None = None,
-    ) -> tuple[Wire, list[Any]]:
+    ) -> tuple[Connection, list[Any]]:
         """The connection and the replies; `heard` asks when the one of that number has come."""
         loop, limit = self.loop, self.options.connect_timeout
-        wire: Wire | None = None
+        connection: Connection | None = None
         try:
             async with asyncio.timeout(limit):
-                _, wire = await loop.create_connection(
-                    lambda: Wire(_Asker(address, login.username), loop, self.tally, wait),
+                _, connection = await loop.create_connection(
+                    lambda: Connection(_Asker(address, login.username), loop, self.tally, wait),
                     address.host,
                     address.port,
                     ssl=self._tls,
                 )
-                _keep_alive(wire.socket)
+                _keep_alive(connection.socket)
                 self.tally.connections += 1
-                calls = [
-                    Call(loop.create_future(), data, 0.0, repeatable=False) for data in commands
+                requests = [
+                    Request(loop.create_future(), data, 0.0, repeatable=False) for data in commands
                 ]
-                for call in calls:
-                    wire.send(call)
+                for request in requests:
+                    connection.send(request)
                 if heard is not None:
                     at, times = heard
-                    calls[at].future.add_done_callback(lambda _: times.append(loop.time()))
+                    requests[at].future.add_done_callback(lambda _: times.append(loop.time()))
                 answers = await asyncio.gather(
-                    *(call.future for call in calls), return_exceptions=True
+                    *(request.future for request in requests), return_exceptions=True
                 )
         except BaseException as error:
-            if wire is not None:
-                wire.drop("the attempt was given up")
+            if connection is not None:
+                connection.drop("the attempt was given up")
             if not isinstance(error, OSError):  # as a TimeoutError is
                 raise
             await self._check_scheme(address, error)
             raise _translated(address, error, limit) from error
-        if _is_refusal(
-            wire.broken
-        ):  # TLS 1.3 tells of our certificate when we read for the first time
-            raise ConfigError(f"redis at {address}: TLS: {_reason(wire.broken)}") from wire.broken
-        if not wire.open and all(isinstance(answer, Unavailable) for answer in answers):
-            await self._check_scheme(address, wire.broken)
+        # TLS 1.3 tells of our certificate when we read for the first time.
+        if _is_refusal(connection.broken):
+            raise ConfigError(
+                f"redis at {address}: TLS: {_reason(connection.broken)}"
+            ) from connection.broken
+        if not connection.open and all(isinstance(answer, Unavailable) for answer in answers):
+            await self._check_scheme(address, connection.broken)
         else:
             self._met.add(address)
-        return wire, list(answers)
+        return connection, list(answers)
 
     async def _check_scheme(self, address: Address, error: BaseException | None) -> None:
         """Raise `ConfigError` if the scheme is the wrong one, of a server that never answered yet."""

@@ -1,10 +1,10 @@
 """One server that is to be reached whatever happens to the connection.
 
-A call is in one of three places: on the wire, in the outbox while there is no wire, or set aside
+A request is in one of three places: on the wire, in the outbox while there is no connection, or delayed
 because the server said "not now". Whoever is there too long fails: one timer looks at the oldest.
-An answer that is overdue condemns the wire, since the peer may be gone without a word; what may be
-repeated moves back to the outbox, in the old order and before whatever came later, and a new wire
-is made for as long as somebody waits for it.
+An answer that is overdue condemns the connection, since the peer may be gone without a word; what may be
+repeated moves back to the outbox, in the old order and before whatever came later, and a new
+connection is made for as long as somebody waits for it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from typing import Any
 
 from statehold.drivers.redis.client.address import Address
 from statehold.drivers.redis.client.clocks import LOOK_EVERY, MARGIN, ServerClock
-from statehold.drivers.redis.client.connection import Aside, Call, Ending, Owner, Wire, pack
+from statehold.drivers.redis.client.connection import (
+    Auxiliary,
+    Connection,
+    ConnectionUser,
+    Ending,
+    Request,
+    pack,
+)
 from statehold.drivers.redis.client.contract import STAMP
 from statehold.drivers.redis.client.errors import ErrorReply, Remedy, remedy, time_in, translated
-from statehold.drivers.redis.client.handshake import Dialer, Met, server_time
+from statehold.drivers.redis.client.handshake import Handshaken, Handshaker, server_time
 from statehold.drivers.redis.client.pauses import pause
 from statehold.errors import Busy, Closed, StateholdError, Timeout, Unavailable
 
@@ -31,7 +38,7 @@ HELD_BYTES = 64 << 20
 LASTING = 1.0
 """Seconds; a connection that was lost sooner makes the next attempt wait."""
 LOADS = 3
-"""How often the scripts are loaded for one call before the server is taken for broken."""
+"""How often the scripts are loaded for one request before the server is taken for broken."""
 
 
 _TIME = pack((b"TIME",))
@@ -40,66 +47,68 @@ _STAMPED = STAMP.size + 2
 """The last argument of a command, and what ends it."""
 
 
-class Home(ABC):
+class LinkUser(ABC):
     """The servers to which a link belongs: they know where things are."""
 
     mode: int = 0
     """Whether the servers are nodes of a cluster (1), for stamps."""
 
     @abstractmethod
-    async def find(self, link: Link) -> Met:
+    async def find(self, link: Link) -> Handshaken:
         """A connection to the server that the link should reach now."""
 
     @abstractmethod
-    def redirected(self, link: Link, call: Call, reply: ErrorReply, *, asking: bool) -> None:
-        """The server says that another one has what the call needs."""
+    def redirected(self, link: Link, request: Request, reply: ErrorReply, *, asking: bool) -> None:
+        """The server says that another one has what the request needs."""
 
     @abstractmethod
-    def again(self, link: Link, calls: list[Call]) -> None:
-        """Send what was set aside."""
+    def resend(self, link: Link, requests: list[Request]) -> None:
+        """Send what was delayed."""
 
     @abstractmethod
-    def adrift(self, link: Link) -> None:
+    def may_have_moved(self, link: Link) -> None:
         """The server of the link is lost, out of reach or not ready; another may have its place."""
 
 
-class Link(Owner):
+class Link(ConnectionUser):
     """The way to one server, from one event loop."""
 
-    def __init__(self, home: Home, dialer: Dialer, address: Address, user: str | None) -> None:
-        self.home = home
+    def __init__(
+        self, topology: LinkUser, handshaker: Handshaker, address: Address, username: str | None
+    ) -> None:
+        self.topology = topology
         self.address = address
-        self.wire: Wire | None = None
-        self.outbox: list[Call] = []
+        self.connection: Connection | None = None
+        self.outbox: list[Request] = []
         self.closed = False
-        self._dialer = dialer
-        self._loop = dialer.loop
-        self._tally = dialer.tally
-        self._user = user
-        self._options = dialer.options
-        self._max_pending = dialer.options.max_pending
+        self._handshaker = handshaker
+        self._loop = handshaker.loop
+        self._tally = handshaker.tally
+        self._username = username
+        self._options = handshaker.options
+        self._max_pending = handshaker.options.max_pending
         # A password that is refused now may be accepted when its file has been written.
         self._may_change = bool(
-            dialer.options.password_file or dialer.options.sentinel_password_file
+            handshaker.options.password_file or handshaker.options.sentinel_password_file
         )
         self._timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._trouble: StateholdError | None = None  # why there is no wire
+        self._trouble: StateholdError | None = None  # why there is no connection
         self._outbox_bytes = 0
-        self._aside: list[Call] = []
-        self._aside_bytes = 0
+        self._delayed: list[Request] = []
+        self._delayed_bytes = 0
         self._again: asyncio.TimerHandle | None = None
         self._leaving = False  # the server is no master any more
         self._loading = False
         self._since: float | None = None  # when the last connection was made
-        self._met: Met | None = None  # the last connection …
-        self._left: dict[
-            int, float
-        ] = {}  # … and when those before it were lost, with calls under way
+        self._met: Handshaken | None = None  # the last connection …
+        # … and when those before it were lost, with requests under way
+        self._left: dict[int, float] = {}
         self._short = 0  # how many in a row did not last
         self._clock = ServerClock()
-        self._timeout = dialer.options.timeout
-        self._look_due = 0.0  # the deadline of the first call that makes us look at the clock again
+        self._timeout = handshaker.options.timeout
+        # The deadline of the first request that makes us look at the clock again.
+        self._look_due = 0.0
 
     @property
     def ahead(self) -> float:
@@ -109,52 +118,54 @@ class Link(Owner):
     @property
     def pending(self) -> int:
         """How many commands wait."""
-        on_wire = len(self.wire.waiting) if self.wire is not None else 0
-        return on_wire + len(self.outbox) + len(self._aside)
+        on_wire = len(self.connection.waiting) if self.connection is not None else 0
+        return on_wire + len(self.outbox) + len(self._delayed)
 
-    def put(self, call: Call) -> None:
-        """The call's future will be resolved. Raises `Busy`, with nothing done, if too many wait."""
-        wire = self.wire
-        if wire is not None:
+    def put(self, request: Request) -> None:
+        """The request's future will be resolved. Raises `Busy`, with nothing done, if too many wait."""
+        connection = self.connection
+        if connection is not None:
             if (
-                len(wire.waiting) + len(self._aside) >= self._max_pending
-                or wire.held + self._aside_bytes > HELD_BYTES
+                len(connection.waiting) + len(self._delayed) >= self._max_pending
+                or connection.held + self._delayed_bytes > HELD_BYTES
             ):
                 raise self._busy()
-            if call.stamped:
-                call.sent = call.deadline - self._timeout
-                until = (call.deadline + self._clock.ahead) * 1e6
-                call.data = call.data[:-_STAMPED] + _stamp_of(until, 0.0, self.home.mode, b"\r\n")
-                wire.send(call)
-                if call.deadline > self._look_due:
-                    self._look_at_clock(wire, call.deadline)
+            if request.stamped:
+                request.sent = request.deadline - self._timeout
+                until = (request.deadline + self._clock.ahead) * 1e6
+                request.data = request.data[:-_STAMPED] + _stamp_of(
+                    until, 0.0, self.topology.mode, b"\r\n"
+                )
+                connection.send(request)
+                if request.deadline > self._look_due:
+                    self._look_at_clock(connection, request.deadline)
             else:
-                wire.send(call)
+                connection.send(request)
         else:
             if self.closed:
                 raise Closed("the store is closed")
-            if len(self.outbox) + len(self._aside) >= self._max_pending or self._is_heavy():
+            if len(self.outbox) + len(self._delayed) >= self._max_pending or self._is_heavy():
                 raise self._busy()
-            self._outbox_bytes += len(call.data)
-            self.outbox.append(call)
+            self._outbox_bytes += len(request.data)
+            self.outbox.append(request)
             self._connect()
         if self._timer is None:
-            self._timer = self._loop.call_at(call.deadline, self._look)
+            self._timer = self._loop.call_at(request.deadline, self._look)
 
-    def put_asking(self, call: Call) -> None:
+    def put_asking(self, request: Request) -> None:
         """Like `put`, for a slot that is still on its way to this server."""
-        if self.wire is not None:
-            self._stamp(call, 2)
-            self.wire.send_asking(call)
-            self._watch_one(call)
-        else:  # by then the slot may have arrived; if not, the server sends the call back
-            self.put_back([call], first=False)
+        if self.connection is not None:
+            self._stamp(request, 2)
+            self.connection.send_asking(request)
+            self._watch_one(request)
+        else:  # by then the slot may have arrived; if not, the server sends the request back
+            self.put_back([request], first=False)
 
     def _is_heavy(self) -> bool:
         """Whether what waits is too much; the count errs upwards, and is then made right."""
-        if self._outbox_bytes + self._aside_bytes > HELD_BYTES:
-            self._outbox_bytes = sum(len(call.data) for call in self.outbox)
-        return self._outbox_bytes + self._aside_bytes > HELD_BYTES
+        if self._outbox_bytes + self._delayed_bytes > HELD_BYTES:
+            self._outbox_bytes = sum(len(request.data) for request in self.outbox)
+        return self._outbox_bytes + self._delayed_bytes > HELD_BYTES
 
     def _busy(self) -> Busy:
         return Busy(
@@ -164,29 +175,29 @@ class Link(Owner):
 
     # ------------------------------------------------------------------------------ the server's time
 
-    def _stamp(self, call: Call, mode: int) -> None:
-        """The call says until when it may be executed; and since when it may have been, if it may."""
-        if not call.stamped:
+    def _stamp(self, request: Request, mode: int) -> None:
+        """The request says until when it may be executed; and since when it may have been, if it may."""
+        if not request.stamped:
             return
         ahead, since = self._clock.ahead, 0.0
-        if call.doubtful:
-            since = (min(call.since, call.sent + ahead) - MARGIN) * 1e6
+        if request.doubtful:
+            since = (min(request.since, request.sent + ahead) - MARGIN) * 1e6
         else:
-            call.sent = self._loop.time()
-        stamp = _stamp_of((call.deadline + ahead) * 1e6, since, mode, b"\r\n")
-        call.data = call.data[:-_STAMPED] + stamp
+            request.sent = self._loop.time()
+        stamp = _stamp_of((request.deadline + ahead) * 1e6, since, mode, b"\r\n")
+        request.data = request.data[:-_STAMPED] + stamp
 
-    def _send(self, wire: Wire, call: Call) -> None:
-        self._stamp(call, self.home.mode)
-        wire.send(call)
+    def _send(self, connection: Connection, request: Request) -> None:
+        self._stamp(request, self.topology.mode)
+        connection.send(request)
 
-    def _look_at_clock(self, wire: Wire, deadline: float) -> None:
+    def _look_at_clock(self, connection: Connection, deadline: float) -> None:
         """Ask what time it is there, beside what is being sent anyway."""
         self._look_due = deadline + LOOK_EVERY
         sent = self._loop.time()
         future: asyncio.Future[Any] = self._loop.create_future()
         future.add_done_callback(lambda done: self._hear_time(done, sent))
-        wire.send(Aside(future, _TIME, deadline, repeatable=False))
+        connection.send(Auxiliary(future, _TIME, deadline, repeatable=False))
 
     def _hear_time(self, done: asyncio.Future[Any], sent: float) -> None:
         if not done.cancelled() and isinstance(reply := done.result(), list):
@@ -195,48 +206,48 @@ class Link(Owner):
     # ---------------------------------------------------------------------------------- the deadline
 
     def _look(self) -> None:
-        """Fail what is overdue, and come back when the next call will be."""
+        """Fail what is overdue, and come back when the next request will be."""
         self._timer = None
         now = self._loop.time()
-        wire = self.wire
-        if wire is not None and wire.waiting and wire.waiting[0].deadline <= now:
-            wire.drop(f"no answer within {self._options.timeout:g} s")
-        late = [call for call in self.outbox if call.deadline <= now]
+        connection = self.connection
+        if connection is not None and connection.waiting and connection.waiting[0].deadline <= now:
+            connection.drop(f"no answer within {self._options.timeout:g} s")
+        late = [request for request in self.outbox if request.deadline <= now]
         if late:
-            self.outbox = [call for call in self.outbox if call.deadline > now]
-            for call in late:
-                call.fail(self._unsent(call))
+            self.outbox = [request for request in self.outbox if request.deadline > now]
+            for request in late:
+                request.fail(self._unsent(request))
         self._watch()
 
     def _watch(self) -> None:
-        """The timer is set to the earliest deadline, if any call waits."""
+        """The timer is set to the earliest deadline, if any request waits."""
         if self._timer is not None:
             return
-        deadlines = [call.deadline for call in self.outbox]
-        if self.wire is not None and self.wire.waiting:
-            deadlines.append(self.wire.waiting[0].deadline)
+        deadlines = [request.deadline for request in self.outbox]
+        if self.connection is not None and self.connection.waiting:
+            deadlines.append(self.connection.waiting[0].deadline)
         if deadlines:
             self._timer = self._loop.call_at(min(deadlines), self._look)
 
-    def _watch_one(self, call: Call) -> None:
-        """A call that is sent again may be behind others that have more time."""
-        wire = self.wire
-        if wire is not None and wire.waiting[0].deadline > call.deadline:
-            self._loop.call_at(call.deadline, self._late, call)
+    def _watch_one(self, request: Request) -> None:
+        """A request that is sent again may be behind others that have more time."""
+        connection = self.connection
+        if connection is not None and connection.waiting[0].deadline > request.deadline:
+            self._loop.call_at(request.deadline, self._late, request)
         self._watch()
 
-    def _late(self, call: Call) -> None:
-        if not call.future.done():
-            if call not in self.outbox and call not in self._aside:
-                call.doubtful = True  # it is on the wire, whatever was said of it before
-            call.fail(self._unsent(call))
+    def _late(self, request: Request) -> None:
+        if not request.future.done():
+            if request not in self.outbox and request not in self._delayed:
+                request.doubtful = True  # it is on the wire, whatever was said of it before
+            request.fail(self._unsent(request))
 
-    def _unsent(self, call: Call) -> StateholdError:
-        """Why a call has failed that waits to be sent, or sent again."""
-        if call.refusal is not None:
-            return translated(call.refusal, self.address, self._user)
+    def _unsent(self, request: Request) -> StateholdError:
+        """Why a request has failed that waits to be sent, or sent again."""
+        if request.refusal is not None:
+            return translated(request.refusal, self.address, self._username)
         trouble = self._trouble
-        if trouble is not None and call.doubtful:
+        if trouble is not None and request.doubtful:
             error = Timeout(f"{trouble}; whether it was executed is not known")
             error.__cause__ = trouble
             return error
@@ -244,146 +255,148 @@ class Link(Owner):
             return Timeout(
                 f"redis at {self.address}: no connection within {self._options.timeout:g} s"
             )
-        again = type(trouble)(str(trouble), field=trouble.field)
-        again.__cause__ = trouble
-        return again
+        same = type(trouble)(str(trouble), field=trouble.field)
+        same.__cause__ = trouble
+        return same
 
     # -------------------------------------------------------------------------------- error replies
 
-    def refused(self, wire: Wire, call: Call, reply: ErrorReply) -> None:
+    def refused(self, connection: Connection, request: Request, reply: ErrorReply) -> None:
         """Do what helps, as long as there is time."""
         helps = remedy(reply)
-        if call.future.done():
+        if request.future.done():
             return
-        if isinstance(call, Ending):
-            call.future.set_result(reply)  # the user may not, and will not be able to later
+        if isinstance(request, Ending):
+            request.future.set_result(reply)  # the user may not, and will not be able to later
             return
         if (
             helps is Remedy.NONE
-            or isinstance(call, Aside)
-            or call.deadline <= self._loop.time()
-            or (helps is Remedy.LOAD and call.tries >= LOADS)
+            or isinstance(request, Auxiliary)
+            or request.deadline <= self._loop.time()
+            or (helps is Remedy.LOAD and request.tries >= LOADS)
         ):
-            call.fail(translated(reply, self.address, self._user))
+            request.fail(translated(reply, self.address, self._username))
             return
-        call.refusal = reply
-        call.tries += 1
+        request.refusal = reply
+        request.tries += 1
         self._tally.repeated += 1
         if helps is Remedy.LOAD:
-            self._load(wire, call)
+            self._load(connection, request)
         elif helps is Remedy.LATE:  # there is time left here: one of the clocks was set
             self._clock.correct(time_in(reply), self._loop.time())
-            self.set_aside(call)
+            self.delay(request)
         elif helps is Remedy.MOVED or helps is Remedy.ASK:
             self._tally.redirects += 1
-            self.home.redirected(self, call, reply, asking=helps is Remedy.ASK)
+            self.topology.redirected(self, request, reply, asking=helps is Remedy.ASK)
         else:
             self._leaving = self._leaving or helps is Remedy.MASTER
-            self.home.adrift(self)
-            self.set_aside(call)
+            self.topology.may_have_moved(self)
+            self.delay(request)
 
-    def _load(self, wire: Wire, call: Call) -> None:
-        """The scripts, and then the call."""
+    def _load(self, connection: Connection, request: Request) -> None:
+        """The scripts, and then the request."""
         if not self._loading:
             self._loading = True
             future = self._loop.create_future()
-            for data in self._dialer.loads:
+            for data in self._handshaker.loads:
                 future = self._loop.create_future()
-                wire.send(Aside(future, data, call.deadline, repeatable=False))
+                connection.send(Auxiliary(future, data, request.deadline, repeatable=False))
             future.add_done_callback(self._loaded)
-        self._send(wire, call)
-        self._watch_one(call)
+        self._send(connection, request)
+        self._watch_one(request)
 
     def _loaded(self, _: object) -> None:
         self._loading = False
 
-    def set_aside(self, call: Call) -> None:
-        """The call is sent again after a pause, with whatever else is set aside until then."""
-        self._aside.append(call)
-        self._aside_bytes += len(call.data)
+    def delay(self, request: Request) -> None:
+        """The request is sent again after a pause, with whatever else is delayed until then."""
+        self._delayed.append(request)
+        self._delayed_bytes += len(request.data)
         if self._again is None:
-            when = self._loop.time() + pause(call.tries - 1)
-        elif self._again.when() > call.deadline:
+            when = self._loop.time() + pause(request.tries - 1)
+        elif self._again.when() > request.deadline:
             self._again.cancel()
-            when = call.deadline
+            when = request.deadline
         else:
             return
-        self._again = self._loop.call_at(min(when, call.deadline), self._resume)
+        self._again = self._loop.call_at(min(when, request.deadline), self._resume)
 
     def _resume(self) -> None:
         self._again = None
-        calls, self._aside = self._aside, []
-        self._aside_bytes = 0
+        requests, self._delayed = self._delayed, []
+        self._delayed_bytes = 0
         if self._leaving:
             self._leaving = False
-            if self.wire is not None:
-                self.wire.drop("it is no master any more")
+            if self.connection is not None:
+                self.connection.drop("it is no master any more")
         now = self._loop.time()
-        self.home.again(self, [call for call in calls if self._in_time(call, now)])
+        self.topology.resend(self, [request for request in requests if self._in_time(request, now)])
 
-    def _in_time(self, call: Call, now: float) -> bool:
-        if call.future.done():
+    def _in_time(self, request: Request, now: float) -> bool:
+        if request.future.done():
             return False
-        if call.deadline <= now:
-            call.fail(self._unsent(call))
+        if request.deadline <= now:
+            request.fail(self._unsent(request))
             return False
         return True
 
-    def put_back(self, calls: Sequence[Call], *, first: bool = True) -> None:
+    def put_back(self, requests: Sequence[Request], *, first: bool = True) -> None:
         """What was accepted before goes on, usually before what still waits for a connection."""
-        if self.wire is not None:
-            for call in calls:
-                self._send(self.wire, call)
-                self._watch_one(call)
+        if self.connection is not None:
+            for request in requests:
+                self._send(self.connection, request)
+                self._watch_one(request)
         else:
             at = 0 if first else len(self.outbox)
-            self.outbox[at:at] = calls
+            self.outbox[at:at] = requests
             self._connect()
             self._watch()
 
     # ------------------------------------------------------------------------------- the connection
 
-    def lost(self, wire: Wire, sent: Sequence[Call], unsent: Sequence[Call], why: str) -> None:
+    def lost(
+        self, connection: Connection, sent: Sequence[Request], unsent: Sequence[Request], why: str
+    ) -> None:
         """Keep what may be sent again; everybody else is told."""
         now = self._loop.time()
-        if wire is self.wire:
-            self.wire = None
+        if connection is self.connection:
+            self.connection = None
             short = self._since is not None and now - self._since < LASTING
             self._short = self._short + 1 if short else 0
         self._trouble = Unavailable(f"redis at {self.address}: {why}")
-        keep = [call for call in sent if self._may_repeat(call, now, why)]
+        keep = [request for request in sent if self._may_repeat(request, now, why)]
         self._tally.repeated += len(keep)
-        met, asked = self._met, any(not isinstance(call, Aside) for call in sent)
-        if asked and met is not None and met.wire is wire and met.id is not None:
+        met, asked = self._met, any(not isinstance(request, Auxiliary) for request in sent)
+        if asked and met is not None and met.connection is connection and met.id is not None:
             self._left[met.id] = now  # also if nobody waits: who gave up may send it again
-        keep += [call for call in unsent if self._goes_on(call, why)]
+        keep += [request for request in unsent if self._settle_or_keep(request, why)]
         self.outbox[:0] = keep
-        self._outbox_bytes = sum(len(call.data) for call in self.outbox)
+        self._outbox_bytes = sum(len(request.data) for request in self.outbox)
         if not self.closed:
-            self.home.adrift(self)
+            self.topology.may_have_moved(self)
             self._connect()
             self._watch()
 
-    def _goes_on(self, call: Call, why: str) -> bool:
-        """Whether a call outlives its connection; if not, its caller knows."""
-        if isinstance(call, Aside):
-            call.fail(Unavailable(why))
+    def _settle_or_keep(self, request: Request, why: str) -> bool:
+        """Whether a request outlives its connection; if not, its caller knows."""
+        if isinstance(request, Auxiliary):
+            request.fail(Unavailable(why))
             return False
         if self.closed:
-            call.fail(Closed("the store is closed"))
-        return not call.future.done()
+            request.fail(Closed("the store is closed"))
+        return not request.future.done()
 
-    def _may_repeat(self, call: Call, now: float, why: str) -> bool:
-        """Likewise if it may have been executed."""
-        if not call.doubtful:
-            call.doubtful = True
-            call.since = call.sent + self._clock.ahead
-        if not self._goes_on(call, why):
+    def _may_repeat(self, request: Request, now: float, why: str) -> bool:
+        """Whether a request that may have been executed is sent again; if not, its caller knows."""
+        if not request.doubtful:
+            request.doubtful = True
+            request.since = request.sent + self._clock.ahead
+        if not self._settle_or_keep(request, why):
             return False
-        if call.deadline > now and call.repeatable:
+        if request.deadline > now and request.repeatable:
             return True
-        kind = Unavailable if call.deadline > now else Timeout
-        call.fail(kind(f"redis at {self.address}: {why}; whether it was executed is not known"))
+        kind = Unavailable if request.deadline > now else Timeout
+        request.fail(kind(f"redis at {self.address}: {why}; whether it was executed is not known"))
         return False
 
     def _connect(self) -> None:
@@ -398,13 +411,13 @@ class Link(Owner):
                 await asyncio.sleep(pause(self._short - 1))
             while self._someone_waits():
                 try:
-                    met = await self.home.find(self)
+                    met = await self.topology.find(self)
                 except StateholdError as error:
                     self._trouble = error
                     if not (error.retryable or self._may_change):
                         self.fail_all(error)
                         return
-                    self.home.adrift(self)
+                    self.topology.may_have_moved(self)
                 else:
                     self._begin(met)
                     return
@@ -417,17 +430,17 @@ class Link(Owner):
             self._connecting = None
 
     def _someone_waits(self) -> bool:
-        self.outbox = [call for call in self.outbox if not call.future.done()]
+        self.outbox = [request for request in self.outbox if not request.future.done()]
         return bool(self.outbox)
 
-    def _begin(self, met: Met) -> None:
-        wire = met.wire
-        if not wire.open:  # gone as soon as it was there
-            self.home.adrift(self)
+    def _begin(self, met: Handshaken) -> None:
+        connection = met.connection
+        if not connection.open:  # gone as soon as it was there
+            self.topology.may_have_moved(self)
             self._loop.call_soon(self._connect)
             return
-        wire.owner = self
-        self.wire = wire
+        connection.user = self
+        self.connection = connection
         self._trouble = None
         if self._since is not None:
             self._tally.reconnects += 1
@@ -436,14 +449,14 @@ class Link(Owner):
         self._clock.learn(*met.time)
         self._look_due = self._since + self._timeout + LOOK_EVERY
         self._end_what_was_left(met)
-        calls, self.outbox = self.outbox, []
+        requests, self.outbox = self.outbox, []
         self._outbox_bytes = 0
-        for call in calls:
-            if not call.future.done():
-                self._send(wire, call)
+        for request in requests:
+            if not request.future.done():
+                self._send(connection, request)
         self._watch()
 
-    def _end_what_was_left(self, met: Met) -> None:
+    def _end_what_was_left(self, met: Handshaken) -> None:
         """Before anything is sent again, the server ends the connections on which it was sent first.
 
         What the network may still deliver there, later than we send it again, is not executed then.
@@ -460,7 +473,7 @@ class Link(Owner):
             end = pack((b"CLIENT", b"KILL", b"ID", number))
             future = self._loop.create_future()
             future.add_done_callback(functools.partial(self._ended, number))
-            met.wire.send(Ending(future, end, deadline, repeatable=False))
+            met.connection.send(Ending(future, end, deadline, repeatable=False))
 
     def _ended(self, number: int, done: asyncio.Future[Any]) -> None:
         if not done.cancelled() and done.result() is not None:
@@ -468,13 +481,13 @@ class Link(Owner):
 
     def fail_all(self, error: StateholdError) -> None:
         """Everyone who waits for a connection or a pause gets this error."""
-        calls = self.outbox + self._aside
-        self.outbox, self._aside = [], []
-        self._outbox_bytes = self._aside_bytes = 0
-        for call in calls:
+        requests = self.outbox + self._delayed
+        self.outbox, self._delayed = [], []
+        self._outbox_bytes = self._delayed_bytes = 0
+        for request in requests:
             each = type(error)(str(error), field=error.field)
             each.__cause__ = error.__cause__
-            call.fail(each)
+            request.fail(each)
 
     # ---------------------------------------------------------------------------------------- end
 
@@ -485,14 +498,14 @@ class Link(Owner):
             if timer is not None:
                 timer.cancel()
         self._timer = self._again = None
-        connecting, wire = self._connecting, self.wire
+        connecting, connection = self._connecting, self.connection
         if connecting is not None:
             connecting.cancel()
-        if wire is not None:
-            wire.drop("the store was closed")
+        if connection is not None:
+            connection.drop("the store was closed")
         self.fail_all(Closed("the store is closed"))
         if connecting is not None:
             with contextlib.suppress(asyncio.CancelledError):
                 await connecting
-        if wire is not None:
-            await wire.ended
+        if connection is not None:
+            await connection.ended

@@ -11,10 +11,10 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from statehold.drivers.redis.client.address import Options, Target
-from statehold.drivers.redis.client.connection import Call, pack
+from statehold.drivers.redis.client.connection import Request, pack
 from statehold.drivers.redis.client.contract import Client, Command, Newcomer, Script
 from statehold.drivers.redis.client.errors import NOT_DONE, in_doubt
-from statehold.drivers.redis.client.topology import Made, Nodes, Shared
+from statehold.drivers.redis.client.topology import ClientState, MakeTopology, Topology
 from statehold.errors import (
     Busy,
     Closed,
@@ -25,34 +25,34 @@ from statehold.errors import (
 )
 
 
-class Connected(Client):
+class LoopClients(Client):
     """The servers of a target, from whichever event loop they are called."""
 
     def __init__(
-        self, target: Target, options: Options, scripts: Sequence[Script], made: Made
+        self, target: Target, options: Options, scripts: Sequence[Script], make: MakeTopology
     ) -> None:
         if options.wait_replicas and options.wait_timeout >= options.timeout:
             raise ConfigError(
                 "redis: wait_timeout must be shorter than timeout", field="wait_timeout"
             )
-        self._shared = Shared(target, options, scripts)
-        self._made = made
+        self._shared = ClientState(target, options, scripts)
+        self._make = make
         self._timeout = options.timeout
         self._wanted = options.wait_replicas
         self._writing = {script.sha for script in scripts if script.writes}
         self._all: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[Nodes, AsyncGenerator[None, None]]
+            asyncio.AbstractEventLoop, tuple[Topology, AsyncGenerator[None, None]]
         ] = WeakKeyDictionary()
         self._entering = threading.Lock()
         # One attribute, so that two threads never see the loop of one and the servers of the other.
-        self._latest: tuple[asyncio.AbstractEventLoop | None, Nodes | None] = (None, None)
+        self._latest: tuple[asyncio.AbstractEventLoop | None, Topology | None] = (None, None)
         self._closed = False
         self.clustered = target.mode == "cluster"
-        _all_connected.add(self)
+        _all_clients.add(self)
 
     def leave_behind(self) -> None:
         """In a process just forked off: let go of the parent's connections, without a word."""
-        _left_behind.extend(nodes for nodes, _ in self._all.values())
+        _left_behind.extend(topology for topology, _ in self._all.values())
         self._all = WeakKeyDictionary()
         self._latest = (None, None)
         self._entering = threading.Lock()
@@ -65,7 +65,7 @@ class Connected(Client):
         self._shared.look = look
 
     def ahead(self) -> float | None:
-        links = [link for nodes, _ in list(self._all.values()) for link in nodes.links()]
+        links = [link for topology, _ in list(self._all.values()) for link in topology.links()]
         known = [link.ahead for link in links if math.isfinite(link.ahead)]
         return min(known, default=None)
 
@@ -73,18 +73,18 @@ class Connected(Client):
         self, slot: int, command: Command, *, repeatable: bool, stamped: bool = False
     ) -> Any:
         loop = asyncio.get_running_loop()
-        latest, nodes = self._latest
-        if nodes is None or loop is not latest:
-            nodes = await self._enter(loop)
+        latest, topology = self._latest
+        if topology is None or loop is not latest:
+            topology = await self._enter(loop)
         future: asyncio.Future[Any] = loop.create_future()
-        call = Call(future, _packed(command), loop.time() + self._timeout, repeatable, slot)
-        call.alone = True
-        call.stamped = stamped
+        request = Request(future, _packed(command), loop.time() + self._timeout, repeatable, slot)
+        request.alone = True
+        request.stamped = stamped
         if self._wanted:
-            call.writes = command[1] in self._writing
-            nodes.put(call)
-            return await self._confirmed(call)
-        nodes.put(call)
+            request.writes = command[1] in self._writing
+            topology.put(request)
+            return await self._confirmed(request)
+        topology.put(request)
         return await future
 
     async def call_many(
@@ -95,12 +95,12 @@ class Connected(Client):
         stamped: bool = False,
     ) -> list[Any]:
         loop = asyncio.get_running_loop()
-        latest, nodes = self._latest
-        if nodes is None or loop is not latest:
-            nodes = await self._enter(loop)
+        latest, topology = self._latest
+        if topology is None or loop is not latest:
+            topology = await self._enter(loop)
         until = loop.time() + self._timeout
-        calls = [
-            Call(
+        requests = [
+            Request(
                 loop.create_future(),
                 _packed(command),
                 until,
@@ -112,72 +112,74 @@ class Connected(Client):
             for slot, command in commands
         ]
         try:
-            for at, call in enumerate(calls):
+            for at, request in enumerate(requests):
                 try:
-                    nodes.put(call)
+                    topology.put(request)
                 except Busy as error:
-                    await self._in_waves(nodes, calls, at, error)
+                    await self._in_waves(topology, requests, at, error)
                     break
                 except StateholdError as error:
-                    call.fail(error)
-            return await self._settled(calls)
+                    request.fail(error)
+            return await self._settled(requests)
         except asyncio.CancelledError:
-            for call in calls:
-                call.future.cancel()
+            for request in requests:
+                request.future.cancel()
             raise
 
-    async def _in_waves(self, nodes: Nodes, calls: list[Call], at: int, error: Busy) -> None:
+    async def _in_waves(
+        self, topology: Topology, requests: list[Request], at: int, error: Busy
+    ) -> None:
         """Put those from `at` on, as those before them are answered; once one fails, no more."""
         done = 0
-        while at < len(calls):
-            waiting = [call for call in calls[done:at] if not call.future.done()]
+        while at < len(requests):
+            waiting = [request for request in requests[done:at] if not request.future.done()]
             failed = any(
-                call.future.cancelled() or call.future.exception() is not None
-                for call in calls[done:at]
-                if call.future.done()
+                request.future.cancelled() or request.future.exception() is not None
+                for request in requests[done:at]
+                if request.future.done()
             )
             if failed or not waiting:
-                for call in calls[at:]:
-                    call.fail(error)
+                for request in requests[at:]:
+                    request.fail(error)
                 return
             await asyncio.wait([waiting[len(waiting) // 2].future])
-            done = calls.index(waiting[0], done)
+            done = requests.index(waiting[0], done)
             until = asyncio.get_running_loop().time() + self._timeout
             try:
-                for call in calls[at:]:
-                    call.deadline = until
-                    nodes.put(call)
+                for request in requests[at:]:
+                    request.deadline = until
+                    topology.put(request)
                     at += 1
             except Busy as busy:
                 error = busy
             except StateholdError as other:
-                calls[at].fail(other)
+                requests[at].fail(other)
                 at += 1
 
-    async def _settled(self, calls: list[Call]) -> list[Any]:
+    async def _settled(self, requests: list[Request]) -> list[Any]:
         replies: list[Any] = []
         first: StateholdError | None = None
         doubtful = False  # whether any of them may have been executed, though it failed
-        for call in calls:
+        for request in requests:
             try:
-                replies.append(await (self._confirmed(call) if self._wanted else call.future))
+                replies.append(await (self._confirmed(request) if self._wanted else request.future))
             except StateholdError as error:
                 first = first or error
-                doubtful = doubtful or call.doubtful or not isinstance(error, NOT_DONE)
+                doubtful = doubtful or request.doubtful or not isinstance(error, NOT_DONE)
         if first is None:
             return replies
         if replies or doubtful:
             raise in_doubt(
                 first,
-                f"{len(replies)} of the {len(calls)} commands of its call were executed, and of the "
+                f"{len(replies)} of the {len(requests)} commands of its call were executed, and of the "
                 + ("others it is not known" if doubtful else "others none"),
             )
         raise first
 
-    async def _confirmed(self, call: Call) -> Any:
-        reply = await call.future
-        if call.confirmed is not None:
-            found = await asyncio.shield(call.confirmed)
+    async def _confirmed(self, request: Request) -> Any:
+        reply = await request.future
+        if request.confirmed is not None:
+            found = await asyncio.shield(request.confirmed)
             if found < self._wanted:
                 self._shared.tally.unconfirmed += 1
                 raise Timeout(
@@ -190,26 +192,26 @@ class Connected(Client):
 
     async def ask_all(self, command: Command) -> list[tuple[str, Any]]:
         loop = asyncio.get_running_loop()
-        nodes = await self._enter(loop)
+        topology = await self._enter(loop)
         until = loop.time() + self._timeout
-        links = await nodes.masters(until)
-        calls = [Call(loop.create_future(), _packed(command), until, True) for _ in links]
-        for link, call in zip(links, calls, strict=True):
-            link.put(call)
-        replies = await self._settled(calls)
+        links = await topology.masters(until)
+        requests = [Request(loop.create_future(), _packed(command), until, True) for _ in links]
+        for link, request in zip(links, requests, strict=True):
+            link.put(request)
+        replies = await self._settled(requests)
         return [(str(link.address), reply) for link, reply in zip(links, replies, strict=True)]
 
     async def close(self) -> None:
         self._closed = True
         self._latest = (None, None)
         here = asyncio.get_running_loop()
-        for loop, (nodes, guard) in list(self._all.items()):
+        for loop, (topology, guard) in list(self._all.items()):
             del self._all[loop]
             if loop is here:
-                await nodes.close()
+                await topology.close()
                 await guard.aclose()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(nodes.close(), loop))
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(topology.close(), loop))
 
     def stats(self) -> dict[str, int | float]:
         tally = self._shared.tally
@@ -223,13 +225,13 @@ class Connected(Client):
             "failovers_total": tally.failovers,
             "unconfirmed_total": tally.unconfirmed,
             "pending": sum(
-                link.pending for nodes, _ in self._all.values() for link in nodes.links()
+                link.pending for topology, _ in self._all.values() for link in topology.links()
             ),
         }
 
     # ------------------------------------------------------------------------------ event loops
 
-    async def _enter(self, loop: asyncio.AbstractEventLoop) -> Nodes:
+    async def _enter(self, loop: asyncio.AbstractEventLoop) -> Topology:
         """The servers for this event loop, made when it comes for the first time."""
         if self._closed:
             raise Closed("the store is closed")
@@ -238,8 +240,8 @@ class Connected(Client):
             if entry is None:
                 for other in [other for other in self._all if other.is_closed()]:
                     del self._all[other]  # its connections hold on to it
-                nodes = self._made(self._shared, self._shared.dialer(loop))
-                entry = self._all[loop] = nodes, self._guard(nodes)
+                topology = self._make(self._shared, self._shared.handshaker(loop))
+                entry = self._all[loop] = topology, self._guard(topology)
                 begun = False
             else:
                 begun = True
@@ -248,23 +250,23 @@ class Connected(Client):
         self._latest = (loop, entry[0])
         return entry[0]
 
-    async def _guard(self, nodes: Nodes) -> AsyncGenerator[None, None]:
+    async def _guard(self, topology: Topology) -> AsyncGenerator[None, None]:
         """A loop that comes to its end closes its generators, and so its connections."""
         try:
             yield
         finally:
-            if self._latest[1] is nodes:
+            if self._latest[1] is topology:
                 self._latest = (None, None)
-            await nodes.close()
+            await topology.close()
 
 
-_all_connected: WeakSet[Connected] = WeakSet()
-_left_behind: list[Nodes] = []  # what would be collected would be closed
+_all_clients: WeakSet[LoopClients] = WeakSet()
+_left_behind: list[Topology] = []  # what would be collected would be closed
 
 
 def _forked() -> None:
-    for connected in list(_all_connected):
-        connected.leave_behind()
+    for client in list(_all_clients):
+        client.leave_behind()
 
 
 if hasattr(os, "register_at_fork"):
