@@ -32,11 +32,8 @@ if meta then
     known = UNFENCED
   end
 end
-local _, wipe, index_of, elsewhere, memories
-local last_until
-last_until, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local unknown, older, newest_of
-_, _, _, _, unknown, older, _, _, newest_of = memories()
+local keys = lasting(mode)
+local past = keys.memories()
 
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
@@ -62,7 +59,7 @@ local function next_of(epoch)
 end
 
 if wanted ~= UNFENCED then
-  if wanted ~= known and older(wanted, known) then return {'fenced', known, 0} end
+  if wanted ~= known and past.older(wanted, known) then return {'fenced', known, 0} end
   by = claim and string.sub(claim, 1, 8) == wanted and string.sub(claim, 16) or ''
 elseif op ~= '' and now < held and string.sub(claim, 16) == op then
   wanted = known -- it is sent again
@@ -86,8 +83,8 @@ if alive then
   local before = ends
   if before ~= 0 and before * 1000 < math.max(deadline, held) + TRACE then
     ends = end_of(math.max(deadline, held) + TRACE, now, before)
-    local index = index_of(state)
-    local trouble = elsewhere(state, true, index)
+    local index = keys.index_of(state)
+    local trouble = keys.elsewhere(state, true, index)
     if trouble then return trouble end
   end
   meta = struct.pack(
@@ -96,21 +93,21 @@ if alive then
   redis.call('HSET', state, '.', meta, '.claim', claim)
   if ends ~= before then
     local subject = redis.call('HGET', state, '.subject')
-    last_until(state, had > 0 and ops_key or nil, ends, before, subject)
+    keys.last_until(state, had > 0 and ops_key or nil, ends, before, subject)
   end
   if ARGV[7] == '' then return {'claimed', meta, wanted} end
   return {'claimed', meta, wanted, cells(state, now, cmsgpack.unpack(ARGV[7]), mode) or false}
 end
 
 if meta and deadline ~= ERASED then
-  local index, kept = index_of(state)
-  local trouble = elsewhere(state, true, ends == 0 and kept or index)
+  local index, kept = keys.index_of(state)
+  local trouble = keys.elsewhere(state, true, ends == 0 and kept or index)
   if trouble then return trouble end
-  local newest = newest_of(ops_key, had, size)
-  erased = wipe(state, ops_key, ends, erased, now, {})
+  local newest = past.newest_of(ops_key, had, size)
+  erased = keys.wipe(state, ops_key, ends, erased, now, {})
   forgot = math.max(forgot, math.ceil(updated / 1000), newest)
 end
-if not meta then forgot = unknown(now) end
+if not meta then forgot = past.unknown(now) end
 local stays = math.ceil(math.max(held + TRACE, now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end
 redis.call('HSET', state, '.claim', claim, '.', struct.pack(

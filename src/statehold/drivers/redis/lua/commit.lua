@@ -91,28 +91,27 @@ local record = had > 0
   and (before or since > 0)
   and record_of(ops_key, op, mark, size, 0)
 if record or erased > 0 or since > 0 then
-  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
-  local erasure_of, differ, earlier, forgets, unknown = memories()
-  if not record and since > 0 and had > size then record = earlier(ops_key, op, size) end
+  local past = lasting(mode).memories()
+  if not record and since > 0 and had > size then record = past.earlier(ops_key, op, size) end
   if record then
     local first = struct.unpack('<I5', record, 16)
-    if differ(string.sub(record, 12, 15), string.sub(op, 14)) then
+    if past.differ(string.sub(record, 12, 15), string.sub(op, 14)) then
       return {'reused', string.sub(meta, 1, 8), first}
     end
     local found = want and cells(state, now, want, mode)
     if found and found.err then return found end
     return {'repeated', meta, first, found}
   end
-  local erasure, trouble = erasure_of(state, op, op ~= '' and erased or 0)
+  local erasure, trouble = past.erasure_of(state, op, op ~= '' and erased or 0)
   if trouble then return trouble end
   if erasure then return {'reused', string.sub(erasure, 1, 8), (struct.unpack('<I5', erasure, 9))} end
   -- 2. one that may have been forgotten
   if since > 0 then
     local doubtful
     if meta then
-      doubtful = forgets(ops_key, had, size, forgot, since)
+      doubtful = past.forgets(ops_key, had, size, forgot, since)
     else
-      doubtful = since < unknown(now) * 1000
+      doubtful = since < past.unknown(now) * 1000
     end
     if doubtful then return {'doubtful'} end
   end
@@ -126,11 +125,7 @@ if not_after and now > not_after then return {'late'} end
 if not before and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
   epoch = UNFENCED
 end
-if writer ~= epoch then
-  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
-  local _, _, _, _, _, older = memories()
-  if older(writer, epoch) then return {'fenced', epoch} end
-end
+if writer ~= epoch and lasting(mode).memories().older(writer, epoch) then return {'fenced', epoch} end
 if expect then
   local holds
   if expect == 'absent' then holds = not before
@@ -139,9 +134,7 @@ if expect then
   if not holds then return {'conflict', before and meta or ''} end
 end
 if where then
-  local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
-  local _, _, _, _, _, _, _, _, _, unmet = memories()
-  local field, trouble = unmet(state, before, where)
+  local field, trouble = lasting(mode).memories().unmet(state, before, where)
   if trouble then return trouble end
   if field then return {'conflict', before and meta or '', field} end
 end
@@ -492,8 +485,9 @@ if age and (deadline == 0 or created + age < deadline) then deadline = created +
 ends = end_of(reach(state, deadline, writer), now, before)
 
 if mode > 0 and (ends ~= before or subject or want) then
-  local _, _, index_of, _, _, _, elsewhere = lasting(mode)
-  local index, kept = index_of(state)
+  local keys = lasting(mode)
+  local elsewhere = keys.elsewhere
+  local index, kept = keys.index_of(state)
   local trouble
   if ends == before and not subject then
     trouble = elsewhere(state, true)
@@ -524,16 +518,13 @@ if not before then
   life, number, had, size = ARGV[2], 0, 0, 0
   if not meta then
     redis.call('DEL', state, ops_key) -- left over from a life that was lost
-    local _, _, _, _, _, _, _, _, _, memories = lasting(mode)
-    local _, _, _, _, unknown = memories()
-    forgot = unknown(now)
+    forgot = lasting(mode).memories().unknown(now)
   elseif ended ~= ERASED then
-    local _, wipe, _, _, _, _, _, _, _, memories = lasting(mode)
-    local _, _, _, _, _, _, _, _, newest_of = memories()
-    local newest = newest_of(ops_key, was_had, was_size)
+    local keys = lasting(mode)
+    local newest = keys.memories().newest_of(ops_key, was_had, was_size)
     local keep = {[ops_key] = op ~= ''}
     for key in pairs(appended) do keep[key] = true end
-    erased = wipe(state, ops_key, gone, erased, now, keep)
+    erased = keys.wipe(state, ops_key, gone, erased, now, keep)
     forgot = math.max(forgot, math.ceil(was / 1000), newest)
   end
 end
@@ -581,18 +572,18 @@ if op ~= '' then
     if ends == before and ends ~= 0 then redis.call('PEXPIREAT', ops_key, ends) end
   elseif had >= size and (slot == 0 or size < ops) then
     -- full: more room, up to what was asked for, or another round
-    local _, _, _, _, _, resize, _, erasures, keep_round = lasting(mode)
+    local keys = lasting(mode)
     if size ~= ops and (size < ops or slot == 0) then
       local room = math.min(ops, size * 2 - 1)
-      had, forgot = resize(ops_key, had, size, room, forgot)
+      had, forgot = keys.resize(ops_key, had, size, room, forgot)
       size = room
       slot = had % size
     else
-      keep_round(ops_key, size, time)
+      keys.keep_round(ops_key, size, time)
     end
     if erased > 0 then
       local _, old
-      _, old, erased = erasures(state, now, erased)
+      _, old, erased = keys.erasures(state, now, erased)
       for from = 1, #old, 4000 do
         redis.call('HDEL', state, unpack(old, from, math.min(from + 3999, #old)))
       end
@@ -635,8 +626,9 @@ end
 if subject then
   local was = before and redis.call('HGET', state, '.subject')
   if was ~= subject then
-    local _, _, index_of, members_of, enlist = lasting(mode)
-    local index, kept, id = index_of(state)
+    local keys = lasting(mode)
+    local members_of = keys.members_of
+    local index, kept, id = keys.index_of(state)
     if subject == NOBODY then
       redis.call('HDEL', state, '.subject')
     else
@@ -645,15 +637,14 @@ if subject then
     if was then redis.call('ZREM', before == 0 and kept or index, unpack(members_of(was, id))) end
     if before and (ends == 0) == (before == 0) then -- else last_until does
       for _, member in ipairs(members_of(subject, id)) do
-        enlist(ends == 0 and kept or index, state, id, member)
+        keys.enlist(ends == 0 and kept or index, state, id, member)
       end
     end
   end
 end
 if ends ~= before then
-  local last_until = lasting(mode)
   subject = subject or redis.call('HGET', state, '.subject')
-  last_until(state, had > 0 and ops_key or nil, ends, before, subject)
+  lasting(mode).last_until(state, had > 0 and ops_key or nil, ends, before, subject)
 end
 
 if want then return {'written', meta, cells(state, now, want, mode) or false} end

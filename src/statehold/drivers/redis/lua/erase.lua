@@ -35,16 +35,14 @@ if meta then
   end
 end
 
-local _, wipe, index_of, elsewhere, memories
-_, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local erasure_of, differ, unknown, older, newest_of, unmet, _
-erasure_of, differ, _, _, unknown, older, _, _, newest_of, unmet = memories()
+local keys = lasting(mode)
+local past = keys.memories()
 if op ~= '' then
-  local erasure, trouble = erasure_of(state, op, erased)
+  local erasure, trouble = past.erasure_of(state, op, erased)
   if trouble then return trouble end
   if erasure then
     local first = struct.unpack('<I5', erasure, 9)
-    local reused = differ(string.sub(erasure, 14, 17), string.sub(op, 14))
+    local reused = past.differ(string.sub(erasure, 14, 17), string.sub(op, 14))
     return {reused and 'reused' or 'repeated', string.sub(erasure, 1, reused and 8 or 13), first}
   end
   local record = had > 0 and (alive or since > 0) and record_of(ops_key, op, string.sub(op, 1, 2), size, 0)
@@ -57,7 +55,7 @@ if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRA
   epoch = UNFENCED
 end
 local writer = ARGV[2]
-if writer ~= epoch and older(writer, epoch) then return {'fenced', epoch} end
+if writer ~= epoch and past.older(writer, epoch) then return {'fenced', epoch} end
 
 local expect, holds = ARGV[3], true
 if expect == 'absent' then holds = not alive
@@ -65,14 +63,15 @@ elseif expect == 'present' then holds = alive
 elseif expect ~= '' then holds = alive and expect == life and tonumber(ARGV[4]) == number end
 if not holds then return {'conflict', alive and meta or ''} end
 if ARGV[7] ~= '' then
-  local field, trouble = unmet(state, alive, ARGV[7])
+  local field, trouble = past.unmet(state, alive, ARGV[7])
   if trouble then return trouble end
   if field then return {'conflict', alive and meta or '', field} end
 end
 -- (see together.lua)
 
 if meta and deadline ~= ERASED then
-  local index, kept = index_of(state)
+  local elsewhere = keys.elsewhere
+  local index, kept = keys.index_of(state)
   local trouble
   if ends then
     trouble = elsewhere(state, true, ends == 0 and kept or index)
@@ -81,14 +80,14 @@ if meta and deadline ~= ERASED then
   end
   if trouble then return trouble end
 end
-local newest = newest_of(ops_key, had, size)
-erased = wipe(state, ops_key, ends, erased, now, {})
+local newest = past.newest_of(ops_key, had, size)
+erased = keys.wipe(state, ops_key, ends, erased, now, {})
 if not meta and op == '' and writer == UNFENCED then return {'erased', ''} end
 
 local was = math.ceil(updated / 1000)
 if updated < now then updated = now end
 if not meta then
-  forgot = unknown(now)
+  forgot = past.unknown(now)
 elseif not ends then
   forgot = math.ceil(now / 1000)
 elseif deadline ~= ERASED then

@@ -33,10 +33,8 @@ if meta then
     known = UNFENCED
   end
 end
-local last_until, wipe, index_of, elsewhere, memories
-last_until, wipe, index_of, _, _, _, elsewhere, _, _, memories = lasting(mode)
-local unknown, older, time_of, newest_of
-_, _, _, _, unknown, older, time_of, _, newest_of = memories()
+local keys = lasting(mode)
+local past = keys.memories()
 
 local comes, its, until_, epoch = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5]), ARGV[6]
 if alive and life == comes and number == its and known == epoch then
@@ -44,7 +42,7 @@ if alive and life == comes and number == its and known == epoch then
 end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if until_ ~= 0 and now >= until_ then return {'late'} end
-if epoch ~= known and older(epoch, known) then return {'fenced', known} end
+if epoch ~= known and past.older(epoch, known) then return {'fenced', known} end
 if alive and (life ~= comes or number > its) then return {'conflict', meta} end
 
 -- Who holds the epoch, and until when the keys are needed.
@@ -57,23 +55,23 @@ if ARGV[11] ~= '' then
   claim = epoch .. struct.pack('<I7', held) .. ARGV[12]
 end
 if needed ~= 0 and epoch ~= UNFENCED then needed = math.max(needed, held) + TRACE end
-local index, kept, id = index_of(state)
-local stays = end_of(needed, now, nil, ends)
+local index, kept, id = keys.index_of(state)
+local stays = end_of(needed, now, nil)
 local trouble
 if meta and deadline ~= ERASED and (ends == 0) ~= (stays == 0) then
-  trouble = elsewhere(state, true, index, kept)
+  trouble = keys.elsewhere(state, true, index, kept)
 else
-  trouble = elsewhere(state, true, stays == 0 and kept or index)
+  trouble = keys.elsewhere(state, true, stays == 0 and kept or index)
 end
 if trouble then return trouble end
 
 -- What was forgotten: of this life, elsewhere or here, or of those that were here before.
 if not meta then
-  forgot = unknown(now)
+  forgot = past.unknown(now)
 elseif alive then
-  if had > size then forgot = math.max(forgot, time_of(ops_key, size, 0, had % size) or 0) end
+  if had > size then forgot = math.max(forgot, past.time_of(ops_key, size, 0, had % size) or 0) end
 elseif deadline ~= ERASED then
-  forgot = math.max(forgot, math.ceil(updated / 1000), newest_of(ops_key, had, size))
+  forgot = math.max(forgot, math.ceil(updated / 1000), past.newest_of(ops_key, had, size))
 end
 forgot = math.max(forgot, tonumber(ARGV[7]))
 
@@ -83,7 +81,7 @@ for list = 3, #KEYS do keep[KEYS[list]] = true end
 if not meta then
   redis.call('DEL', state, ops_key) -- left over from a life that was lost
 elseif deadline ~= ERASED then
-  erased = wipe(state, ops_key, ends, erased, now, keep)
+  erased = keys.wipe(state, ops_key, ends, erased, now, keep)
 end
 
 redis.call('HSET', state, '.', struct.pack(
@@ -110,5 +108,5 @@ for list = 3, #KEYS do
   at = at + 1 + items
 end
 if count > 0 then redis.call('SET', ops_key, ARGV[8]) end
-last_until(state, count > 0 and ops_key or nil, stays, nil, subject)
+keys.last_until(state, count > 0 and ops_key or nil, stays, nil, subject)
 return redis.call('HGET', state, '.')

@@ -98,8 +98,8 @@ local function reach(state, deadline, epoch)
   return math.max(deadline, held) + TRACE
 end
 
--- What moves the end of a state's keys, what removes them, and how a state is listed by subject. `mode`:
--- see STAMP.
+-- By name: what moves the end of a state's keys, what removes them, how a state is listed by subject, and
+-- what makes more room for op ids. `mode`: see STAMP.
 local function lasting(mode)
   -- The lists of a state, by the names of their keys.
   local function lists_of(state)
@@ -125,7 +125,8 @@ local function lasting(mode)
     end
   end
 
-  -- What few commits need: those that are sent again, begin a life, or have an epoch.
+  -- By name: what is remembered and what may have been forgotten, which epoch is older, and which condition
+  -- does not hold. Few commits need it: those that are sent again, begin a life, have an epoch or conditions.
   local function memories()
     -- The time of a record, nil if there is none; `from` is where its round begins.
     local function time_of(ops, size, from, slot)
@@ -194,10 +195,6 @@ local function lasting(mode)
       return had > 0 and time_of(ops, size, 0, (had - 1) % size) or 0
     end
 
-    -- The field of the first condition that does not hold, or nil; or an error reply. Each is its kind;
-    -- whether it may be absent, + or -; then, after the length of each, its field, the field of the hash
-    -- that it is about, and the value. Kinds: b bytes, n a number, g at least a number, l a list's newest
-    -- item, and those in capitals if it may be nothing else than absent.
     local function is_number(value)
       local first = string.byte(value)
       return first and (first == 45 or (first >= 48 and first <= 57))
@@ -218,6 +215,10 @@ local function lasting(mode)
       return high > other_high or (high == other_high and low >= other_low)
     end
 
+    -- The field of the first condition that does not hold, or nil; or an error reply. Each is its kind;
+    -- whether it may be absent, + or -; then, after the length of each, its field, the field of the hash
+    -- that it is about, and the value. Kinds: b bytes, n a number, g at least a number, l a list's newest
+    -- item, and those in capitals if it may be nothing else than absent.
     local function unmet(state, alive, where)
       local at = 1
       while at <= #where do
@@ -244,8 +245,10 @@ local function lasting(mode)
       end
     end
 
-    return erasure_of, differ, earlier, forgets, unknown, older, time_of, rounds_of, newest_of,
-      unmet
+    return {
+      erasure_of = erasure_of, differ = differ, earlier = earlier, forgets = forgets, unknown = unknown,
+      older = older, time_of = time_of, rounds_of = rounds_of, newest_of = newest_of, unmet = unmet,
+    }
   end
 
   -- The index of a bucket for states that end, the one for states that never do, and the state's id.
@@ -439,7 +442,8 @@ local function lasting(mode)
 
   -- A round is complete: keep it if it took so little time that an op id may still be looked for.
   local function keep_round(ops, size, time)
-    local _, _, _, _, _, _, time_of, rounds_of = memories()
+    local past = memories()
+    local time_of = past.time_of
     local whole = size * 28
     local took = time - (time_of(ops, size, 0, 0) or 0)
     local any = time_of(ops, size, whole, 0)
@@ -447,7 +451,7 @@ local function lasting(mode)
       redis.call('SET', ops, redis.call('GETRANGE', ops, '0', text('%d', whole - 1)), 'KEEPTTL')
     elseif took < 2000 or any then
       local oldest, place
-      for round = 1, rounds_of(size) do
+      for round = 1, past.rounds_of(size) do
         local its = time_of(ops, size, round * whole, 0) or 0
         if not oldest or its < oldest then oldest, place = its, round end
         if its == 0 then break end
@@ -459,6 +463,9 @@ local function lasting(mode)
     end
   end
 
-  return last_until, wipe, index_of, members_of, enlist, resize, elsewhere, erasures, keep_round,
-    memories
+  return {
+    last_until = last_until, wipe = wipe, index_of = index_of, members_of = members_of, enlist = enlist,
+    resize = resize, elsewhere = elsewhere, erasures = erasures, keep_round = keep_round,
+    memories = memories,
+  }
 end

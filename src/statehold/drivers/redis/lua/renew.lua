@@ -23,11 +23,11 @@ if deadline == old or (deadline ~= 0 and old ~= 0 and math.abs(deadline - old) <
   return reply
 end
 local ends = end_of(reach(state, deadline, epoch), now, before)
-local last_until
+local keys
 if ends ~= before then
-  local _, index_of, elsewhere
-  last_until, _, index_of, _, _, _, elsewhere = lasting(mode)
-  local index, kept = index_of(state)
+  keys = lasting(mode)
+  local elsewhere = keys.elsewhere
+  local index, kept = keys.index_of(state)
   local trouble
   if (before == 0) ~= (ends == 0) then
     trouble = elsewhere(state, true, index, kept)
@@ -40,8 +40,8 @@ local meta = struct.pack(
   META, life, number, created, updated, deadline, ends, epoch, forgot, had, size, erased
 )
 redis.call('HSET', state, '.', meta)
-if last_until then
-  last_until(state, had > 0 and KEYS[2] or nil, ends, before, redis.call('HGET', state, '.subject'))
+if keys then
+  keys.last_until(state, had > 0 and KEYS[2] or nil, ends, before, redis.call('HGET', state, '.subject'))
 end
 reply[2][2] = meta
 return reply
