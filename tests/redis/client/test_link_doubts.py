@@ -85,10 +85,10 @@ def test_refused_once_and_executed_afterwards():
                 await asyncio.sleep(0.2)
                 task = asyncio.create_task(servers.call(*once("b"), repeatable=True))
                 topology, _ = next(iter(servers._all.values()))
-                await until(lambda: topology.link._delayed)
-                call = topology.link._delayed[0]
+                await until(lambda: topology.link._delayed.requests)
+                call = topology.link._delayed.requests[0]
                 call.deadline += 1.0
-                topology.link._again.cancel()
+                topology.link._delayed.cancel()
                 server.cli("SCRIPT", "KILL")
                 await asyncio.wait([endless])
                 endless.exception()

@@ -8,12 +8,14 @@ A command travels down this list, and its reply comes back the same way:
     single · sentinel · cluster     the topologies: which link has the slot of a command, and where its server is
     topology     what these have in common, and what those of all event loops share
     link         one server that is reached whatever happens: what waits, what is sent again, what fails
+    waiting      what waits for a connection, or for a pause to end
+    leftover     lost connections, ended at the server before their requests are sent again
     handshake    a new connection: reach the server, say who one is, load the scripts
     connection   bytes out in batches, replies in, each to the request that waits for it
 
 What all of them use: `contract` (the client as its users see it), `address` (what a URL and settings say),
-`errors` (what an error reply means, and what helps), `clocks` (what time it is at a server), `schemes`
-(whether a server speaks TLS), `pauses` (how long to wait before another try).
+`errors` (what an error reply means, and what helps), `clocks` (what time it is at a server), `stamps` (what a
+command tells it of time), `schemes` (whether it speaks TLS), `pauses` (how long to wait before another try).
 """
 
 from statehold.drivers.redis.client.address import CONNECTION, Options

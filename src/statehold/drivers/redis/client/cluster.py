@@ -184,8 +184,7 @@ class Cluster(Topology):
         for link in self.links():
             if link.connection is not None or not link.outbox:
                 continue
-            requests, link.outbox = link.outbox, []
-            self.resend(link, requests)
+            self.resend(link, link.outbox.take())
 
     async def _forget(self, owners: Iterable[Link]) -> None:
         idle = [link for link in self._links.values() if link not in owners and not link.pending]

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from statehold.drivers.redis.client.address import Address
-from statehold.drivers.redis.client.clocks import LOOK_EVERY, MARGIN, ServerClock
+from statehold.drivers.redis.client.clocks import LOOK_EVERY, ServerClock
 from statehold.drivers.redis.client.connection import (
     Auxiliary,
     Connection,
@@ -27,10 +25,12 @@ from statehold.drivers.redis.client.connection import (
     Request,
     pack,
 )
-from statehold.drivers.redis.client.contract import STAMP
 from statehold.drivers.redis.client.errors import ErrorReply, Remedy, remedy, time_in, translated
 from statehold.drivers.redis.client.handshake import Handshaken, Handshaker, server_time
+from statehold.drivers.redis.client.leftover import Leftover
 from statehold.drivers.redis.client.pauses import pause
+from statehold.drivers.redis.client.stamps import ENDS, STAMPED, stamp, stamp_of
+from statehold.drivers.redis.client.waiting import Delayed, Outbox
 from statehold.errors import Busy, Closed, StateholdError, Timeout, Unavailable
 
 HELD_BYTES = 64 << 20
@@ -42,9 +42,6 @@ LOADS = 3
 
 
 _TIME = pack((b"TIME",))
-_stamp_of = struct.Struct(STAMP.format + "2s").pack
-_STAMPED = STAMP.size + 2
-"""The last argument of a command, and what ends it."""
 
 
 class LinkUser(ABC):
@@ -79,7 +76,7 @@ class Link(ConnectionUser):
         self.topology = topology
         self.address = address
         self.connection: Connection | None = None
-        self.outbox: list[Request] = []
+        self.outbox = Outbox()
         self.closed = False
         self._handshaker = handshaker
         self._loop = handshaker.loop
@@ -94,16 +91,11 @@ class Link(ConnectionUser):
         self._timer: asyncio.TimerHandle | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._trouble: StateholdError | None = None  # why there is no connection
-        self._outbox_bytes = 0
-        self._delayed: list[Request] = []
-        self._delayed_bytes = 0
-        self._again: asyncio.TimerHandle | None = None
+        self._delayed = Delayed(handshaker.loop, self._resume)
         self._leaving = False  # the server is no master any more
         self._loading = False
         self._since: float | None = None  # when the last connection was made
-        self._met: Handshaken | None = None  # the last connection …
-        # … and when those before it were lost, with requests under way
-        self._left: dict[int, float] = {}
+        self._left = Leftover(handshaker.loop, handshaker.options.timeout)
         self._short = 0  # how many in a row did not last
         self._clock = ServerClock()
         self._timeout = handshaker.options.timeout
@@ -119,22 +111,22 @@ class Link(ConnectionUser):
     def pending(self) -> int:
         """How many commands wait."""
         on_wire = len(self.connection.waiting) if self.connection is not None else 0
-        return on_wire + len(self.outbox) + len(self._delayed)
+        return on_wire + len(self.outbox) + len(self._delayed.requests)
 
     def put(self, request: Request) -> None:
         """The request's future will be resolved. Raises `Busy`, with nothing done, if too many wait."""
-        connection = self.connection
+        connection, delayed = self.connection, self._delayed
         if connection is not None:
             if (
-                len(connection.waiting) + len(self._delayed) >= self._max_pending
-                or connection.held + self._delayed_bytes > HELD_BYTES
+                len(connection.waiting) + len(delayed.requests) >= self._max_pending
+                or connection.held + delayed.bytes > HELD_BYTES
             ):
                 raise self._busy()
             if request.stamped:
                 request.sent = request.deadline - self._timeout
                 until = (request.deadline + self._clock.ahead) * 1e6
-                request.data = request.data[:-_STAMPED] + _stamp_of(
-                    until, 0.0, self.topology.mode, b"\r\n"
+                request.data = request.data[:-STAMPED] + stamp_of(
+                    until, 0.0, self.topology.mode, ENDS
                 )
                 connection.send(request)
                 if request.deadline > self._look_due:
@@ -144,10 +136,12 @@ class Link(ConnectionUser):
         else:
             if self.closed:
                 raise Closed("the store is closed")
-            if len(self.outbox) + len(self._delayed) >= self._max_pending or self._is_heavy():
+            if (
+                len(self.outbox) + len(delayed.requests) >= self._max_pending
+                or self.outbox.bytes + delayed.bytes > HELD_BYTES
+            ):
                 raise self._busy()
-            self._outbox_bytes += len(request.data)
-            self.outbox.append(request)
+            self.outbox.add(request)
             self._connect()
         if self._timer is None:
             self._timer = self._loop.call_at(request.deadline, self._look)
@@ -155,17 +149,11 @@ class Link(ConnectionUser):
     def put_asking(self, request: Request) -> None:
         """Like `put`, for a slot that is still on its way to this server."""
         if self.connection is not None:
-            self._stamp(request, 2)
+            stamp(request, self._clock.ahead, 2, self._loop.time())
             self.connection.send_asking(request)
             self._watch_one(request)
         else:  # by then the slot may have arrived; if not, the server sends the request back
             self.put_back([request], first=False)
-
-    def _is_heavy(self) -> bool:
-        """Whether what waits is too much; the count errs upwards, and is then made right."""
-        if self._outbox_bytes + self._delayed_bytes > HELD_BYTES:
-            self._outbox_bytes = sum(len(request.data) for request in self.outbox)
-        return self._outbox_bytes + self._delayed_bytes > HELD_BYTES
 
     def _busy(self) -> Busy:
         return Busy(
@@ -175,20 +163,8 @@ class Link(ConnectionUser):
 
     # ------------------------------------------------------------------------------ the server's time
 
-    def _stamp(self, request: Request, mode: int) -> None:
-        """The request says until when it may be executed; and since when it may have been, if it may."""
-        if not request.stamped:
-            return
-        ahead, since = self._clock.ahead, 0.0
-        if request.doubtful:
-            since = (min(request.since, request.sent + ahead) - MARGIN) * 1e6
-        else:
-            request.sent = self._loop.time()
-        stamp = _stamp_of((request.deadline + ahead) * 1e6, since, mode, b"\r\n")
-        request.data = request.data[:-_STAMPED] + stamp
-
     def _send(self, connection: Connection, request: Request) -> None:
-        self._stamp(request, self.topology.mode)
+        stamp(request, self._clock.ahead, self.topology.mode, self._loop.time())
         connection.send(request)
 
     def _look_at_clock(self, connection: Connection, deadline: float) -> None:
@@ -212,11 +188,8 @@ class Link(ConnectionUser):
         connection = self.connection
         if connection is not None and connection.waiting and connection.waiting[0].deadline <= now:
             connection.drop(f"no answer within {self._options.timeout:g} s")
-        late = [request for request in self.outbox if request.deadline <= now]
-        if late:
-            self.outbox = [request for request in self.outbox if request.deadline > now]
-            for request in late:
-                request.fail(self._unsent(request))
+        for request in self.outbox.take_late(now):
+            request.fail(self._unsent(request))
         self._watch()
 
     def _watch(self) -> None:
@@ -238,7 +211,7 @@ class Link(ConnectionUser):
 
     def _late(self, request: Request) -> None:
         if not request.future.done():
-            if request not in self.outbox and request not in self._delayed:
+            if request not in self.outbox and request not in self._delayed.requests:
                 request.doubtful = True  # it is on the wire, whatever was said of it before
             request.fail(self._unsent(request))
 
@@ -310,21 +283,10 @@ class Link(ConnectionUser):
 
     def delay(self, request: Request) -> None:
         """The request is sent again after a pause, with whatever else is delayed until then."""
-        self._delayed.append(request)
-        self._delayed_bytes += len(request.data)
-        if self._again is None:
-            when = self._loop.time() + pause(request.tries - 1)
-        elif self._again.when() > request.deadline:
-            self._again.cancel()
-            when = request.deadline
-        else:
-            return
-        self._again = self._loop.call_at(min(when, request.deadline), self._resume)
+        self._delayed.add(request)
 
     def _resume(self) -> None:
-        self._again = None
-        requests, self._delayed = self._delayed, []
-        self._delayed_bytes = 0
+        requests = self._delayed.take()
         if self._leaving:
             self._leaving = False
             if self.connection is not None:
@@ -347,8 +309,7 @@ class Link(ConnectionUser):
                 self._send(self.connection, request)
                 self._watch_one(request)
         else:
-            at = 0 if first else len(self.outbox)
-            self.outbox[at:at] = requests
+            self.outbox.put_back(requests, first=first)
             self._connect()
             self._watch()
 
@@ -366,12 +327,10 @@ class Link(ConnectionUser):
         self._trouble = Unavailable(f"redis at {self.address}: {why}")
         keep = [request for request in sent if self._may_repeat(request, now, why)]
         self._tally.repeated += len(keep)
-        met, asked = self._met, any(not isinstance(request, Auxiliary) for request in sent)
-        if asked and met is not None and met.connection is connection and met.id is not None:
-            self._left[met.id] = now  # also if nobody waits: who gave up may send it again
+        if any(not isinstance(request, Auxiliary) for request in sent):
+            self._left.note(connection, now)  # also if nobody waits: who gave up may send it again
         keep += [request for request in unsent if self._settle_or_keep(request, why)]
-        self.outbox[:0] = keep
-        self._outbox_bytes = sum(len(request.data) for request in self.outbox)
+        self.outbox.put_back(keep)
         if not self.closed:
             self.topology.may_have_moved(self)
             self._connect()
@@ -430,7 +389,7 @@ class Link(ConnectionUser):
             self._connecting = None
 
     def _someone_waits(self) -> bool:
-        self.outbox = [request for request in self.outbox if not request.future.done()]
+        self.outbox.drop_settled()
         return bool(self.outbox)
 
     def _begin(self, met: Handshaken) -> None:
@@ -448,43 +407,15 @@ class Link(ConnectionUser):
         self._clock = ServerClock()
         self._clock.learn(*met.time)
         self._look_due = self._since + self._timeout + LOOK_EVERY
-        self._end_what_was_left(met)
-        requests, self.outbox = self.outbox, []
-        self._outbox_bytes = 0
-        for request in requests:
+        self._left.end_by(met)
+        for request in self.outbox.take():
             if not request.future.done():
                 self._send(connection, request)
         self._watch()
 
-    def _end_what_was_left(self, met: Handshaken) -> None:
-        """Before anything is sent again, the server ends the connections on which it was sent first.
-
-        What the network may still deliver there, later than we send it again, is not executed then.
-        Each is ended anew on every connection until the server has answered to that, or all that was
-        sent there comes too late by its `STAMP`.
-        """
-        before, self._met = self._met, met
-        if before is None or before.run_id is None or before.run_id != met.run_id:
-            self._left.clear()  # another server, which calls its connections otherwise
-        now = self._loop.time()
-        deadline = now + self._timeout
-        self._left = {id: lost for id, lost in self._left.items() if now < lost + 2 * self._timeout}
-        for number in self._left:
-            end = pack((b"CLIENT", b"KILL", b"ID", number))
-            future = self._loop.create_future()
-            future.add_done_callback(functools.partial(self._ended, number))
-            met.connection.send(Ending(future, end, deadline, repeatable=False))
-
-    def _ended(self, number: int, done: asyncio.Future[Any]) -> None:
-        if not done.cancelled() and done.result() is not None:
-            self._left.pop(number, None)
-
     def fail_all(self, error: StateholdError) -> None:
         """Everyone who waits for a connection or a pause gets this error."""
-        requests = self.outbox + self._delayed
-        self.outbox, self._delayed = [], []
-        self._outbox_bytes = self._delayed_bytes = 0
-        for request in requests:
+        for request in self.outbox.take() + self._delayed.take():
             each = type(error)(str(error), field=error.field)
             each.__cause__ = error.__cause__
             request.fail(each)
@@ -494,10 +425,10 @@ class Link(ConnectionUser):
     async def close(self) -> None:
         """Nothing is left of it. Whoever waits gets `Closed`."""
         self.closed = True
-        for timer in (self._timer, self._again):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._again = None
+        self._delayed.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
         connecting, connection = self._connecting, self.connection
         if connecting is not None:
             connecting.cancel()
