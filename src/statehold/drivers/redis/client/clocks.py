@@ -25,7 +25,7 @@ class ServerClock:
         self._most = math.inf
 
     def learn(self, server: float, sent: float, received: float) -> None:
-        """It said `server`; the monotonic clock here said the others before and after."""
+        """The server said `server`, between `sent` and `received` by the monotonic clock here."""
         least, most = server - received, server - sent
         if most < self.ahead or least > self._most:
             self.ahead, self._most = least, most

@@ -83,7 +83,7 @@ class Request(msgspec.Struct, eq=False):
 class Auxiliary(Request):
     """A command that serves another one; it is never sent again, and its failure hurts nobody."""
 
-    def fail(self, error: Exception) -> None:  # noqa: ARG002  the other one has its own
+    def fail(self, error: Exception) -> None:  # noqa: ARG002  whoever it serves has an error of his own
         """Answered with 0: nothing was confirmed."""
         if not self.future.done():
             self.future.set_result(0)

@@ -20,7 +20,7 @@ STAMP = struct.Struct("<ddB")
 may have been (microseconds by the server's clock, 0 for none); and whether the server is a node of a
 cluster (1), and the slot said to be on its way there (2)."""
 UNSTAMPED = bytes(STAMP.size)
-"""In its place until the command is sent."""
+"""What stands in the place of a `STAMP` until the command is sent."""
 
 
 class Script(msgspec.Struct, frozen=True):
