@@ -38,7 +38,13 @@ from statehold.drivers.redis.cells import cells_of, wanted
 from statehold.drivers.redis.client import UNSTAMPED, Command
 from statehold.drivers.redis.keys import field_of, stored_field
 from statehold.drivers.redis.lua.scripts import CLAIM, COMMIT, ERASE, TOGETHER
-from statehold.drivers.redis.values import packed_about, revision_of, stored, times_of
+from statehold.drivers.redis.values import (
+    deadline_in,
+    packed_about,
+    revision_of,
+    stored,
+    updated_in,
+)
 from statehold.errors import Invalid
 
 Arguments: TypeAlias = list[bytes | str | int]
@@ -186,10 +192,12 @@ def _options(commit: Commit) -> Arguments:
         options += _barring(commit)
     if commit.returning is not None:
         options += ("want", wanted(commit.returning) or _EVERYTHING)
-    instants = (("since", commit.since), ("until", commit.until), ("at", commit.at))
-    for name, instant in instants:
-        if instant is not None:
-            options += (name, _instant(instant))
+    if commit.since is not None:
+        options += ("since", _instant(commit.since))
+    if commit.until is not None:
+        options += ("until", _instant(commit.until))
+    if commit.at is not None:
+        options += ("at", _instant(commit.at))
     return options
 
 
@@ -342,8 +350,7 @@ def outcome_of(reply: Any, now: float) -> Outcome:
 
 def written(meta: bytes, returned: Cells | None = None) -> Written:
     """The outcome of a commit that has made this."""
-    _, updated, deadline = times_of(meta)
-    return Written(revision_of(meta), returned, False, updated, deadline)
+    return Written(revision_of(meta), returned, False, updated_in(meta), deadline_in(meta))
 
 
 def _repeated(reply: list[Any], now: float) -> Written:

@@ -177,11 +177,11 @@ class RedisDriver(Driver):
 
     # ----------------------------------------------------------------------------------- committing
 
-    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        if self._client.generation != self._generation:
-            await self._settle()
+        call = self._calls.begin()  # `counted` would be one more coroutine
         try:
+            if self._client.generation != self._generation:
+                await self._settle()
             if len(commits) == 1:
                 commit = commits[0]
                 slot, state = self._keys.state(commit.key)
@@ -195,15 +195,17 @@ class RedisDriver(Driver):
             for commit in commits:
                 slot, state = self._keys.state(commit.key)
                 commands.append((slot, command_of(commit, state)))
+            replies = await self._client.call_many(
+                commands, repeatable=all(commit.op for commit in commits), stamped=True
+            )
+            return [
+                self._outcome(reply, commit, now)
+                for reply, commit in zip(replies, commits, strict=True)
+            ]
         except UnicodeError as error:
             raise _unspeakable(error) from error
-        replies = await self._client.call_many(
-            commands, repeatable=all(commit.op for commit in commits), stamped=True
-        )
-        return [
-            self._outcome(reply, commit, now)
-            for reply, commit in zip(replies, commits, strict=True)
-        ]
+        finally:
+            self._calls.end(call)
 
     @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
