@@ -83,6 +83,9 @@ if options > 0 then
   at = at + options
 end
 
+-- What few commits need, made by whoever needs it first (see life.lua).
+local keys, past
+
 -- 1. an op id that is remembered: one of this life, or of one that has ended while it was sent again
 local op = ARGV[1]
 local mark = string.sub(op, 1, 2)
@@ -91,7 +94,8 @@ local record = had > 0
   and (before or since > 0)
   and record_of(ops_key, op, mark, size, 0)
 if record or erased > 0 or since > 0 then
-  local past = lasting(mode).memories()
+  keys = lasting(mode)
+  past = keys.memories()
   if not record and since > 0 and had > size then record = past.earlier(ops_key, op, size) end
   if record then
     local first = struct.unpack('<I5', record, 16)
@@ -125,7 +129,11 @@ if not_after and now > not_after then return {'late'} end
 if not before and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
   epoch = UNFENCED
 end
-if writer ~= epoch and lasting(mode).memories().older(writer, epoch) then return {'fenced', epoch} end
+if writer ~= epoch then
+  keys = keys or lasting(mode)
+  past = past or keys.memories()
+  if past.older(writer, epoch) then return {'fenced', epoch} end
+end
 if expect then
   local holds
   if expect == 'absent' then holds = not before
@@ -134,7 +142,9 @@ if expect then
   if not holds then return {'conflict', before and meta or ''} end
 end
 if where then
-  local field, trouble = lasting(mode).memories().unmet(state, before, where)
+  keys = keys or lasting(mode)
+  past = past or keys.memories()
+  local field, trouble = past.unmet(state, before, where)
   if trouble then return trouble end
   if field then return {'conflict', before and meta or '', field} end
 end
@@ -485,7 +495,7 @@ if age and (deadline == 0 or created + age < deadline) then deadline = created +
 ends = end_of(reach(state, deadline, writer), now, before)
 
 if mode > 0 and (ends ~= before or subject or want) then
-  local keys = lasting(mode)
+  keys = keys or lasting(mode)
   local elsewhere = keys.elsewhere
   local index, kept = keys.index_of(state)
   local trouble
@@ -514,14 +524,16 @@ if drops or not before then
   end
 end
 if not before then
+  keys = keys or lasting(mode)
   local was_had, was_size = had, size
   life, number, had, size = ARGV[2], 0, 0, 0
   if not meta then
     redis.call('DEL', state, ops_key) -- left over from a life that was lost
-    forgot = lasting(mode).memories().unknown(now)
+    past = past or keys.memories()
+    forgot = past.unknown(now)
   elseif ended ~= ERASED then
-    local keys = lasting(mode)
-    local newest = keys.memories().newest_of(ops_key, was_had, was_size)
+    past = past or keys.memories()
+    local newest = past.newest_of(ops_key, was_had, was_size)
     local keep = {[ops_key] = op ~= ''}
     for key in pairs(appended) do keep[key] = true end
     erased = keys.wipe(state, ops_key, gone, erased, now, keep)
@@ -572,7 +584,7 @@ if op ~= '' then
     if ends == before and ends ~= 0 then redis.call('PEXPIREAT', ops_key, ends) end
   elseif had >= size and (slot == 0 or size < ops) then
     -- full: more room, up to what was asked for, or another round
-    local keys = lasting(mode)
+    keys = keys or lasting(mode)
     if size ~= ops and (size < ops or slot == 0) then
       local room = math.min(ops, size * 2 - 1)
       had, forgot = keys.resize(ops_key, had, size, room, forgot)
@@ -626,7 +638,7 @@ end
 if subject then
   local was = before and redis.call('HGET', state, '.subject')
   if was ~= subject then
-    local keys = lasting(mode)
+    keys = keys or lasting(mode)
     local members_of = keys.members_of
     local index, kept, id = keys.index_of(state)
     if subject == NOBODY then
@@ -644,7 +656,8 @@ if subject then
 end
 if ends ~= before then
   subject = subject or redis.call('HGET', state, '.subject')
-  lasting(mode).last_until(state, had > 0 and ops_key or nil, ends, before, subject)
+  keys = keys or lasting(mode)
+  keys.last_until(state, had > 0 and ops_key or nil, ends, before, subject)
 end
 
 if want then return {'written', meta, cells(state, now, want, mode) or false} end
