@@ -75,12 +75,13 @@ _deadline = struct.Struct("<27xd").unpack_from
 
 def times_of(meta: bytes) -> tuple[float, float, float | None]:
     """When it was created, when the newest commit was made, and its deadline, epoch seconds."""
+    return int.from_bytes(meta[13:20], "little") / 1e6, updated_in(meta), deadline_in(meta)
+
+
+def deadline_in(meta: bytes) -> float | None:
+    """The deadline of the field ".", epoch seconds; None for never."""
     (deadline,) = _deadline(meta)
-    return (
-        int.from_bytes(meta[13:20], "little") / 1e6,
-        int.from_bytes(meta[20:27], "little") / 1e6,
-        deadline / 1e6 if deadline else None,
-    )
+    return deadline / 1e6 if deadline else None
 
 
 def updated_in(meta: bytes) -> float:
