@@ -19,7 +19,6 @@ from statehold.changes import (
     Revision,
     Splice,
     digest_of,
-    is_digest,
     new_incarnation,
     required,
 )
@@ -39,11 +38,10 @@ from statehold.drivers.redis.client import UNSTAMPED, Command
 from statehold.drivers.redis.keys import field_of, stored_field
 from statehold.drivers.redis.lua.scripts import CLAIM, COMMIT, ERASE, TOGETHER
 from statehold.drivers.redis.values import (
-    deadline_in,
+    made_in,
     packed_about,
     revision_of,
     stored,
-    updated_in,
 )
 from statehold.errors import Invalid
 
@@ -233,8 +231,11 @@ def op_id(op: str, intent: int) -> bytes:
     if not op:
         return b""
     told = digest_of(op)
-    mark = b"#" if is_digest(told) else b"="
-    return bytes.fromhex(told[-24:]) + mark + intent.to_bytes(4)
+    mark = b"=" if len(told) == 24 else b"#"  # of a digest its name stands before it
+    return bytes.fromhex(told[-24:]) + mark + (intent.to_bytes(4) if intent else _NO_INTENT)
+
+
+_NO_INTENT = bytes(4)
 
 
 def _instant(seconds: float) -> int:
@@ -350,7 +351,8 @@ def outcome_of(reply: Any, now: float) -> Outcome:
 
 def written(meta: bytes, returned: Cells | None = None) -> Written:
     """The outcome of a commit that has made this."""
-    return Written(revision_of(meta), returned, False, updated_in(meta), deadline_in(meta))
+    revision, updated, deadline = made_in(meta)
+    return Written(revision, returned, False, updated, deadline)
 
 
 def _repeated(reply: list[Any], now: float) -> Written:

@@ -190,7 +190,7 @@ class RedisDriver(Driver):
                 reply = await self._call(slot, command, repeatable=commit.op != "", stamped=True)
                 if began >= self._skew.due and reply.__class__ is bytes:
                     self._learn(updated_in(reply), now, began)
-                return [self._outcome(reply, commit, now)]
+                return [self._noted(commit, outcome_of(reply, now))]
             commands: list[tuple[int, Command]] = []
             for commit in commits:
                 slot, state = self._keys.state(commit.key)
@@ -199,7 +199,7 @@ class RedisDriver(Driver):
                 commands, repeatable=all(commit.op for commit in commits), stamped=True
             )
             return [
-                self._outcome(reply, commit, now)
+                self._noted(commit, outcome_of(reply, now))
                 for reply, commit in zip(replies, commits, strict=True)
             ]
         except UnicodeError as error:
@@ -226,9 +226,7 @@ class RedisDriver(Driver):
         outcomes = [outcome_of(reply, now) for reply in replies]
         if not all_stand(outcomes):
             return undone(outcomes)
-        for commit, outcome in zip(commits, outcomes, strict=True):
-            self._note(commit, outcome)
-        return outcomes
+        return list(map(self._noted, commits, outcomes))
 
     # ---------------------------------------------------------------------------------- whole lives
 
@@ -271,20 +269,15 @@ class RedisDriver(Driver):
             outcome = barred.get(place) or outcome_of(next(replies), now)
             until = life.cells.deadline
             as_commit = Commit(life.key, (), None if until is None else max(0.0, until - now))
-            self._note(as_commit, outcome)
-            outcomes.append(outcome)
+            outcomes.append(self._noted(as_commit, outcome))
         return outcomes
 
-    def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
-        outcome = outcome_of(reply, now)
-        self._note(commit, outcome)
-        return outcome
-
-    def _note(self, commit: Commit, outcome: Outcome) -> None:
+    def _noted(self, commit: Commit, outcome: Outcome) -> Outcome:
         self._commits += 1
-        if isinstance(outcome, Written) and commit.claim is None:
+        if outcome.__class__ is Written and commit.claim is None:
             doubtful = self._client.generation != self._generation
             self._acknowledged.note(commit, outcome, doubtful=doubtful)
+        return outcome
 
     async def _settle(self) -> None:
         """Another master may be answering: count what it lacks of what was acknowledged."""

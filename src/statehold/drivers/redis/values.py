@@ -70,6 +70,19 @@ def revision_of(meta: bytes) -> Revision:
     return Revision(incarnation, low | high << 32)
 
 
+_made = struct.Struct("<QIB7x7sd").unpack_from
+
+
+def made_in(meta: bytes) -> tuple[Revision, float, float | None]:
+    """What the newest commit made: the revision, when, and the deadline; as the functions below."""
+    incarnation, low, high, updated, deadline = _made(meta)
+    return (
+        Revision(incarnation, low | high << 32),
+        int.from_bytes(updated, "little") / 1e6,
+        deadline / 1e6 if deadline else None,
+    )
+
+
 _deadline = struct.Struct("<27xd").unpack_from
 
 
