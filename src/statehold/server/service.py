@@ -47,8 +47,8 @@ class Service:
         if found is None:
             if len(self._collections) >= COLLECTIONS:
                 self._collections.clear()
-            found = AsyncCollection(self.store, self.kinds[kind], tenant)
-            found.home = self._homes[kind]
+            home = self._homes[kind]
+            found = AsyncCollection(self.store, self.kinds[kind], tenant, home=home)
             self._collections[kind, tenant] = found
         return found
 

@@ -24,12 +24,11 @@ from statehold.engine import new_op, run_now
 from statehold.errors import Closed, Fenced, Invalid, Leased, StateholdError, Unavailable
 from statehold.schema import Lifetime
 from statehold.settings import duration
+from statehold.store.base import CollectionBase
 from statehold.store.outcomes import error_of
 
 if TYPE_CHECKING:
     import asyncio
-
-    from statehold.store.collection import AsyncCollection
 
 LONGEST_PAUSE: Final = 0.25
 """Seconds between two tries to get what another holds, who may give it back at any time."""
@@ -49,7 +48,7 @@ class AsyncLease:
 
     def __init__(
         self,
-        collection: AsyncCollection[Any],
+        collection: CollectionBase[Any],
         id: str,
         ttl: Lifetime,
         wait: Lifetime,
