@@ -18,6 +18,7 @@ from statehold.drivers.redis.failover import Acknowledged
 from statehold.drivers.redis.lua.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
 from statehold.testing import Backend, Rig
+from statehold.testing.commits import Commits
 from statehold.testing.proxy import Proxy
 from statehold.testing.rig import plain
 from statehold.testing.servers import RedisSentinel, RedisServer
@@ -68,8 +69,7 @@ def counted(redis):
             return driver
 
         driver = runner.run(make())
-        rig = Rig.__new__(Rig)  # only for its keys and commits
-        rig.tenant, rig.unit = "t", 1.0
+        rig = Commits("t")
 
         def count(work):
             async def play():

@@ -20,7 +20,8 @@ from statehold.backends import gathering
 from statehold.changes import EVERYTHING, Add, Append, Commit, Key, Put
 from statehold.driver import Driver, Written
 from statehold.testing.backend import cook
-from statehold.testing.rig import KIND, Runner, layout
+from statehold.testing.commits import KIND
+from statehold.testing.rig import Runner, layout
 
 AT_ONCE: Final = 64
 STATES: Final = 256

@@ -21,8 +21,9 @@ from statehold.changes import ABSENT, Accumulate, Add, Append, Commit, Revision,
 from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, at_once, hear, ready
+from statehold.testing.commits import KIND
 from statehold.testing.model import array, floats
-from statehold.testing.rig import KIND, Rig
+from statehold.testing.rig import Rig
 
 RETRIES = 20
 ATTEMPTS = 2_000
