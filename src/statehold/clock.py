@@ -99,6 +99,16 @@ class Ambient:
 AMBIENT: Final = Ambient()
 
 
+def pause(tries: int, first: float, longest: float, *, least: float = 0.0) -> float:
+    """Seconds to wait before another try, random, so that who failed together does not return together.
+
+    They are up to `first` where `tries` is 0, twice as many with each further one, and never more than
+    `longest`. `least`, from 0 to 1, is the part of them that is waited in any case.
+    """
+    most = min(longest, first * 2.0 ** min(tries, 64))
+    return most * (least + (1.0 - least) * AMBIENT.fraction())
+
+
 class Skew:
     """By how many seconds the clock of a store is ahead of its callers', as far as is known.
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 import msgspec
 
 from statehold.changes import ABSENT, EVERYTHING, Commit, Revision, Want
-from statehold.clock import AMBIENT
+from statehold.clock import pause
 from statehold.driver import Conflicted, Feature, FencedOff, Page, Scan, Written
 from statehold.engine import new_op
 from statehold.errors import (
@@ -57,6 +57,9 @@ NEVER: Final = Revision(1, 0)
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
+FIRST_PAUSE: Final = 0.001
+LONGEST_PAUSE: Final = 0.25
+"""Seconds that `transact` waits before it tries again, at most: at first, and in the end."""
 
 
 class AsyncCollection(CollectionBase[S]):
@@ -526,7 +529,7 @@ class AsyncCollection(CollectionBase[S]):
             except Conflict:
                 if attempt == attempts - 1:
                     raise
-                await self.store.clock.sleep(_pause(attempt))
+                await self.store.clock.sleep(pause(attempt, FIRST_PAUSE, LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
 
     def lease(
@@ -657,8 +660,3 @@ class AsyncCollection(CollectionBase[S]):
             raise repeated_error(outcome.revision, commit.key)
         if not isinstance(outcome, Conflicted | FencedOff):
             raise error_of(self.schema, commit.key, outcome)
-
-
-def _pause(attempt: int) -> float:
-    """Seconds to wait before trying again: random, up to 1 ms at first, doubling to 0.25 s."""
-    return AMBIENT.fraction() * min(0.25, 0.001 * 2.0**attempt)
