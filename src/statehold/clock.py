@@ -53,7 +53,7 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """The same time."""
+        """The time that was set."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -83,7 +83,7 @@ class Ambient:
     monotonic: Callable[[], float]
     """Seconds that never go back."""
     perf_counter: Callable[[], float]
-    """The same, as exactly as can be had."""
+    """Seconds that never go back, as exactly as can be had."""
 
     def __init__(self) -> None:
         self.restore()

@@ -150,7 +150,7 @@ class Schema:
         return changes  # type: ignore[no-any-return]
 
     def _expanded(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
-        """The same where there are `Edits` among them, or what is no edit at all."""
+        """The changes of the edits, where `Edits` are among them, or what is no edit at all."""
         changes: list[Change] = []
         for edit in edits:
             if isinstance(edit, Edits):

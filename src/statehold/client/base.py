@@ -93,7 +93,7 @@ class Access(ABC):
         fields: Sequence[str] | None = None,
         tail: int | None = None,
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """The same with the states themselves, each as `get` shows it."""
+        """Up to `limit` states, each as `get` shows it, and the cursor to go on from."""
 
     @abstractmethod
     async def check(self) -> None:

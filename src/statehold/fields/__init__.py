@@ -1,4 +1,18 @@
-"""What a state can hold. Each field compiles to the six changes and reads from the cells."""
+"""What a state can hold. Each field compiles to the six changes and reads from the cells.
+
+base         what all fields share: a descriptor, its edits, how it reads, what it costs at most
+scalar       `Register` and `Counter`: one value, one number
+lists        what the fields that are lists share: positions, redaction
+log          `Log`: a list of items
+turns        `Turns`: a conversation, a list of whole turns
+entries      what the fields of many named entries share: keys, bounds, what happens past them
+maps         `Map`, and `Steps` in which the first value stands
+sets         `SetOf`: a set
+tally        `Tally`: a number for each key
+vector       `Vector`, and `DecayedMean` that forgets
+window       `Window`: count and sum over a span of time
+slices       how the entries of `Window` and `DecayedMean` are named by time
+"""
 
 from statehold.fields.base import BY_TTL, Edit, Edits, Field
 from statehold.fields.log import Log

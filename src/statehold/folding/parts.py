@@ -133,7 +133,7 @@ class Ends(Items):
 
     @classmethod
     def of(cls, items: Items) -> Ends:
-        """Those of a list that is here. Whoever folds them leaves the list itself alone."""
+        """The ends of a list that is here. Whoever folds them leaves the list itself alone."""
         first = items.first
         return cls(first + len(items) - 1, first - 1, look_up=lambda at: items[at - first])
 

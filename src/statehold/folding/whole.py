@@ -64,7 +64,7 @@ def head_of(life: WholeLife) -> Head:
 
 
 def cells_within(life: WholeLife) -> dict[str, Cell]:
-    """Its cells as nobody else has them: who reads them elsewhere goes on from the same buffers."""
+    """A life's cells as nobody else has them: who reads the life elsewhere goes on from the same buffers."""
     return {
         name: cell.fork() if isinstance(cell, Items) else dict(cell)
         for name, cell in life.cells.fields.items()

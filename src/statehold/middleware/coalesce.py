@@ -386,7 +386,7 @@ def _wanted(calls: list[_Call]) -> list[_Call]:
 
 
 def _had_to_wait(calls: list[_Call]) -> list[_Call]:
-    """The same, each known to wait, from now on if not before."""
+    """These calls, each known to wait, from now on if not before."""
     begun = AMBIENT.monotonic()
     return [(*call[:4], call[4] or begun) for call in calls]
 

@@ -47,7 +47,7 @@ class Backend:
         return cls(lambda: cook(recipe, arguments), recipe, arguments, **hooks)
 
     def gathered(self) -> Backend:
-        """The same, run as `AsyncStore.open` does: commits are gathered above it, if it declares so."""
+        """This backend, run as `AsyncStore.open` does: commits are gathered above it, if it declares so."""
         recipe, arguments = self.recipe, (self.recipe, list(self.arguments))
         return replace(
             self,

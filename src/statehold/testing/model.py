@@ -417,7 +417,7 @@ class Model:
     def judge_together(
         self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
     ) -> None:
-        """The same for commits that stand or fall together."""
+        """Compare outcomes with what may be, and follow them, of commits that stand or fall together."""
         if all(isinstance(one, Written) and not one.repeated for one in outcomes):
             for commit, outcome in zip(commits, outcomes, strict=True):
                 self.judge(commit, outcome, now)

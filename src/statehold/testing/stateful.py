@@ -408,7 +408,7 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has(Feature.DURABLE))
     @rule()
     def reopens(self) -> None:
-        """Another driver on the same data."""
+        """A second driver goes on, on the same data."""
         self.rig.reopen()
         self.check(*self.keys)
 

@@ -92,7 +92,7 @@ class Transaction(Writer, kw_only=True):
         self.write(self.lives.values())
 
     def settle(self) -> None:
-        """The same, and more may be applied."""
+        """Write every change that is not written yet. More may be applied afterwards."""
         self.end()
         for life in self.lives.values():
             life.settle()

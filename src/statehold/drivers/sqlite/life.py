@@ -116,7 +116,7 @@ class Life(msgspec.Struct):
         return Applied(Revision(self.head.revision.incarnation, first[0]), first[2])
 
     def _op(self, op: str) -> Any:
-        """Its number, seq and intent, if it is there."""
+        """Number, seq and intent of the commit with this op id, if it is remembered."""
         found: Any = self.new_ops.get(op)
         if found is None and self.stored:
             found = self.execute(

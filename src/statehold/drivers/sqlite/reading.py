@@ -162,7 +162,7 @@ def _entries_of_each(
 
 
 def _single_entries(execute: Execute, slot: int, names: tuple[str, ...]) -> Entries | None:
-    """Those of a field's entries that there are; None if one is not as it can have been put."""
+    """The entries of these names, as far as there are any; None if one is not as it can have been put."""
     found: Entries = {}
     for entry in names:
         row = execute(

@@ -153,7 +153,7 @@ class Writer(msgspec.Struct):
     def _other_rows(  # noqa: C901  each case is one
         self, life: Life, number: int, ends: Ends
     ) -> Iterable[tuple[int, bytes]]:
-        """The same for a list that begins, is spliced, or has another bound than it had."""
+        """The rows of a list that begins, is spliced, or has another bound than it had."""
         new, count = ends.fresh, ends.end - ends.first + 1
         held: Any = life.shape.get(number) or (0, 0, 0, 0, 0)
         list_id, following, stored, ring, end = held

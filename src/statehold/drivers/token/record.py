@@ -146,7 +146,7 @@ def unpack_cell(data: bytes) -> Cell:
 
 
 def _short(seconds: float) -> _Number:
-    """The same number, as an int (3 bytes for an hour, not 9) where it is whole."""
+    """The seconds as an int (3 bytes for an hour, not 9) where they are whole."""
     return int(seconds) if seconds.is_integer() else seconds
 
 
@@ -158,7 +158,7 @@ def _cells(fields: Mapping[str, Entries | list[bytes | int]]) -> dict[str, Cell]
 
 
 class _Page(msgspec.Struct, omit_defaults=True):
-    """The same for people: values as the JSON that they are, numbers and raw bytes apart."""
+    """A record for people to read: values as the JSON that they are, numbers and raw bytes apart."""
 
     kind: str
     tenant: str

@@ -97,7 +97,7 @@ HOLD_NOT: Final = (
 
 
 def shown(condition: Is) -> str:
-    """Its name in a report."""
+    """What a condition is called in a report."""
     part = "newest" if condition.entry is None else condition.entry
     how = "-or-absent" * condition.absent + "-or-more" * condition.least
     return f"{condition.field}-{part}-{condition.value!r}{how}"

@@ -114,7 +114,7 @@ class Draining(Cases):
 
 
 class FaceDraining(FaceCases):
-    """The same through both APIs."""
+    """How a store drains, through both APIs."""
 
     @promise(15)
     def test_face_drain_then_close(self, face: Face) -> None:

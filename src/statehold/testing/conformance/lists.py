@@ -209,7 +209,7 @@ class Lists(Cases):
 
 
 class FaceLists(FaceCases):
-    """The same through both APIs."""
+    """Lists through both APIs."""
 
     @promise(5)
     def test_face_a_log_is_read_by_position(self, face: Face) -> None:

@@ -82,7 +82,7 @@ class Processes(Cases):
 
 
 class FaceProcesses(Cases):
-    """The same through the async and the sync API."""
+    """Processes that begin and end, through the async and the sync API."""
 
     @promise(3)
     @pytest.mark.parametrize("name", ["async", "sync"])

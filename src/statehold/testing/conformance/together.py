@@ -220,7 +220,7 @@ class CommitsTogether(Cases):
     @promise(1)
     @pytest.mark.parametrize("what", ["epoch", "op id"])
     def test_together_what_an_expired_state_saw_counts(self, rig: Rig, what: str) -> None:
-        """Its epoch and its op ids, though nobody has looked at it since it ended, bar all of them."""
+        """What an expired state saw of epochs and op ids, unlooked at since its end, bars all of the commits."""
         need(rig, Feature.TOGETHER)
         if what == "epoch":
             need(rig, Feature.EPOCH, Feature.CLAIM)
