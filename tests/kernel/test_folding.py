@@ -42,7 +42,8 @@ from statehold.folding import (
     step,
     unpack,
 )
-from statehold.testing.model import Model, array
+from statehold.testing.model import Model
+from statehold.testing.naive import array
 from statehold.testing.stateful import ABOUT, OPS, changes, ttls, wants
 
 KEY = ("t", "kind", "a")

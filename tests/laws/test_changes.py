@@ -23,7 +23,7 @@ from statehold.changes import (
     deadline,
     fold,
 )
-from statehold.testing.model import apply_all
+from statehold.testing.naive import apply_all
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 small = st.integers(-(2**40), 2**40)

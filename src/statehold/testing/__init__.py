@@ -70,7 +70,7 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 Where what lies: `conformance/` has the cases, `servers/` the servers, and beside them
 
     backend · by_url · rig · face · commits     a driver, or a store over it, in the hands of a case
-    model · stateful                            the oracle, and the machine that compares a driver with it
+    model · naive · stateful                    the oracle, and the machine that compares a driver with it
     promises · contract · matrix                the promises, and the pages made of them
     racing · transfers · installing · crash     writers that race, or are killed
     children · lives · twins                    other processes, and two drivers in one

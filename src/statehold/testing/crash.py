@@ -25,7 +25,7 @@ from typing import Any
 from statehold.changes import Accumulate, Add, Append, Commit, Put
 from statehold.driver import Driver, Written
 from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
-from statehold.testing.model import array, floats
+from statehold.testing.naive import array, floats
 from statehold.testing.rig import Rig
 
 KEEP = 8

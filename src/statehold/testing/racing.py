@@ -22,7 +22,7 @@ from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, at_once, hear, ready
 from statehold.testing.commits import KIND
-from statehold.testing.model import array, floats
+from statehold.testing.naive import array, floats
 from statehold.testing.rig import Rig
 
 RETRIES = 20

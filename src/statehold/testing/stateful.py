@@ -45,7 +45,8 @@ from statehold.changes import (
 from statehold.driver import Feature, WholeLife
 from statehold.testing.backend import Backend, rounds
 from statehold.testing.commits import KIND
-from statehold.testing.model import Life, Model, array
+from statehold.testing.model import Life, Model
+from statehold.testing.naive import array
 from statehold.testing.promises import broken, promised
 from statehold.testing.rig import FIELDS, Rig
 

@@ -11,7 +11,7 @@ from statehold.changes import EVERYTHING, Accumulate, Add, Append, Drop, Put, Wa
 from statehold.driver import Cells, Feature, Refused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.conformance.commits import ONE_OF_EACH
-from statehold.testing.model import array, close, floats
+from statehold.testing.naive import array, close, floats
 from statehold.testing.promises import promise
 from statehold.testing.rig import FIELDS, Rig, plain
 

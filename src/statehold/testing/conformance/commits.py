@@ -24,7 +24,7 @@ from statehold.changes import (
 from statehold.driver import Conflicted, Feature, Refused, Written
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig, plain
 

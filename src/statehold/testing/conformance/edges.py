@@ -33,7 +33,7 @@ from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
 from statehold.testing.lives import a_life_in_a_process
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 

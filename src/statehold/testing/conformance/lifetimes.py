@@ -10,7 +10,7 @@ from statehold.changes import ABSENT, PRESENT, Accumulate, Add, Append, Put, Rev
 from statehold.driver import Conflicted, Feature, Written
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 

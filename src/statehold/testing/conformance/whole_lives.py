@@ -42,7 +42,7 @@ from statehold.folding import NEVER_LIVED, install, step
 from statehold.testing import installing
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 
