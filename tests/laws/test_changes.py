@@ -16,13 +16,12 @@ from statehold.changes import (
     Items,
     Put,
     Refusal,
-    Revision,
     Splice,
     add_arrays,
     add_numbers,
-    deadline,
     fold,
 )
+from statehold.commits import Revision, deadline
 from statehold.testing.naive import apply_all
 
 int64 = st.integers(-(2**63), 2**63 - 1)

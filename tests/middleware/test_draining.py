@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from statehold import AsyncStore, Closed, Counter, Invalid, State, Store
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.config import Config
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.token import TokenDriver

@@ -10,7 +10,8 @@ import pytest
 
 from statehold import AsyncStore, Counter, Log, Register, State
 from statehold.backends import open_driver
-from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Splice, Want
+from statehold.changes import Add, Append, Drop, Put, Splice
+from statehold.commits import EVERYTHING, Commit, Revision, Want
 from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.commands import COMMIT

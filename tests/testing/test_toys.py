@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from statehold.changes import Add, Commit
+from statehold.changes import Add
+from statehold.commits import Commit
 from statehold.driver import FencedOff, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing import Backend, DriverConformance, FaultyDriver, Model

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from statehold.changes import ABSENT, PRESENT, Key, Revision
+from statehold.commits import ABSENT, PRESENT, Key, Revision
 from statehold.errors import Invalid
 from statehold.store.names import Subjects
 

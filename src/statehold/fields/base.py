@@ -24,7 +24,6 @@ from statehold.changes import (
     Append,
     Change,
     Drop,
-    Is,
     Items,
     Put,
     Scalar,
@@ -32,6 +31,7 @@ from statehold.changes import (
     said_of,
 )
 from statehold.codec import BytesCodec, Codec, Undecodable, codec_of
+from statehold.commits import Is
 from statehold.driver import FieldLayout
 from statehold.errors import Invalid, SchemaError
 

@@ -7,8 +7,9 @@ from datetime import date
 from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
-from statehold.changes import Is, Scalar, said_of
+from statehold.changes import Scalar, said_of
 from statehold.codec import MAX_ENTRY_BYTES, NameCodec, Undecodable
+from statehold.commits import Is
 from statehold.errors import SchemaError
 from statehold.fields.base import Edit, Edits, Field, Operation, Snapshot, bound, flag, positive
 from statehold.formats import type_name

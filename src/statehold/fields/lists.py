@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
-from statehold.changes import BEYOND, Append, Drop, Is, Items, Splice
+from statehold.changes import BEYOND, Append, Drop, Items, Splice
 from statehold.codec import as_json
+from statehold.commits import Is
 from statehold.fields.base import Edit, Field, Operation, Snapshot, bound, decoded, flag, positive
 
 T = TypeVar("T")

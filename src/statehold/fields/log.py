@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
-from statehold.changes import Append, Is, Splice
+from statehold.changes import Append, Splice
 from statehold.codec import Undecodable
+from statehold.commits import Is
 from statehold.fields.base import VALUE_BYTES, Edit, Operation, Snapshot, decoded
 from statehold.fields.lists import NUMBER, REDACTED, ListField, ListView
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-from statehold.changes import Drop, Is, Put, Scalar
+from statehold.changes import Drop, Put, Scalar
 from statehold.codec import as_json
+from statehold.commits import Is
 from statehold.errors import SchemaError
 from statehold.fields.base import VALUE_BYTES, Edits, Operation, Snapshot, decoded
 from statehold.fields.entries import EntriesField, Past

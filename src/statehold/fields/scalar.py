@@ -7,8 +7,9 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
-from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Is, Put, Scalar
+from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put, Scalar
 from statehold.codec import as_json
+from statehold.commits import Is
 from statehold.comparing import Number
 from statehold.errors import Corrupted, Invalid, SchemaError
 from statehold.fields.base import (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
-from statehold.changes import Drop, Is, Put
+from statehold.changes import Drop, Put
+from statehold.commits import Is
 from statehold.fields.base import Edit, Edits, Operation, Snapshot
 from statehold.fields.entries import EntriesField, Past, together
 

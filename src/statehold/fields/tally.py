@@ -6,7 +6,8 @@ import heapq
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from statehold.changes import Add, Drop, Is, Scalar
+from statehold.changes import Add, Drop, Scalar
+from statehold.commits import Is
 from statehold.errors import SchemaError
 from statehold.fields.base import NUMBER_BYTES, Edit, Edits, Operation, Snapshot
 from statehold.fields.entries import EntriesField, Past

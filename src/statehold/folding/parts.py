@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from statehold.changes import Cell, Items, PartlyLoaded, Scalar, Want
+from statehold.changes import Cell, Items, PartlyLoaded, Scalar
+from statehold.commits import Want
 
 _bare = object.__new__
 _dict: Any = dict

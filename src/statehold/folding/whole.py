@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from statehold.changes import HOLD_SECONDS, Cell, Items, Key
+from statehold.changes import Cell, Items
+from statehold.commits import HOLD_SECONDS, Key
 from statehold.driver import Cells, Conflicted, FencedOff, Late, Op, Outcome, WholeLife, Written
 from statehold.errors import Corrupted
 from statehold.folding.admission import Head, Headed, Past, is_over, revision_of

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Key, Want
 from statehold.driver import (
     Cells,
     CommitsTogether,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from statehold.changes import Want
+from statehold.commits import Want
 from statehold.config import ServerConfig
 from statehold.driver import Cells
 from statehold.errors import ConfigError

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from statehold.changes import Commit, Drop
+from statehold.changes import Drop
+from statehold.commits import Commit
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic
 
-from statehold.changes import EVERYTHING, Commit, Key, Want
 from statehold.clock import AMBIENT
+from statehold.commits import EVERYTHING, Commit, Key, Want
 from statehold.driver import Outcome, Written, told
 from statehold.errors import NOTHING_WRITTEN, Unavailable
 from statehold.schema import Schema

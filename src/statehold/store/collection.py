@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, TypeVar, cast, overload
 
 import msgspec
 
-from statehold.changes import ABSENT, EVERYTHING, Commit, Revision, Want
 from statehold.clock import pause
+from statehold.commits import ABSENT, EVERYTHING, Commit, Revision, Want
 from statehold.driver import Conflicted, Feature, FencedOff, Page, Scan, Written
 from statehold.engine import new_op
 from statehold.errors import (

@@ -17,8 +17,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from statehold.changes import Commit
 from statehold.clock import ManualClock, pause
+from statehold.commits import Commit
 from statehold.driver import Driver, FencedOff, Outcome, Written, told
 from statehold.engine import new_op, run_now
 from statehold.errors import Closed, Fenced, Invalid, Leased, StateholdError, Unavailable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Generic
 
-from statehold.changes import Revision
+from statehold.commits import Revision
 from statehold.errors import Unavailable
 from statehold.state import S
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from types import TracebackType
 from typing import Generic, Literal, TypeVar, overload
 
-from statehold.changes import Revision
+from statehold.commits import Revision
 from statehold.engine import run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit

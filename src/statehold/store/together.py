@@ -8,8 +8,8 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Commit, Is, Key, Revision, fingerprint
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Is, Key, Revision, fingerprint
 from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, Undone, Written
 from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from statehold.backends import gathering
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.driver import Driver
 
 

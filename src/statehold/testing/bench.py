@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from statehold.backends import gathering
-from statehold.changes import EVERYTHING, Add, Append, Commit, Key, Put
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING, Commit, Key
 from statehold.driver import Driver, Written
 from statehold.testing.backend import cook
 from statehold.testing.commits import KIND

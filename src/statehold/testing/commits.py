@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from statehold.changes import Change, Commit, Key
+from statehold.changes import Change
+from statehold.commits import Commit, Key
 
 KIND: Final = "basket"
 TTL: Final = 10_000.0

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from statehold.changes import (
+from statehold.commits import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,

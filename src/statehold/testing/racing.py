@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from statehold.changes import ABSENT, Accumulate, Add, Append, Commit, Revision, Want
+from statehold.changes import Accumulate, Add, Append
+from statehold.commits import ABSENT, Commit, Revision, Want
 from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, at_once, hear, ready

@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
-from statehold.changes import EVERYTHING, Change, Commit, Key, Want
+from statehold.changes import Change
+from statehold.commits import EVERYTHING, Commit, Key, Want
 from statehold.driver import (
     Cells,
     CommitsTogether,

@@ -24,24 +24,8 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    INT64_MAX,
-    PRESENT,
-    About,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Is,
-    Key,
-    Put,
-    Revision,
-    Splice,
-    Want,
-)
+from statehold.changes import INT64_MAX, Accumulate, Add, Append, Drop, Put, Splice
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, About, Commit, Is, Key, Revision, Want
 from statehold.driver import Feature, WholeLife
 from statehold.testing.backend import Backend, rounds
 from statehold.testing.commits import KIND

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import About, Append, Cell, Change, Key, Revision, Scalar, Splice, digest_of
+from statehold.changes import Append, Cell, Change, Scalar, Splice
+from statehold.commits import About, Key, Revision, digest_of
 from statehold.drivers.sqlite.fences import fence_of
 from statehold.drivers.sqlite.reading import (
     SCALARS,

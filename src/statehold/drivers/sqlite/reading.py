@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Cell, Entries, Items, Revision, Want
+from statehold.changes import Cell, Entries, Items
+from statehold.commits import Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sqlite.errors import is_damage
 from statehold.drivers.sqlite.names import FieldNames

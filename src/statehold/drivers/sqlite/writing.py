@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import About, Cell, Items
+from statehold.changes import Cell, Items
+from statehold.commits import About
 from statehold.drivers.sqlite.erasing import erase_lists, unlist
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.reading import Execute, Ring, encode_several, places, rows_of

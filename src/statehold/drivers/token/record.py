@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import Cell, Entries, Items, Key, Revision, Scalar
+from statehold.changes import Cell, Entries, Items, Scalar
+from statehold.commits import Key, Revision
 from statehold.folding import Head
 from statehold.items import packed, unpacked
 

@@ -9,19 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    PRESENT,
-    Add,
-    Append,
-    Change,
-    Commit,
-    Drop,
-    Is,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import Add, Append, Change, Drop, Put
+from statehold.commits import ABSENT, PRESENT, Commit, Is, Revision, Want
 from statehold.driver import Conflicted, Doubtful, Feature, Refused, Written
 from statehold.errors import Corrupted
 from statehold.testing.backend import rounds

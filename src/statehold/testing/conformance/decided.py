@@ -7,18 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Note,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import Add, Append, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, Commit, Note, Revision, Want
 from statehold.driver import Cells, Conflicted, Feature, FencedOff, Late, Outcome, Refused, Written
 from statehold.folding import NEVER_LIVED, Life, step
 from statehold.testing.conformance.base import Cases, need

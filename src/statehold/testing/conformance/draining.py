@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import EVERYTHING, Append
+from statehold.changes import Append
+from statehold.commits import EVERYTHING
 from statehold.driver import Feature, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing.conformance.base import Cases

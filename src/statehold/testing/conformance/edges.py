@@ -13,18 +13,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    BEYOND,
-    EVERYTHING,
-    Accumulate,
-    Add,
-    Append,
-    Change,
-    Drop,
-    Put,
-    Want,
-)
+from statehold.changes import BEYOND, Accumulate, Add, Append, Change, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, Want
 from statehold.driver import Feature, Refused, Scan, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.middleware.choosing import layer

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from statehold.changes import ABSENT, HOLD_SECONDS, Add, Append, Revision
+from statehold.changes import Add, Append
+from statehold.commits import ABSENT, HOLD_SECONDS, Revision
 from statehold.driver import Doubtful, Feature, Late, Outcome, Reused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise

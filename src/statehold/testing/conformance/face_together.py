@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT
+from statehold.commits import ABSENT, PRESENT
 from statehold.driver import Driver, Feature
 from statehold.errors import Conflict, InDoubt, Invalid, Reused, TooLarge, Unavailable
 from statehold.fields import Counter, Log

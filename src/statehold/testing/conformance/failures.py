@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, EVERYTHING, PRESENT, Add, Append, Put, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Want
 from statehold.driver import Conflicted, Feature, FencedOff, Refused, Scan, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing.backend import rounds

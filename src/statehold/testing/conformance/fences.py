@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT, Add, Append
+from statehold.changes import Add, Append
+from statehold.commits import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT
 from statehold.driver import Conflicted, Feature, FencedOff, Late, Outcome, Written
 from statehold.errors import Fenced, Leased
 from statehold.testing.backend import rounds

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from statehold.changes import Append, Change, Drop, Items, Put, Splice, Want
+from statehold.changes import Append, Change, Drop, Items, Put, Splice
+from statehold.commits import Want
 from statehold.driver import Refused
 from statehold.errors import Conflict, Invalid
 from statehold.testing.conformance.base import Cases

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Add, Append, Commit, Key, Put, Revision, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, PRESENT, Commit, Key, Revision, Want
 from statehold.driver import (
     Conflicted,
     Doubtful,

@@ -12,19 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    Accumulate,
-    Add,
-    Append,
-    Change,
-    Drop,
-    Items,
-    Put,
-    Revision,
-    Splice,
-    Want,
-    digest_of,
-)
+from statehold.changes import Accumulate, Add, Append, Change, Drop, Items, Put, Splice
+from statehold.commits import Revision, Want, digest_of
 from statehold.driver import (
     Cells,
     Conflicted,
