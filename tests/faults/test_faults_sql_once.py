@@ -12,7 +12,8 @@ from datetime import timedelta
 import pytest
 
 from statehold import AsyncStore, Counter, Log, State, StateholdError
-from statehold.drivers.sql import driver, retrying
+from statehold.drivers.sql import driver
+from statehold.drivers.sql.postgres import retrying
 from statehold.testing.proxy import Proxy
 from tests.faults.trials import at, patiently, portably
 

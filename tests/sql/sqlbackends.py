@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, text
 
 from statehold.changes import Commit
 from statehold.drivers.sql import from_url
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.testing import Backend
 from statehold.testing.rig import layout
 

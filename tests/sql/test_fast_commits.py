@@ -22,7 +22,7 @@ from statehold.changes import (
     Want,
 )
 from statehold.driver import Conflicted, FencedOff, Layout, Refused, Written
-from statehold.drivers.sql.fast import LANES
+from statehold.drivers.sql.postgres.executor import LANES
 from statehold.testing import Proxy
 from statehold.testing.model import Model
 from statehold.testing.rig import FIELDS, KIND, layout, plain

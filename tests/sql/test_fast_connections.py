@@ -259,7 +259,7 @@ def test_two_versions_side_by_side(statehold_postgres):
     older, newer = Layout("chat", FIELDS, 8), Layout("chat", (*FIELDS, more), 8)
 
     async def run():
-        from statehold.drivers.sql.function import any_version
+        from statehold.drivers.sql.postgres.function import any_version
 
         old, new = opened(url), opened(url)
         await new.open(newer)

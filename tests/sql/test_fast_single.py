@@ -19,9 +19,9 @@ from statehold.changes import (
     Revision,
 )
 from statehold.driver import Written
-from statehold.drivers.sql.fast import AVOIDED
-from statehold.drivers.sql.portable import commit_all
-from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS
+from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS
+from statehold.drivers.sql.portable.executor import commit_all
+from statehold.drivers.sql.postgres.executor import AVOIDED
 from statehold.errors import Busy, Timeout
 from statehold.testing.rig import KIND, layout, plain
 from tests.sql.sqlbackends import behind, opened

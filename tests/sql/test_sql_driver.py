@@ -13,8 +13,8 @@ from sqlalchemy import event, select
 from statehold import AsyncStore, Log, State, Store, Tally
 from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
 from statehold.driver import Conflicted, Failed, Written
-from statehold.drivers.sql import sweeping
-from statehold.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
+from statehold.drivers.sql.portable import sweep as sweeping
+from statehold.drivers.sql.portable.sweep import SWEEP_COMMITS, SWEEP_STATES
 from statehold.errors import (
     Busy,
     Closed,

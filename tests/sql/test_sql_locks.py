@@ -11,8 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from statehold.changes import EVERYTHING, Append
 from statehold.driver import Written
-from statehold.drivers.sql import portable as transactions
-from statehold.drivers.sql.fast import LANES
+from statehold.drivers.sql.portable import executor as transactions
+from statehold.drivers.sql.postgres.executor import LANES
 from statehold.drivers.sql.turns import Turns
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, TICKS, commit, database, key, opened, play, portable

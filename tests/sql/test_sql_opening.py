@@ -9,8 +9,9 @@ from sqlalchemy import text
 
 from statehold.changes import EVERYTHING, Add, Append, Put
 from statehold.driver import FieldLayout, Layout, Written
-from statehold.drivers.sql import from_url, tables
+from statehold.drivers.sql import from_url
 from statehold.drivers.sql.migrating.locking import locked
+from statehold.drivers.sql.schema import tables
 from statehold.errors import ConfigError
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, behind, commit, database, key, opened, play, rows

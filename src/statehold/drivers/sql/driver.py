@@ -29,10 +29,7 @@ from statehold.driver import (
     WholeLife,
     told,
 )
-from statehold.drivers.sql import opening
 from statehold.drivers.sql.deciding import TooLate
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.engines import Engines
 from statehold.drivers.sql.errors import (
     ERRORS,
     forgetful,
@@ -42,20 +39,23 @@ from statehold.drivers.sql.errors import (
     rolled_back,
     translated,
 )
-from statehold.drivers.sql.fastpath import FastPath
 from statehold.drivers.sql.lanes import Lane, Left
-from statehold.drivers.sql.listing import scan
+from statehold.drivers.sql.migrating import opening
+from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
-from statehold.drivers.sql.portable import Meanwhile, commit_all, renew_all, to_renew
-from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
-from statehold.drivers.sql.recalling import sent_before
+from statehold.drivers.sql.portable.engines import Engines
+from statehold.drivers.sql.portable.executor import Meanwhile, commit_all, renew_all, to_renew
+from statehold.drivers.sql.portable.read import Found, read, takes_one_statement, wanted
+from statehold.drivers.sql.portable.scan import scan
+from statehold.drivers.sql.portable.sweep import Sweeper, Sweeps
+from statehold.drivers.sql.portable.whole import install_all, read_lives
+from statehold.drivers.sql.postgres.fastpath import FastPath
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.vectors import limited
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.settings import SETTINGS
-from statehold.drivers.sql.sweeping import Sweeper, Sweeps
-from statehold.drivers.sql.tables import Tables
 from statehold.drivers.sql.turns import Turns
-from statehold.drivers.sql.vectors import limited
-from statehold.drivers.sql.whole import install_all, read_lives
 from statehold.errors import (
     Busy,
     Closed,
@@ -803,6 +803,6 @@ def _fast_path(
 ) -> FastPath | None:
     if dialect.name != "postgresql":
         return None
-    from statehold.drivers.sql.fast import Fast  # only there is asyncpg needed
+    from statehold.drivers.sql.postgres.executor import Fast  # only there is asyncpg needed
 
     return Fast(url, settings, clock, left)

@@ -7,8 +7,8 @@ from urllib.parse import SplitResult, unquote
 
 from sqlalchemy import URL
 
-from statehold.drivers.sql.dialects import SCHEMES
 from statehold.drivers.sql.driver import SqlDriver
+from statehold.drivers.sql.schema.dialects import SCHEMES
 from statehold.drivers.sql.settings import SETTINGS
 from statehold.errors import ConfigError
 

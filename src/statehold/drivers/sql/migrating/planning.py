@@ -37,16 +37,16 @@ from sqlalchemy import (
     select,
 )
 
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.function_parts import room
 from statehold.drivers.sql.migrating import functions, retyping, searching
 from statehold.drivers.sql.migrating.catalogue import FoundTable, found, type_words
 from statehold.drivers.sql.migrating.comparing import Difference, compared, index_of
+from statehold.drivers.sql.migrating.opening import described, with_what_is_there
 from statehold.drivers.sql.migrating.renaming import renamed
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import CLAIM, FORMAT, META, Stored, Tables, kinds_table
+from statehold.drivers.sql.postgres.fields import room
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import CLAIM, FORMAT, META, Stored, Tables, kinds_table
 
 
 def plan(

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from statehold.drivers.sql.migrating.catalogue import FoundTable
 from statehold.drivers.sql.migrating.steps import Step
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import Stored, Tables
 from statehold.errors import ConfigError
 from statehold.fields.base import stored_name
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 from alembic.operations.ops import ExecuteSQLOp, MigrateOperation
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, func, select
 
-from statehold.drivers.sql.function_parts import qualified, quoted
+from statehold.drivers.sql.migrating.opening import described, with_what_is_there
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import Stored, Tables
-from statehold.drivers.sql.vectors import LACKS, MAKE, asked, there, to_be_had
+from statehold.drivers.sql.postgres.fields import qualified, quoted
+from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.vectors import LACKS, MAKE, asked, there, to_be_had
 
 # PostgreSQL casts no bytes to float4, so each is put together from sign, exponent and fraction, in
 # float8, which holds every float4. What is not finite becomes NaN, which a vector refuses.

@@ -16,12 +16,12 @@ from sqlalchemy import Column, Row, Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Commit
-from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import ERRORS
-from statehold.drivers.sql.fences import fence_of
-from statehold.drivers.sql.loading import chunks
-from statehold.drivers.sql.saving import erase
-from statehold.drivers.sql.tables import CLAIM, Tables
+from statehold.drivers.sql.portable.fences import fence_of
+from statehold.drivers.sql.portable.load import chunks
+from statehold.drivers.sql.portable.save import erase
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import CLAIM, Tables
 
 SWEEP_COMMITS = 64
 """How many commits are between two sweeps, at least."""

@@ -1,7 +1,7 @@
 """The fast path on PostgreSQL: most commits and all reads in one statement, one round trip.
 
 It runs on asyncpg itself, beside SQLAlchemy's engine. A plain commit that comes alone is a statement
-of its own (`fastsingle`); all others, and what that does not do, are calls of a function. What the
+of its own (`single`); all others, and what that does not do, are calls of a function. What the
 function does not do is handed back, with nothing of it written: erasing; a repeated op id, an epoch
 or a condition that does not hold; a full field, a sum out of range, an array of another length; a
 value that its column cannot hold; kinds of more fields than a function takes arguments; and
@@ -23,14 +23,18 @@ from sqlalchemy import URL, exc
 from statehold.changes import Commit, Key, Revision, Want, deadline
 from statehold.driver import Cells, Failed, Written
 from statehold.drivers.sql.errors import translated
-from statehold.drivers.sql.fastcall import Call, Group, next_call, seconds
-from statehold.drivers.sql.fastread import Reader
-from statehold.drivers.sql.fastsingle import STALE, Singles
-from statehold.drivers.sql.function import CommitFunction, commit_function, names, statements
-from statehold.drivers.sql.function_parts import qualified
 from statehold.drivers.sql.lanes import Answer, Answers, Lane, Left
+from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
-from statehold.drivers.sql.pool import (
+from statehold.drivers.sql.postgres.call import Call, Group, next_call, seconds
+from statehold.drivers.sql.postgres.fields import qualified
+from statehold.drivers.sql.postgres.function import (
+    CommitFunction,
+    commit_function,
+    names,
+    statements,
+)
+from statehold.drivers.sql.postgres.pool import (
     FAILURES,
     LOST,
     READ_ONLY,
@@ -39,11 +43,12 @@ from statehold.drivers.sql.pool import (
     ServerError,
     sqlstate,
 )
-from statehold.drivers.sql.recalling import sent_before
-from statehold.drivers.sql.retrying import UNDONE, InTheAir, Tries
+from statehold.drivers.sql.postgres.retrying import UNDONE, InTheAir, Tries
+from statehold.drivers.sql.postgres.rows import Reader
+from statehold.drivers.sql.postgres.single import STALE, Singles
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.serverclock import EVERY, ServerClock
-from statehold.drivers.sql.tables import Tables
-from statehold.drivers.sql.types import escaped
 from statehold.errors import StateholdError, Timeout, Unavailable
 
 Result = TypeVar("Result")

@@ -11,14 +11,14 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, func, inspect, select, text
 
-from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import MEND
-from statehold.drivers.sql.function_parts import room
 from statehold.drivers.sql.migrating.comparing import differences, mismatch
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.tables import FORMAT, Description, Stored, Tables, kinds_table
-from statehold.drivers.sql.vectors import asked, tell, to_be_had
+from statehold.drivers.sql.postgres.fields import room
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import FORMAT, Description, Stored, Tables, kinds_table
+from statehold.drivers.sql.schema.vectors import asked, tell, to_be_had
 from statehold.errors import ConfigError, NotAStore
 
 _descriptions = msgspec.json.Decoder(Description)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from statehold.drivers.sql.moving import Moves
-from statehold.drivers.sql.pool import FORGETFUL, LOST, READ_ONLY, sqlstate
+from statehold.drivers.sql.postgres.pool import FORGETFUL, LOST, READ_ONLY, sqlstate
 
 LOST_CONNECTIONS: Final = 3
 """How often in one call a connection may be lost. Then the database is not there."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from statehold.changes import Cell, Refusal, Scalar
-from statehold.drivers.sql.tables import Stored
+from statehold.drivers.sql.schema.tables import Stored
 from statehold.folding import Ends
 
 REST: Final = 16_384

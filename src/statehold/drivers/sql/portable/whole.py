@@ -12,23 +12,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import EVERYTHING, Cell, Commit, Items, Key, Refusal
 from statehold.driver import Op, Outcome, WholeLife, Written
-from statehold.drivers.sql import fitting
 from statehold.drivers.sql.deciding import TooLate
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.fences import fence_of
-from statehold.drivers.sql.folding import Life, fits, note_forgotten
-from statehold.drivers.sql.loading import chunks
-from statehold.drivers.sql.portable import Kind, lock_all
-from statehold.drivers.sql.reading import Found, read
-from statehold.drivers.sql.recalling import (
+from statehold.drivers.sql.portable import fitting
+from statehold.drivers.sql.portable.executor import Kind, lock_all
+from statehold.drivers.sql.portable.fences import fence_of
+from statehold.drivers.sql.portable.fold import Life, fits, note_forgotten
+from statehold.drivers.sql.portable.load import chunks
+from statehold.drivers.sql.portable.read import Found, read
+from statehold.drivers.sql.portable.recalling import (
     Past,
     Remembered,
     forgotten,
     note_ends,
 )
-from statehold.drivers.sql.saving import erase_lives, save
+from statehold.drivers.sql.portable.save import erase_lives, save
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import CLAIM, Tables
 from statehold.drivers.sql.serverclock import ServerClock
-from statehold.drivers.sql.tables import CLAIM, Tables
 from statehold.errors import Busy, Invalid
 from statehold.folding import (
     INSTALLED,

@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from statehold.drivers.sql.function_parts import SQL_TYPES, qualified, quoted
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.postgres.fields import SQL_TYPES, qualified, quoted
+from statehold.drivers.sql.schema.tables import Stored, Tables
 
 META: Final = (
     ("incarnation", "bigint"),

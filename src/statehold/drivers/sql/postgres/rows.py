@@ -9,10 +9,10 @@ import numpy as np
 
 from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
-from statehold.drivers.sql.function_reading import META, read_statement, selection
-from statehold.drivers.sql.tables import Stored, Tables
-from statehold.drivers.sql.types import escaped, unescaped
-from statehold.drivers.sql.values import (
+from statehold.drivers.sql.postgres.read import META, read_statement, selection
+from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.types import escaped, unescaped
+from statehold.drivers.sql.schema.values import (
     NATIVE,
     NULL,
     Unreadable,
@@ -21,7 +21,7 @@ from statehold.drivers.sql.values import (
     from_object,
     from_others,
 )
-from statehold.drivers.sql.vectors import from_sent
+from statehold.drivers.sql.schema.vectors import from_sent
 from statehold.folding import cut
 
 _SENT = np.dtype([("size", ">i4"), ("value", ">f8")])

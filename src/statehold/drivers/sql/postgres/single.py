@@ -36,8 +36,8 @@ from statehold.changes import (
     is_short,
     new_incarnation,
 )
-from statehold.drivers.sql.fastcall import seconds
-from statehold.drivers.sql.function_parts import (
+from statehold.drivers.sql.postgres.call import seconds
+from statehold.drivers.sql.postgres.fields import (
     SQL_TYPES,
     cast_of,
     every,
@@ -45,9 +45,9 @@ from statehold.drivers.sql.function_parts import (
     qualified,
     quoted,
 )
-from statehold.drivers.sql.tables import Stored, Tables
-from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
+from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.types import escaped
+from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 from statehold.errors import Invalid
 from statehold.folding import INSTALLED
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells, Outcome
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables
 
 
 class FastPath(Protocol):

@@ -25,9 +25,9 @@ import msgspec
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, text
 
 from statehold.driver import FieldLayout, Layout
-from statehold.drivers.sql.names import identifier
-from statehold.drivers.sql.types import COLUMN_TYPES, OP_BYTES, Moment, Name, number_type
-from statehold.drivers.sql.vectors import Floats32
+from statehold.drivers.sql.schema.names import identifier
+from statehold.drivers.sql.schema.types import COLUMN_TYPES, OP_BYTES, Moment, Name, number_type
+from statehold.drivers.sql.schema.vectors import Floats32
 from statehold.errors import ConfigError
 
 FORMAT: Final = 2

@@ -12,13 +12,13 @@ from sqlalchemy import Row, Select, Table, and_, bindparam, func, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Is, Key, Revision, Splice
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.fences import fence_of
-from statehold.drivers.sql.folding import Life
-from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.tables import CLAIM, META, Stored, Tables
-from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import (
+from statehold.drivers.sql.portable.fences import fence_of
+from statehold.drivers.sql.portable.fold import Life
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.statements import kept
+from statehold.drivers.sql.schema.tables import CLAIM, META, Stored, Tables
+from statehold.drivers.sql.schema.types import escaped
+from statehold.drivers.sql.schema.values import (
     NATIVE,
     NULL,
     Unreadable,

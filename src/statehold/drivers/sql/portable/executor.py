@@ -36,15 +36,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from statehold.changes import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
 from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.deciding import decide_by
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.engines import packet_of
-from statehold.drivers.sql.folding import Life, apply
-from statehold.drivers.sql.loading import chunks, in_order, load_children, lock
-from statehold.drivers.sql.reading import Found, read
-from statehold.drivers.sql.recalling import Past, Remembered, end_of, note_ends, recall
-from statehold.drivers.sql.saving import erase_lives, leave, save
+from statehold.drivers.sql.portable.engines import packet_of
+from statehold.drivers.sql.portable.fold import Life, apply
+from statehold.drivers.sql.portable.load import chunks, in_order, load_children, lock
+from statehold.drivers.sql.portable.read import Found, read
+from statehold.drivers.sql.portable.recalling import Past, Remembered, end_of, note_ends, recall
+from statehold.drivers.sql.portable.save import erase_lives, leave, save
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.serverclock import ServerClock
-from statehold.drivers.sql.tables import Tables
 from statehold.errors import Corrupted
 from statehold.folding import (
     NO_FENCE,

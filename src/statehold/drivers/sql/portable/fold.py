@@ -21,8 +21,8 @@ from statehold.changes import (
     part_of,
 )
 from statehold.driver import Outcome
-from statehold.drivers.sql import fitting
-from statehold.drivers.sql.tables import Stored
+from statehold.drivers.sql.portable import fitting
+from statehold.drivers.sql.schema.tables import Stored
 from statehold.errors import Corrupted, Invalid
 from statehold.folding import (
     INSTALLED,

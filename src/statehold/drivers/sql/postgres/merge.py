@@ -25,10 +25,10 @@ from statehold.changes import (
     Splice,
     add_arrays,
 )
-from statehold.drivers.sql.function_parts import SET, SET_IF_ABSENT, SET_NULL
-from statehold.drivers.sql.tables import Stored
-from statehold.drivers.sql.types import escaped
-from statehold.drivers.sql.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
+from statehold.drivers.sql.postgres.fields import SET, SET_IF_ABSENT, SET_NULL
+from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.types import escaped
+from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 
 
 class Later(Exception):
@@ -152,7 +152,7 @@ class Object:
         return _object(self.puts) if self.puts else None
 
     def rare_text(self) -> str | None:
-        """What else there is to do, as JSON; see `function_parts`."""
+        """What else there is to do, as JSON; see `fields`."""
         parts: dict[str, str] = {}
         if self.clear:
             parts["c"] = "true"

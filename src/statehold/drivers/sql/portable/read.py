@@ -10,9 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import Entries, Items, Key, Revision, Want
 from statehold.driver import Cells
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.loading import (
+from statehold.drivers.sql.portable.load import (
     Loaded,
     all_of,
     cell_of,
@@ -22,8 +20,10 @@ from statehold.drivers.sql.loading import (
     newest_of,
     number_or_bytes,
 )
-from statehold.drivers.sql.tables import META, Stored, Tables
-from statehold.drivers.sql.values import Unreadable, from_column, from_nulls, from_others
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.statements import kept
+from statehold.drivers.sql.schema.tables import META, Stored, Tables
+from statehold.drivers.sql.schema.values import Unreadable, from_column, from_nulls, from_others
 from statehold.folding import cut
 
 

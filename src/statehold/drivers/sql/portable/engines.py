@@ -24,10 +24,10 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from statehold.drivers.sql import tls
 from statehold.drivers.sql.deciding import commits_in_time
-from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
 from statehold.drivers.sql.perloop import PerLoop, hang_up
+from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection, forked

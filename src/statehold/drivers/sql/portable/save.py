@@ -11,14 +11,21 @@ from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import Key, Scalar, subjects_of
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.fences import husk, to_claim
-from statehold.drivers.sql.folding import Life
-from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.loading import chunks
-from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
-from statehold.drivers.sql.tables import CLAIM, Stored, Tables
-from statehold.drivers.sql.values import NATIVE, NULL, to_column, to_nulls, to_object, to_others
+from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
+from statehold.drivers.sql.portable.fences import husk, to_claim
+from statehold.drivers.sql.portable.fold import Life
+from statehold.drivers.sql.portable.load import chunks
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.statements import kept
+from statehold.drivers.sql.schema.tables import CLAIM, Stored, Tables
+from statehold.drivers.sql.schema.values import (
+    NATIVE,
+    NULL,
+    to_column,
+    to_nulls,
+    to_object,
+    to_others,
+)
 from statehold.errors import Invalid
 from statehold.folding import Ends, Fence, Part
 

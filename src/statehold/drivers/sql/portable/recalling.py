@@ -8,7 +8,7 @@ because newer ones took its place, or because its life has ended. Then nobody kn
 `Doubtful`.
 
 Of the rows in `ops` more are kept than a commit asks for: those of the last `RECENT_SECONDS`, at
-most `MOST_OPS` of them, so that what is sent again is mostly recognised under however many writers.
+most `MOST_OPS` of them (`op_ids`), so that what is sent again is mostly recognised under however many writers.
 """
 
 from __future__ import annotations
@@ -18,23 +18,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec.structs import replace
 from sqlalchemy import Select, Table, bindparam, func, literal_column, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.changes import HOLD_SECONDS, Commit, Key, Revision, digest_of, is_short
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.folding import Life
-from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.loading import chunks
-from statehold.drivers.sql.tables import Tables
-from statehold.drivers.sql.types import Name
+from statehold.drivers.sql.portable.fold import Life
+from statehold.drivers.sql.portable.load import chunks
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.statements import kept
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.types import Name
 from statehold.folding import INSTALLED, NO_FENCE, Applied, Fence
 
 NEVER: Final = -math.inf
-
-MARGIN: Final = 0.01
-"""Seconds by which it is taken to have been sent earlier, since clocks are known only so well."""
 
 
 class Past(msgspec.Struct):
@@ -73,12 +69,6 @@ class Remembered(msgspec.Struct):
 
     def fence(self) -> Fence:
         return self.epochs
-
-
-def sent_before(commit: Commit, since: float) -> Commit:
-    """The commit as it is sent again. `since` is when it was first, by the database's clock."""
-    since -= MARGIN
-    return replace(commit, since=since if commit.since is None else min(since, commit.since))
 
 
 async def recall(
@@ -240,15 +230,6 @@ def _both(tables: Tables) -> Any:
 
 # ------------------------------------------------------------------------------------------ writing
 
-RECENT_SECONDS: Final = 10.0
-"""Op ids that were applied so short a time ago are not forgotten, …"""
-
-MOST_OPS: Final = 512
-"""… unless there are more of them, and more than a commit asks for."""
-
-FORGET_EVERY: Final = 256
-"""Op ids are forgotten when so many new ones have come, or half as many as a commit asks for."""
-
 
 def end_of(
     key: Key, revision: Revision, at: float, op: str = "", intent: int = 0
@@ -273,17 +254,3 @@ async def note_ends(
         changing = ["intent", "incarnation", "number", "at"]
         statement = dialect.upsert(tables.ended, ["tenant", "id", "op"], changing)
         await connection.execute(statement, list(rows))
-
-
-__all__ = [
-    "FORGET_EVERY",
-    "MOST_OPS",
-    "RECENT_SECONDS",
-    "Past",
-    "Remembered",
-    "end_of",
-    "forgotten",
-    "note_ends",
-    "recall",
-    "sent_before",
-]

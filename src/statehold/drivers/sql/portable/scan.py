@@ -10,9 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from statehold.cursors import Listing, beyond, foreign
 from statehold.driver import Page, Scan
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.tables import Tables
-from statehold.drivers.sql.types import escaped
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.types import escaped
 
 
 async def scan(

@@ -13,9 +13,9 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from statehold.changes import INT64_MAX, INT64_MIN, About, Entries, Scalar
-from statehold.drivers.sql.tables import Stored
-from statehold.drivers.sql.types import escaped, unescaped
-from statehold.drivers.sql.vectors import checked_text
+from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.types import escaped, unescaped
+from statehold.drivers.sql.schema.vectors import checked_text
 from statehold.errors import Invalid
 
 NATIVE: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "bool": bool}

@@ -17,7 +17,7 @@ from statehold.changes import (
     Want,
     new_incarnation,
 )
-from statehold.drivers.sql.fastmerge import (
+from statehold.drivers.sql.postgres.merge import (
     DELTAS,
     UNBOUND,
     Delta,
@@ -30,8 +30,8 @@ from statehold.drivers.sql.fastmerge import (
     Value,
     same_bound,
 )
-from statehold.drivers.sql.tables import Stored
-from statehold.drivers.sql.types import escaped
+from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.types import escaped
 from statehold.errors import Invalid
 
 LONGEST_SECONDS: Final = 3e11

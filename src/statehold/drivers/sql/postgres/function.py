@@ -33,8 +33,8 @@ from typing import Final
 import msgspec
 
 from statehold.changes import HOLD_SECONDS
-from statehold.drivers.sql.function_entries import counted_entries
-from statehold.drivers.sql.function_parts import (
+from statehold.drivers.sql.postgres.entries import counted_entries
+from statehold.drivers.sql.postgres.fields import (
     Part,
     every,
     forgotten,
@@ -44,9 +44,9 @@ from statehold.drivers.sql.function_parts import (
     qualified,
     quoted,
 )
-from statehold.drivers.sql.function_reading import read_function
-from statehold.drivers.sql.names import LONGEST, identifier
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.postgres.read import read_function
+from statehold.drivers.sql.schema.names import LONGEST, identifier
+from statehold.drivers.sql.schema.tables import Stored, Tables
 from statehold.folding import INSTALLED
 
 MOST_ARGUMENTS: Final = 90

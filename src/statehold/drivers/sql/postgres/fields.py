@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
+from statehold.drivers.sql.schema.tables import Stored, Tables
 
 SQL_TYPES: Final = {
     "text": "text",
@@ -78,7 +78,7 @@ def room(tables: Tables) -> str:
 
 
 def forgotten(last: str, newest: str, now: str) -> str:
-    """The condition for rows `c` of `ops` that need not be kept; see `recalling`.
+    """The condition for rows `c` of `ops` that need not be kept; see `op_ids`.
 
     `last` is the `seq` of the last that a commit does not ask for, `newest` that of the newest.
     """

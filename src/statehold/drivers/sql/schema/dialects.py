@@ -20,8 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
-from statehold.drivers.sql.kept import kept
-from statehold.drivers.sql.types import Moment
+from statehold.drivers.sql.schema.statements import kept
+from statehold.drivers.sql.schema.types import Moment
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
