@@ -6,6 +6,8 @@ import time
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -13,6 +15,8 @@ from statehold.changes import EVERYTHING, Append
 from statehold.driver import Written
 from statehold.drivers.sql.portable import executor as transactions
 from statehold.drivers.sql.postgres.executor import LANES
+from statehold.drivers.sql.schema.tables import lock_order
+from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.turns import Turns
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, TICKS, commit, database, key, opened, play, portable
@@ -31,6 +35,15 @@ WAITING = {
     "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
     "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
 }
+
+
+@given(st.sets(st.tuples(st.text(max_size=4), st.just("basket"), st.text(max_size=4))))
+def test_the_order_is_that_of_postgresqls_index(keys):
+    """By the bytes of what is stored: whoever locks rows by the index locks them in this order, too."""
+    stored = {key: (escaped(key[0]), escaped(key[2])) for key in keys}
+    assert lock_order(keys) == stored
+    in_bytes = [tuple(name.encode() for name in names) for names in lock_order(keys).values()]
+    assert in_bytes == sorted(in_bytes)
 
 
 async def somebody_waits(driver, connection):

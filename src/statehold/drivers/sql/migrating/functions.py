@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.postgres import function
-from statehold.drivers.sql.postgres.fields import qualified
+from statehold.drivers.sql.postgres.phrases import qualified
 from statehold.drivers.sql.schema.tables import Tables
 
 _THERE = text(

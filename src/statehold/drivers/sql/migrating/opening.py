@@ -15,7 +15,7 @@ from statehold.drivers.sql.errors import MEND
 from statehold.drivers.sql.migrating.comparing import differences, mismatch
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.postgres.fields import room
+from statehold.drivers.sql.postgres.phrases import room
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.tables import FORMAT, Description, Stored, Tables, kinds_table
 from statehold.drivers.sql.schema.vectors import asked, tell, to_be_had

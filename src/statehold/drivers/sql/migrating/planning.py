@@ -44,7 +44,7 @@ from statehold.drivers.sql.migrating.opening import described, with_what_is_ther
 from statehold.drivers.sql.migrating.renaming import renamed
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.postgres.fields import room
+from statehold.drivers.sql.postgres.phrases import room
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.tables import CLAIM, FORMAT, META, Stored, Tables, kinds_table
 

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, func, s
 from statehold.drivers.sql.migrating.opening import described, with_what_is_there
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.postgres.fields import qualified, quoted
+from statehold.drivers.sql.postgres.phrases import qualified, quoted
 from statehold.drivers.sql.schema.tables import Stored, Tables
 from statehold.drivers.sql.schema.vectors import LACKS, MAKE, asked, there, to_be_had
 

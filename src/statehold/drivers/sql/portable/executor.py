@@ -38,12 +38,12 @@ from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.portable.engines import packet_of
 from statehold.drivers.sql.portable.fold import Life, apply
-from statehold.drivers.sql.portable.load import chunks, in_order, load_children, lock
+from statehold.drivers.sql.portable.load import chunks, load_children, lock
 from statehold.drivers.sql.portable.read import Found, read
 from statehold.drivers.sql.portable.recalling import Past, Remembered, end_of, note_ends, recall
 from statehold.drivers.sql.portable.save import erase_lives, leave, save
 from statehold.drivers.sql.schema.dialects import Dialect
-from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables, lock_order
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.errors import Corrupted
 from statehold.folding import (
@@ -197,7 +197,7 @@ class Kind:
         """See to it that these have rows, waiting for others who are making one."""
         if keys:
             statement = self.dialect.insert_missing(self.tables.main, ["tenant", "id"])
-            rows = [_unborn(key, self.now) for key in in_order(keys)]
+            rows = [_unborn(key, self.now) for key in lock_order(keys)]
             await self.connection.execute(statement, rows)
 
     def decided(self, now: float) -> None:

@@ -16,8 +16,7 @@ from statehold.drivers.sql.portable.fences import fence_of
 from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
-from statehold.drivers.sql.schema.tables import CLAIM, META, Stored, Tables
-from statehold.drivers.sql.schema.types import escaped
+from statehold.drivers.sql.schema.tables import CLAIM, META, Stored, Tables, lock_order
 from statehold.drivers.sql.schema.values import (
     NATIVE,
     NULL,
@@ -42,11 +41,6 @@ def chunks(values: Iterable[Any]) -> Iterable[list[Any]]:
         yield listed[start : start + CHUNK]
 
 
-def in_order(keys: Iterable[Key]) -> list[Key]:
-    """The keys as every writer takes them, which is the order of PostgreSQL's index: by bytes."""
-    return sorted(keys, key=lambda key: (escaped(key[0]).encode(), escaped(key[2]).encode()))
-
-
 async def lock(
     connection: AsyncConnection,
     dialect: Dialect,
@@ -56,7 +50,7 @@ async def lock(
 ) -> list[Life]:
     """The states whose rows exist, locked in the order of their keys, with these columns."""
     found: list[Life] = []
-    for some in chunks(in_order(keys)):
+    for some in chunks(lock_order(keys)):
         names = [(key[0], key[2]) for key in some]
         rows = await connection.execute(_locking(dialect, tables, columns), {"keys": names})
         found += [life_of(row, tables, columns, dialect) for row in rows]

@@ -30,7 +30,7 @@ from statehold.drivers.sql.postgres.merge import (
     Value,
     same_bound,
 )
-from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.tables import Stored, lock_order
 from statehold.drivers.sql.schema.types import escaped
 from statehold.errors import Invalid
 
@@ -155,12 +155,11 @@ class Call:
 
     def arguments(self, at: Mapping[str, int], until: float) -> list[Any]:
         """The function's arguments, `at` giving the place of each. It does nothing after `until`."""
-        names = {key: (escaped(key[0]), escaped(key[2])) for key in self._groups}
-        groups = self.groups = [self._groups[key] for key in sorted(names, key=names.__getitem__)]
-        keys = [names[group.key] for group in groups]
+        names = lock_order(self._groups)
+        groups = self.groups = [self._groups[key] for key in names]
         given: dict[str, Any] = {
-            "a_tenant": [key[0] for key in keys],
-            "a_id": [key[1] for key in keys],
+            "a_tenant": [tenant for tenant, _ in names.values()],
+            "a_id": [id for _, id in names.values()],
             "a_incarnation": [new_incarnation() for _ in groups],
             "a_until": until,
             "a_ttl": [seconds(group.ttl) for group in groups],

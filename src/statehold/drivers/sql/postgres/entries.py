@@ -7,7 +7,8 @@ field 1 of the k-th key has, from the locked row, and is brought up as rows come
 # ruff: noqa: S608  what is put into SQL here is quoted, and names tables and columns
 from __future__ import annotations
 
-from statehold.drivers.sql.postgres.fields import Part, qualified, quoted
+from statehold.drivers.sql.postgres.fields import Part
+from statehold.drivers.sql.postgres.phrases import qualified, quoted
 from statehold.drivers.sql.schema.tables import Stored, Tables
 
 

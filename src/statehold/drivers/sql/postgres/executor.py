@@ -27,13 +27,13 @@ from statehold.drivers.sql.lanes import Answer, Answers, Lane, Left
 from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.postgres.call import Call, Group, next_call, seconds
-from statehold.drivers.sql.postgres.fields import qualified
 from statehold.drivers.sql.postgres.function import (
     CommitFunction,
     commit_function,
     names,
     statements,
 )
+from statehold.drivers.sql.postgres.phrases import qualified
 from statehold.drivers.sql.postgres.pool import (
     FAILURES,
     LOST,

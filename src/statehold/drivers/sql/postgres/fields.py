@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
+from statehold.drivers.sql.postgres.phrases import literal, qualified, quoted
 from statehold.drivers.sql.schema.tables import Stored, Tables
 
 SQL_TYPES: Final = {
@@ -51,46 +51,6 @@ class Part(msgspec.Struct, frozen=True):
     """Statements on the child table, before the main row is written, which has to do with them."""
     after: str = ""
     """Statements on the child table, once the main row is written."""
-
-
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """An SQL text."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def qualified(schema: str | None, name: str) -> str:
-    """An SQL identifier with its schema, so that no search path decides what it means."""
-    return f"{quoted(schema)}.{quoted(name)}" if schema else quoted(name)
-
-
-def room(tables: Tables) -> str:
-    """PostgreSQL's statement that leaves room in the main table's pages for rows written anew.
-
-    (`postgresql_with` would say the same, from SQLAlchemy 2.1 on.)
-    """
-    name = qualified(tables.schema, tables.main.name)
-    return f"ALTER TABLE {name} SET (fillfactor = 80)"
-
-
-def forgotten(last: str, newest: str, now: str) -> str:
-    """The condition for rows `c` of `ops` that need not be kept; see `op_ids`.
-
-    `last` is the `seq` of the last that a commit does not ask for, `newest` that of the newest.
-    """
-    return (
-        f"c.seq <= {last} AND (c.seq <= {newest} - {MOST_OPS}"
-        f" OR c.at < {now} - interval '{RECENT_SECONDS:g} seconds')"
-    )
-
-
-def every(kept: str) -> str:
-    """After how many new op ids old ones are forgotten, of which a commit asks for so many."""
-    return f"GREATEST({FORGET_EVERY}, {kept} / 2)"
 
 
 def cast_of(stored: Stored) -> str:

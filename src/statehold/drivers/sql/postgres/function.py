@@ -34,13 +34,13 @@ import msgspec
 
 from statehold.changes import HOLD_SECONDS
 from statehold.drivers.sql.postgres.entries import counted_entries
-from statehold.drivers.sql.postgres.fields import (
-    Part,
+from statehold.drivers.sql.postgres.fields import Part, nulls_of, part_of
+from statehold.drivers.sql.postgres.phrases import (
+    deadline,
     every,
     forgotten,
+    later,
     literal,
-    nulls_of,
-    part_of,
     qualified,
     quoted,
 )
@@ -345,14 +345,12 @@ def _update(main: str, parts: list[Part], nulls: str | None = None) -> str:
     if nulls is not None:
         sets.append(("nulls", nulls))
     holds = [one for part in parts for one in part.holds]
+    created, line = "CASE WHEN t.number = 0 THEN v_now ELSE t.created_at END", "\n      "
     return f"""UPDATE {main} AS t SET
     number = t.number + COALESCE(a_commits[u.k], 1),
-    created_at = CASE WHEN t.number = 0 THEN v_now ELSE t.created_at END,
+    created_at = {created},
     updated_at = v_now,
-    expires_at = CASE WHEN a_ttl[u.k] IS NOT NULL OR a_max_age[u.k] IS NOT NULL THEN LEAST(
-      v_now + a_ttl[u.k] * interval '1 second',
-      CASE WHEN t.number = 0 THEN v_now ELSE t.created_at END + a_max_age[u.k] * interval '1 second',
-      timestamptz '9999-12-31 23:59:59+00') END,
+    expires_at = {deadline("v_now", created, "a_ttl[u.k]", "a_max_age[u.k]", line)},
     subject = COALESCE(a_subject[u.k], t.subject),
     epoch = COALESCE(a_last_epoch[u.k], 0),
     ops = t.ops + CASE WHEN a_op IS NULL THEN 0 ELSE COALESCE(a_op_count[u.k], 1) END\
@@ -362,5 +360,5 @@ def _update(main: str, parts: list[Part], nulls: str | None = None) -> str:
       AND (t.also_about IS NULL OR a_subject[u.k] IS NULL)
       -- A life that ends as it is written to would have to begin anew within the call.
       AND (COALESCE(a_commits[u.k], 1) = 1 OR a_max_age[u.k] IS NULL OR t.number = 0
-        OR t.created_at + a_max_age[u.k] * interval '1 second' > v_now)\
+        OR {later("t.created_at", "a_max_age[u.k]")} > v_now)\
 {"".join(f"{chr(10)}      AND {condition}" for condition in holds)}"""

@@ -11,7 +11,14 @@ from typing import Final
 
 import msgspec
 
-from statehold.drivers.sql.postgres.fields import SQL_TYPES, qualified, quoted
+from statehold.drivers.sql.postgres.fields import SQL_TYPES
+from statehold.drivers.sql.postgres.phrases import (
+    alive,
+    deadline,
+    qualified,
+    quoted,
+    worth_renewing,
+)
 from statehold.drivers.sql.schema.tables import Stored, Tables
 
 META: Final = (
@@ -183,7 +190,7 @@ def read_statement(
     main = qualified(tables.schema, tables.main.name)
     keys = "unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(tenant, id, k)"
     same = "t.tenant = u.tenant AND t.id = u.id"
-    live = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
+    live = alive("clock_timestamp()")
     meta = _meta()
     first = ""
     join = ""
@@ -192,17 +199,8 @@ def read_statement(
             f"CASE WHEN r.state IS NULL THEN {m} ELSE r.expires_at END" if "expires" in m else m
             for m in meta
         ]
-        until = (
-            "CASE WHEN $5::float8 IS NOT NULL OR $6::float8 IS NOT NULL THEN LEAST("
-            "clock_timestamp() + $5::float8 * interval '1 second',"
-            " t.created_at + $6::float8 * interval '1 second',"
-            " timestamptz '9999-12-31 23:59:59+00') END"
-        )
-        moved = (
-            f"COALESCE(abs(extract(epoch FROM {until} - t.expires_at))"
-            " > LEAST(COALESCE($5::float8 / 1000, 1), 1),"
-            f" (t.expires_at IS NULL) <> ({until} IS NULL))"
-        )
+        until = deadline("clock_timestamp()", "t.created_at", "$5::float8", "$6::float8")
+        moved = worth_renewing(until, "$5::float8")
         first = f"""WITH l AS MATERIALIZED (
   SELECT t.state FROM {keys} JOIN {main} AS t ON {same} WHERE {live} AND {moved}
   ORDER BY u.k FOR UPDATE OF t SKIP LOCKED),

@@ -21,7 +21,6 @@ no arrays to encode.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -37,11 +36,13 @@ from statehold.changes import (
     new_incarnation,
 )
 from statehold.drivers.sql.postgres.call import seconds
-from statehold.drivers.sql.postgres.fields import (
-    SQL_TYPES,
-    cast_of,
+from statehold.drivers.sql.postgres.fields import SQL_TYPES, cast_of
+from statehold.drivers.sql.postgres.phrases import (
+    alive,
+    earliest,
     every,
     forgotten,
+    later,
     qualified,
     quoted,
 )
@@ -176,7 +177,7 @@ class _Row:
         self.sets: list[str] = []
         self.conditions = [
             "t.epoch = 0",
-            "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())",
+            alive(_NOW),
         ]
         self.returned = ["state", "incarnation", "number", "updated_at", "expires_at"]
 
@@ -283,12 +284,10 @@ def _field(tables: Tables, stored: Stored, count: int, row: _Row, given: _Number
 
 
 def _deadline(now: str, created: str, ttl: str | None, max_age: str | None) -> str:
-    ends: Sequence[str] = [
-        f"{since} + {limit} * interval '1 second'"
-        for since, limit in ((now, ttl), (created, max_age))
-        if limit is not None
-    ]
-    return f"LEAST({', '.join(ends)}, timestamptz '9999-12-31 23:59:59+00')" if ends else "NULL"
+    """The deadline by those limits that there are."""
+    limits = ((now, ttl), (created, max_age))
+    ends = [later(since, limit) for since, limit in limits if limit is not None]
+    return earliest(ends) if ends else "NULL"
 
 
 def _counted(table: str, column: str, count: int, row: _Row, given: _Numbered) -> str:

@@ -24,9 +24,17 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, text
 
+from statehold.changes import Key
 from statehold.driver import FieldLayout, Layout
 from statehold.drivers.sql.schema.names import identifier
-from statehold.drivers.sql.schema.types import COLUMN_TYPES, OP_BYTES, Moment, Name, number_type
+from statehold.drivers.sql.schema.types import (
+    COLUMN_TYPES,
+    OP_BYTES,
+    Moment,
+    Name,
+    escaped,
+    number_type,
+)
 from statehold.drivers.sql.schema.vectors import Floats32
 from statehold.errors import ConfigError
 
@@ -309,6 +317,16 @@ def kinds_table(*, prefix: str = "", schema: str | None = None) -> Table:
         Column("format", Integer, nullable=False),
         **_OPTIONS,
     )
+
+
+def lock_order(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
+    """The keys of a kind as every writer locks their rows, each with PostgreSQL's tenant and id of it.
+
+    That is the order of PostgreSQL's index, by bytes, and so by code points. Two writers who went by
+    different orders would wait for each other.
+    """
+    names = {key: (escaped(key[0]), escaped(key[2])) for key in keys}
+    return {key: names[key] for key in sorted(names, key=names.__getitem__)}
 
 
 def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
