@@ -317,7 +317,7 @@ def test_a_value_that_no_column_holds_is_found(fast):
     """One in a large batch: it alone is refused, as if it had come alone."""
     commits = [fast.commit(Put("map", "k", b'"x"'), id=f"s{n}") for n in range(40)]
     commits[17] = fast.commit(Put("map", "k", b'"\\ud800"'), id="s17")
-    answers = fast.run(fast.driver._fast.commit(commits, time.time()))
+    answers = fast.run(fast.driver.executor.commit(commits, time.time()))
     assert [place for place, answer in enumerate(answers) if isinstance(answer, Commit)] == [17]
     (refused,) = fast.send(commits[17])
     assert refused.reason == "value"
@@ -411,7 +411,8 @@ def test_plans_stay_good_and_rows_in_backend(fast):
 def updates(fast):
     """How many there were of main rows, as far as the server has counted, and how many off their page."""
     statistics = "SELECT pg_stat_force_next_flush()"
-    fast.run(fast.driver._fast._pools.run(lambda connection: connection.fetchval(statistics), []))
+    pools = fast.driver.executor.sender.pools
+    fast.run(pools.run(lambda connection: connection.fetchval(statistics), []))
     time.sleep(0.2)
     query = "SELECT unnest(ARRAY[n_tup_upd, n_tup_upd - n_tup_hot_upd]) FROM pg_stat_user_tables"
     return rows(fast, f"{query} WHERE relname = 'basket'")

@@ -190,7 +190,7 @@ def test_a_full_pool_is_busy(statehold_postgres):
             statehold_postgres.new_database(), pool_size=1, timeout="1500ms"
         ) as driver:
             await driver.commit([commit(0)], time.time())
-            pool = driver._fast._pools.here()
+            pool = driver.executor.sender.pools.here()
             taken = await pool.take()
             with pytest.raises(Busy):
                 await read(driver)

@@ -5,7 +5,13 @@ import pytest
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance, stateful
 from statehold.testing.conformance import Commits, Races
-from tests.sql.sqlbackends import opened, portable, sql_backend
+from tests.sql.sqlbackends import (
+    opened,
+    portable,
+    sql_backend,
+    without_function,
+    without_single,
+)
 from tests.variants import Variant
 
 
@@ -24,6 +30,18 @@ class TestPostgresqlPortably(Variant):
     @pytest.fixture
     def backend(self, statehold_postgres):
         return sql_backend(statehold_postgres.new_database(), portable)
+
+
+class TestPostgresqlWithoutFunction(Variant):
+    @pytest.fixture
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database(), without_function)
+
+
+class TestPostgresqlWithoutSingle(Variant):
+    @pytest.fixture
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database(), without_single)
 
 
 class TestMariadb(DriverConformance):

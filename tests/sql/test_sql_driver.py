@@ -531,9 +531,9 @@ async def _made(url):
 
 async def _dispose(driver):
     """What a program does whose event loop ends before the driver is closed."""
-    await driver._engines.here.dispose()
-    if driver._fast is not None:
-        await driver._fast._pools.here().close()
+    await driver.engine.dispose()
+    if driver.executor is not None:
+        await driver.executor.sender.pools.here().close()
 
 
 def test_conflicts_through_grouped_commits(url):

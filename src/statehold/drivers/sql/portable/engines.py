@@ -58,7 +58,7 @@ class Engines:
             self.log = Log(os.path.abspath(url.database))  # noqa: PTH100  resolve() would follow links
         self.timeout: float = settings["timeout"]
         self._was_forked = False
-        # On PostgreSQL the others are the fast path's.
+        # On PostgreSQL the others are `postgres.pool`'s.
         most = settings["pool_size"]
         self.size = max(1, most // 3) if dialect.name == "postgresql" else most
 

@@ -1,4 +1,4 @@
-"""Connections of the fast path: asyncpg's own, some for each event loop."""
+"""Connections of asyncpg's own, some for each event loop."""
 
 from __future__ import annotations
 

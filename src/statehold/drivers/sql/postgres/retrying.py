@@ -1,4 +1,4 @@
-"""Whether what failed on the fast path is tried again."""
+"""Whether what failed on asyncpg's connections is tried again."""
 
 from __future__ import annotations
 

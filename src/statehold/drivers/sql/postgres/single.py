@@ -21,6 +21,8 @@ no arrays to encode.
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,10 +34,14 @@ from statehold.changes import (
     Change,
     Commit,
     Put,
+    Revision,
     is_short,
     new_incarnation,
 )
+from statehold.driver import Written
+from statehold.drivers.sql.lanes import Answers
 from statehold.drivers.sql.postgres.call import seconds
+from statehold.drivers.sql.postgres.calling import Kind
 from statehold.drivers.sql.postgres.fields import SQL_TYPES, cast_of
 from statehold.drivers.sql.postgres.phrases import (
     alive,
@@ -46,10 +52,13 @@ from statehold.drivers.sql.postgres.phrases import (
     qualified,
     quoted,
 )
+from statehold.drivers.sql.postgres.pool import LOST, READ_ONLY, ServerError, sqlstate
+from statehold.drivers.sql.postgres.retrying import UNDONE
+from statehold.drivers.sql.postgres.sending import OUTDATED, Sender
 from statehold.drivers.sql.schema.tables import Stored, Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
-from statehold.errors import Invalid
+from statehold.errors import Invalid, StateholdError
 from statehold.folding import INSTALLED
 
 MOST_ITEMS: Final = 4
@@ -60,6 +69,9 @@ MOST_SHAPES: Final = 64
 
 STALE: Final = "22012"
 """The division by zero. Mostly others are writing to the same state."""
+
+AVOIDED: Final = 32
+"""How many commits that come alone go to the function after one met another writer to its state."""
 
 _Shape = tuple[Any, ...]
 _BEGAN: Final = "statement_timestamp()"
@@ -80,6 +92,8 @@ class Singles:
         self._tables = tables
         self._fields = tables.fields
         self._texts: dict[_Shape, str] = {}
+        self.avoided = 0
+        """So many more commits of the kind are left to the function."""
 
     def statement(self, commit: Commit, until: float) -> Statement | None:
         """The statement for a commit; None if it is not a plain one.
@@ -155,6 +169,58 @@ class Singles:
             return 1
         arguments.append(change.bound)
         return 2 if change.bound > 0 else 0
+
+
+class Single:
+    """The tier that commits what comes alone by a statement of its own; see `tiers.Tier`."""
+
+    name = "single"
+
+    def __init__(self, sender: Sender) -> None:
+        self._sender = sender
+        self._kinds: dict[str, Singles] = {}
+
+    def open(self, tables: Tables) -> None:
+        """Make ready for a kind."""
+        self._kinds[tables.kind] = Singles(tables)
+
+    async def commit(
+        self,
+        kind: Kind,
+        commits: Sequence[Commit],
+        now: float,  # noqa: ARG002  the database's clock says when it is
+        until: float,
+        ends: float,  # noqa: ARG002  it is the first, with all the time
+    ) -> Answers | None:
+        """What became of it, if a statement of its own does it; None if that wrote nothing."""
+        if len(commits) > 1:
+            return None
+        commit, singles = commits[0], self._kinds[kind.tables.kind]
+        single = None if singles.avoided else singles.statement(commit, until)
+        singles.avoided -= singles.avoided > 0
+        if single is None:
+            return None
+        began = time.monotonic()
+        try:
+            rows = await self._sender.at_once(single.text, single.arguments)
+        except StateholdError:  # some of which are OSErrors
+            raise
+        except LOST as error:
+            return [self._sender.again(commit, began, error)]
+        except ServerError as error:
+            state = sqlstate(error)
+            if state == STALE:
+                singles.avoided = AVOIDED
+            elif state[:2] not in ("22", "23") and state not in (*OUTDATED, *UNDONE, READ_ONLY):
+                raise self._sender.translated(error) from error
+            return None
+        if not rows:
+            return None
+        self._sender.counts.calls += 1
+        self._sender.counts.commits += 1
+        incarnation, number, updated, expires, _ = rows[0]
+        ends_at = None if expires is None else expires.timestamp()
+        return [Written(Revision(incarnation, number), None, False, updated.timestamp(), ends_at)]
 
 
 class _Numbered:
