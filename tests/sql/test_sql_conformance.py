@@ -4,7 +4,7 @@ import pytest
 
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance, stateful
-from statehold.testing.conformance import Commits, Races
+from statehold.testing.conformance import Commits, ExactlyOnce, Races
 from tests.sql.sqlbackends import (
     opened,
     portable,
@@ -32,13 +32,21 @@ class TestPostgresqlPortably(Variant):
         return sql_backend(statehold_postgres.new_database(), portable)
 
 
-class TestPostgresqlWithoutFunction(Variant):
+class _Tiers(Commits, ExactlyOnce, Races):
+    """What is played with some of the tiers: the cases that say what a commit does, and the machine's part."""
+
+    def test_driver_and_model_agree(self, backend):
+        """The machine plays its whole part with all of them."""
+        stateful.run(backend, examples=8)
+
+
+class TestPostgresqlWithoutFunction(_Tiers):
     @pytest.fixture
     def backend(self, statehold_postgres):
         return sql_backend(statehold_postgres.new_database(), without_function)
 
 
-class TestPostgresqlWithoutSingle(Variant):
+class TestPostgresqlWithoutSingle(_Tiers):
     @pytest.fixture
     def backend(self, statehold_postgres):
         return sql_backend(statehold_postgres.new_database(), without_single)
