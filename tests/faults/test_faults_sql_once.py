@@ -12,8 +12,7 @@ from datetime import timedelta
 import pytest
 
 from statehold import AsyncStore, Counter, Log, State, StateholdError
-from statehold.drivers.sql.portable import transactions
-from statehold.drivers.sql.postgres import retrying
+from statehold.drivers.sql import retrying
 from statehold.testing.proxy import Proxy
 from tests.faults.trials import at, patiently, portably
 
@@ -153,8 +152,7 @@ async def with_lost_answer(proxy, commits, call, meanwhile):
 @pytest.fixture
 def a_and_b(backend, request, monkeypatch):
     """Two clients, A behind the proxy; what runs a test with their collections; the proxy."""
-    for module in (transactions, retrying):  # A does not give up while it cannot connect
-        monkeypatch.setattr(module, "LOST_CONNECTIONS", 10_000)
+    monkeypatch.setattr(retrying, "LOST_CONNECTIONS", 10_000)  # it waits until it can connect
     opens, url, proxy, _ = backend
     kind = request.node.callspec.params["backend"]
 

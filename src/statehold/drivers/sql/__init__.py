@@ -12,11 +12,11 @@ How a commit goes is on one page, `docs/sql-commits.md`. Where what lies, lint h
   written: the ways to commit are tiers, asked in turn (`tiers`).
 * `schema/` is how a kind lies in tables (`tables`) and values in rows (`values`). It knows no executor.
 * `migrating/` makes tables and their functions, looks whether they fit (`opening`), and changes them.
-* Beside them is what both ways use: who goes together (`lanes`) and after whom (`turns`), what an error
-  means (`errors`), whether a commit comes in time (`deciding`), the server's clock (`serverclock`) and
-  place (`moving`), how long op ids are kept (`op_ids`), what each event loop has of its own (`perloop`),
-  what is configured (`settings`, `tls`). On top, `urls` makes drivers of URLs, `querying` tables for
-  the application's queries.
+* Beside them is what both ways use: who goes together (`lanes`) and after whom (`turns`); how one connects
+  (`connecting`, `tls`), what an error means (`errors`) and whether it is tried again (`retrying`); whether a
+  commit comes in time (`deciding`), the server's clock (`serverclock`) and place (`moving`); how long op ids
+  are kept (`op_ids`); what each event loop has of its own (`perloop`); what is configured (`settings`).
+* On top `urls` makes drivers of URLs, and `querying` tables for the application's queries.
 """
 
 from statehold.drivers.sql.driver import SqlDriver

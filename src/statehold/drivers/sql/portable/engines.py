@@ -22,7 +22,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from statehold.drivers.sql import tls
+from statehold.drivers.sql import connecting, tls
 from statehold.drivers.sql.deciding import commits_in_time
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
@@ -184,27 +184,14 @@ class Engines:
             if settings["tls"] != "off":
                 found["ssl"] = tls.context(settings)
             return found
-        found = {
-            "connection_class": _quickly_closed(),
-            "timeout": settings["connect_timeout"],
-            "ssl": tls.context(settings) or False,
-        }
-        if settings["socket"]:
-            found["host"] = settings["socket"]
+        found = connecting.arguments(settings, {"jit": "off"})
+        found["connection_class"] = _quickly_closed()
         if settings["pooler"] == "transaction":
-            # A prepared statement would stay on the server's side, where the next transaction, on
-            # another connection, does not find it, or finds another's of the same name.
+            # SQLAlchemy prepares each statement: on the server's side the next transaction would not
+            # find it, or find another's of the same name.
             found |= {
-                "statement_cache_size": 0,
                 "prepared_statement_cache_size": 0,
                 "prepared_statement_name_func": lambda: f"statehold_{uuid.uuid4().hex}",
-            }
-        else:
-            found["server_settings"] = {
-                "application_name": "statehold",
-                **limits(self.timeout),
-                "standard_conforming_strings": "on",  # as the statements are written
-                "jit": "off",
             }
         return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -14,21 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from statehold.changes import Commit, Key
 from statehold.driver import Failed, Late, Outcome, WholeLife
 from statehold.drivers.sql.deciding import TooLate
-from statehold.drivers.sql.errors import (
-    ERRORS,
-    forgetful,
-    lost,
-    outdated,
-    read_only,
-    rolled_back,
-    translated,
-)
+from statehold.drivers.sql.errors import ERRORS, cause_of, translated
 from statehold.drivers.sql.lanes import Lane, Left
 from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.portable.engines import Engines
 from statehold.drivers.sql.portable.executor import Meanwhile, commit_all
 from statehold.drivers.sql.portable.whole import install_all, read_lives
+from statehold.drivers.sql.retrying import Cause, Tries
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.serverclock import ServerClock
@@ -49,9 +41,6 @@ Result = TypeVar("Result")
 NOT_NOW = (Busy, Full, ReadOnly, ConfigError)
 """Errors that say of a commit that it was not written this time, and nothing of the times before."""
 
-LOST_CONNECTIONS = 3
-"""How often in one call a connection may be lost. Then the database is not there."""
-
 
 class _NotStanding(Exception):
     """The transaction was rolled back, since its commits do not stand. Internal."""
@@ -64,6 +53,10 @@ class _NotStanding(Exception):
 def _insist(stand: Callable[[Sequence[Outcome]], bool], outcomes: list[Outcome]) -> None:
     if not stand(outcomes):
         raise _NotStanding(outcomes)
+
+
+def _not_sent_or(again: Callable[[], bool], sent: Sequence[bool]) -> bool:
+    return not sent or again()
 
 
 def _none_stands(_: Sequence[Outcome]) -> bool:
@@ -336,31 +329,22 @@ class Portable:
         `attempt` appends to its list when all that is left is to commit. If the connection is lost
         then, `again` says whether it may be tried again, though it may have been done.
         """
-        losses = tries = 0
-        renewed = moved = False
+        tries = Tries(self._engines.moves)
+        renewed = False
         while True:
             sent: list[bool] = []
             try:
                 return await attempt(sent)
             except ERRORS as error:
-                if rolled_back(error) or forgetful(error):
-                    pass
-                elif read_only(error):
-                    if moved or not self._engines.moves.is_news():
-                        self._engines.moves.settle()
-                        raise
-                    moved = True
-                elif outdated(error) and not renewed:
+                cause = cause_of(error)
+                if cause is Cause.OUTDATED and not renewed:
                     # A migration has taken away what only the database had: versions long gone.
                     renewed = True
                     await self._renew()
-                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or again()):
-                    losses += 1
                 else:
-                    raise
+                    tries.check(error, cause, partial(_not_sent_or, again, sent))
             self.retried += 1
-            tries += 1
-            await asyncio.sleep(random.random() * min(0.001 * 2**tries, 0.1))  # noqa: S311  jitter
+            await tries.pause()
 
     def refused_again(self, error: StateholdError) -> Unavailable:
         """What the caller is told: that nothing was written holds for the last sending only."""

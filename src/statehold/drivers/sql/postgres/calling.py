@@ -20,10 +20,9 @@ from statehold.drivers.sql.lanes import Answer, Answers
 from statehold.drivers.sql.postgres.call import Call, Group, next_call
 from statehold.drivers.sql.postgres.function import CommitFunction
 from statehold.drivers.sql.postgres.phrases import qualified
-from statehold.drivers.sql.postgres.pool import ServerError, sqlstate
-from statehold.drivers.sql.postgres.retrying import InTheAir
+from statehold.drivers.sql.postgres.pool import OUTDATED, InTheAir, ServerError, sqlstate
 from statehold.drivers.sql.postgres.rows import Reader
-from statehold.drivers.sql.postgres.sending import OUTDATED, Sender
+from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.errors import StateholdError
 

@@ -25,8 +25,8 @@ from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.postgres.call import seconds
 from statehold.drivers.sql.postgres.calling import Function, Kind
 from statehold.drivers.sql.postgres.function import commit_function, names, statements
-from statehold.drivers.sql.postgres.pool import Connection, ServerError, sqlstate
-from statehold.drivers.sql.postgres.sending import OUTDATED, Sender
+from statehold.drivers.sql.postgres.pool import OUTDATED, Connection, ServerError, sqlstate
+from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.postgres.single import Single
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.types import escaped

@@ -13,12 +13,13 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 from sqlalchemy import URL
 
-from statehold.drivers.sql import tls
+from statehold.drivers.sql import connecting
 from statehold.drivers.sql.deciding import postgresql_commit
 from statehold.drivers.sql.moving import Moves, takes_writes
 from statehold.drivers.sql.perloop import PerLoop, hang_up
 from statehold.drivers.sql.postgres.function import PLANNING
 from statehold.drivers.sql.postgres.leftover import Leftover
+from statehold.drivers.sql.retrying import Cause
 from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import Busy, Closed
 
@@ -49,10 +50,38 @@ FORGETFUL: Final = ("26000", "0A000")
 """A prepared statement is not there any more, or not as it was. It was not executed."""
 
 
+UNDONE: Final = ("40001", "40P01", *FORGETFUL)
+"""A deadlock and the like; or nothing was executed."""
+
+OUTDATED: Final = ("42883", "42703", "42P01", "42804", "42846")
+"""A function, column or table is gone: a migration has removed what only the database had. Or a
+column has another type, which a migration gave it."""
+
+
 def sqlstate(error: BaseException) -> str:
     """The five letters that say what is wrong."""
     state = getattr(error, "sqlstate", None)
     return state if isinstance(state, str) else ""
+
+
+def cause_of(error: Exception) -> Cause:
+    """What an error of asyncpg's means for the call that met it."""
+    if isinstance(error, LOST):
+        return Cause.LOST
+    state = sqlstate(error)
+    if state == READ_ONLY:
+        return Cause.READ_ONLY
+    if state in UNDONE:
+        return Cause.UNDONE
+    return Cause.OUTDATED if state in OUTDATED else Cause.OTHER
+
+
+class InTheAir(Exception):
+    """A statement was sent, and the connection lost before its answer came. Internal."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class Connection(Protocol):
@@ -251,9 +280,9 @@ class Pools:
         self._pools = PerLoop(self._make, Pool.close, Pool.abandon)
         self.moves = Moves()
         self.leftover = Leftover(self._timeout)
-        self._limits = {**limits(self._timeout), **dict(PLANNING)}
+        limited = {**limits(self._timeout), **dict(PLANNING)}
         self._begin = "BEGIN; " + "; ".join(
-            f"SET LOCAL {name} = '{value}'" for name, value in self._limits.items()
+            f"SET LOCAL {name} = '{value}'" for name, value in limited.items()
         )
 
     def here(self) -> Pool:
@@ -352,26 +381,15 @@ class Pools:
         await self._pools.close()
 
     async def _connected(self) -> Connection:
-        settings, url = self._settings, self._url
-        options: dict[str, Any] = {"statement_cache_size": 0}
+        url = self._url
+        options = {"host": url.host} | connecting.arguments(self._settings, dict(PLANNING))
         if not self._pooled:
-            options = {
-                "max_cached_statement_lifetime": 0,
-                "max_cacheable_statement_size": 0,
-                "server_settings": {
-                    "application_name": "statehold",
-                    "standard_conforming_strings": "on",  # as the functions are written
-                    **self._limits,
-                },
-            }
+            options |= {"max_cached_statement_lifetime": 0, "max_cacheable_statement_size": 0}
         connection: Connection = await asyncpg.connect(
-            host=settings["socket"] or url.host,
             port=url.port,
             user=url.username,
             password=url.password,
             database=url.database,
-            timeout=settings["connect_timeout"],
-            ssl=tls.context(settings) or False,
             **options,
         )
         return connection

@@ -17,23 +17,19 @@ from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.postgres.pool import (
     FAILURES,
     LOST,
-    READ_ONLY,
     Connection,
+    InTheAir,
     Pools,
     ServerError,
-    sqlstate,
+    cause_of,
 )
-from statehold.drivers.sql.postgres.retrying import UNDONE, InTheAir, Tries
+from statehold.drivers.sql.retrying import Cause, Tries
 from statehold.drivers.sql.serverclock import EVERY, ServerClock
 from statehold.errors import StateholdError, Timeout, Unavailable
 
 Result = TypeVar("Result")
 
 CLOCK: Final = "SELECT extract(epoch FROM clock_timestamp())::float8"
-
-OUTDATED: Final = ("42883", "42703", "42P01", "42804", "42846")
-"""A function, column or table is gone: a migration has removed what only the database had. Or a
-column has another type, which a migration gave it."""
 
 
 class Counts(msgspec.Struct):
@@ -100,9 +96,9 @@ class Sender:
                 raise InTheAir(error) from error
             self.counts.retried += 1
         except ServerError as error:
-            state = sqlstate(error)
-            moved = state == READ_ONLY and self.pools.moves.is_news()
-            if not moved and state not in UNDONE:
+            cause = cause_of(error)
+            moved = cause is Cause.READ_ONLY and self.pools.moves.is_news()
+            if not moved and cause is not Cause.UNDONE:
                 raise
             self.counts.retried += 1
         else:
@@ -130,7 +126,7 @@ class Sender:
         `moved`: a server that used to take writes has refused one, and another has not been tried.
         Raises the database's own errors as they are, `InTheAir`, and all others translated.
         """
-        tries = Tries(self.pools.moves, repeatable=repeatable, moved=moved)
+        tries = Tries(self.pools.moves, moved=moved)
         try:
             async with asyncio.timeout(self.timeout if left is None else left):
                 while True:
@@ -140,7 +136,10 @@ class Sender:
                     except StateholdError:  # some of which are OSErrors
                         raise
                     except (*LOST, ServerError) as error:
-                        tries.check(error, sent)
+                        cause = cause_of(error)
+                        if cause is Cause.LOST and sent and not repeatable:
+                            raise InTheAir(error) from error
+                        tries.check(error, cause)
                     self.counts.retried += 1
                     await tries.pause()
         except StateholdError:

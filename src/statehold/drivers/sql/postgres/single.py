@@ -52,9 +52,9 @@ from statehold.drivers.sql.postgres.phrases import (
     qualified,
     quoted,
 )
-from statehold.drivers.sql.postgres.pool import LOST, READ_ONLY, ServerError, sqlstate
-from statehold.drivers.sql.postgres.retrying import UNDONE
-from statehold.drivers.sql.postgres.sending import OUTDATED, Sender
+from statehold.drivers.sql.postgres.pool import LOST, ServerError, cause_of, sqlstate
+from statehold.drivers.sql.postgres.sending import Sender
+from statehold.drivers.sql.retrying import Cause
 from statehold.drivers.sql.schema.tables import Stored, Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
@@ -211,7 +211,7 @@ class Single:
             state = sqlstate(error)
             if state == STALE:
                 singles.avoided = AVOIDED
-            elif state[:2] not in ("22", "23") and state not in (*OUTDATED, *UNDONE, READ_ONLY):
+            elif state[:2] not in ("22", "23") and cause_of(error) is Cause.OTHER:
                 raise self._sender.translated(error) from error
             return None
         if not rows:
