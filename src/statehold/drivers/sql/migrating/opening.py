@@ -17,7 +17,13 @@ from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.migrating.verbatim import verbatim
 from statehold.drivers.sql.postgres.phrases import room
 from statehold.drivers.sql.schema.dialects import Dialect
-from statehold.drivers.sql.schema.tables import FORMAT, Description, Stored, Tables, kinds_table
+from statehold.drivers.sql.schema.tables import (
+    FORMAT,
+    Description,
+    FieldStorage,
+    Tables,
+    kinds_table,
+)
 from statehold.drivers.sql.schema.vectors import asked, tell, to_be_had
 from statehold.errors import ConfigError, NotAStore
 
@@ -129,7 +135,9 @@ def create(connection: Connection, tables: Tables, dialect: Dialect) -> None:
         connection.execute(text(verbatim(room(tables))))
 
 
-def with_what_is_there(tables: Tables, extra: Iterable[Stored], *, vectors: bool = True) -> Tables:
+def with_what_is_there(
+    tables: Tables, extra: Iterable[FieldStorage], *, vectors: bool = True
+) -> Tables:
     """The tables of the layout that the database has, `extra`, or can have."""
     return Tables(
         tables.layout, prefix=tables.prefix, schema=tables.schema, extra=extra, vectors=vectors
@@ -169,7 +177,7 @@ def fitted(connection: Connection, tables: Tables, found: Description | None) ->
         raise mismatch(layout.kind, unlike, connection.engine.url.render_as_string())
     if connection.dialect.name == "postgresql":
         fields = [field.name for field in asked(layout)]
-        tell(connection, layout.kind, [f for f in fields if whole.own[f].holds != "vector"])
+        tell(connection, layout.kind, [f for f in fields if whole.own[f].column_type != "vector"])
     return whole
 
 
@@ -189,10 +197,10 @@ def settled(
         return fitted(connection, tables, made(connection, tables))
 
 
-def _difference(wanted: Stored, found: Stored | None) -> str:
+def _difference(wanted: FieldStorage, found: FieldStorage | None) -> str:
     if found is None:
         return f"nothing holds {wanted.name}"
     return (
-        f"{wanted.name} is to be {wanted.lies} of {wanted.held}, and is {found.lies} of"
-        f" {found.held}"
+        f"{wanted.name} is to be {wanted.form} of {wanted.described}, and is {found.form} of"
+        f" {found.described}"
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from statehold.changes import Cell, Refusal, Scalar
-from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.folding import Ends
 
 REST: Final = 16_384
@@ -21,7 +21,7 @@ _ESCAPED: Final = b"\0\n\r\x1a\"'\\"
 
 
 def check(
-    fields: Mapping[str, Stored],
+    fields: Mapping[str, FieldStorage],
     touched: Iterable[str],
     cells: Mapping[str, Cell],
     packet: int,

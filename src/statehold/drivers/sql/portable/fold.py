@@ -22,7 +22,7 @@ from statehold.changes import (
 )
 from statehold.driver import Outcome
 from statehold.drivers.sql.portable import fitting
-from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.errors import Corrupted, Invalid
 from statehold.folding import (
     INSTALLED,
@@ -90,7 +90,7 @@ class Life:
 def apply(
     life: Life,
     commit: Commit,
-    fields: Mapping[str, Stored],
+    fields: Mapping[str, FieldStorage],
     now: float,
     packet: int | None = None,
     ended: float = -math.inf,
@@ -130,7 +130,7 @@ def note_forgotten(life: Life, until: float) -> None:
 
 
 def _folded(
-    life: Life, changes: Iterable[Change], fields: Mapping[str, Stored]
+    life: Life, changes: Iterable[Change], fields: Mapping[str, FieldStorage]
 ) -> tuple[dict[str, Cell], set[str]]:
     cells = life.cells.copy()
     own: list[str] = []
@@ -142,7 +142,7 @@ def _folded(
             if isinstance(change, Drop):
                 continue  # nothing was ever stored under that name
             raise Invalid(f"{name}: the tables have nothing to hold it", field=name)
-        listed = stored.lies == "items"
+        listed = stored.form == "items"
         if not isinstance(change, Drop) and isinstance(change, Append | Splice) is not listed:
             kinds = ("items", "entries")
             raise Refusal(name, "type", kinds[not listed], kinds[listed])
@@ -155,13 +155,13 @@ def _folded(
     return cells, touched
 
 
-def fits(stored: Stored, entries: Entries) -> None:
+def fits(stored: FieldStorage, entries: Entries) -> None:
     """Raises `Refusal` or `Invalid` for what the field's columns cannot hold."""
-    numbers = stored.lies == "number" or stored.adds
-    arrays = stored.lies in ("value", "object") or (
-        stored.lies == "entries" and stored.holds != "nothing"
+    numbers = stored.form == "number" or stored.adds
+    arrays = stored.form in ("value", "object") or (
+        stored.form == "entries" and stored.column_type != "nothing"
     )
-    if stored.lies in ("value", "number") and set(entries) - {""}:
+    if stored.form in ("value", "number") and set(entries) - {""}:
         raise Invalid(f"{stored.name}: it has one entry, which has no name", field=stored.name)
     for entry, value in entries.items():
         if isinstance(value, bytes):
@@ -169,7 +169,7 @@ def fits(stored: Stored, entries: Entries) -> None:
                 raise Refusal(stored.name, "type", "a number", "bytes")
         elif not numbers:
             raise Refusal(stored.name, "type", "encoded values", type(value).__name__)
-        elif stored.lies == "number" and stored.holds == "float":
+        elif stored.form == "number" and stored.column_type == "float":
             entries[entry] = float(value)
-        elif stored.lies == "number" and isinstance(value, float):
+        elif stored.form == "number" and isinstance(value, float):
             raise Refusal(stored.name, "type", "an int", "float")

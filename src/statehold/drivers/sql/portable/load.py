@@ -16,7 +16,7 @@ from statehold.drivers.sql.portable.fences import fence_of
 from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
-from statehold.drivers.sql.schema.tables import CLAIM, META, Stored, Tables, lock_order
+from statehold.drivers.sql.schema.tables import CLAIM, META, FieldStorage, Tables, lock_order
 from statehold.drivers.sql.schema.values import (
     NATIVE,
     NULL,
@@ -46,7 +46,7 @@ async def lock(
     dialect: Dialect,
     tables: Tables,
     keys: Sequence[Key],
-    columns: Sequence[Stored],
+    columns: Sequence[FieldStorage],
 ) -> list[Life]:
     """The states whose rows exist, locked in the order of their keys, with these columns."""
     found: list[Life] = []
@@ -57,7 +57,7 @@ async def lock(
     return found
 
 
-def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Select[Any]:
+def _locking(dialect: Dialect, tables: Tables, columns: Sequence[FieldStorage]) -> Select[Any]:
     """The rows of `keys`, pairs of tenant and id."""
     main = tables.main
 
@@ -73,7 +73,7 @@ def _locking(dialect: Dialect, tables: Tables, columns: Sequence[Stored]) -> Sel
     return kept(main, ("lock", dialect.name, *(stored.column for stored in columns)), make)
 
 
-def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dialect) -> Life:
+def life_of(row: Loaded, tables: Tables, columns: Sequence[FieldStorage], dialect: Dialect) -> Life:
     """A row as a state; what cannot be read of it is as if it were not there."""
     nulls = from_nulls(row.nulls)
     about = from_others(row.subject, row.also_about)
@@ -94,7 +94,7 @@ def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dia
         life.fence = fence_of(row.epoch, until, values[CLAIM])
     for stored in columns:
         value = values[stored.column]
-        if stored.lies == "items":
+        if stored.form == "items":
             life.cells[stored.name] = Ends(value or 0)
             continue
         if stored.counted:
@@ -109,16 +109,16 @@ def life_of(row: Loaded, tables: Tables, columns: Sequence[Stored], dialect: Dia
     return life
 
 
-def cell_of(stored: Stored, value: Any, nulls: frozenset[str], dialect: Dialect) -> Entries:
+def cell_of(stored: FieldStorage, value: Any, nulls: frozenset[str], dialect: Dialect) -> Entries:
     """The entries that a column of the main table holds. Raises `Unreadable`."""
-    if stored.lies == "object":
+    if stored.form == "object":
         return from_object(stored.name, value, escape=dialect.escapes, spaced=dialect.spaces_json)
     if value is None:
-        is_null = stored.holds in NATIVE and stored.name in nulls
+        is_null = stored.column_type in NATIVE and stored.name in nulls
         return {"": NULL} if is_null else {}
-    if stored.lies == "number":
+    if stored.form == "number":
         return {"": value}
-    if value == 0 and stored.holds == "float" and stored.name in nulls:
+    if value == 0 and stored.column_type == "float" and stored.name in nulls:
         value = -0.0
     return {"": from_column(stored, value)}
 
@@ -141,10 +141,10 @@ async def load_children(
             continue  # nothing is stored
         for part in (*commit.changes, *commit.where):
             stored = tables.fields.get(part.field)
-            if stored is not None and stored.lies == "entries":
+            if stored is not None and stored.form == "entries":
                 _touch(touched.setdefault(part.field, {}), life.state, part)
                 continue
-            if stored is None or stored.lies != "items" or not isinstance(part, Splice | Is):
+            if stored is None or stored.form != "items" or not isinstance(part, Splice | Is):
                 continue
             asked = spliced.setdefault(part.field, {}).setdefault(life.state, _Spliced())
             if isinstance(part, Is):
@@ -171,7 +171,7 @@ class _Spliced(msgspec.Struct):
 async def _load_items(
     connection: AsyncConnection,
     tables: Tables,
-    stored: Stored,
+    stored: FieldStorage,
     asked: Mapping[int, _Spliced],
     lives: Mapping[int, Life],
 ) -> None:
@@ -235,7 +235,7 @@ def _ends(life: Life, name: str) -> Ends:
 
 
 async def first_of(
-    connection: AsyncConnection, tables: Tables, stored: Stored, states: Sequence[int]
+    connection: AsyncConnection, tables: Tables, stored: FieldStorage, states: Sequence[int]
 ) -> dict[int, int]:
     """The position of the first item of each state's list; those without items are left out."""
     statement = _firsts(tables.main, tables.children[stored.name])
@@ -303,7 +303,7 @@ def _touch(touched: _Touched, state: int, change: Change | Is) -> None:
 async def _load_entries(
     connection: AsyncConnection,
     table: Table,
-    stored: Stored,
+    stored: FieldStorage,
     states: _Touched,
     lives: Mapping[int, Life],
 ) -> None:
@@ -331,7 +331,7 @@ async def _load_entries(
             lives[state].loaded.add(stored.name)
 
 
-def number_or_bytes(stored: Stored, row: Loaded) -> Any:
+def number_or_bytes(stored: FieldStorage, row: Loaded) -> Any:
     """The value of an entry's row; None if there is none, which is damage."""
     if stored.counted:
         return row.value.encode() if isinstance(row.value, str) else None
@@ -340,4 +340,4 @@ def number_or_bytes(stored: Stored, row: Loaded) -> Any:
             return row.whole
         if row.real is not None:
             return row.real
-    return row.value if stored.holds != "nothing" else None
+    return row.value if stored.column_type != "nothing" else None

@@ -22,7 +22,7 @@ from statehold.drivers.sql.portable.load import (
 )
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
-from statehold.drivers.sql.schema.tables import META, Stored, Tables
+from statehold.drivers.sql.schema.tables import META, FieldStorage, Tables
 from statehold.drivers.sql.schema.values import Unreadable, from_column, from_nulls, from_others
 from statehold.folding import cut
 
@@ -38,14 +38,14 @@ class Found:
         """Of lists where they end, of entries how many there are where the row counts them."""
 
 
-def wanted(tables: Tables, want: Want) -> list[Stored]:
+def wanted(tables: Tables, want: Want) -> list[FieldStorage]:
     """How the fields that are asked for lie; unknown ones are left out."""
     if want.fields is None:
         return list(tables.fields.values())
     return [tables.fields[name] for name in want.fields if name in tables.fields]
 
 
-def takes_one_statement(stored: Sequence[Stored]) -> bool:
+def takes_one_statement(stored: Sequence[FieldStorage]) -> bool:
     """Whether all of it is in the main table."""
     return not any(one.table for one in stored)
 
@@ -79,7 +79,7 @@ async def read(
         if not stored.table:
             continue
         for some in chunks(changed.values()):
-            if stored.lies == "items":
+            if stored.form == "items":
                 await _read_items(connection, tables, stored, some, want)
             else:
                 names = want.entries_of(stored.name)
@@ -96,7 +96,7 @@ async def _read_rows(
     dialect: Dialect,
     tables: Tables,
     keys: Sequence[Key],
-    fields: Sequence[Stored],
+    fields: Sequence[FieldStorage],
     now: float,
     at: float | None,
 ) -> dict[Key, Found]:
@@ -113,7 +113,9 @@ async def _read_rows(
     return found
 
 
-def _rows(dialect: Dialect, tables: Tables, fields: Sequence[Stored]) -> Select[*tuple[Any, ...]]:
+def _rows(
+    dialect: Dialect, tables: Tables, fields: Sequence[FieldStorage]
+) -> Select[*tuple[Any, ...]]:
     """The rows of `keys`, pairs of tenant and id, with the columns of these fields."""
     main = tables.main
     names = [stored.column for stored in fields if stored.column]
@@ -128,7 +130,7 @@ def _rows(dialect: Dialect, tables: Tables, fields: Sequence[Stored]) -> Select[
     return kept(main, ("rows", dialect.name, *names), make)
 
 
-def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float) -> Found:
+def _found(row: Loaded, dialect: Dialect, fields: Sequence[FieldStorage], skew: float) -> Found:
     one = Found(
         row,
         Cells(
@@ -145,7 +147,7 @@ def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float)
     nulls = from_nulls(row.nulls)
     values = row._mapping  # noqa: SLF001  SQLAlchemy's public name for it
     for stored in fields:
-        if stored.lies == "items" or stored.counted:
+        if stored.form == "items" or stored.counted:
             one.ends[stored.name] = values[stored.column] or 0
         elif stored.column:
             try:
@@ -161,7 +163,7 @@ def _found(row: Loaded, dialect: Dialect, fields: Sequence[Stored], skew: float)
 async def _read_entries(
     connection: AsyncConnection,
     tables: Tables,
-    stored: Stored,
+    stored: FieldStorage,
     states: Sequence[Found],
     names: Sequence[str] | None,
 ) -> None:
@@ -193,7 +195,7 @@ async def _read_entries(
 async def _read_items(
     connection: AsyncConnection,
     tables: Tables,
-    stored: Stored,
+    stored: FieldStorage,
     states: Sequence[Found],
     want: Want,
 ) -> None:

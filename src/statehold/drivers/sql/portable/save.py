@@ -17,7 +17,7 @@ from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.portable.load import chunks
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
-from statehold.drivers.sql.schema.tables import CLAIM, Stored, Tables
+from statehold.drivers.sql.schema.tables import CLAIM, FieldStorage, Tables
 from statehold.drivers.sql.schema.values import (
     NATIVE,
     NULL,
@@ -82,7 +82,7 @@ async def save(
         if not touched:
             continue
         stored = tables.fields[name]
-        if stored.lies == "items":
+        if stored.form == "items":
             await _save_items(connection, dialect, table, stored, touched)
         else:
             await _save_entries(connection, dialect, table, stored, touched)
@@ -137,7 +137,7 @@ async def _save_rows(
         await connection.execute(dialect.upsert(tables.main, ["state"], changing), rows)
 
 
-def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> Any:
+def _column(life: Life, stored: FieldStorage, nulls: set[str], dialect: Dialect) -> Any:
     """What the field's column is set to; `nulls` is brought up to date."""
     cell: Any = life.cells.get(stored.name, {})
     if isinstance(cell, Ends):
@@ -145,17 +145,17 @@ def _column(life: Life, stored: Stored, nulls: set[str], dialect: Dialect) -> An
     if stored.counted:
         life.counts[stored.name] = len(cell)
         return len(cell) or None
-    if stored.lies == "object":
+    if stored.form == "object":
         return to_object(stored.name, cell, escape=dialect.escapes)
     value: Scalar | None = cell.get("")
     nulls.discard(stored.name)
-    if value is None or stored.lies == "number":
+    if value is None or stored.form == "number":
         return value
-    if value == NULL and stored.holds in NATIVE:
+    if value == NULL and stored.column_type in NATIVE:
         nulls.add(stored.name)
         return None
     column = to_column(stored, value)
-    if column == 0 and stored.holds == "float" and not dialect.keeps_minus_zero:
+    if column == 0 and stored.column_type == "float" and not dialect.keeps_minus_zero:
         nulls |= {stored.name} if math.copysign(1, column) < 0 else set()
     return column
 
@@ -185,7 +185,7 @@ async def _save_items(
     connection: AsyncConnection,
     dialect: Dialect,
     table: Table,
-    stored: Stored,
+    stored: FieldStorage,
     lives: Sequence[Life],
 ) -> None:
     gone: list[tuple[int, int]] = []
@@ -240,7 +240,7 @@ async def _save_entries(
     connection: AsyncConnection,
     dialect: Dialect,
     table: Table,
-    stored: Stored,
+    stored: FieldStorage,
     lives: Sequence[Life],
 ) -> None:
     cleared: list[int] = []
@@ -272,7 +272,7 @@ def _these(table: Table) -> Delete:
     return delete(table).where(pairs.in_(bindparam("pairs", expanding=True)))
 
 
-def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
+def _columns(stored: FieldStorage, value: Scalar) -> dict[str, Any]:
     """The columns of an entry's row."""
     made: dict[str, Any] = {}
     if stored.adds:
@@ -280,9 +280,9 @@ def _columns(stored: Stored, value: Scalar) -> dict[str, Any]:
         made["real"] = value if isinstance(value, float) else None
     if stored.counted:
         made["value"] = to_column(stored, value)
-    elif stored.holds != "nothing":
+    elif stored.column_type != "nothing":
         made["value"] = value if isinstance(value, bytes) else None
-        if stored.holds == "array" and isinstance(value, bytes) and len(value) % 8:
+        if stored.column_type == "array" and isinstance(value, bytes) and len(value) % 8:
             raise Invalid(f"{stored.name}: no array of float64", field=stored.name)
     return made
 

@@ -170,9 +170,9 @@ def _check(tables: Tables, name: str, cell: Cell) -> None:
     stored = tables.fields.get(name)
     if stored is None:
         raise Invalid(f"{name}: the tables have nothing to hold it", field=name)
-    if isinstance(cell, Items) is not (stored.lies == "items"):
+    if isinstance(cell, Items) is not (stored.form == "items"):
         kinds = ("items", "entries")
-        listed = stored.lies == "items"
+        listed = stored.form == "items"
         raise Refusal(name, "type", kinds[not listed], kinds[listed])
     if isinstance(cell, dict):
         fits(stored, cell)

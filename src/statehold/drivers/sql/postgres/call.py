@@ -30,7 +30,7 @@ from statehold.drivers.sql.postgres.merge import (
     Value,
     same_bound,
 )
-from statehold.drivers.sql.schema.tables import Stored, lock_order
+from statehold.drivers.sql.schema.tables import FieldStorage, lock_order
 from statehold.drivers.sql.schema.types import escaped
 from statehold.errors import Invalid
 
@@ -66,10 +66,10 @@ class Group:
         self.returning: Want | None = None
 
 
-class Call:
+class FunctionCall:
     """The commits of one kind that go down together."""
 
-    def __init__(self, fields: Mapping[str, Stored]) -> None:
+    def __init__(self, fields: Mapping[str, FieldStorage]) -> None:
         self._fields = fields
         self._numbers = {name: number for number, name in enumerate(fields, 1)}
         self._groups: dict[Key, Group] = {}
@@ -143,7 +143,7 @@ class Call:
         stored = self._fields.get(name)
         if stored is None:
             raise NotHere
-        return DELTAS[stored.lies](stored)
+        return DELTAS[stored.form](stored)
 
     def _check_bounds(self, staged: Mapping[str, Delta]) -> None:
         """Raises `Later` where a field has another bound than it has in the call."""
@@ -201,14 +201,14 @@ class Call:
 
 
 def next_call(
-    fields: Mapping[str, Stored],
+    fields: Mapping[str, FieldStorage],
     commits: Sequence[Commit],
     places: Sequence[int],
     others: set[Key],
     most: int,
-) -> tuple[Call, list[int]]:
+) -> tuple[FunctionCall, list[int]]:
     """The next call, of at most so many keys and none of the others; what is left for those after it."""
-    call = Call(fields)
+    call = FunctionCall(fields)
     later: list[int] = []
     waiting: set[Key] = set()
     seen: set[Key] = set()
@@ -258,15 +258,15 @@ def _unless_none(values: list[Any]) -> list[Any] | None:
     return values if any(value is not None for value in values) else None
 
 
-def _of_field(stored: Stored, deltas: Sequence[Any]) -> dict[str, Any]:
+def _of_field(stored: FieldStorage, deltas: Sequence[Any]) -> dict[str, Any]:
     """The arguments of one field, by their letter."""
-    if stored.lies == "value":
+    if stored.form == "value":
         return _of_values(deltas)
-    if stored.lies == "number":
+    if stored.form == "number":
         return _of_numbers(deltas)
-    if stored.lies == "object":
+    if stored.form == "object":
         return _of_objects(deltas)
-    if stored.lies == "items":
+    if stored.form == "items":
         return _of_tails(deltas)
     return _of_counted(deltas) if stored.counted else _of_entries(stored, deltas)
 
@@ -341,7 +341,7 @@ def _of_counted(deltas: Sequence[Entries | None]) -> dict[str, Any]:
     return made
 
 
-def _of_entries(stored: Stored, deltas: Sequence[Entries | None]) -> dict[str, Any]:
+def _of_entries(stored: FieldStorage, deltas: Sequence[Entries | None]) -> dict[str, Any]:
     numbers: list[tuple[int, str, int | float]] = []
     raws: list[tuple[int, str, bytes]] = []
     for k, delta in enumerate(deltas, 1):
@@ -357,9 +357,9 @@ def _of_entries(stored: Stored, deltas: Sequence[Entries | None]) -> dict[str, A
     if numbers:
         made["w"] = [n if isinstance(n, int) else None for _, _, n in numbers] + none
         made["r"] = [n if isinstance(n, float) else None for _, _, n in numbers] + none
-    if raws and stored.holds == "bytes":
+    if raws and stored.column_type == "bytes":
         made["v"] = [None] * len(numbers) + [raw for _, _, raw in raws]
-    elif stored.holds == "array":
+    elif stored.column_type == "array":
         ends: list[int] = []
         flat: list[float] = []
         for _, _, raw in raws:

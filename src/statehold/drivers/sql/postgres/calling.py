@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from statehold.changes import Commit, Key, Revision, deadline
 from statehold.driver import Failed, Written
 from statehold.drivers.sql.lanes import Answer, Answers
-from statehold.drivers.sql.postgres.call import Call, Group, next_call
+from statehold.drivers.sql.postgres.call import FunctionCall, Group, next_call
 from statehold.drivers.sql.postgres.function import CommitFunction
 from statehold.drivers.sql.postgres.phrases import qualified
 from statehold.drivers.sql.postgres.pool import OUTDATED, InTheAir, ServerError, sqlstate
@@ -122,7 +122,7 @@ class Function:
         self._sender.counts.handed_back += handed_back
 
     async def _call(
-        self, kind: Kind, call: Call, answers: Answers, now: float, until: float
+        self, kind: Kind, call: FunctionCall, answers: Answers, now: float, until: float
     ) -> list[int] | None:
         """Make a call, and fill in the answers. If it was refused: for which keys, if that is known."""
         arguments = call.arguments(kind.at, until)

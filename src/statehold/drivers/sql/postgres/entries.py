@@ -7,12 +7,12 @@ field 1 of the k-th key has, from the locked row, and is brought up as rows come
 # ruff: noqa: S608  what is put into SQL here is quoted, and names tables and columns
 from __future__ import annotations
 
-from statehold.drivers.sql.postgres.fields import Part
+from statehold.drivers.sql.postgres.fields import FieldSql
 from statehold.drivers.sql.postgres.phrases import qualified, quoted
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
 
-def counted_entries(tables: Tables, number: int, stored: Stored) -> Part:
+def counted_entries(tables: Tables, number: int, stored: FieldStorage) -> FieldSql:
     """The part of the field that is the `number`-th, from 1."""
     # _dk, _de: entries to drop first; a NULL entry drops all. _k, _e, _v: key's number, entry and value
     # of those to put; _ik, _ie, _iv: likewise, of those to put if there is none.
@@ -74,7 +74,7 @@ def counted_entries(tables: Tables, number: int, stored: Stored) -> Part:
       END LOOP;
     END IF;
   END IF;"""
-    return Part(
+    return FieldSql(
         arguments=(
             (f"{name}_dk", "integer[]"),
             (f"{name}_de", "text[]"),

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from statehold.drivers.sql.postgres.phrases import literal, qualified, quoted
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
 SQL_TYPES: Final = {
     "text": "text",
@@ -36,7 +36,7 @@ SET_NULL: Final = 3
 """It becomes a JSON null where the column is of a native type."""
 
 
-class Part(msgspec.Struct, frozen=True):
+class FieldSql(msgspec.Struct, frozen=True):
     """One field's share of the function's text."""
 
     arguments: tuple[tuple[str, str], ...]
@@ -45,7 +45,7 @@ class Part(msgspec.Struct, frozen=True):
     """Kept from the locked rows: variable, type, expression over `t`."""
     sets: tuple[tuple[str, str], ...] = ()
     """Columns of the main table and what they become, over `t` and `u.k`."""
-    holds: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     """Conditions without which a commit is not for this function."""
     before: str = ""
     """Statements on the child table, before the main row is written, which has to do with them."""
@@ -53,32 +53,35 @@ class Part(msgspec.Struct, frozen=True):
     """Statements on the child table, once the main row is written."""
 
 
-def cast_of(stored: Stored) -> str:
+def cast_of(stored: FieldStorage) -> str:
     """What makes the column's type of such an argument."""
-    return f"::{stored.holds}" if stored.holds in ("json", "vector") else ""
+    return f"::{stored.column_type}" if stored.column_type in ("json", "vector") else ""
 
 
-def part_of(tables: Tables, number: int, stored: Stored) -> Part:
+def part_of(tables: Tables, number: int, stored: FieldStorage) -> FieldSql:
     """The part of the field that is the `number`-th, from 1."""
     name = f"f{number}"
-    if stored.lies == "value":
+    if stored.form == "value":
         return _value(name, stored)
-    if stored.lies == "number":
+    if stored.form == "number":
         return _number(name, stored)
-    if stored.lies == "object":
+    if stored.form == "object":
         return _object(name, number, stored)
     table = qualified(tables.schema, stored.table)
-    if stored.lies == "items":
+    if stored.form == "items":
         return _items(name, stored, table)
     return _entries(name, number, stored, table)
 
 
-def _value(name: str, stored: Stored) -> Part:
+def _value(name: str, stored: FieldStorage) -> FieldSql:
     column = f"t.{quoted(stored.column)}"
     value = f"{name}_v[u.k]{cast_of(stored)}"
     is_null = f"COALESCE(t.nulls::jsonb ? {literal(stored.name)}, FALSE)"
-    return Part(
-        arguments=((f"{name}_v", SQL_TYPES[stored.holds] + "[]"), (f"{name}_m", "smallint[]")),
+    return FieldSql(
+        arguments=(
+            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
+            (f"{name}_m", "smallint[]"),
+        ),
         sets=(
             (
                 stored.column,
@@ -92,7 +95,7 @@ def _value(name: str, stored: Stored) -> Part:
     )
 
 
-def nulls_of(values: Iterable[tuple[int, Stored]]) -> str:
+def nulls_of(values: Iterable[tuple[int, FieldStorage]]) -> str:
     """What the column `nulls` becomes, given the numbers of the fields that lie as `value`."""
     marked = [(f"f{number}_m[u.k]", literal(stored.name)) for number, stored in values]
     put = ", ".join(f"CASE WHEN {m} IN ({SET}, {SET_NULL}) THEN {n} END" for m, n in marked)
@@ -104,10 +107,13 @@ def nulls_of(values: Iterable[tuple[int, Stored]]) -> str:
     )
 
 
-def _number(name: str, stored: Stored) -> Part:
+def _number(name: str, stored: FieldStorage) -> FieldSql:
     column = f"t.{quoted(stored.column)}"
-    return Part(
-        arguments=((f"{name}_v", SQL_TYPES[stored.holds] + "[]"), (f"{name}_m", "smallint[]")),
+    return FieldSql(
+        arguments=(
+            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
+            (f"{name}_m", "smallint[]"),
+        ),
         sets=(
             (
                 stored.column,
@@ -120,7 +126,7 @@ def _number(name: str, stored: Stored) -> Part:
     )
 
 
-def _object(name: str, number: int, stored: Stored) -> Part:
+def _object(name: str, number: int, stored: FieldStorage) -> FieldSql:
     # _p: a JSON object of entries to put. _x: what is rare, {"c": clear first, "d": entries to
     # drop first, "i": entries to put where absent}.
     put, rare = f"{name}_p[u.k]", f"{name}_x[u.k]"
@@ -133,7 +139,7 @@ def _object(name: str, number: int, stored: Stored) -> Part:
     untouched = f"{put} IS NULL AND {rare} IS NULL"
     bound = f"a_bounds[{number}]"
     count = "(SELECT count(*) FROM jsonb_object_keys({}))"
-    return Part(
+    return FieldSql(
         arguments=((f"{name}_p", "jsonb[]"), (f"{name}_x", "jsonb[]")),
         sets=(
             (
@@ -144,7 +150,7 @@ def _object(name: str, number: int, stored: Stored) -> Part:
                 ),
             ),
         ),
-        holds=(
+        conditions=(
             (
                 f"({untouched} OR {bound} IS NULL OR {count.format(new)} <= {bound}"
                 f" OR {count.format(new)} <= {count.format(base)})"
@@ -153,19 +159,19 @@ def _object(name: str, number: int, stored: Stored) -> Part:
     )
 
 
-def _items(name: str, stored: Stored, table: str) -> Part:
+def _items(name: str, stored: FieldStorage, table: str) -> FieldSql:
     # _n: how many items a key gets, _c: how many of its old ones stay (NULL: all). The items
     # themselves: _k: the key's number, _o: which of the key's new items, _v: its value; without _k
     # and _o each key has one.
     end = f"t.{quoted(stored.column)}"
-    value = f"{name}_v[u.i]" + ("::json" if stored.holds == "json" else "")
-    return Part(
+    value = f"{name}_v[u.i]" + ("::json" if stored.column_type == "json" else "")
+    return FieldSql(
         arguments=(
             (f"{name}_n", "bigint[]"),
             (f"{name}_c", "bigint[]"),
             (f"{name}_k", "integer[]"),
             (f"{name}_o", "bigint[]"),
-            (f"{name}_v", SQL_TYPES[stored.holds] + "[]"),
+            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
         ),
         locked=((f"v_{name}", "bigint[]", f"COALESCE({end}, 0)"),),
         sets=(
@@ -190,7 +196,7 @@ def _items(name: str, stored: Stored, table: str) -> Part:
     )
 
 
-def _entries(name: str, number: int, stored: Stored, table: str) -> Part:
+def _entries(name: str, number: int, stored: FieldStorage, table: str) -> FieldSql:
     # _dk, _de: entries to drop first; a NULL entry drops all. _k, _e: the key's number and the
     # entry. _w or _r: an int or a float to add. _v: bytes to put. An array to accumulate is the
     # _l numbers of _a after the first _o.
@@ -211,14 +217,14 @@ def _entries(name: str, number: int, stored: Stored, table: str) -> Part:
                 " + COALESCE(EXCLUDED.real, EXCLUDED.whole) END"
             ),
         ]
-    if stored.holds == "bytes":
+    if stored.column_type == "bytes":
         arguments.append((f"{name}_v", "bytea[]"))
         columns.append("value")
         values.append(f"{name}_v[u.i]")
         sets.append("value = EXCLUDED.value")
         if stored.adds:
             holds.append("(EXCLUDED.value IS NOT NULL OR c.value IS NULL)")
-    elif stored.holds == "array":
+    elif stored.column_type == "array":
         arguments += [(f"{name}_o", "integer[]"), (f"{name}_l", "integer[]")]
         arguments.append((f"{name}_a", "double precision[]"))
         columns.append("value")
@@ -268,4 +274,4 @@ def _entries(name: str, number: int, stored: Stored, table: str) -> Part:
       END LOOP;
     END IF;
   END IF;"""
-    return Part(arguments=tuple(arguments), after=after)
+    return FieldSql(arguments=tuple(arguments), after=after)

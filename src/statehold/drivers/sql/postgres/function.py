@@ -41,7 +41,7 @@ import msgspec
 
 from statehold.changes import HOLD_SECONDS
 from statehold.drivers.sql.postgres.entries import counted_entries
-from statehold.drivers.sql.postgres.fields import Part, nulls_of, part_of
+from statehold.drivers.sql.postgres.fields import FieldSql, nulls_of, part_of
 from statehold.drivers.sql.postgres.phrases import (
     deadline,
     every,
@@ -53,7 +53,7 @@ from statehold.drivers.sql.postgres.phrases import (
 )
 from statehold.drivers.sql.postgres.read import read_function
 from statehold.drivers.sql.schema.names import LONGEST, identifier
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 from statehold.folding import INSTALLED
 
 MOST_ARGUMENTS: Final = 90
@@ -174,12 +174,12 @@ def _comment(tables: Tables, name: str) -> str:
     return f"COMMENT ON FUNCTION {qualified(tables.schema, name)} IS {literal(about)}"
 
 
-def _body(tables: Tables, fields: list[tuple[int, Stored]], parts: list[Part]) -> str:
+def _body(tables: Tables, fields: list[tuple[int, FieldStorage]], parts: list[FieldSql]) -> str:
     main = qualified(tables.schema, tables.main.name)
     ops = qualified(tables.schema, tables.ops.name)
     children = [qualified(tables.schema, table.name) for table in tables.children.values()]
     locked = [one for part in parts for one in part.locked]
-    values = [(number, stored) for number, stored in fields if stored.lies == "value"]
+    values = [(number, stored) for number, stored in fields if stored.form == "value"]
     heavy = [part for (_, stored), part in zip(fields, parts, strict=True) if _is_heavy(stored)]
     untouched = " AND ".join(f"{name} IS NULL" for part in heavy for name, _ in part.arguments)
     return _template("commit").substitute(
@@ -213,17 +213,17 @@ def _template(name: str) -> Template:
     return Template((files("statehold.drivers.sql.postgres") / f"{name}.sql").read_text("utf-8"))
 
 
-def _is_heavy(stored: Stored) -> bool:
+def _is_heavy(stored: FieldStorage) -> bool:
     """Whether its expressions take long to set up, even where they are not evaluated."""
-    return stored.lies in ("value", "object")
+    return stored.form in ("value", "object")
 
 
-def _update(main: str, parts: list[Part], nulls: str | None = None) -> str:
+def _update(main: str, parts: list[FieldSql], nulls: str | None = None) -> str:
     """The statement that writes the main rows, as far as these parts go."""
     sets = [one for part in parts for one in part.sets]
     if nulls is not None:
         sets.append(("nulls", nulls))
-    holds = [one for part in parts for one in part.holds]
+    conditions = [one for part in parts for one in part.conditions]
     created, line = "CASE WHEN t.number = 0 THEN v_now ELSE t.created_at END", "\n      "
     return (
         _template("update")
@@ -233,7 +233,7 @@ def _update(main: str, parts: list[Part], nulls: str | None = None) -> str:
             deadline=deadline("v_now", created, "a_ttl[u.k]", "a_max_age[u.k]", line),
             age_ends=later("t.created_at", "a_max_age[u.k]"),
             sets="".join(f",\n    {quoted(column)} = {expression}" for column, expression in sets),
-            conditions="".join(f"\n      AND {condition}" for condition in holds),
+            conditions="".join(f"\n      AND {condition}" for condition in conditions),
         )
         .removesuffix("\n")
     )

@@ -26,7 +26,7 @@ from statehold.changes import (
     add_arrays,
 )
 from statehold.drivers.sql.postgres.fields import SET, SET_IF_ABSENT, SET_NULL
-from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 
@@ -54,7 +54,7 @@ class Delta(Protocol):
 class Value:
     """A register or vector."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FieldStorage) -> None:
         self.stored = stored
         self.mode = 0
         self.value: Any = None
@@ -67,7 +67,7 @@ class Value:
                 mode = SET if self.mode == SET else SET_IF_ABSENT
             else:
                 mode = SET
-            if change.value == NULL and self.stored.holds in NATIVE:
+            if change.value == NULL and self.stored.column_type in NATIVE:
                 if mode == SET_IF_ABSENT:
                     raise NotHere
                 self.mode, self.value = SET_NULL, None
@@ -88,8 +88,8 @@ class Value:
 class Number:
     """A counter."""
 
-    def __init__(self, stored: Stored) -> None:
-        self.kind: type[int | float] = int if stored.holds == "int" else float
+    def __init__(self, stored: FieldStorage) -> None:
+        self.kind: type[int | float] = int if stored.column_type == "int" else float
         self.mode = 0
         self.amount: float | None = None
 
@@ -115,7 +115,7 @@ class Number:
 class Object:
     """A map, set or steps in one JSON column."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FieldStorage) -> None:
         self.name = stored.name
         self.clear = False
         self.drops: set[str] = set()
@@ -171,7 +171,7 @@ class Object:
 class Entries:
     """Entries with a table of their own: numbers, arrays, bytes, JSON."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FieldStorage) -> None:
         self.stored = stored
         self.clear = False
         self.drops: set[str] = set()
@@ -199,7 +199,7 @@ class Entries:
         if isinstance(change, Put):
             self._put(entry, change)
             return
-        if self.stored.holds != "array" or entry in self.numbers:
+        if self.stored.column_type != "array" or entry in self.numbers:
             raise NotHere
         self.raws[entry] = add_arrays(self.stored.name, self.raws.get(entry), change.array)
 
@@ -212,7 +212,7 @@ class Entries:
             elif entry not in self.raws and entry not in self.firsts:
                 absent = self.clear or entry in self.drops
                 (self.raws if absent else self.firsts)[entry] = change.value
-        elif self.stored.holds != "bytes" or entry in self.numbers or change.if_absent:
+        elif self.stored.column_type != "bytes" or entry in self.numbers or change.if_absent:
             raise NotHere
         else:
             self.raws[entry] = change.value
@@ -247,7 +247,7 @@ class Entries:
 class Tail:
     """A list: the items to append, and how many of the old ones stay."""
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: FieldStorage) -> None:
         self.stored = stored
         self.appended = 0
         self.items: list[Any] = []
@@ -298,7 +298,7 @@ def _object(members: Mapping[str, str]) -> str:
 UNBOUND: Final = object()
 """No change that has a bound was merged as yet."""
 
-DELTAS: Final[dict[str, Callable[[Stored], Delta]]] = {
+DELTAS: Final[dict[str, Callable[[FieldStorage], Delta]]] = {
     "value": Value,
     "number": Number,
     "object": Object,

@@ -19,7 +19,7 @@ from statehold.drivers.sql.postgres.phrases import (
     quoted,
     worth_renewing,
 )
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
 META: Final = (
     ("incarnation", "bigint"),
@@ -69,7 +69,7 @@ def selection(tables: Tables, wanted: str, tails: str, named: Named | None = Non
             columns.append((column, _column_type(stored)))
             continue
         table = qualified(tables.schema, stored.table)
-        if stored.lies == "items":
+        if stored.form == "items":
             end = f"t.{quoted(stored.column)}"
             inner = (
                 "SELECT array_agg(s.value) AS v, min(s.seq) AS a, max(s.seq) AS z"
@@ -78,7 +78,7 @@ def selection(tables: Tables, wanted: str, tails: str, named: Named | None = Non
                 f" AND c.seq > {end} - COALESCE(({tails})[{number}], {end})"
                 " ORDER BY c.seq) AS s"
             )
-            found = [("v", "json[]" if stored.holds == "json" else "bytea[]")]
+            found = [("v", "json[]" if stored.column_type == "json" else "bytea[]")]
             found += [("a", "bigint"), ("z", "bigint")]
         else:
             found = [("e", "text[]")]
@@ -86,10 +86,10 @@ def selection(tables: Tables, wanted: str, tails: str, named: Named | None = Non
             if stored.adds:
                 found += [("w", "bigint[]"), ("r", "double precision[]")]
                 gathered += ["array_agg(c.whole) AS w", "array_agg(c.real) AS r"]
-            if stored.holds != "nothing":
+            if stored.column_type != "nothing":
                 found.append(("v", "json[]" if stored.counted else "bytea[]"))
                 # Arrays of different lengths do not gather into one.
-                value = "array_send(c.value)" if stored.holds == "array" else "c.value"
+                value = "array_send(c.value)" if stored.column_type == "array" else "c.value"
                 gathered.append(f"array_agg({value}) AS v")
             rows = f"{table} AS c WHERE {want} AND c.state = t.state"
             if named is not None:
@@ -111,20 +111,22 @@ def _named_rows(table: str, number: int, want: str, named: Named) -> str:
     )
 
 
-def _column(stored: Stored) -> str:
+def _column(stored: FieldStorage) -> str:
     column = f"t.{quoted(stored.column)}"
-    if stored.holds == "vector":
+    if stored.column_type == "vector":
         return f"vector_send({column})"
     # Once a migration has made a vector of the bytes, the cast fails, and the kind is opened anew.
-    return f"{column}::bytea" if stored.lies == "value" and stored.holds == "bytes" else column
+    return (
+        f"{column}::bytea" if stored.form == "value" and stored.column_type == "bytes" else column
+    )
 
 
-def _column_type(stored: Stored) -> str:
-    if stored.lies == "object":
+def _column_type(stored: FieldStorage) -> str:
+    if stored.form == "object":
         return "jsonb"
-    if stored.holds == "vector":
+    if stored.column_type == "vector":
         return "bytea"
-    return "json" if stored.holds == "json" else SQL_TYPES[stored.holds]
+    return "json" if stored.column_type == "json" else SQL_TYPES[stored.column_type]
 
 
 def _meta() -> list[str]:

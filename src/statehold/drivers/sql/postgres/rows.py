@@ -10,7 +10,7 @@ import numpy as np
 from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.postgres.read import META, read_statement, selection
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 from statehold.drivers.sql.schema.types import escaped, unescaped
 from statehold.drivers.sql.schema.values import (
     NATIVE,
@@ -88,7 +88,7 @@ class Reader:
             name = stored.name
             readers = [w for w in wants if w.fields is None or name in w.fields]
             some = [w.entries_of(name) for w in readers]
-            if stored.lies == "entries" and readers and None not in some:
+            if stored.form == "entries" and readers and None not in some:
                 found[number] = dict.fromkeys(entry for one in some for entry in one or ())
         return found
 
@@ -134,31 +134,31 @@ class Reader:
 
 
 def _cell(
-    stored: Stored, row: Sequence[Any], at: int, nulls: frozenset[str], single: bool
+    stored: FieldStorage, row: Sequence[Any], at: int, nulls: frozenset[str], single: bool
 ) -> Cell | None:
     """What a field holds; None or empty for nothing. Raises `Unreadable`.
 
     `single`: not all of its entries need be in the row.
     """
-    if stored.lies == "items":
+    if stored.form == "items":
         return _items(stored, *row[at : at + 4])
     if stored.counted:
         names, values, count = row[at : at + 3]
         return _counted(stored, names, values, None if single else count or 0)
-    if stored.lies == "entries":
+    if stored.form == "entries":
         return _entries(stored, row, at)
     value = row[at]
-    if stored.lies == "object":
+    if stored.form == "object":
         return from_object(stored.name, value, escape=True, spaced=True)
     if value is None:
-        return {"": NULL} if stored.holds in NATIVE and stored.name in nulls else None
-    if stored.holds == "vector":
+        return {"": NULL} if stored.column_type in NATIVE and stored.name in nulls else None
+    if stored.column_type == "vector":
         value = from_sent(value)
-    return {"": value if stored.lies == "number" else from_column(stored, value)}
+    return {"": value if stored.form == "number" else from_column(stored, value)}
 
 
 def _items(
-    stored: Stored, values: list[Any] | None, first: int, last: int, end: int | None
+    stored: FieldStorage, values: list[Any] | None, first: int, last: int, end: int | None
 ) -> Items | None:
     if end is None:
         return None
@@ -166,13 +166,13 @@ def _items(
         return Items((), end + 1)
     if last != end or first != end - len(values) + 1:
         raise Unreadable(stored.name)  # some are missing
-    if stored.holds == "json":
+    if stored.column_type == "json":
         return Items([value.encode() for value in values], first)
     return Items(values, first)
 
 
 def _counted(
-    stored: Stored, names: list[str] | None, values: list[Any] | None, count: int | None
+    stored: FieldStorage, names: list[str] | None, values: list[Any] | None, count: int | None
 ) -> dict[str, Any] | None:
     if count is not None and count != len(names or ()):
         raise Unreadable(stored.name)  # some are missing
@@ -181,7 +181,7 @@ def _counted(
     return {unescaped(name): one.encode() for name, one in zip(names, values, strict=True)}
 
 
-def _entries(stored: Stored, row: Sequence[Any], at: int) -> dict[str, Any] | None:
+def _entries(stored: FieldStorage, row: Sequence[Any], at: int) -> dict[str, Any] | None:
     names = row[at]
     if names is None:
         return None
@@ -193,9 +193,9 @@ def _entries(stored: Stored, row: Sequence[Any], at: int) -> dict[str, Any] | No
             for whole, real in zip(row[at], row[at + 1], strict=True)
         ]
         at += 2
-    if stored.holds != "nothing":
+    if stored.column_type != "nothing":
         raws: list[Any] = row[at]
-        if stored.holds == "array":
+        if stored.column_type == "array":
             raws = [raw and array_bytes(raw) for raw in raws]
         found = [one if one is not None else raw for one, raw in zip(found, raws, strict=True)]
     if None in found:

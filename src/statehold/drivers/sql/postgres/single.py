@@ -55,7 +55,7 @@ from statehold.drivers.sql.postgres.phrases import (
 from statehold.drivers.sql.postgres.pool import LOST, ServerError, cause_of, sqlstate
 from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.retrying import Cause
-from statehold.drivers.sql.schema.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
 from statehold.errors import Invalid, StateholdError
@@ -143,25 +143,25 @@ class Singles:
         stored = self._fields.get(change.field)
         if stored is None:
             return 0
-        if isinstance(change, Append) and stored.lies == "items":
+        if isinstance(change, Append) and stored.form == "items":
             count = len(change.items)
             arguments += [to_column(stored, item) for item in change.items]
             arguments.append(change.keep)
             return count if count <= min(change.keep, MOST_ITEMS) else 0
-        if isinstance(change, Add) and stored.lies == "number" and not change.entry:
+        if isinstance(change, Add) and stored.form == "number" and not change.entry:
             arguments.append(change.amount)
-            if stored.holds == "int":
+            if stored.column_type == "int":
                 return isinstance(change.amount, int) and abs(change.amount) <= INT64_MAX
             return math.isfinite(change.amount)
         if isinstance(change, Put) and not change.if_absent:
             return self._put(stored, change, arguments)
         return 0
 
-    def _put(self, stored: Stored, change: Put, arguments: list[Any]) -> int:
-        if stored.lies == "value" and not change.entry:
+    def _put(self, stored: FieldStorage, change: Put, arguments: list[Any]) -> int:
+        if stored.form == "value" and not change.entry:
             arguments.append(to_column(stored, change.value))
-            return change.value != NULL or stored.holds not in NATIVE
-        if (stored.lies != "object" and not stored.counted) or change.drop_lowest:
+            return change.value != NULL or stored.column_type not in NATIVE
+        if (stored.form != "object" and not stored.counted) or change.drop_lowest:
             return 0
         checked = checked_json if stored.counted else checked_jsonb
         arguments += [escaped(change.entry), checked(stored.name, change.value)]
@@ -294,7 +294,7 @@ def _text(tables: Tables, shape: _Shape) -> str:
     parts = [written, *(f"a{number} AS ({each})" for number, each in enumerate(after))]
     rows = "s"
     fields = [tables.fields[name] for name, _ in shape[4:]]
-    if any(stored.lies == "items" or stored.counted for stored in fields):
+    if any(stored.form == "items" or stored.counted for stored in fields):
         rows = f"s LEFT JOIN {main} AS b ON b.tenant = {tenant} AND b.id = {id}"
         old = "(s.state, s.number) IS DISTINCT FROM (b.state, b.number + 1)"
         undone.append(f"s.number > 1 AND {old}")
@@ -321,20 +321,22 @@ def _op_id(tables: Tables, row: _Row, given: _Numbered) -> tuple[str, list[str]]
     return op, [insert, delete]
 
 
-def _field(tables: Tables, stored: Stored, count: int, row: _Row, given: _Numbered) -> list[str]:
+def _field(
+    tables: Tables, stored: FieldStorage, count: int, row: _Row, given: _Numbered
+) -> list[str]:
     """Set its column. Returns the statements on its table."""
     column = quoted(stored.column)
-    if stored.lies == "items":
+    if stored.form == "items":
         row.returned.append(column)
         row.add(column, str(count), f"COALESCE(t.{column}, 0) + {count}")
         return _items(qualified(tables.schema, stored.table), stored, count, given)
-    if stored.lies == "number":
-        amount = given.next(SQL_TYPES[stored.holds])
+    if stored.form == "number":
+        amount = given.next(SQL_TYPES[stored.column_type])
         row.add(column, f"0 + {amount}", f"COALESCE(t.{column}, 0) + {amount}")
-    elif stored.lies == "value":
-        value = given.next(SQL_TYPES[stored.holds]) + cast_of(stored)
+    elif stored.form == "value":
+        value = given.next(SQL_TYPES[stored.column_type]) + cast_of(stored)
         row.add(column, value, f"excluded.{column}")  # and so a vector is parsed once
-        if stored.holds in NATIVE:
+        if stored.column_type in NATIVE:
             row.conditions.append("t.nulls IS NULL")  # a null may be noted there
     elif stored.counted:
         return [_counted(qualified(tables.schema, stored.table), column, count, row, given)]
@@ -373,11 +375,11 @@ def _counted(table: str, column: str, count: int, row: _Row, given: _Numbered) -
     )
 
 
-def _items(table: str, stored: Stored, count: int, given: _Numbered) -> list[str]:
+def _items(table: str, stored: FieldStorage, count: int, given: _Numbered) -> list[str]:
     """The statements that append so many items and delete the ones beyond the bound."""
     end = f"s.{quoted(stored.column)}"
-    cast = "::json" if stored.holds == "json" else ""
-    values = [given.next(SQL_TYPES[stored.holds]) + cast for _ in range(count)]
+    cast = "::json" if stored.column_type == "json" else ""
+    values = [given.next(SQL_TYPES[stored.column_type]) + cast for _ in range(count)]
     keep = given.next("bigint")
     if count == 1:
         rows = f"SELECT s.state, {end}, {values[0]} FROM s"

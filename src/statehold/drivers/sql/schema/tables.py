@@ -44,8 +44,8 @@ FORMAT: Final = 2
 ROWS: Final = 64
 """A map of more entries has a row for each: an object is written whole with every change."""
 
-Lies: TypeAlias = Literal["value", "number", "object", "entries", "items"]
-Holds: TypeAlias = Literal[
+Form: TypeAlias = Literal["value", "number", "object", "entries", "items"]
+ColumnType: TypeAlias = Literal[
     "text", "int", "float", "bool", "json", "bytes", "vector", "array", "nothing"
 ]
 
@@ -77,10 +77,20 @@ _RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit",
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
 _SINGLE: Final = frozenset({"register", "counter", "vector"})
 """The kinds of field whose only entry is `""`."""
-_NATIVE: Final[Mapping[object, Holds]] = {str: "text", int: "int", float: "float", bool: "bool"}
+_NATIVE: Final[Mapping[object, ColumnType]] = {
+    str: "text",
+    int: "int",
+    float: "float",
+    bool: "bool",
+}
 
 
-class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
+class FieldStorage(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    rename={"form": "lies", "column_type": "holds"},  # as descriptions have always said it
+):
     """How a field lies in the tables. What has a `table` is there, the others in the main table.
 
     * `value`: the one entry `""` of a register or vector, in `column`; NULL is absent, unless the
@@ -89,7 +99,7 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     * `number`: the one entry `""` of a counter, in `column`; NULL is absent.
     * `object`: all entries, as one JSON object in `column`; NULL and `{}` are absent.
     * `entries`: a row (`state`, `entry`, …) each in `table`. With `adds` there are `whole` (an int)
-      and `real` (a float), one of them NULL; with `holds` there is `value`, NULL for a number. Those of
+      and `real` (a float), one of them NULL; with a `column_type` there is `value`, NULL for a number. Those of
       JSON are what an `object` of many entries would be; `column` of the main row counts them, so that
       a bound is kept without counting rows.
     * `items`: a row (`state`, `seq`, `value`) each in `table`. `column` of the main row counts the
@@ -97,8 +107,8 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     name: str
-    lies: Lies
-    holds: Holds
+    form: Form
+    column_type: ColumnType
     column: str = ""
     table: str = ""
     adds: bool = False
@@ -108,18 +118,18 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def counted(self) -> bool:
         """Whether the column counts the entries, which have a table of their own."""
-        return self.lies == "entries" and self.holds == "json"
+        return self.form == "entries" and self.column_type == "json"
 
     @property
-    def held(self) -> str:
+    def described(self) -> str:
         """What it holds, in words."""
-        return f"{self.holds}({self.dim})" if self.dim else self.holds
+        return f"{self.column_type}({self.dim})" if self.dim else self.column_type
 
 
 class Description(msgspec.Struct, frozen=True):
     """What the tables of a kind were made for; kept as JSON in `statehold_kinds`."""
 
-    fields: tuple[Stored, ...]
+    fields: tuple[FieldStorage, ...]
     format: int = FORMAT
 
 
@@ -138,7 +148,7 @@ class Tables:
         *,
         prefix: str = "",
         schema: str | None = None,
-        extra: Iterable[Stored] = (),
+        extra: Iterable[FieldStorage] = (),
         metadata: MetaData | None = None,
         vectors: bool = True,
     ) -> None:
@@ -151,16 +161,16 @@ class Tables:
         there = {stored.name: stored for stored in extra}
         own = {field.name: _stored(prefix, layout.kind, field) for field in layout.fields}
         for field in layout.fields:
-            if field.field == "vector" and own[field.name].lies == "value":
+            if field.field == "vector" and own[field.name].form == "value":
                 found = there.get(field.name)
                 own[field.name] = _vector(own[field.name], field, found, vectors=vectors)
-            elif own[field.name].lies == "object" or own[field.name].counted:
+            elif own[field.name].form == "object" or own[field.name].counted:
                 own[field.name] = _map(prefix, layout.kind, own[field.name], there)
             old = msgspec.structs.replace(own[field.name], column=field.name)
             if field.name in _SYSTEM and there.get(field.name) == old:
                 own[field.name] = old
-        self.own: dict[str, Stored] = own
-        self.fields: dict[str, Stored] = own | {
+        self.own: dict[str, FieldStorage] = own
+        self.fields: dict[str, FieldStorage] = own | {
             name: stored for name, stored in there.items() if name not in own
         }
         self.main = self._main()
@@ -196,11 +206,11 @@ class Tables:
         """What `statehold_kinds` says of these tables."""
         return Description(tuple(self.fields.values()))
 
-    def column(self, stored: Stored) -> Column[Any]:
+    def column(self, stored: FieldStorage) -> Column[Any]:
         """The main table's column of a field that has one."""
         return self.main.c[stored.column]
 
-    def renamed(self, stored: Stored, name: str) -> Stored:
+    def renamed(self, stored: FieldStorage, name: str) -> FieldStorage:
         """The same field under another name, and with it in another column and table."""
         return _placed(self.prefix, self.kind, msgspec.structs.replace(stored, name=name))
 
@@ -223,12 +233,12 @@ class Tables:
             Column("also_about", COLUMN_TYPES["json"]()),
         ]
         for stored in self.fields.values():
-            if stored.lies == "items" or stored.counted:
+            if stored.form == "items" or stored.counted:
                 columns.append(Column(stored.column, BigInteger))
-            elif stored.lies == "value" and stored.holds in ("bytes", "vector"):
+            elif stored.form == "value" and stored.column_type in ("bytes", "vector"):
                 columns.append(Column(stored.column, Floats32(stored.dim)))
             elif stored.column:
-                kind = "object" if stored.lies == "object" else stored.holds
+                kind = "object" if stored.form == "object" else stored.column_type
                 columns.append(Column(stored.column, COLUMN_TYPES[kind]()))
         # There is no index on expires_at, which each commit moves: PostgreSQL would have to touch
         # every index of the table then, and cannot write the new row next to the old one.
@@ -278,12 +288,12 @@ class Tables:
         Index(identifier(name, "subject"), table.c.tenant, table.c.subject)
         return table
 
-    def _of_field(self, stored: Stored) -> Table:
-        if stored.lies == "items":
+    def _of_field(self, stored: FieldStorage) -> Table:
+        if stored.form == "items":
             return self._child(
                 stored.table,
                 Column("seq", BigInteger, primary_key=True, autoincrement=False),
-                Column("value", COLUMN_TYPES[stored.holds](), nullable=False),
+                Column("value", COLUMN_TYPES[stored.column_type](), nullable=False),
             )
         columns: list[Column[Any]] = [Column("entry", Name(), primary_key=True)]
         if stored.adds:
@@ -291,8 +301,10 @@ class Tables:
                 Column("whole", BigInteger),
                 Column("real", COLUMN_TYPES["float"]()),
             ]
-        if stored.holds != "nothing":
-            columns.append(Column("value", COLUMN_TYPES[stored.holds](), nullable=stored.adds))
+        if stored.column_type != "nothing":
+            columns.append(
+                Column("value", COLUMN_TYPES[stored.column_type](), nullable=stored.adds)
+            )
         return self._child(stored.table, *columns)
 
     def _child(self, name: str, *columns: Column[Any]) -> Table:
@@ -329,59 +341,63 @@ def lock_order(keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
     return {key: names[key] for key in sorted(names, key=names.__getitem__)}
 
 
-def _stored(prefix: str, kind: str, field: FieldLayout) -> Stored:
+def _stored(prefix: str, kind: str, field: FieldLayout) -> FieldStorage:
     """How a field of the layout lies."""
     name, changes = field.name, field.changes - {"drop"}
     if "append" in changes:
         if not changes <= {"append", "splice"}:
             raise ConfigError(f"{kind}.{name}: a list takes no changes of entries", field=name)
-        holds: Holds = "bytes" if field.values is bytes else "json"
-        return _placed(prefix, kind, Stored(name, "items", holds))
+        column_type: ColumnType = "bytes" if field.values is bytes else "json"
+        return _placed(prefix, kind, FieldStorage(name, "items", column_type))
     one = field.bound == 1 and field.field in _SINGLE
     raw = field.values is bytes
     if changes == frozenset({"put"}) and one:
-        holds = "bytes" if raw else _native(field.values)
-        return _placed(prefix, kind, Stored(name, "value", holds))
+        column_type = "bytes" if raw else _native(field.values)
+        return _placed(prefix, kind, FieldStorage(name, "value", column_type))
     if changes == frozenset({"put"}) and not raw:
-        form: Lies = "entries" if field.bound > ROWS else "object"
-        return _placed(prefix, kind, Stored(name, form, "json"))
+        form: Form = "entries" if field.bound > ROWS else "object"
+        return _placed(prefix, kind, FieldStorage(name, form, "json"))
     if changes == frozenset({"add"}) and one:
-        holds = "int" if field.values is int else "float"
-        return _placed(prefix, kind, Stored(name, "number", holds))
-    holds = "bytes" if "put" in changes else "array" if "accumulate" in changes else "nothing"
-    return _placed(prefix, kind, Stored(name, "entries", holds, adds="add" in changes))
+        column_type = "int" if field.values is int else "float"
+        return _placed(prefix, kind, FieldStorage(name, "number", column_type))
+    column_type = "bytes" if "put" in changes else "array" if "accumulate" in changes else "nothing"
+    return _placed(prefix, kind, FieldStorage(name, "entries", column_type, adds="add" in changes))
 
 
-def _placed(prefix: str, kind: str, stored: Stored) -> Stored:
+def _placed(prefix: str, kind: str, stored: FieldStorage) -> FieldStorage:
     """With the column and the table that its name gives it."""
     name, column, table = stored.name, "", ""
-    if stored.lies in ("items", "entries"):
+    if stored.form in ("items", "entries"):
         table = identifier(prefix + kind, name, reserved=_RESERVED_TABLES)
-    if stored.lies == "items":
+    if stored.form == "items":
         column = identifier(name, "end")
     elif stored.counted:
         column = identifier(name, "count")
-    elif stored.lies != "entries":
+    elif stored.form != "entries":
         column = identifier(name, reserved=_RESERVED_COLUMNS)
     return msgspec.structs.replace(stored, column=column, table=table)
 
 
-def _vector(stored: Stored, field: FieldLayout, found: Stored | None, *, vectors: bool) -> Stored:
+def _vector(
+    stored: FieldStorage, field: FieldLayout, found: FieldStorage | None, *, vectors: bool
+) -> FieldStorage:
     """How a vector lies that may be bytes or a `vector`: as it is found, if it is one of these."""
-    searched = msgspec.structs.replace(stored, holds="vector", dim=field.max_bytes // 4)
+    searched = msgspec.structs.replace(stored, column_type="vector", dim=field.max_bytes // 4)
     if found in (stored, searched):
         return found
     return searched if field.dim and vectors else stored
 
 
-def _map(prefix: str, kind: str, stored: Stored, there: Mapping[str, Stored]) -> Stored:
+def _map(
+    prefix: str, kind: str, stored: FieldStorage, there: Mapping[str, FieldStorage]
+) -> FieldStorage:
     """How a map of JSON lies that may be one object or entries: as it is found, if it is one of these."""
-    other = msgspec.structs.replace(stored, lies="object" if stored.counted else "entries")
+    other = msgspec.structs.replace(stored, form="object" if stored.counted else "entries")
     other = _placed(prefix, kind, other)
     return other if there.get(stored.name) == other else stored
 
 
-def _native(values: object) -> Holds:
+def _native(values: object) -> ColumnType:
     """What a column holds that has values of a Python type: itself, or JSON."""
     origin = typing.get_origin(values)
     if origin is typing.Annotated:

@@ -1,4 +1,4 @@
-"""Stored bytes ↔ what the columns hold. Whatever was put comes back as the same JSON value."""
+"""FieldStorage bytes ↔ what the columns hold. Whatever was put comes back as the same JSON value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from statehold.changes import INT64_MAX, INT64_MIN, About, Entries, Scalar
-from statehold.drivers.sql.schema.tables import Stored
+from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.drivers.sql.schema.types import escaped, unescaped
 from statehold.drivers.sql.schema.vectors import checked_text
 from statehold.errors import Invalid
@@ -42,36 +42,37 @@ class Unreadable(Exception):
     """A column holds what cannot be. Internal; the field becomes `Cells.corrupted`."""
 
 
-def to_column(stored: Stored, raw: Scalar) -> Any:
+def to_column(stored: FieldStorage, raw: Scalar) -> Any:
     """What a `value` or `items` column is set to for an encoded value. Raises `Invalid`."""
     if not isinstance(raw, bytes):
         raise Invalid(f"{stored.name}: a number is no encoded value", field=stored.name)
-    if stored.holds == "bytes":
+    if stored.column_type == "bytes":
         return raw
-    if stored.holds == "vector":
+    if stored.column_type == "vector":
         return checked_text(stored.name, stored.dim, raw)
-    if stored.holds == "json":
+    if stored.column_type == "json":
         return checked_json(stored.name, raw)
     try:
-        value = _decoders[stored.holds].decode(raw)
+        value = _decoders[stored.column_type].decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Invalid(
-            f"{stored.name}: its column holds {stored.holds}, and this is none", field=stored.name
+            f"{stored.name}: its column holds {stored.column_type}, and this is none",
+            field=stored.name,
         ) from error
-    if stored.holds == "int" and not INT64_MIN <= value <= INT64_MAX:
+    if stored.column_type == "int" and not INT64_MIN <= value <= INT64_MAX:
         raise Invalid(f"{stored.name}: {value} is beyond 64 bits", field=stored.name, found=value)
     return value
 
 
-def from_column(stored: Stored, value: Any) -> bytes:
+def from_column(stored: FieldStorage, value: Any) -> bytes:
     """The encoded value that `to_column` was given. Raises `Unreadable`."""
-    if stored.holds in ("bytes", "vector"):
+    if stored.column_type in ("bytes", "vector"):
         if isinstance(value, bytes):
             return value
-    elif stored.holds == "json":
+    elif stored.column_type == "json":
         if isinstance(value, str):
             return value.encode()
-    elif isinstance(value, NATIVE[stored.holds]):
+    elif isinstance(value, NATIVE[stored.column_type]):
         return _encode(value)
     raise Unreadable(stored.name)
 
