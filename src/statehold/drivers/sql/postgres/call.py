@@ -17,8 +17,10 @@ from statehold.changes import (
     Want,
     new_incarnation,
 )
+from statehold.drivers.sql.postgres.encoding import ENCODED
 from statehold.drivers.sql.postgres.merge import (
     DELTAS,
+    SET_NULL,
     UNBOUND,
     Delta,
     Entries,
@@ -124,12 +126,16 @@ class FunctionCall:
         try:
             for change in commit.changes:
                 name = change.field
-                if name not in self._fields and isinstance(change, Drop):
-                    continue  # nothing was ever stored under that name
+                stored = self._fields.get(name)
+                if stored is None:
+                    if isinstance(change, Drop):
+                        continue  # nothing was ever stored under that name
+                    raise NotHere
                 if name not in staged:
                     merged = group.deltas.get(name)
-                    staged[name] = self._new(name) if merged is None else merged.copy()
-                staged[name].take(change)
+                    staged[name] = DELTAS[stored.form]() if merged is None else merged.copy()
+                entry, value = ENCODED[stored.form](stored, change)
+                staged[name].take(change, entry, value)
             self._check_bounds(staged)
         except (Invalid, Refusal) as error:
             raise NotHere from error
@@ -138,12 +144,6 @@ class FunctionCall:
                 raise NotHere from later  # it would be no other in a call of its own
             raise
         return staged
-
-    def _new(self, name: str) -> Delta:
-        stored = self._fields.get(name)
-        if stored is None:
-            raise NotHere
-        return DELTAS[stored.form](stored)
 
     def _check_bounds(self, staged: Mapping[str, Delta]) -> None:
         """Raises `Later` where a field has another bound than it has in the call."""
@@ -186,7 +186,7 @@ class FunctionCall:
             prefix = f"f{self._numbers[name]}_"
             deltas = [group.deltas.get(name) for group in groups]
             for letter, argument in _of_field(self._fields[name], deltas).items():
-                if letter == "late":
+                if letter == "slack":
                     bound = self._bounds.get(name)
                     bounds[self._numbers[name] - 1] = None if bound is None else bound - argument
                 elif letter == "nulling":
@@ -274,7 +274,7 @@ def _of_field(stored: FieldStorage, deltas: Sequence[Any]) -> dict[str, Any]:
 def _of_values(deltas: Sequence[Value | None]) -> dict[str, Any]:
     modes = [delta.mode if delta else None for delta in deltas]
     made: dict[str, Any] = {"v": [delta.value if delta else None for delta in deltas], "m": modes}
-    if 3 in modes:
+    if SET_NULL in modes:
         made["nulling"] = True
     return made
 
@@ -290,7 +290,7 @@ def _of_objects(deltas: Sequence[Object | None]) -> dict[str, Any]:
     return {
         "p": _unless_none([delta and delta.put_text() for delta in deltas]),
         "x": _unless_none([delta and delta.rare_text() for delta in deltas]),
-        "late": max(delta.late for delta in deltas if delta),
+        "slack": max(delta.slack for delta in deltas if delta),
     }
 
 
@@ -322,7 +322,7 @@ def _of_drops(deltas: Sequence[Entries | None]) -> dict[str, Any]:
         if delta is not None:
             dropped += [(k, None)] * delta.clear
             dropped += [(k, entry) for entry in delta.drops]
-    made: dict[str, Any] = {"late": max(delta.late for delta in deltas if delta)}
+    made: dict[str, Any] = {"slack": max(delta.slack for delta in deltas if delta)}
     if dropped:
         made |= {"dk": [k for k, _ in dropped], "de": [entry for _, entry in dropped]}
     return made

@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from statehold.drivers.sql.postgres.merge import SET, SET_IF_ABSENT, SET_NULL
 from statehold.drivers.sql.postgres.phrases import literal, qualified, quoted
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
@@ -28,12 +29,6 @@ SQL_TYPES: Final = {
     "vector": "text",
 }
 """What an argument is declared as that carries values for a column."""
-
-SET: Final = 1
-"""Modes of a `value` or `number`: it becomes the argument, whatever it was."""
-SET_IF_ABSENT: Final = 2
-SET_NULL: Final = 3
-"""It becomes a JSON null where the column is of a native type."""
 
 
 class FieldSql(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
-"""Commits of one batch made into the arguments of the commit function.
+"""The commits of one key merged, so that each key is written once by a call of the commit function.
 
-The commits of one key are merged, so that each key is written once. What cannot be merged exactly
-raises `Later`: the commit, and all that follow on its key, wait for the next call. What the
-function does not do at all raises `NotHere`: they go to the portable executor.
+A delta is what several commits do to one field: pure, of changes whose values are encoded already
+(`encoding`). Its law: who plays the delta gets what those get who fold one change after the other. What
+cannot be merged exactly raises `Later`: the commit, and all that follow on its key, wait for the next call.
+What the function does not do at all raises `NotHere`: they go to the portable executor.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from statehold.changes import (
     Change,
     Drop,
     Put,
-    Splice,
     add_arrays,
 )
-from statehold.drivers.sql.postgres.fields import SET, SET_IF_ABSENT, SET_NULL
-from statehold.drivers.sql.schema.tables import FieldStorage
-from statehold.drivers.sql.schema.types import escaped
-from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
+
+SET: Final = 1
+"""Modes of a `Value` or `Number`: it becomes the argument, whatever it was."""
+SET_IF_ABSENT: Final = 2
+SET_NULL: Final = 3
+"""It becomes a JSON null where the column is of a native type."""
 
 
 class Later(Exception):
@@ -42,8 +44,11 @@ class NotHere(Exception):
 class Delta(Protocol):
     """What the commits of one key do to one field, merged so far."""
 
-    def take(self, change: Change) -> None:
-        """Merge one more change. Raises `Later` and `NotHere`, after which it is of no use."""
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """Merge one more change, of which `encoding` made this entry and value.
+
+        Raises `Later` and `NotHere`, after which the delta is of no use.
+        """
         ...
 
     def copy(self) -> Delta:
@@ -52,100 +57,82 @@ class Delta(Protocol):
 
 
 class Value:
-    """A register or vector."""
+    """A register or vector. The value of a JSON null is None where the column is of a native type."""
 
-    def __init__(self, stored: FieldStorage) -> None:
-        self.stored = stored
+    def __init__(self) -> None:
         self.mode = 0
         self.value: Any = None
 
-    def take(self, change: Change) -> None:
-        if isinstance(change, Put) and not change.entry:
-            if change.if_absent:
-                if self.mode != 0 and (self.mode != SET or self.value is not None):
-                    return  # one stands
-                mode = SET if self.mode == SET else SET_IF_ABSENT
-            else:
-                mode = SET
-            if change.value == NULL and self.stored.column_type in NATIVE:
-                if mode == SET_IF_ABSENT:
-                    raise NotHere
-                self.mode, self.value = SET_NULL, None
-            else:
-                self.mode, self.value = mode, to_column(self.stored, change.value)
-                if isinstance(self.value, str) and "\0" in self.value:
-                    raise NotHere
-        elif isinstance(change, Drop):
-            if not change.entry:
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """See `Delta.take`."""
+        if isinstance(change, Drop):
+            if not entry:
                 self.mode, self.value = SET, None
-        else:
-            raise NotHere
+            return
+        mode = SET
+        if isinstance(change, Put) and change.if_absent:
+            if self.mode != 0 and (self.mode != SET or self.value is not None):
+                return  # one stands
+            mode = SET if self.mode == SET else SET_IF_ABSENT
+        if value is None:
+            if mode == SET_IF_ABSENT:
+                raise NotHere
+            mode = SET_NULL
+        self.mode, self.value = mode, value
 
     def copy(self) -> Value:
+        """See `Delta.copy`."""
         return _twin(self)
 
 
 class Number:
     """A counter."""
 
-    def __init__(self, stored: FieldStorage) -> None:
-        self.kind: type[int | float] = int if stored.column_type == "int" else float
+    def __init__(self) -> None:
         self.mode = 0
         self.amount: float | None = None
 
-    def take(self, change: Change) -> None:
-        if isinstance(change, Add) and not change.entry:
-            amount = change.amount
-            if self.kind is float:
-                amount = float(amount)
-            elif not isinstance(amount, int):
-                raise NotHere
-            self.amount = amount if self.amount is None else summed(self.amount, amount)
-            check_number(self.amount)
-        elif isinstance(change, Drop):
-            if not change.entry:
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """See `Delta.take`."""
+        if isinstance(change, Drop):
+            if not entry:
                 self.mode, self.amount = SET, None
-        else:
-            raise NotHere
+            return
+        self.amount = check_number(value if self.amount is None else summed(self.amount, value))
 
     def copy(self) -> Number:
+        """See `Delta.copy`."""
         return _twin(self)
 
 
 class Object:
     """A map, set or steps in one JSON column."""
 
-    def __init__(self, stored: FieldStorage) -> None:
-        self.name = stored.name
+    def __init__(self) -> None:
         self.clear = False
         self.drops: set[str] = set()
         self.puts: dict[str, str] = {}
         self.firsts: dict[str, str] = {}
         self.bound: Any = UNBOUND
-        self.late = 0
+        self.slack = 0
 
-    def take(self, change: Change) -> None:
-        if isinstance(change, Put):
-            if change.drop_lowest or "\\u0000" in (value := checked_jsonb(self.name, change.value)):
-                raise NotHere
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """See `Delta.take`."""
+        if isinstance(change, Put) and entry is not None:
             self.bound = same_bound(self.bound, change.bound)
-            entry = escaped(change.entry)
             if not change.if_absent:
                 self.firsts.pop(entry, None)
                 self.puts[entry] = value
             elif entry not in self.puts and entry not in self.firsts:
                 absent = self.clear or entry in self.drops
                 (self.puts if absent else self.firsts)[entry] = value
-        elif isinstance(change, Drop):
-            gone = None if change.entry is None else escaped(change.entry)
-            if self.puts or self.firsts:
-                self.late += late_drop(gone, self.puts, self.firsts)
-            if gone is None:
-                self.clear = True
-            else:
-                self.drops.add(gone)
+            return
+        if self.puts or self.firsts:
+            self.slack = slack_of_drop(self.slack, self.bound, entry, self.puts, self.firsts)
+        if entry is None:
+            self.clear = True
         else:
-            raise NotHere
+            self.drops.add(entry)
 
     def put_text(self) -> str | None:
         """The entries to put as a JSON object."""
@@ -163,6 +150,7 @@ class Object:
         return _object(parts) if parts else None
 
     def copy(self) -> Object:
+        """See `Delta.copy`."""
         new = _twin(self)
         new.drops, new.puts, new.firsts = set(self.drops), dict(self.puts), dict(self.firsts)
         return new
@@ -171,57 +159,44 @@ class Object:
 class Entries:
     """Entries with a table of their own: numbers, arrays, bytes, JSON."""
 
-    def __init__(self, stored: FieldStorage) -> None:
-        self.stored = stored
+    def __init__(self) -> None:
         self.clear = False
         self.drops: set[str] = set()
         self.numbers: dict[str, float] = {}
         self.raws: dict[str, bytes] = {}
         self.firsts: dict[str, bytes] = {}
         self.bound: Any = UNBOUND
-        self.late = 0
+        self.slack = 0
 
-    def take(self, change: Change) -> None:
-        if isinstance(change, Drop):
-            self._drop(None if change.entry is None else escaped(change.entry))
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """See `Delta.take`."""
+        if entry is None or not isinstance(change, Put | Add | Accumulate):
+            self._drop(entry)
             return
-        if isinstance(change, Append | Splice):
-            raise NotHere
         self._take_bound(change)
-        entry = escaped(change.entry)
         if isinstance(change, Add):
-            if not self.stored.adds or entry in self.raws:
+            if entry in self.raws:
                 raise NotHere
             old = self.numbers.get(entry)
-            total = change.amount if old is None else summed(old, change.amount)
-            self.numbers[entry] = check_number(total)
+            self.numbers[entry] = check_number(value if old is None else summed(old, value))
             return
-        if isinstance(change, Put):
-            self._put(entry, change)
-            return
-        if self.stored.column_type != "array" or entry in self.numbers:
+        if entry in self.numbers:
             raise NotHere
-        self.raws[entry] = add_arrays(self.stored.name, self.raws.get(entry), change.array)
-
-    def _put(self, entry: str, change: Put) -> None:
-        if self.stored.counted:
-            checked_json(self.stored.name, change.value)
-            if not change.if_absent:
-                self.firsts.pop(entry, None)
-                self.raws[entry] = change.value
-            elif entry not in self.raws and entry not in self.firsts:
-                absent = self.clear or entry in self.drops
-                (self.raws if absent else self.firsts)[entry] = change.value
-        elif self.stored.column_type != "bytes" or entry in self.numbers or change.if_absent:
-            raise NotHere
-        else:
-            self.raws[entry] = change.value
+        if isinstance(change, Accumulate):
+            self.raws[entry] = add_arrays(change.field, self.raws.get(entry), value)
+        elif not change.if_absent:
+            self.firsts.pop(entry, None)
+            self.raws[entry] = value
+        elif entry not in self.raws and entry not in self.firsts:
+            absent = self.clear or entry in self.drops
+            (self.raws if absent else self.firsts)[entry] = value
 
     def _drop(self, entry: str | None) -> None:
         if self.numbers or self.raws or self.firsts:
             if isinstance(self.bound, int) and self.bound < 0:
                 raise Later
-            self.late += late_drop(entry, self.numbers, self.raws, self.firsts)
+            made = (self.numbers, self.raws, self.firsts)
+            self.slack = slack_of_drop(self.slack, self.bound, entry, *made)
         if entry is None:
             self.clear = True
         else:
@@ -230,14 +205,13 @@ class Entries:
     def _take_bound(self, change: Put | Add | Accumulate) -> None:
         bound = change.bound
         if change.drop_lowest and bound is not None:
-            if "\\" in change.entry or "\0" in change.entry:
-                raise NotHere  # the order of escaped names is not that of the names
-            if self.late:
+            if self.slack:
                 raise Later
             bound = -bound
         self.bound = same_bound(self.bound, bound)
 
     def copy(self) -> Entries:
+        """See `Delta.copy`."""
         new = _twin(self)
         new.drops, new.numbers, new.raws = set(self.drops), dict(self.numbers), dict(self.raws)
         new.firsts = dict(self.firsts)
@@ -247,30 +221,28 @@ class Entries:
 class Tail:
     """A list: the items to append, and how many of the old ones stay."""
 
-    def __init__(self, stored: FieldStorage) -> None:
-        self.stored = stored
+    def __init__(self) -> None:
         self.appended = 0
         self.items: list[Any] = []
         self.stay: int | None = None
 
-    def take(self, change: Change) -> None:
+    def take(self, change: Change, entry: str | None, value: Any) -> None:
+        """See `Delta.take`."""
         if isinstance(change, Append):
             items = self.items
-            items.extend(to_column(self.stored, item) for item in change.items)
-            self.appended += len(change.items)
+            items.extend(value)
+            self.appended += len(value)
             room = change.keep - len(items)
-            if not change.items:
+            if not value:
                 return
             if room < 0:
                 del items[:-room]
             self.stay = max(0, room if self.stay is None else min(room, self.stay))
-        elif isinstance(change, Drop):
-            if change.entry is None:
-                self.items, self.stay = [], 0
-        else:
-            raise NotHere
+        elif entry is None:
+            self.items, self.stay = [], 0
 
     def copy(self) -> Tail:
+        """See `Delta.copy`."""
         new = _twin(self)
         new.items = list(self.items)
         return new
@@ -298,7 +270,7 @@ def _object(members: Mapping[str, str]) -> str:
 UNBOUND: Final = object()
 """No change that has a bound was merged as yet."""
 
-DELTAS: Final[dict[str, Callable[[FieldStorage], Delta]]] = {
+DELTAS: Final[dict[str, Callable[[], Delta]]] = {
     "value": Value,
     "number": Number,
     "object": Object,
@@ -314,15 +286,18 @@ def same_bound(old: Any, bound: int | None) -> int | None:
     return bound
 
 
-def late_drop(entry: str | None, *made: Mapping[str, object]) -> int:
-    """By how much a field was fuller than at the end, when an entry is dropped after others were made.
+def slack_of_drop(slack: int, bound: Any, entry: str | None, *made: Mapping[str, object]) -> int:
+    """By how much a field was fuller than at the end, once an entry is dropped after others were made.
 
-    The function drops first, and checks the bound at the end: it is given a bound that much lower.
+    The function drops first, and checks the bound at the end: it is given a bound that much lower,
+    which must be 1 or more, since to it a bound below says that the lowest entries give way.
     Raises `Later` where that would not do.
     """
     if entry is None or any(entry in some for some in made):
         raise Later
-    return 1
+    if isinstance(bound, int) and slack + 1 >= bound:
+        raise Later
+    return slack + 1
 
 
 def summed(old: float, amount: float) -> float:
