@@ -19,9 +19,9 @@ from bench.latency import timed
 from bench.measure import Samples, interleave, median, number, progress, ratios
 from bench.part import Effort, Part, Table, Verdict
 from bench.servers import placed
-from statehold.drivers.redis.address import Options
-from statehold.drivers.redis.opening import open_servers
-from statehold.drivers.redis.servers import Script
+from statehold.drivers.redis.client.address import Options
+from statehold.drivers.redis.client.contract import Script
+from statehold.drivers.redis.client.opening import open_client
 from statehold.testing.servers.redis import RedisServer
 
 TASKS = 64
@@ -55,7 +55,7 @@ class Ours(Client):
     name = "the driver's own connection"
 
     async def start(self, stack: AsyncExitStack) -> None:
-        self.servers = open_servers(urlsplit(self.server.url), Options(), [APPEND])
+        self.servers = open_client(urlsplit(self.server.url), Options(), [APPEND])
         stack.push_async_callback(self.servers.close)
 
     async def call(self) -> Any:

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import is_hypothesis_test, settings
 
 from statehold.testing.servers.database import DatabaseServer
+from tests.again import Again
 from tests.needs import require
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,12 @@ IS_DEEP = ROUNDS > 1
 # worker of pytest-xdist still has a long one when the others have nothing left.
 LONGEST = ("faults", "sql", "redis", "testing", "examples", "replay", "server", "drivers")
 SAMPLE = 6  # one of so many
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What fails beside others is played again alone, where workers play beside each other."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Again(config))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by the marks

@@ -26,7 +26,7 @@ class Calls:
         if self._ending:
             raise Closed("the store takes nothing new: it is being closed")
         call = object()
-        self._open[call] = os.getpid()  # a child process has none of its parent's
+        self._open[call] = _process  # a child process has none of its parent's
         return call
 
     def end(self, call: object) -> None:
@@ -38,12 +38,24 @@ class Calls:
         self._ending = True
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        while os.getpid() in self._open.copy().values():
+        while _process in self._open.copy().values():
             left = until - loop.time()
             if left <= 0:
                 return False
             await asyncio.sleep(min(EVERY, left))
         return True
+
+
+_process = os.getpid()  # which a call of every commit would be asking the system for
+
+
+def _forked() -> None:
+    global _process  # noqa: PLW0603  as there is one process
+    _process = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 M = TypeVar("M", bound=Callable[..., Coroutine[Any, Any, Any]])

@@ -283,9 +283,9 @@ def test_a_clock_that_was_set_costs_no_commit(server, proxy, seconds):
     async def main():
         async with tabs(server, proxy) as (one, _):
             await one.apply("a", Tab.count.add(1))
-            (nodes, _), *_ = one.store.driver._servers._all.values()
-            nodes.link._clock.ahead += seconds
-            nodes.link._clock._most += seconds
+            (topology, _), *_ = one.store.driver._client._all.values()
+            topology.link._clock.ahead += seconds
+            topology.link._clock._most += seconds
             for _ in range(3):
                 await one.apply("a", Tab.count.add(1))
             assert (await one.get("a")).count == 4

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from statehold import Counter, Log, State, Timeout, Unavailable
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.keys import Keys
 from statehold.testing.servers import RedisCluster
 from statehold.testing.trial import Trial
 from tests.faults.trials import at, put_through
@@ -108,7 +108,7 @@ def test_writers_while_slots_move(cluster, how):
 
     async def main():
         trial = Trial(at(cluster.url, timeout=5.0), writers=64, states=8)
-        names = Names()
+        names = Keys()
         slots = list(
             {names.state(("", "statehold_trial", f"{trial.name}-{n}"))[0] for n in range(8)}
         )
@@ -252,7 +252,7 @@ def test_states_and_listings_while_slots_move(cluster, how):
             shorts = store.collection(Short)
             await shorts.get("-")
             keepers = [Keeper(shorts, f"{n}") for n in range(40)]
-            slots = list({Names().state(("", "short", keeper.id))[0] for keeper in keepers})[:10]
+            slots = list({Keys().state(("", "short", keeper.id))[0] for keeper in keepers})[:10]
             mover = Mover(cluster, slots, **how)
             work = [*(keep(keeper, stop) for keeper in keepers), scan(shorts, keepers, stop)]
             tasks = [asyncio.create_task(each) for each in (*work, mover.until(stop))]

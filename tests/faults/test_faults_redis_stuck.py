@@ -8,7 +8,7 @@ import pytest
 
 from statehold import AsyncStore, Counter, State
 from tests.faults.stuck import Stuck, until
-from tests.redis.linking import once, opened
+from tests.redis.client.linking import once, opened
 
 
 class Visit(State, ttl=timedelta(hours=1)):
@@ -96,7 +96,7 @@ async def flapping(server, times):
         url = f"redis://127.0.0.1:{relay.port}"
         async with opened(url, timeout=0.2) as servers:
             await servers.call(*once("first"), repeatable=True)
-            nodes, _ = next(iter(servers._all.values()))
+            topology, _ = next(iter(servers._all.values()))
             relay.holds = holds
             for n in range(times):
                 call = asyncio.create_task(servers.call(*once(str(n)), repeatable=False))
@@ -104,7 +104,7 @@ async def flapping(server, times):
                 relay.reset_clients()
                 relay.holds = holds
                 await asyncio.gather(call, return_exceptions=True)
-                known.append(len(nodes.link._left))
+                known.append(len(topology.link._left))
     return known
 
 

@@ -5,14 +5,14 @@ import contextlib
 import pytest
 
 from statehold.backends import open_driver
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.keys import Keys
 from statehold.testing import Backend
-from tests.redis.linking import TICK
+from tests.redis.client.linking import TICK
 
 
 def damage(server, key, field):
     """Put something else in the place of a list, or of a field's entry."""
-    _, state = Names().state(key)
+    _, state = Keys().state(key)
     if field == "log":
         server.cli("SET", state + b":" + field.encode(), "no list", "KEEPTTL")
     else:

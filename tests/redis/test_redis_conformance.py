@@ -20,7 +20,7 @@ from statehold.testing.conformance import (
     Races,
     WholeLives,
 )
-from tests.redis.linking import TICK
+from tests.redis.client.linking import TICK
 
 
 def place_of(servers):

@@ -13,17 +13,17 @@ from statehold.backends import open_driver
 from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Splice, Want
 from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
-from statehold.drivers.redis.acknowledged import Acknowledged
-from statehold.drivers.redis.committing import COMMIT
-from statehold.drivers.redis.scripts import ALL
+from statehold.drivers.redis.commands import COMMIT
+from statehold.drivers.redis.failover import Acknowledged
+from statehold.drivers.redis.lua.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
 from statehold.testing import Backend, Rig
 from statehold.testing.proxy import Proxy
 from statehold.testing.rig import plain
 from statehold.testing.servers import RedisSentinel, RedisServer
 from statehold.testing.servers.processes import wait_for
+from tests.redis.client.linking import TICK, received
 from tests.redis.conftest import emptied
-from tests.redis.linking import TICK, received
 
 PAGE = (Path(__file__).parents[2] / "docs" / "redis.md").read_text("utf-8")
 
@@ -444,3 +444,21 @@ def test_an_erasure_is_no_loss():
     acknowledged.note(Commit(key, (), None), Written(Revision(7, 3)), doubtful=False)
     acknowledged.note(Commit(key, (), None, erase=True), Written(Revision(7, 3)), doubtful=True)
     assert (acknowledged.checked, acknowledged.lost) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:abc?s3cret@cache.internal:6379/0",
+        "redis://:abc?x=s3cret@cache.internal:6379/0",
+        "redis://name?s3cret@cache.internal",
+        "redis://:abc#s3cret@cache.internal",
+        "postgresql://name:abc?s3cret@db.internal/shop",
+    ],
+)
+def test_no_part_of_a_password_is_shown(url):
+    """A mark that cuts a password in two makes a refusal that shows neither half."""
+    with pytest.raises(ConfigError, match=r"%3F|%23") as caught:
+        open_driver(url)
+    error = caught.value
+    assert "s3cret" not in f"{error} {error!r} {error.found} {error.__cause__} {error.__context__}"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from statehold.changes import Add, Append, Drop, Put, Refusal, Splice, Want, fold
 from statehold.driver import Refused, Written
-from statehold.drivers.redis.names import Names, escaped, field_of, stored_field
+from statehold.drivers.redis.keys import Keys, escaped, field_of, stored_field
 from statehold.errors import Corrupted
 from statehold.testing import Rig, stateful
 from statehold.testing.rig import plain
@@ -42,7 +42,7 @@ def keys(server):
 
 
 def state_key(rig, id="a"):
-    return Names().state(rig.key(id))[1].decode()
+    return Keys().state(rig.key(id))[1].decode()
 
 
 # ------------------------------------------------------------------------------------------ layout

