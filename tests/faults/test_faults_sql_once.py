@@ -261,8 +261,8 @@ def test_a_row_that_others_hold_is_busy_and_nothing_is_written_later(a_and_b):
     async def test(a, b):
         await b.apply("x", Chat.turns.add(1))
         its = getattr(b.store.driver, "inner", b.store.driver)
-        main = its._kinds["chat"].main
-        async with its._engines.writing() as connection:
+        main = its.tables_of(Chat.__schema__.layout()).main
+        async with its.engine.begin() as connection:
             await connection.execute(main.select().where(main.c.id == "x").with_for_update())
             found = Count()
             for _ in range(5):  # where the machine stands still, a call hears of its time-out only

@@ -23,6 +23,7 @@ from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS
 from statehold.drivers.sql.portable.executor import commit_all
 from statehold.drivers.sql.postgres.single import AVOIDED, Singles
 from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.serverclock import ServerClock
 from statehold.errors import Busy, Timeout
 from statehold.testing.rig import KIND, layout, plain
 from tests.sql.sqlbackends import behind, opened, without_function, without_single
@@ -135,15 +136,15 @@ def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres,
 
     async def work(driver):
         await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
-        async with driver._engines.writing() as connection:
+        async with driver.engine.begin() as connection:
             other = [commit(Append("log", (b"1",), 1), op="1")]
             await commit_all(
                 connection,
                 driver.dialect,
-                driver._kinds,
+                {KIND: driver.tables_of(layout())},
                 other,
                 time.time(),
-                clock=driver._clock,
+                clock=ServerClock(),
                 untils=[math.inf],
             )
             waiting = asyncio.ensure_future(
@@ -182,10 +183,10 @@ def test_the_time_limit_is_one_for_both_ways(statehold_postgres):
         await commit_all(
             connection,
             driver.dialect,
-            driver._kinds,
+            {KIND: driver.tables_of(layout())},
             other,
             time.time(),
-            clock=driver._clock,
+            clock=ServerClock(),
             untils=[math.inf],
         )
 
@@ -196,12 +197,12 @@ def test_the_time_limit_is_one_for_both_ways(statehold_postgres):
             by_function = function.commit
 
             async def held_up(*arguments):
-                next_one = await until_the_end.enter_async_context(driver._engines.writing())
+                next_one = await until_the_end.enter_async_context(driver.engine.begin())
                 await written_to(driver, next_one)
                 return await by_function(*arguments)
 
             with patch.object(function, "commit", side_effect=held_up) as called:
-                async with driver._engines.writing() as first:
+                async with driver.engine.begin() as first:
                     await written_to(driver, first)
                     began = time.monotonic()
                     waiting = asyncio.ensure_future(
@@ -222,7 +223,7 @@ def test_an_expired_state_begins_anew(statehold_postgres):
 
     async def work(driver):
         await driver.commit([commit(Append("log", (b"0",), 9), op="0", ttl=0.3)], time.time())
-        async with driver._engines.writing() as connection:
+        async with driver.engine.begin() as connection:
             await connection.exec_driver_sql(f'SELECT FROM "{KIND}" FOR UPDATE')
             waiting = asyncio.ensure_future(
                 driver.commit([commit(Append("log", (b"1",), 9), op="1")], time.time())

@@ -21,9 +21,9 @@ def test_each_hole_is_filled_and_nothing_else(monkeypatch, name):
             return super().substitute(**holes)
 
     text = (files("statehold.drivers.sql.postgres") / f"{name}.sql").read_text("utf-8")
-    template = function._template
+    made_of = function.template
     monkeypatch.setattr(
-        function, "_template", lambda which: Watched(text) if which == name else template(which)
+        function, "template", lambda which: Watched(text) if which == name else made_of(which)
     )
     made = function.commit_function(Tables(layout()))
     assert given == set(Template(text).get_identifiers())

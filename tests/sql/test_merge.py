@@ -17,8 +17,8 @@ from statehold.drivers.sql.postgres.merge import (
     SET_IF_ABSENT,
     SET_NULL,
     UNBOUND,
-    Later,
-    NotHere,
+    NextCall,
+    NotForFunction,
 )
 from statehold.drivers.sql.schema.tables import FieldStorage
 
@@ -166,7 +166,7 @@ def test_what_is_merged_is_what_is_folded(form, data):
         cell = folded(before, None)
         delta = merged(stored, some)
         found = played(stored, delta, cell)
-    except (Later, NotHere, Refusal, Refused):
+    except (NextCall, NotForFunction, Refusal, Refused):
         return  # these go one by one, or the other way
     assert found == shown(stored, folded(some, cell))
 
@@ -197,7 +197,7 @@ def test_an_entry_too_many_is_refused_though_another_is_dropped_after_it(form):
     cell = folded([one, two], None)
     with pytest.raises(Refusal):
         folded([three, Drop("f", "a")], cell)
-    with pytest.raises((Later, Refused)):
+    with pytest.raises((NextCall, Refused)):
         played(stored, merged(stored, [three, Drop("f", "a")]), cell)
     kept = played(stored, merged(stored, [Drop("f", "a"), three]), cell)
     assert kept == folded([Drop("f", "a"), three], cell)

@@ -129,7 +129,7 @@ class SqlDriver(Driver):
         self._skew = Skew()
         self._closed = False
         self._calls = Calls()
-        self._sweeps = Sweeps(self._sweep)
+        self.sweeps = Sweeps(self._sweep)
         self._commits = self._renewals_skipped = 0
 
     def __repr__(self) -> str:
@@ -361,7 +361,7 @@ class SqlDriver(Driver):
         if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
         if self.settings["sweep"]:
-            task = self._sweeps.after(commits, now)
+            task = self.sweeps.after(commits, now)
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
@@ -515,15 +515,15 @@ class SqlDriver(Driver):
         self._tasks.clear()
         self._opening.clear()
         self._turns.clear()
-        self._sweeps.task = None
+        self.sweeps.task = None
 
     def stats(self) -> Mapping[str, int | float]:
         own: dict[str, int | float] = {
             "commits_total": self._commits,
             "transactions_total": self._portable.transactions,
             "retried_total": self._portable.retried,
-            "swept_total": self._sweeps.swept,
-            "sweeps_failed_total": self._sweeps.failed,
+            "swept_total": self.sweeps.swept,
+            "sweeps_failed_total": self.sweeps.failed,
             "renewals_skipped_total": self._renewals_skipped,
             "pool_in_use": self._engines.in_use(),
         }

@@ -120,7 +120,7 @@ async def nothing(_: object) -> None:
 
 
 def let_go(_: object) -> None:
-    """`abandon` likewise."""
+    """`abandon` for what needs no giving up."""
 
 
 def hang_up(transport: Any) -> None:

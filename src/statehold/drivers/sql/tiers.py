@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, Protocol
 
-POSTGRESQL: Final = ("single", "function", "portable")
+TIERS: Final = ("single", "function", "portable")
 """In which order they are asked there. On other databases there is `portable` alone."""
 
 
@@ -20,11 +20,11 @@ class Tier(Protocol):
 
     @property
     def name(self) -> str:
-        """As `POSTGRESQL` lists it."""
+        """As `TIERS` lists it."""
         ...
 
 
 def chosen(database: str, tiers: Collection[str] | None) -> Collection[str]:
     """The names of the tiers on such a database, all or those that were asked for."""
-    there = POSTGRESQL if database == "postgresql" else POSTGRESQL[-1:]
+    there = TIERS if database == "postgresql" else TIERS[-1:]
     return [name for name in there if tiers is None or name == "portable" or name in tiers]

@@ -19,7 +19,7 @@ def from_url(
     """The driver for `postgresql://user:password@host/database` and the like.
 
     `sqlite+sql:///relative.db` is a SQLite file with these tables. `tiers` names the ways to commit that are
-    used, for tests of each (see `tiers.POSTGRESQL`).
+    used, for tests of each (see `tiers.TIERS`).
     """
     dialect = SCHEMES[url.scheme]
     database = unquote(url.path[1:])

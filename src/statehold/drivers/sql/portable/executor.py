@@ -85,7 +85,7 @@ async def commit_all(
     for place, commit in enumerate(commits):
         queues = by_kind.setdefault(commit.key[1], {})
         queues.setdefault(commit.key, deque()).append((place, commit))
-    works = [Kind(connection, dialect, kinds[k], q, now) for k, q in sorted(by_kind.items())]
+    works = [KindWork(connection, dialect, kinds[k], q, now) for k, q in sorted(by_kind.items())]
     locked_at = await lock_all(works, clock, untils, making)
     for work in works:
         queues = work.queues
@@ -99,7 +99,7 @@ async def commit_all(
 
 
 async def lock_all(
-    works: Sequence[Kind], clock: ServerClock, untils: Sequence[float], making: Collection[Key]
+    works: Sequence[KindWork], clock: ServerClock, untils: Sequence[float], making: Collection[Key]
 ) -> float:
     """All rows are locked, in one order, and then the clock is read, which all go by.
 
@@ -138,7 +138,7 @@ class Meanwhile(Exception):
         self.keys = keys
 
 
-class Kind:
+class KindWork:
     """The commits of one kind."""
 
     def __init__(

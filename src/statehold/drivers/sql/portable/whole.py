@@ -14,7 +14,7 @@ from statehold.changes import EVERYTHING, Cell, Commit, Items, Key, Refusal
 from statehold.driver import Op, Outcome, WholeLife, Written
 from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.portable import fitting
-from statehold.drivers.sql.portable.executor import Kind, lock_all
+from statehold.drivers.sql.portable.executor import KindWork, lock_all
 from statehold.drivers.sql.portable.fences import fence_of
 from statehold.drivers.sql.portable.fold import Life, fits, note_forgotten
 from statehold.drivers.sql.portable.load import chunks
@@ -99,7 +99,7 @@ async def install_all(
     outcomes: dict[Key, Outcome] = {}
     # Whoever begins a state makes its row, so that it can be locked: as for such a commit.
     works = [
-        Kind(
+        KindWork(
             connection,
             dialect,
             kinds[kind],
@@ -147,7 +147,7 @@ async def install_all(
     return [outcomes[life.key] for life in lives]
 
 
-def _judged(work: Kind, life: WholeLife) -> Outcome:
+def _judged(work: KindWork, life: WholeLife) -> Outcome:
     """What becomes of a life. Raises `Invalid`."""
     there, fence = work.lives[life.key], work.fences.get(life.key, NO_FENCE)
     barred = admit_life(life, there.head, fence, work.now)
@@ -178,7 +178,7 @@ def _check(tables: Tables, name: str, cell: Cell) -> None:
         fits(stored, cell)
 
 
-def _forgets(work: Kind, life: WholeLife) -> float:
+def _forgets(work: KindWork, life: WholeLife) -> float:
     there, past = work.lives[life.key], work.pasts.setdefault(life.key, Past())
     return forgets(life, there.head, Remembered(there, past, work.now))
 

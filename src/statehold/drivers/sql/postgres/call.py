@@ -24,8 +24,8 @@ from statehold.drivers.sql.postgres.merge import (
     UNBOUND,
     Delta,
     Entries,
-    Later,
-    NotHere,
+    NextCall,
+    NotForFunction,
     Number,
     Object,
     Tail,
@@ -84,9 +84,9 @@ class FunctionCall:
         return bool(self._groups)
 
     def add(self, place: int, commit: Commit) -> None:
-        """Take a commit, or raise `Later` or `NotHere` and leave everything as it was."""
+        """Take a commit, or raise `NextCall` or `NotForFunction` and leave everything as it was."""
         if commit.erase or _is_special(commit):
-            raise NotHere
+            raise NotForFunction
         group = self._groups.get(commit.key)
         if group is None:
             group = Group(commit.key)
@@ -97,9 +97,9 @@ class FunctionCall:
             or commit.max_age != group.max_age
             or not (commit.expect is None or commit.expect == PRESENT)
         ):
-            raise Later
+            raise NextCall
         if commit.op and self._ops not in (None, commit.ops):
-            raise Later
+            raise NextCall
         staged = self._staged(group, commit)
         if not group.places:
             group.epoch = commit.epoch
@@ -130,7 +130,7 @@ class FunctionCall:
                 if stored is None:
                     if isinstance(change, Drop):
                         continue  # nothing was ever stored under that name
-                    raise NotHere
+                    raise NotForFunction
                 if name not in staged:
                     merged = group.deltas.get(name)
                     staged[name] = DELTAS[stored.form]() if merged is None else merged.copy()
@@ -138,15 +138,15 @@ class FunctionCall:
                 staged[name].take(change, entry, value)
             self._check_bounds(staged)
         except (Invalid, Refusal) as error:
-            raise NotHere from error
-        except Later as later:
+            raise NotForFunction from error
+        except NextCall as later:
             if not self._groups:
-                raise NotHere from later  # it would be no other in a call of its own
+                raise NotForFunction from later  # it would be no other in a call of its own
             raise
         return staged
 
     def _check_bounds(self, staged: Mapping[str, Delta]) -> None:
-        """Raises `Later` where a field has another bound than it has in the call."""
+        """Raises `NextCall` where a field has another bound than it has in the call."""
         for name, delta in staged.items():
             if isinstance(delta, Object | Entries) and delta.bound is not UNBOUND:
                 same_bound(self._bounds.get(name, UNBOUND), delta.bound)
@@ -224,10 +224,10 @@ def next_call(
         try:
             call.add(place, commit)
             seen.add(key)
-        except Later:
+        except NextCall:
             waiting.add(key)
             later.append(place)
-        except NotHere:
+        except NotForFunction:
             others.add(key)
     return call, later
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from statehold.changes import Accumulate, Add, Append, Change, Drop, Put, Splice
-from statehold.drivers.sql.postgres.merge import NotHere
+from statehold.drivers.sql.postgres.merge import NotForFunction
 from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.schema.values import (
@@ -25,12 +25,12 @@ def _of_value(stored: FieldStorage, change: Change) -> Encoded:
     if isinstance(change, Drop):
         return change.entry, None
     if not isinstance(change, Put) or change.entry:
-        raise NotHere
+        raise NotForFunction
     if change.value == NULL and stored.column_type in NATIVE:
         return "", None
     value = to_column(stored, change.value)
     if isinstance(value, str) and "\0" in value:
-        raise NotHere
+        raise NotForFunction
     return "", value
 
 
@@ -38,11 +38,11 @@ def _of_number(stored: FieldStorage, change: Change) -> Encoded:
     if isinstance(change, Drop):
         return change.entry, None
     if not isinstance(change, Add) or change.entry:
-        raise NotHere
+        raise NotForFunction
     if stored.column_type == "float":
         return "", float(change.amount)
     if not isinstance(change.amount, int):
-        raise NotHere
+        raise NotForFunction
     return "", change.amount
 
 
@@ -50,10 +50,10 @@ def _of_object(stored: FieldStorage, change: Change) -> Encoded:
     if isinstance(change, Drop):
         return None if change.entry is None else escaped(change.entry), None
     if not isinstance(change, Put) or change.drop_lowest:
-        raise NotHere
+        raise NotForFunction
     value = checked_jsonb(stored.name, change.value)
     if "\\u0000" in value:
-        raise NotHere
+        raise NotForFunction
     return escaped(change.entry), value
 
 
@@ -61,22 +61,22 @@ def _of_entries(stored: FieldStorage, change: Change) -> Encoded:
     if isinstance(change, Drop):
         return None if change.entry is None else escaped(change.entry), None
     if isinstance(change, Append | Splice):
-        raise NotHere
+        raise NotForFunction
     entry = escaped(change.entry)
     if change.drop_lowest and change.bound is not None and ("\\" in entry):
-        raise NotHere  # the order of escaped names is not that of the names
+        raise NotForFunction  # the order of escaped names is not that of the names
     if isinstance(change, Add):
         if not stored.adds:
-            raise NotHere
+            raise NotForFunction
         return entry, change.amount
     if isinstance(change, Accumulate):
         if stored.column_type != "array":
-            raise NotHere
+            raise NotForFunction
         return entry, change.array
     if stored.counted:
         checked_json(stored.name, change.value)
     elif stored.column_type != "bytes" or change.if_absent:
-        raise NotHere
+        raise NotForFunction
     return entry, change.value
 
 
@@ -85,7 +85,7 @@ def _of_items(stored: FieldStorage, change: Change) -> Encoded:
         return None, [to_column(stored, item) for item in change.items]
     if isinstance(change, Drop):
         return change.entry, None
-    raise NotHere
+    raise NotForFunction
 
 
 ENCODED: Final[dict[str, Callable[[FieldStorage, Change], Encoded]]] = {
@@ -97,5 +97,5 @@ ENCODED: Final[dict[str, Callable[[FieldStorage, Change], Encoded]]] = {
 }
 """By a field's form, what gives the entry and the value of a change.
 
-It raises `NotHere`, and `Invalid` for what no column holds.
+It raises `NotForFunction`, and `Invalid` for what no column holds.
 """

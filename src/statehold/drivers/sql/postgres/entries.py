@@ -15,7 +15,7 @@ from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 def counted_entries(tables: Tables, number: int, stored: FieldStorage) -> FieldSql:
     """The part of the field that is the `number`-th, from 1."""
     # _dk, _de: entries to drop first; a NULL entry drops all. _k, _e, _v: key's number, entry and value
-    # of those to put; _ik, _ie, _iv: likewise, of those to put if there is none.
+    # of those to put; _ik, _ie, _iv: the same of those to put if there is none.
     name = f"f{number}"
     table = qualified(tables.schema, stored.table)
     held, bound = f"v_{name}", f"a_bounds[{number}]"

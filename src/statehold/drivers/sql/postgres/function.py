@@ -69,7 +69,7 @@ PLANNING: Final = (
     ("jit", "off"),
 )
 """PostgreSQL's settings for statements that look up rows by their keys."""
-SETTINGS: Final = "".join(f" SET {name} = {value}" for name, value in PLANNING)
+PLANNED_SO: Final = "".join(f" SET {name} = {value}" for name, value in PLANNING)
 
 _ROWS: Final = (
     ("a_tenant", "text[]"),
@@ -126,7 +126,7 @@ def commit_function(tables: Tables) -> CommitFunction | None:
         f"CREATE OR REPLACE FUNCTION {qualified(tables.schema, name)}(\n  {listed},\n"
         "  OUT o_state bigint[], OUT o_incarnation bigint[], OUT o_number bigint[],"
         " OUT o_created timestamptz[], OUT o_now timestamptz, OUT o_bad integer[]\n"
-        f") LANGUAGE plpgsql VOLATILE{SETTINGS}\nAS $statehold$\n{body}$statehold$"
+        f") LANGUAGE plpgsql VOLATILE{PLANNED_SO}\nAS $statehold$\n{body}$statehold$"
     )
     return CommitFunction(name, {arg: n for n, (arg, _) in enumerate(arguments)}, create)
 
@@ -136,7 +136,7 @@ def statements(tables: Tables) -> tuple[str, ...]:
     commit = commit_function(tables)
     if commit is None:
         return ()
-    read = read_function(tables, SETTINGS)
+    read = read_function(tables, PLANNED_SO)
     name = _named(tables, "read", read.text)
     return (
         commit.create,
@@ -151,7 +151,7 @@ def names(tables: Tables) -> tuple[str, str] | None:
     commit = commit_function(tables)
     if commit is None:
         return None
-    return commit.name, _named(tables, "read", read_function(tables, SETTINGS).text)
+    return commit.name, _named(tables, "read", read_function(tables, PLANNED_SO).text)
 
 
 def any_version(tables: Tables) -> str:
@@ -182,7 +182,7 @@ def _body(tables: Tables, fields: list[tuple[int, FieldStorage]], parts: list[Fi
     values = [(number, stored) for number, stored in fields if stored.form == "value"]
     heavy = [part for (_, stored), part in zip(fields, parts, strict=True) if _is_heavy(stored)]
     untouched = " AND ".join(f"{name} IS NULL" for part in heavy for name, _ in part.arguments)
-    return _template("commit").substitute(
+    return template("commit").substitute(
         main=main,
         ops=ops,
         ended=qualified(tables.schema, tables.ended.name),
@@ -208,7 +208,7 @@ def _body(tables: Tables, fields: list[tuple[int, FieldStorage]], parts: list[Fi
 
 
 @functools.cache
-def _template(name: str) -> Template:
+def template(name: str) -> Template:
     """The SQL file of that name beside this module, with its named holes."""
     return Template((files("statehold.drivers.sql.postgres") / f"{name}.sql").read_text("utf-8"))
 
@@ -226,7 +226,7 @@ def _update(main: str, parts: list[FieldSql], nulls: str | None = None) -> str:
     conditions = [one for part in parts for one in part.conditions]
     created, line = "CASE WHEN t.number = 0 THEN v_now ELSE t.created_at END", "\n      "
     return (
-        _template("update")
+        template("update")
         .substitute(
             main=main,
             created=created,

@@ -2,8 +2,8 @@
 
 A delta is what several commits do to one field: pure, of changes whose values are encoded already
 (`encoding`). Its law: who plays the delta gets what those get who fold one change after the other. What
-cannot be merged exactly raises `Later`: the commit, and all that follow on its key, wait for the next call.
-What the function does not do at all raises `NotHere`: they go to the portable executor.
+cannot be merged exactly raises `NextCall`: the commit, and all that follow on its key, wait for the next call.
+What the function does not do at all raises `NotForFunction`: they go to the portable executor.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SET_NULL: Final = 3
 """It becomes a JSON null where the column is of a native type."""
 
 
-class Later(Exception):
+class NextCall(Exception):
     """It must not go into the same call. Internal."""
 
 
-class NotHere(Exception):
+class NotForFunction(Exception):
     """The commit function does not do this. Internal."""
 
 
@@ -47,7 +47,7 @@ class Delta(Protocol):
     def take(self, change: Change, entry: str | None, value: Any) -> None:
         """Merge one more change, of which `encoding` made this entry and value.
 
-        Raises `Later` and `NotHere`, after which the delta is of no use.
+        Raises `NextCall` and `NotForFunction`, after which the delta is of no use.
         """
         ...
 
@@ -76,7 +76,7 @@ class Value:
             mode = SET if self.mode == SET else SET_IF_ABSENT
         if value is None:
             if mode == SET_IF_ABSENT:
-                raise NotHere
+                raise NotForFunction
             mode = SET_NULL
         self.mode, self.value = mode, value
 
@@ -176,12 +176,12 @@ class Entries:
         self._take_bound(change)
         if isinstance(change, Add):
             if entry in self.raws:
-                raise NotHere
+                raise NotForFunction
             old = self.numbers.get(entry)
             self.numbers[entry] = check_number(value if old is None else summed(old, value))
             return
         if entry in self.numbers:
-            raise NotHere
+            raise NotForFunction
         if isinstance(change, Accumulate):
             self.raws[entry] = add_arrays(change.field, self.raws.get(entry), value)
         elif not change.if_absent:
@@ -194,7 +194,7 @@ class Entries:
     def _drop(self, entry: str | None) -> None:
         if self.numbers or self.raws or self.firsts:
             if isinstance(self.bound, int) and self.bound < 0:
-                raise Later
+                raise NextCall
             made = (self.numbers, self.raws, self.firsts)
             self.slack = slack_of_drop(self.slack, self.bound, entry, *made)
         if entry is None:
@@ -206,7 +206,7 @@ class Entries:
         bound = change.bound
         if change.drop_lowest and bound is not None:
             if self.slack:
-                raise Later
+                raise NextCall
             bound = -bound
         self.bound = same_bound(self.bound, bound)
 
@@ -280,9 +280,9 @@ DELTAS: Final[dict[str, Callable[[], Delta]]] = {
 
 
 def same_bound(old: Any, bound: int | None) -> int | None:
-    """The bound of both. Raises `Later` if they differ."""
+    """The bound of both. Raises `NextCall` if they differ."""
     if old is not UNBOUND and old != bound:
-        raise Later
+        raise NextCall
     return bound
 
 
@@ -291,27 +291,27 @@ def slack_of_drop(slack: int, bound: Any, entry: str | None, *made: Mapping[str,
 
     The function drops first, and checks the bound at the end: it is given a bound that much lower,
     which must be 1 or more, since to it a bound below says that the lowest entries give way.
-    Raises `Later` where that would not do.
+    Raises `NextCall` where that would not do.
     """
     if entry is None or any(entry in some for some in made):
-        raise Later
+        raise NextCall
     if isinstance(bound, int) and slack + 1 >= bound:
-        raise Later
+        raise NextCall
     return slack + 1
 
 
 def summed(old: float, amount: float) -> float:
-    """The sum of amounts, if a total cannot leave its range on the way to it. Raises `Later`."""
+    """The sum of amounts, if a total cannot leave its range on the way to it. Raises `NextCall`."""
     if type(old) is not type(amount) or (old < 0) != (amount < 0):
-        raise Later
+        raise NextCall
     return old + amount
 
 
 def check_number(total: float) -> float:
-    """The amount, if a column can hold it. Raises `NotHere`."""
+    """The amount, if a column can hold it. Raises `NotForFunction`."""
     if isinstance(total, int):
         if not INT64_MIN <= total <= INT64_MAX:
-            raise NotHere
+            raise NotForFunction
     elif not math.isfinite(total):
-        raise NotHere
+        raise NotForFunction
     return total

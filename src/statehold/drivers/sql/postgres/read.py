@@ -21,7 +21,7 @@ from statehold.drivers.sql.postgres.phrases import (
 )
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
-META: Final = (
+META_TYPES: Final = (
     ("incarnation", "bigint"),
     ("number", "bigint"),
     ("created_at", "timestamptz"),
@@ -43,7 +43,7 @@ class Selection(msgspec.Struct, frozen=True):
     """Each expression, over `t` and the joins, and its type."""
     joins: str
     places: dict[str, int]
-    """Field → its first column, counted after those of `META`."""
+    """Field → its first column, counted after those of `META_TYPES`."""
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ def _column_type(stored: FieldStorage) -> str:
 
 
 def _meta() -> list[str]:
-    return ["clock_timestamp()" if name == "clock" else f"t.{name}" for name, _ in META]
+    return ["clock_timestamp()" if name == "clock" else f"t.{name}" for name, _ in META_TYPES]
 
 
 class ReadFunction(msgspec.Struct, frozen=True):
@@ -147,11 +147,11 @@ class ReadFunction(msgspec.Struct, frozen=True):
 def read_function(tables: Tables, settings: str = "") -> ReadFunction:
     """`(states, wanted, tails, fields, names)` → a row for each state that there is, in that order."""
     found = selection(tables, "a_wanted", "a_tails", Named("a_fields", "a_names"))
-    results = [("k", "bigint"), *((name, kind) for name, kind in META)]
+    results = [("k", "bigint"), *((name, kind) for name, kind in META_TYPES)]
     results += [(f"c{n}", kind) for n, (_, kind) in enumerate(found.columns, 1)]
     returned = ", ".join(f"r_{name} {kind}" for name, kind in results)
     columns = ["u.k"]
-    columns += [f"({m})::{kind}" for m, (_, kind) in zip(_meta(), META, strict=True)]
+    columns += [f"({m})::{kind}" for m, (_, kind) in zip(_meta(), META_TYPES, strict=True)]
     columns += [f"({expression})::{kind}" for expression, kind in found.columns]
     main = qualified(tables.schema, tables.main.name)
     text = f"""(a_states bigint[], a_wanted boolean[], a_tails bigint[],

@@ -9,7 +9,7 @@ import numpy as np
 
 from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
-from statehold.drivers.sql.postgres.read import META, read_statement, selection
+from statehold.drivers.sql.postgres.read import META_TYPES, read_statement, selection
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 from statehold.drivers.sql.schema.types import escaped, unescaped
 from statehold.drivers.sql.schema.values import (
@@ -93,9 +93,9 @@ class Reader:
         return found
 
     def cells(self, row: Sequence[Any], want: Want, now: float) -> Cells:
-        """The cells of a state. `row` begins with the columns of `META`."""
+        """The cells of a state. `row` begins with the columns of `META_TYPES`."""
         incarnation, number, created, updated, expires, epoch, subject, nulls, others, clock = row[
-            : len(META)
+            : len(META_TYPES)
         ]
         fields: dict[str, Cell] = {}
         corrupted: list[str] = []
@@ -108,7 +108,7 @@ class Reader:
                 continue
             try:
                 single = want.entries is not None and name in want.entries
-                cell = _cell(stored, row, len(META) + self._places[name], null, single)
+                cell = _cell(stored, row, len(META_TYPES) + self._places[name], null, single)
             except Unreadable:
                 corrupted.append(name)
                 continue
