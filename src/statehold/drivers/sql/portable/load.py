@@ -17,8 +17,8 @@ from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
 from statehold.drivers.sql.schema.tables import CLAIM, META, FieldStorage, Tables, lock_order
+from statehold.drivers.sql.schema.types import NATIVE
 from statehold.drivers.sql.schema.values import (
-    NATIVE,
     NULL,
     Unreadable,
     from_column,

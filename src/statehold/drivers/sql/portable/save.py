@@ -18,8 +18,8 @@ from statehold.drivers.sql.portable.load import chunks
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.statements import kept
 from statehold.drivers.sql.schema.tables import CLAIM, FieldStorage, Tables
+from statehold.drivers.sql.schema.types import NATIVE
 from statehold.drivers.sql.schema.values import (
-    NATIVE,
     NULL,
     to_column,
     to_nulls,

@@ -8,9 +8,8 @@ from typing import Any, Final, TypeAlias
 from statehold.changes import Accumulate, Add, Append, Change, Drop, Put, Splice
 from statehold.drivers.sql.postgres.merge import NotForFunction
 from statehold.drivers.sql.schema.tables import FieldStorage
-from statehold.drivers.sql.schema.types import escaped
+from statehold.drivers.sql.schema.types import NATIVE, escaped
 from statehold.drivers.sql.schema.values import (
-    NATIVE,
     NULL,
     checked_json,
     checked_jsonb,

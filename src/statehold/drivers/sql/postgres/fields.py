@@ -11,24 +11,13 @@ array `_k` or `_dk`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 
 from statehold.drivers.sql.postgres.merge import SET, SET_IF_ABSENT, SET_NULL
 from statehold.drivers.sql.postgres.phrases import literal, qualified, quoted
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
-
-SQL_TYPES: Final = {
-    "text": "text",
-    "int": "bigint",
-    "float": "double precision",
-    "bool": "boolean",
-    "json": "text",
-    "bytes": "bytea",
-    "vector": "text",
-}
-"""What an argument is declared as that carries values for a column."""
+from statehold.drivers.sql.schema.types import ARGUMENT_TYPES
 
 
 class FieldSql(msgspec.Struct, frozen=True):
@@ -74,7 +63,7 @@ def _value(name: str, stored: FieldStorage) -> FieldSql:
     is_null = f"COALESCE(t.nulls::jsonb ? {literal(stored.name)}, FALSE)"
     return FieldSql(
         arguments=(
-            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
+            (f"{name}_v", ARGUMENT_TYPES[stored.column_type] + "[]"),
             (f"{name}_m", "smallint[]"),
         ),
         sets=(
@@ -106,7 +95,7 @@ def _number(name: str, stored: FieldStorage) -> FieldSql:
     column = f"t.{quoted(stored.column)}"
     return FieldSql(
         arguments=(
-            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
+            (f"{name}_v", ARGUMENT_TYPES[stored.column_type] + "[]"),
             (f"{name}_m", "smallint[]"),
         ),
         sets=(
@@ -166,7 +155,7 @@ def _items(name: str, stored: FieldStorage, table: str) -> FieldSql:
             (f"{name}_c", "bigint[]"),
             (f"{name}_k", "integer[]"),
             (f"{name}_o", "bigint[]"),
-            (f"{name}_v", SQL_TYPES[stored.column_type] + "[]"),
+            (f"{name}_v", ARGUMENT_TYPES[stored.column_type] + "[]"),
         ),
         locked=((f"v_{name}", "bigint[]", f"COALESCE({end}, 0)"),),
         sets=(

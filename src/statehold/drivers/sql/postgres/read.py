@@ -11,7 +11,6 @@ from typing import Final
 
 import msgspec
 
-from statehold.drivers.sql.postgres.fields import SQL_TYPES
 from statehold.drivers.sql.postgres.phrases import (
     alive,
     deadline,
@@ -20,6 +19,7 @@ from statehold.drivers.sql.postgres.phrases import (
     worth_renewing,
 )
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
+from statehold.drivers.sql.schema.types import ARGUMENT_TYPES
 
 META_TYPES: Final = (
     ("incarnation", "bigint"),
@@ -126,7 +126,7 @@ def _column_type(stored: FieldStorage) -> str:
         return "jsonb"
     if stored.column_type == "vector":
         return "bytea"
-    return "json" if stored.column_type == "json" else SQL_TYPES[stored.column_type]
+    return "json" if stored.column_type == "json" else ARGUMENT_TYPES[stored.column_type]
 
 
 def _meta() -> list[str]:

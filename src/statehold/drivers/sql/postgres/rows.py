@@ -11,9 +11,8 @@ from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.postgres.read import META_TYPES, read_statement, selection
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
-from statehold.drivers.sql.schema.types import escaped, unescaped
+from statehold.drivers.sql.schema.types import NATIVE, escaped, unescaped
 from statehold.drivers.sql.schema.values import (
-    NATIVE,
     NULL,
     Unreadable,
     from_column,

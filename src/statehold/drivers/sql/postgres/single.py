@@ -42,7 +42,7 @@ from statehold.driver import Written
 from statehold.drivers.sql.lanes import Answers
 from statehold.drivers.sql.postgres.call import seconds
 from statehold.drivers.sql.postgres.calling import Kind
-from statehold.drivers.sql.postgres.fields import SQL_TYPES, cast_of
+from statehold.drivers.sql.postgres.fields import cast_of
 from statehold.drivers.sql.postgres.phrases import (
     alive,
     earliest,
@@ -56,8 +56,8 @@ from statehold.drivers.sql.postgres.pool import LOST, ServerError, cause_of, sql
 from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.retrying import Cause
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables
-from statehold.drivers.sql.schema.types import escaped
-from statehold.drivers.sql.schema.values import NATIVE, NULL, checked_json, checked_jsonb, to_column
+from statehold.drivers.sql.schema.types import ARGUMENT_TYPES, NATIVE, escaped
+from statehold.drivers.sql.schema.values import NULL, checked_json, checked_jsonb, to_column
 from statehold.errors import Invalid, StateholdError
 from statehold.folding import INSTALLED
 
@@ -331,10 +331,10 @@ def _field(
         row.add(column, str(count), f"COALESCE(t.{column}, 0) + {count}")
         return _items(qualified(tables.schema, stored.table), stored, count, given)
     if stored.form == "number":
-        amount = given.next(SQL_TYPES[stored.column_type])
+        amount = given.next(ARGUMENT_TYPES[stored.column_type])
         row.add(column, f"0 + {amount}", f"COALESCE(t.{column}, 0) + {amount}")
     elif stored.form == "value":
-        value = given.next(SQL_TYPES[stored.column_type]) + cast_of(stored)
+        value = given.next(ARGUMENT_TYPES[stored.column_type]) + cast_of(stored)
         row.add(column, value, f"excluded.{column}")  # and so a vector is parsed once
         if stored.column_type in NATIVE:
             row.conditions.append("t.nulls IS NULL")  # a null may be noted there
@@ -379,7 +379,7 @@ def _items(table: str, stored: FieldStorage, count: int, given: _Numbered) -> li
     """The statements that append so many items and delete the ones beyond the bound."""
     end = f"s.{quoted(stored.column)}"
     cast = "::json" if stored.column_type == "json" else ""
-    values = [given.next(SQL_TYPES[stored.column_type]) + cast for _ in range(count)]
+    values = [given.next(ARGUMENT_TYPES[stored.column_type]) + cast for _ in range(count)]
     keep = given.next("bigint")
     if count == 1:
         rows = f"SELECT s.state, {end}, {values[0]} FROM s"

@@ -29,7 +29,9 @@ from statehold.driver import FieldLayout, Layout
 from statehold.drivers.sql.schema.names import identifier
 from statehold.drivers.sql.schema.types import (
     COLUMN_TYPES,
+    NATIVE,
     OP_BYTES,
+    ColumnType,
     Moment,
     Name,
     escaped,
@@ -45,9 +47,6 @@ ROWS: Final = 64
 """A map of more entries has a row for each: an object is written whole with every change."""
 
 Form: TypeAlias = Literal["value", "number", "object", "entries", "items"]
-ColumnType: TypeAlias = Literal[
-    "text", "int", "float", "bool", "json", "bytes", "vector", "array", "nothing"
-]
 
 META: Final = (
     "state",
@@ -77,12 +76,7 @@ _RESERVED_TABLES: Final = frozenset({"ops", "ended", "key", "subject", "commit",
 _RESERVED_KINDS: Final = frozenset({"statehold_kinds"})
 _SINGLE: Final = frozenset({"register", "counter", "vector"})
 """The kinds of field whose only entry is `""`."""
-_NATIVE: Final[Mapping[object, ColumnType]] = {
-    str: "text",
-    int: "int",
-    float: "float",
-    bool: "bool",
-}
+_OF_VALUES: Final[Mapping[object, ColumnType]] = {kind: name for name, kind in NATIVE.items()}
 
 
 class FieldStorage(
@@ -406,6 +400,6 @@ def _native(values: object) -> ColumnType:
         rest = [one for one in typing.get_args(values) if one is not types.NoneType]
         return _native(rest[0]) if len(rest) == 1 else "json"
     try:
-        return _NATIVE.get(values, "json")
+        return _OF_VALUES.get(values, "json")
     except TypeError:  # not hashable, so none of those
         return "json"

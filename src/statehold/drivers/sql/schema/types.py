@@ -8,9 +8,9 @@ Python objects for queries through an engine of one's own.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from sqlalchemy import JSON, BigInteger, Boolean, Double, Integer, LargeBinary, Text
 from sqlalchemy.dialects import mysql, postgresql
@@ -166,6 +166,14 @@ def _bytes() -> TypeEngine[Any]:
     return LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
 
 
+ColumnType: TypeAlias = Literal[
+    "text", "int", "float", "bool", "json", "bytes", "vector", "array", "nothing"
+]
+"""What a column holds."""
+
+NATIVE: Final[Mapping[ColumnType, type]] = {"text": str, "int": int, "float": float, "bool": bool}
+"""What is no JSON, and of which type it is in Python; there a JSON null is NULL, noted in `nulls`."""
+
 COLUMN_TYPES: Final[dict[str, Callable[[], TypeEngine[Any]]]] = {
     "text": _text,
     "int": number_type,
@@ -179,3 +187,14 @@ COLUMN_TYPES: Final[dict[str, Callable[[], TypeEngine[Any]]]] = {
     "array": Floats,
 }
 """What a column that holds this is declared as."""
+
+ARGUMENT_TYPES: Final = {
+    "text": "text",
+    "int": "bigint",
+    "float": "double precision",
+    "bool": "boolean",
+    "json": "text",
+    "bytes": "bytea",
+    "vector": "text",
+}
+"""What an argument of a statement of PostgreSQL is declared as that carries values for a column."""

@@ -14,12 +14,9 @@ import msgspec
 
 from statehold.changes import INT64_MAX, INT64_MIN, About, Entries, Scalar
 from statehold.drivers.sql.schema.tables import FieldStorage
-from statehold.drivers.sql.schema.types import escaped, unescaped
+from statehold.drivers.sql.schema.types import NATIVE, escaped, unescaped
 from statehold.drivers.sql.schema.vectors import checked_text
 from statehold.errors import Invalid
-
-NATIVE: Final[Mapping[str, type]] = {"text": str, "int": int, "float": float, "bool": bool}
-"""What a column holds that is no JSON; there a JSON null is NULL, noted in `nulls`."""
 
 NULL: Final = b"null"
 
