@@ -131,11 +131,13 @@ class FunctionCall:
                     if isinstance(change, Drop):
                         continue  # nothing was ever stored under that name
                     raise NotForFunction
-                if name not in staged:
+                delta = staged.get(name)
+                if delta is None:
                     merged = group.deltas.get(name)
-                    staged[name] = DELTAS[stored.form]() if merged is None else merged.copy()
+                    delta = DELTAS[stored.form]() if merged is None else merged.copy()
+                    staged[name] = delta
                 entry, value = ENCODED[stored.form](stored, change)
-                staged[name].take(change, entry, value)
+                delta.take(change, entry, value)
             self._check_bounds(staged)
         except (Invalid, Refusal) as error:
             raise NotForFunction from error

@@ -56,10 +56,13 @@ def _of_object(stored: FieldStorage, change: Change) -> Encoded:
     return escaped(change.entry), value
 
 
+_OF_LISTS: Final = (Append, Splice)
+
+
 def _of_entries(stored: FieldStorage, change: Change) -> Encoded:
     if isinstance(change, Drop):
         return None if change.entry is None else escaped(change.entry), None
-    if isinstance(change, Append | Splice):
+    if isinstance(change, _OF_LISTS):
         raise NotForFunction
     entry = escaped(change.entry)
     if change.drop_lowest and change.bound is not None and ("\\" in entry):

@@ -156,6 +156,10 @@ class Object:
         return new
 
 
+_MAKING: Final = (Put, Add, Accumulate)
+"""Changes that may make an entry."""
+
+
 class Entries:
     """Entries with a table of their own: numbers, arrays, bytes, JSON."""
 
@@ -170,7 +174,7 @@ class Entries:
 
     def take(self, change: Change, entry: str | None, value: Any) -> None:
         """See `Delta.take`."""
-        if entry is None or not isinstance(change, Put | Add | Accumulate):
+        if entry is None or not isinstance(change, _MAKING):
             self._drop(entry)
             return
         self._take_bound(change)
