@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from statehold import Busy, Timeout
-from statehold.drivers.sql import fast
+from statehold.drivers.sql.postgres import executor as fast
 from statehold.testing.servers import MariadbServer, PostgresServer, SqlError
 from statehold.testing.servers.processes import wait_for
 from tests.faults.trials import at, portably, tried

@@ -183,8 +183,8 @@ def test_lost_prepared_statements(statehold_postgres, opens):
         async with driver.engine.connect() as connection:
             raw = await connection.get_raw_connection()
             await raw.driver_connection.execute("DEALLOCATE ALL")
-        if driver._fast is not None:
-            await driver._fast._pools.run(lambda c: c.execute("DISCARD ALL"), [])
+        if driver.executor is not None:
+            await driver.executor.sender.pools.run(lambda c: c.execute("DISCARD ALL"), [])
 
     asyncio.run(run())
 

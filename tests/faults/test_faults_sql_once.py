@@ -12,7 +12,7 @@ from datetime import timedelta
 import pytest
 
 from statehold import AsyncStore, Counter, Log, State, StateholdError
-from statehold.drivers.sql import driver, retrying
+from statehold.drivers.sql import retrying
 from statehold.testing.proxy import Proxy
 from tests.faults.trials import at, patiently, portably
 
@@ -152,8 +152,7 @@ async def with_lost_answer(proxy, commits, call, meanwhile):
 @pytest.fixture
 def a_and_b(backend, request, monkeypatch):
     """Two clients, A behind the proxy; what runs a test with their collections; the proxy."""
-    for module in (driver, retrying):  # A does not give up while it cannot connect
-        monkeypatch.setattr(module, "LOST_CONNECTIONS", 10_000)
+    monkeypatch.setattr(retrying, "LOST_CONNECTIONS", 10_000)  # it waits until it can connect
     opens, url, proxy, _ = backend
     kind = request.node.callspec.params["backend"]
 
@@ -262,8 +261,8 @@ def test_a_row_that_others_hold_is_busy_and_nothing_is_written_later(a_and_b):
     async def test(a, b):
         await b.apply("x", Chat.turns.add(1))
         its = getattr(b.store.driver, "inner", b.store.driver)
-        main = its._kinds["chat"].main
-        async with its._engines.writing() as connection:
+        main = its.tables_of(Chat.__schema__.layout()).main
+        async with its.engine.begin() as connection:
             await connection.execute(main.select().where(main.c.id == "x").with_for_update())
             found = Count()
             for _ in range(5):  # where the machine stands still, a call hears of its time-out only

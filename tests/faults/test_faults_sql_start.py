@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from statehold.drivers.sql import opening
+from statehold.drivers.sql.migrating import opening
 from statehold.testing.trial import Ledger
 from tests.faults.trials import at
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from statehold import Counter, InDoubt, Log, State
-from statehold.drivers.sql import driver
+from statehold.drivers.sql import retrying
 from statehold.testing.proxy import Proxy
 from tests.faults.trials import at, portably
 
@@ -67,7 +67,7 @@ def test_an_answer_that_was_lost_is_found_again(place):
 def test_what_was_erased_before_it_is_sent_again_stays_so(place, monkeypatch):
     """The answer is lost and one of the states erased: nothing is done again, and that is said."""
     opens, url, proxy, decides = place
-    monkeypatch.setattr(driver, "LOST_CONNECTIONS", 10_000)  # while it cannot connect
+    monkeypatch.setattr(retrying, "LOST_CONNECTIONS", 10_000)  # while it cannot connect
 
     async def run():
         async with opens(proxy.through(url), timeout=20.0)() as store, opens(url)() as direct:

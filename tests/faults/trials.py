@@ -4,10 +4,11 @@ import asyncio
 import sys
 import time
 from contextvars import ContextVar, copy_context
+from urllib.parse import urlsplit
 
 from statehold import AsyncStore, StateholdError
-from statehold.backends import open_driver
 from statehold.clock import SystemClock
+from statehold.drivers.sql import from_url
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing.trial import Trial
 
@@ -20,12 +21,10 @@ def at(url, *, clock=None, **settings):
 
 
 def portably(url, **settings):
-    """The same for PostgreSQL without the fast path, as where its functions may not be made."""
+    """The same for PostgreSQL with nothing but transactions, as where its functions may not be made."""
 
     def open_():
-        driver = open_driver(url, **settings)
-        assert driver._fast is not None
-        driver._fast = None
+        driver = from_url(urlsplit(url), settings, tiers=["portable"])
         return AsyncStore(Coalesce(driver))
 
     return open_

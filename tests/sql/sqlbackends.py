@@ -8,9 +8,9 @@ import sqlalchemy
 import sqlalchemy.ext.asyncio
 from sqlalchemy import delete, func, select, text
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.drivers.sql import from_url
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.testing import Backend
 from statehold.testing.rig import layout
 
@@ -23,16 +23,24 @@ PATIENT = {"timeout": 30.0}
 """Where a case is not about time: the machine may have other things to do."""
 
 
-def opened(url, settings=None):
-    """The driver of a URL as a store opens it."""
-    return from_url(urlsplit(url), PATIENT | (settings or {}))
+def opened(url, settings=None, tiers=None):
+    """The driver of a URL as a store opens it; or with some of its ways to commit."""
+    return from_url(urlsplit(url), PATIENT | (settings or {}), tiers=tiers)
 
 
 def portable(url, settings=None):
-    """Without PostgreSQL's fast path."""
-    driver = opened(url, settings)
-    driver._fast = None
-    return driver
+    """With nothing but transactions, also on PostgreSQL."""
+    return opened(url, settings, ["portable"])
+
+
+def without_function(url, settings=None):
+    """With a statement for what comes alone, and transactions for all else."""
+    return opened(url, settings, ["single", "portable"])
+
+
+def without_single(url, settings=None):
+    """With the function also for what comes alone."""
+    return opened(url, settings, ["function", "portable"])
 
 
 def sql_backend(url, open_=opened, settings=None):

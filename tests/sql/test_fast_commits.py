@@ -7,22 +7,10 @@ import time
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    INT64_MAX,
-    PRESENT,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import INT64_MAX, Accumulate, Add, Append, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Commit, Revision, Want
 from statehold.driver import Conflicted, FencedOff, Layout, Refused, Written
-from statehold.drivers.sql.fast import LANES
+from statehold.drivers.sql.postgres.executor import LANES
 from statehold.testing import Proxy
 from statehold.testing.model import Model
 from statehold.testing.rig import FIELDS, KIND, layout, plain
@@ -150,6 +138,26 @@ def test_a_commit_is_one_round_trip(statehold_postgres, changes):
         assert fast.read(want=Want(renew=(500.0, None))).deadline is not None
         assert fast.counted("fast_handed_back_total") == 0
         fast.close()
+
+
+@pytest.mark.parametrize("field", ["sum", "book", "map", "array"])
+def test_nothing_is_lost_when_more_is_dropped_than_may_be_there(fast, field):
+    """In one commit, and in several that share a call, on a state that is new and one that is not."""
+    made = {
+        "sum": Add(field, "k", 1.0, 2),
+        "array": Accumulate(field, "k", array(1.0), 2),
+        "book": Put(field, "k", b"1", bound=2),
+        "map": Put(field, "k", b"1", bound=2),
+    }[field]
+    drops = [Drop(field, name) for name in ("x", "y")]
+    fast.write(made, *drops)
+    once = fast.fields()
+    assert once[field]
+    outcomes = fast.send(fast.commit(made, id="b"), *(fast.commit(drop, id="b") for drop in drops))
+    assert all(isinstance(outcome, Written) for outcome in outcomes)
+    assert fast.fields("b") == once
+    fast.write(made, *drops, id="b")
+    assert list(fast.fields("b")[field]) == list(once[field])
 
 
 def test_many_commits_are_one_round_trip(statehold_postgres):
@@ -317,7 +325,7 @@ def test_a_value_that_no_column_holds_is_found(fast):
     """One in a large batch: it alone is refused, as if it had come alone."""
     commits = [fast.commit(Put("map", "k", b'"x"'), id=f"s{n}") for n in range(40)]
     commits[17] = fast.commit(Put("map", "k", b'"\\ud800"'), id="s17")
-    answers = fast.run(fast.driver._fast.commit(commits, time.time()))
+    answers = fast.run(fast.driver.executor.commit(commits, time.time()))
     assert [place for place, answer in enumerate(answers) if isinstance(answer, Commit)] == [17]
     (refused,) = fast.send(commits[17])
     assert refused.reason == "value"
@@ -411,7 +419,8 @@ def test_plans_stay_good_and_rows_in_backend(fast):
 def updates(fast):
     """How many there were of main rows, as far as the server has counted, and how many off their page."""
     statistics = "SELECT pg_stat_force_next_flush()"
-    fast.run(fast.driver._fast._pools.run(lambda connection: connection.fetchval(statistics), []))
+    pools = fast.driver.executor.sender.pools
+    fast.run(pools.run(lambda connection: connection.fetchval(statistics), []))
     time.sleep(0.2)
     query = "SELECT unnest(ARRAY[n_tup_upd, n_tup_upd - n_tup_hot_upd]) FROM pg_stat_user_tables"
     return rows(fast, f"{query} WHERE relname = 'basket'")

@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 
-from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.changes import Add, Append
+from statehold.commits import EVERYTHING, Commit
 from statehold.driver import FieldLayout, Layout, Written
 from statehold.errors import Busy, Closed, Timeout, Unavailable
 from statehold.middleware.coalesce import Coalesce
@@ -190,7 +191,7 @@ def test_a_full_pool_is_busy(statehold_postgres):
             statehold_postgres.new_database(), pool_size=1, timeout="1500ms"
         ) as driver:
             await driver.commit([commit(0)], time.time())
-            pool = driver._fast._pools.here()
+            pool = driver.executor.sender.pools.here()
             taken = await pool.take()
             with pytest.raises(Busy):
                 await read(driver)
@@ -259,7 +260,7 @@ def test_two_versions_side_by_side(statehold_postgres):
     older, newer = Layout("chat", FIELDS, 8), Layout("chat", (*FIELDS, more), 8)
 
     async def run():
-        from statehold.drivers.sql.function import any_version
+        from statehold.drivers.sql.postgres.function import any_version
 
         old, new = opened(url), opened(url)
         await new.open(newer)

@@ -8,23 +8,17 @@ from unittest.mock import patch
 
 import pytest
 
-from statehold.changes import (
-    EVERYTHING,
-    PRESENT,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Put,
-    Revision,
-)
+from statehold.changes import Add, Append, Drop, Put
+from statehold.commits import EVERYTHING, PRESENT, Commit, Revision
 from statehold.driver import Written
-from statehold.drivers.sql.fast import AVOIDED
-from statehold.drivers.sql.portable import commit_all
-from statehold.drivers.sql.recalling import FORGET_EVERY, MOST_OPS
+from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS
+from statehold.drivers.sql.portable.executor import commit_all
+from statehold.drivers.sql.postgres.single import AVOIDED, Singles
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.serverclock import ServerClock
 from statehold.errors import Busy, Timeout
 from statehold.testing.rig import KIND, layout, plain
-from tests.sql.sqlbackends import behind, opened
+from tests.sql.sqlbackends import behind, opened, without_function, without_single
 from tests.sql.test_fast_commits import ODD
 
 KEY = ("t", KIND, "a")
@@ -49,8 +43,8 @@ def commit(*changes, key=KEY, op="", ttl=1000.0, **options):
     return Commit(key, changes, ttl, op, **options)
 
 
-async def ready(url, *, kind=None, **settings):
-    driver = opened(url, {"sweep": "off"} | settings)
+async def ready(url, *, kind=None, open_=opened, **settings):
+    driver = open_(url, {"sweep": "off"} | settings)
     await driver.open(kind or layout())
     await driver.read([(KEY[0], (kind or layout()).kind, "none")], EVERYTHING, time.time())
     return driver
@@ -72,71 +66,77 @@ def run(url, work, **options):
     return asyncio.run(main())
 
 
-def calls_of_the_function(driver):
-    """What counts them. A statement that fails is made up for by the function, and nobody is told."""
-    return patch.object(driver._fast, "_send", wraps=driver._fast._send)
+def handed_back(driver):
+    """How many commits went the long way. With one of the short ways alone: how many it did not do."""
+    return driver.stats()["fast_handed_back_total"]
 
 
 @pytest.mark.parametrize("changes", PLAIN.values(), ids=PLAIN)
 def test_it_writes_what_the_function_writes(statehold_postgres, changes):
     """The same commits, alone and by the function: a new state, one that is there, without op id."""
+    url = statehold_postgres.new_database()
+    found = []
+    for open_ in (without_function, without_single):
+        key = ("t", KIND, open_.__name__)
 
-    async def work(driver):
-        singles = driver._fast._kinds[KIND].singles
-        found = []
-        for name, avoided, calls in (("alone", 0, 0), ("function", 1000, 4)):
-            key = ("t", KIND, name)
-            driver._fast._kinds[KIND].avoided = avoided
-            with calls_of_the_function(driver) as called:
-                for options in (
-                    {"op": "1", "subject": "me"},
-                    {"op": "2", "max_age": 500.0},
-                    {"ttl": None},
-                    {"op": "3", "max_age": 500.0, "ttl": None},
-                ):
-                    one = commit(*changes, key=key, **options)
-                    assert singles.statement(one, math.inf) is not None
-                    (outcome,) = await driver.commit([one], time.time())
-            assert called.call_count == calls
+        async def work(driver, key=key):
+            for options in (
+                {"op": "1", "subject": "me"},
+                {"op": "2", "max_age": 500.0},
+                {"ttl": None},
+                {"op": "3", "max_age": 500.0, "ttl": None},
+            ):
+                one = commit(*changes, key=key, **options)
+                (outcome,) = await driver.commit([one], time.time())
+            assert handed_back(driver) == 0
             cells = await read(driver, key)
             found.append((outcome.revision.number, plain(cells), cells.subject))
             assert 490 < cells.deadline - cells.created <= 500.001
             (again,) = await driver.commit([commit(*changes, key=key, op="2")], time.time())
             assert again == Written(Revision(outcome.revision.incarnation, 2), None, True)
-        assert found[0] == found[1]
-        assert found[0][0] == 4
+            assert handed_back(driver) == 1
 
-    run(statehold_postgres.new_database(), work)
+        run(url, work, open_=open_)
+    assert found[0] == found[1]
+    assert found[0][0] == 4
 
 
-@pytest.mark.parametrize("changes", OTHER.values(), ids=OTHER)
-def test_what_is_not_plain_is_left_to_the_function(statehold_postgres, changes):
-    """No statement is made for it."""
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        *((changes, {}) for changes in OTHER.values()),
+        *(((), one) for one in ({"expect": PRESENT}, {"epoch": 1}, {"erase": True})),
+    ],
+    ids=[*OTHER, "condition", "epoch", "erase"],
+)
+def test_what_is_not_plain_is_left_to_the_function(statehold_postgres, changes, options):
+    """No statement is sent for it: without the function it takes a transaction."""
 
     async def work(driver):
-        singles = driver._fast._kinds[KIND].singles
-        assert singles.statement(commit(*changes), math.inf) is None
-        for options in ({"expect": PRESENT}, {"epoch": 1}, {"erase": True}):
-            assert singles.statement(commit(**options), math.inf) is None
+        await driver.commit([commit()], time.time())
+        assert handed_back(driver) == 0
+        await driver.commit([commit(*changes, **options)], time.time())
+        assert handed_back(driver) == 1
 
-    run(statehold_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work, open_=without_function)
+    assert Singles(Tables(layout())).statement(commit(*changes, **options), math.inf) is None
 
 
-def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres):
+@pytest.mark.parametrize("open_", [opened, without_function])
+def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres, open_):
     """A commit waits for a writer whose items its statement cannot see: they are deleted all the same."""
 
     async def work(driver):
-        kind = driver._fast._kinds[KIND]
         await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
-        async with driver._engines.writing() as connection:
+        async with driver.engine.begin() as connection:
             other = [commit(Append("log", (b"1",), 1), op="1")]
             await commit_all(
                 connection,
                 driver.dialect,
-                driver._kinds,
+                {KIND: driver.tables_of(layout())},
                 other,
                 time.time(),
-                clock=driver._clock,
+                clock=ServerClock(),
                 untils=[math.inf],
             )
             waiting = asyncio.ensure_future(
@@ -146,12 +146,13 @@ def test_a_list_keeps_its_bound_when_others_append_meanwhile(statehold_postgres)
         (outcome,) = await waiting
         assert outcome.revision.number == 3
         assert plain(await read(driver))["log"] == [b"2"]
-        assert kind.avoided == AVOIDED
-        for n in range(AVOIDED + 1):
-            await driver.commit([commit(op=f"later {n}")], time.time())
-        assert kind.avoided == 0
+        if open_ is without_function:  # for a while no statement is tried
+            for n in range(AVOIDED + 1):
+                assert handed_back(driver) == 1 + n
+                await driver.commit([commit(op=f"later {n}")], time.time())
+            assert handed_back(driver) == 1 + AVOIDED
 
-    run(statehold_postgres.new_database(), work)
+    run(statehold_postgres.new_database(), work, open_=open_)
 
 
 async def _blocked(driver):
@@ -174,25 +175,26 @@ def test_the_time_limit_is_one_for_both_ways(statehold_postgres):
         await commit_all(
             connection,
             driver.dialect,
-            driver._kinds,
+            {KIND: driver.tables_of(layout())},
             other,
             time.time(),
-            clock=driver._clock,
+            clock=ServerClock(),
             untils=[math.inf],
         )
 
     async def work(driver):
         await driver.commit([commit(Append("log", (b"0",), 1), op="0")], time.time())
         async with contextlib.AsyncExitStack() as until_the_end:
-            send = driver._fast._send
+            function = driver.tiers[1]
+            by_function = function.commit
 
             async def held_up(*arguments):
-                next_one = await until_the_end.enter_async_context(driver._engines.writing())
+                next_one = await until_the_end.enter_async_context(driver.engine.begin())
                 await written_to(driver, next_one)
-                return await send(*arguments)
+                return await by_function(*arguments)
 
-            with patch.object(driver._fast, "_send", side_effect=held_up) as called:
-                async with driver._engines.writing() as first:
+            with patch.object(function, "commit", side_effect=held_up) as called:
+                async with driver.engine.begin() as first:
                     await written_to(driver, first)
                     began = time.monotonic()
                     waiting = asyncio.ensure_future(
@@ -213,7 +215,7 @@ def test_an_expired_state_begins_anew(statehold_postgres):
 
     async def work(driver):
         await driver.commit([commit(Append("log", (b"0",), 9), op="0", ttl=0.3)], time.time())
-        async with driver._engines.writing() as connection:
+        async with driver.engine.begin() as connection:
             await connection.exec_driver_sql(f'SELECT FROM "{KIND}" FOR UPDATE')
             waiting = asyncio.ensure_future(
                 driver.commit([commit(Append("log", (b"1",), 9), op="1")], time.time())
@@ -228,7 +230,7 @@ def test_an_expired_state_begins_anew(statehold_postgres):
 
 
 def test_columns_of_every_type(statehold_postgres):
-    """Native values, sums and JSON, set one by one; a null that is noted is cleared by the function."""
+    """Native values, sums and JSON, set one by one; a null that is noted is cleared by what comes after it."""
     key = ("t", ODD.kind, "a")
     changes = (
         Put("name", "", b'"x"'),
@@ -243,13 +245,9 @@ def test_columns_of_every_type(statehold_postgres):
     )
 
     async def work(driver):
-        singles = driver._fast._kinds[ODD.kind].singles
-        with calls_of_the_function(driver) as called:
-            for change in changes + changes[::-1]:
-                one = commit(change, key=key)
-                assert singles.statement(one, math.inf) is not None
-                await driver.commit([one], time.time())
-        assert called.call_count == 0
+        for change in changes + changes[::-1]:
+            await driver.commit([commit(change, key=key)], time.time())
+        assert handed_back(driver) == 0
         found = plain(await read(driver, key))
         assert found["count"] == {"": 4}
         assert found["weight"] == {"": 0.5}
@@ -261,7 +259,7 @@ def test_columns_of_every_type(statehold_postgres):
         found = plain(await read(driver, key))
         assert (found["name"], found["number"]) == ({"": b'"y"'}, {"": b"8"})
 
-    run(statehold_postgres.new_database(), work, kind=ODD)
+    run(statehold_postgres.new_database(), work, kind=ODD, open_=without_function)
 
 
 def test_a_list_has_no_more_rows_than_items(statehold_postgres):

@@ -23,8 +23,10 @@ from statehold import (
     Turns,
     Vector,
 )
-from statehold.changes import Add, Commit, Put, Want
+from statehold.changes import Add, Put
+from statehold.commits import Commit, Want
 from statehold.driver import FieldLayout, Layout, Refused, Written
+from statehold.drivers.sql.schema.tables import Description, FieldStorage
 from tests.sql.sqlbackends import PATIENT, behind, database, opened
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
@@ -275,3 +277,14 @@ def test_nul_in_postgresql(statehold_postgres):
         return await driver.commit([commit(Put("words", "", b'"a"'))], 0.0)
 
     assert isinstance(driven(url, play)[0], Written)
+
+
+def test_a_description_says_what_earlier_releases_read():
+    """Its words are a format: those that were written stay readable, and older releases read these."""
+    said = msgspec.json.encode(
+        Description((FieldStorage("turns", "items", "json", "turns__end", "chat__turns"),))
+    )
+    assert said == (
+        b'{"fields":[{"name":"turns","lies":"items","holds":"json","column":"turns__end",'
+        b'"table":"chat__turns"}],"format":2}'
+    )

@@ -4,8 +4,14 @@ import pytest
 
 from statehold.middleware.coalesce import Coalesce
 from statehold.testing import Backend, DriverConformance, stateful
-from statehold.testing.conformance import Commits, Races
-from tests.sql.sqlbackends import opened, portable, sql_backend
+from statehold.testing.conformance import Commits, ExactlyOnce, Races
+from tests.sql.sqlbackends import (
+    opened,
+    portable,
+    sql_backend,
+    without_function,
+    without_single,
+)
 from tests.variants import Variant
 
 
@@ -24,6 +30,26 @@ class TestPostgresqlPortably(Variant):
     @pytest.fixture
     def backend(self, statehold_postgres):
         return sql_backend(statehold_postgres.new_database(), portable)
+
+
+class _Tiers(Commits, ExactlyOnce, Races):
+    """What is played with some of the tiers: the cases that say what a commit does, and the machine's part."""
+
+    def test_driver_and_model_agree(self, backend):
+        """The machine plays its whole part with all of them."""
+        stateful.run(backend, examples=8)
+
+
+class TestPostgresqlWithoutFunction(_Tiers):
+    @pytest.fixture
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database(), without_function)
+
+
+class TestPostgresqlWithoutSingle(_Tiers):
+    @pytest.fixture
+    def backend(self, statehold_postgres):
+        return sql_backend(statehold_postgres.new_database(), without_single)
 
 
 class TestMariadb(DriverConformance):

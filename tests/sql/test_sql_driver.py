@@ -5,16 +5,18 @@ import contextlib
 import sqlite3
 import threading
 from collections import Counter
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import event, select
 
 from statehold import AsyncStore, Log, State, Store, Tally
-from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, EVERYTHING, Want
 from statehold.driver import Conflicted, Failed, Written
-from statehold.drivers.sql import sweeping
-from statehold.drivers.sql.sweeping import SWEEP_COMMITS, SWEEP_STATES
+from statehold.drivers.sql.portable import sweep as sweeping
+from statehold.drivers.sql.portable.sweep import SWEEP_COMMITS, SWEEP_STATES, Sweeper
 from statehold.errors import (
     Busy,
     Closed,
@@ -171,11 +173,12 @@ def test_appending_loads_nothing_of_a_list(url):
 
 async def swept(driver, now):
     """A commit that makes a sweep due, and its end."""
-    if driver._sweeps.task is not None:
-        await driver._sweeps.task
-    driver._sweeps._commits, driver._sweeps.due = SWEEP_COMMITS, 0.0
-    await driver.commit([commit(id="live")], now)
-    await driver._sweeps.task
+    if driver.sweeps.task is not None:
+        await driver.sweeps.task
+    driver.sweeps.due = 0.0
+    with patch.object(sweeping, "SWEEP_COMMITS", 1):
+        await driver.commit([commit(id="live")], now)
+    await driver.sweeps.task
     return driver.stats()
 
 
@@ -259,10 +262,8 @@ def test_a_sweep_waits_for_no_writer_and_none_for_it(server_url, at_once):
             held = select(main.c.state).where(main.c.tenant == "t", main.c.id == "1")
             await other.execute(held.with_for_update())
             assert (await asyncio.wait_for(swept(driver, NOW), 2))["swept_total"] == 2
-        async with driver._engines.writing() as connection:
-            await driver._sweeps._kinds["basket"].sweep(
-                connection, driver.dialect, driver._kinds["basket"], NOW
-            )
+        async with driver.engine.begin() as connection:
+            await Sweeper().sweep(connection, driver.dialect, tables(), NOW)
             return await asyncio.wait_for(driver.commit([commit(id="live")], NOW), 2)
 
     assert isinstance(play(server_url, work, settings={"timeout": 4.0})[0], Written)
@@ -275,15 +276,15 @@ def test_a_sweep_keeps_no_caller_waiting(request, tmp_path):
         async with driver.engine.connect():
             batch = [commit(id=f"{n}") for n in range(SWEEP_COMMITS)]
             await driver.commit(batch, NOW)
-            first = driver._sweeps.task
-            driver._sweeps.due = 0.0
+            first = driver.sweeps.task
+            driver.sweeps.due = 0.0
             await asyncio.wait_for(driver.commit(batch, NOW), 2)
-            assert driver._sweeps.task is first
+            assert driver.sweeps.task is first
             assert not first.done()
         await asyncio.wait_for(first, 2)
-        driver._sweeps.due = 0.0
+        driver.sweeps.due = 0.0
         await driver.commit(batch, NOW)
-        last = driver._sweeps.task
+        last = driver.sweeps.task
         await asyncio.wait_for(driver.close(), 2)
         assert last is not first
         assert last.cancelled()
@@ -298,13 +299,13 @@ def test_sweeps_are_some_time_apart(url):
     async def work(driver):
         batch = [commit(id=f"{n}") for n in range(SWEEP_COMMITS)]
         await driver.commit(batch, NOW)
-        first = driver._sweeps.task
+        first = driver.sweeps.task
         await first
         await driver.commit(batch, NOW)
-        assert driver._sweeps.task is first
-        driver._sweeps.due = 0.0
+        assert driver.sweeps.task is first
+        driver.sweeps.due = 0.0
         await driver.commit(batch, NOW)
-        assert driver._sweeps.task is not first
+        assert driver.sweeps.task is not first
 
     play(url, work)
 
@@ -531,9 +532,9 @@ async def _made(url):
 
 async def _dispose(driver):
     """What a program does whose event loop ends before the driver is closed."""
-    await driver._engines.here.dispose()
-    if driver._fast is not None:
-        await driver._fast._pools.here().close()
+    await driver.engine.dispose()
+    if driver.executor is not None:
+        await driver.executor.sender.pools.here().close()
 
 
 def test_conflicts_through_grouped_commits(url):

@@ -6,13 +6,18 @@ import time
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from statehold.changes import EVERYTHING, Append
+from statehold.changes import Append
+from statehold.commits import EVERYTHING
 from statehold.driver import Written
-from statehold.drivers.sql import portable as transactions
-from statehold.drivers.sql.fast import LANES
+from statehold.drivers.sql.portable import executor as transactions
+from statehold.drivers.sql.postgres.executor import LANES
+from statehold.drivers.sql.schema.tables import lock_order
+from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.turns import Turns
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, TICKS, commit, database, key, opened, play, portable
@@ -31,6 +36,15 @@ WAITING = {
     "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
     "mysql": "SELECT count(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
 }
+
+
+@given(st.sets(st.tuples(st.text(max_size=4), st.just("basket"), st.text(max_size=4))))
+def test_the_order_is_that_of_postgresqls_index(keys):
+    """By the bytes of what is stored: whoever locks rows by the index locks them in this order, too."""
+    stored = {key: (escaped(key[0]), escaped(key[2])) for key in keys}
+    assert lock_order(keys) == stored
+    in_bytes = [tuple(name.encode() for name in names) for names in lock_order(keys).values()]
+    assert in_bytes == sorted(in_bytes)
 
 
 async def somebody_waits(driver, connection):
@@ -178,12 +192,12 @@ def test_what_a_caller_had_asked_for_who_has_gone_comes_before_what_he_asks_for_
                 text(f"SELECT state FROM basket WHERE tenant = 't' AND id = '{first}' FOR UPDATE")
             )
             wanted = [commit(CHANGE, id=id) for id in (begun, first, mine)]
-            if driver._fast is None:  # which cannot tell whose callers have gone
+            if len(driver.tiers) == 1:  # which cannot tell whose callers have gone
                 before = [asyncio.ensure_future(driver.commit(wanted[1:], NOW))]
             else:
                 before = [asyncio.ensure_future(driver.commit([one], NOW)) for one in wanted]
             await somebody_waits(driver, other)
-            if driver._fast is not None:
+            if len(driver.tiers) > 1:
                 before[2].cancel()
             erasing = asyncio.ensure_future(call([commit(id=mine, erase=True)], NOW))
             await asyncio.sleep(0.3)

@@ -7,10 +7,13 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from statehold.changes import EVERYTHING, Add, Append, Put
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING
 from statehold.driver import FieldLayout, Layout, Written
-from statehold.drivers.sql import from_url, tables
+from statehold.drivers.sql import from_url
+from statehold.drivers.sql.migrating import opening
 from statehold.drivers.sql.migrating.locking import locked
+from statehold.drivers.sql.schema import tables
 from statehold.errors import ConfigError
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, behind, commit, database, key, opened, play, rows
@@ -158,20 +161,20 @@ def test_a_wrong_setting_is_named(url, settings, word):
         from_url(urlsplit(url), settings)
 
 
-def test_many_first_calls_share_one_look(url):
+def test_many_first_calls_share_one_look(url, monkeypatch):
     """Tasks that all make the first call of a kind wait for one look at its tables, not each its own;
     one that gives up leaves it to the others."""
 
     async def run():
         driver = opened(url)
         looks = []
-        make_ready = driver._make_ready
+        placed = opening.placed
 
-        async def counted(wanted):
+        def counted(connection, wanted):
             looks.append(wanted)
-            await make_ready(wanted)
+            return placed(connection, wanted)
 
-        driver._make_ready = counted
+        monkeypatch.setattr(opening, "placed", counted)
         try:
             tasks = [asyncio.ensure_future(driver.open(layout())) for _ in range(20)]
             await asyncio.sleep(0)

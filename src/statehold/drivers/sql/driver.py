@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy import URL, Connection, select
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
+from statehold.commits import Commit, Key, Want
 from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,
     Driver,
     Failed,
     Feature,
-    Late,
     Layout,
     Outcome,
     Page,
@@ -29,76 +27,43 @@ from statehold.driver import (
     WholeLife,
     told,
 )
-from statehold.drivers.sql import opening
-from statehold.drivers.sql.deciding import TooLate
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.engines import Engines
 from statehold.drivers.sql.errors import (
     ERRORS,
-    forgetful,
-    lost,
-    outdated,
-    read_only,
-    rolled_back,
     translated,
 )
-from statehold.drivers.sql.fastpath import FastPath
-from statehold.drivers.sql.lanes import Lane, Left
-from statehold.drivers.sql.listing import scan
-from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
-from statehold.drivers.sql.portable import Meanwhile, commit_all, renew_all, to_renew
-from statehold.drivers.sql.reading import Found, read, takes_one_statement, wanted
-from statehold.drivers.sql.recalling import sent_before
+from statehold.drivers.sql.lanes import Left
+from statehold.drivers.sql.migrating import opening
+from statehold.drivers.sql.portable.engines import Engines
+from statehold.drivers.sql.portable.executor import renew_all, to_renew
+from statehold.drivers.sql.portable.read import Found, read, takes_one_statement, wanted
+from statehold.drivers.sql.portable.scan import scan
+from statehold.drivers.sql.portable.sweep import Sweeper, Sweeps
+from statehold.drivers.sql.portable.transactions import NOT_NOW, Portable
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import Tables
+from statehold.drivers.sql.schema.vectors import limited
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.drivers.sql.settings import SETTINGS
-from statehold.drivers.sql.sweeping import Sweeper, Sweeps
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.tiers import Tier, chosen
 from statehold.drivers.sql.turns import Turns
-from statehold.drivers.sql.vectors import limited
-from statehold.drivers.sql.whole import install_all, read_lives
 from statehold.errors import (
-    Busy,
     Closed,
     ConfigError,
-    Full,
     Invalid,
     ReadOnly,
     StateholdError,
-    TooLarge,
-    Unavailable,
 )
-from statehold.folding import all_stand, refused, undone
 from statehold.sqlitefiles.log import erases
 from statehold.together import Together, heard
+
+if TYPE_CHECKING:
+    from statehold.drivers.sql.postgres.executor import Executor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIECE = 256
 """How many keys or commits of one call are done together, each piece with the time of a call."""
-
-NOT_NOW = (Busy, Full, ReadOnly, ConfigError)
-"""Errors that say of a commit that it was not written this time, and nothing of the times before."""
-
-LOST_CONNECTIONS = 3
-"""How often in one call a connection may be lost. Then the database is not there."""
-
-
-class _NotStanding(Exception):
-    """The transaction was rolled back, since its commits do not stand. Internal."""
-
-    def __init__(self, outcomes: list[Outcome]) -> None:
-        super().__init__()
-        self.outcomes = outcomes
-
-
-def _insist(stand: Callable[[Sequence[Outcome]], bool], outcomes: list[Outcome]) -> None:
-    if not stand(outcomes):
-        raise _NotStanding(outcomes)
-
-
-def _none_stands(_: Sequence[Outcome]) -> bool:
-    return False
 
 
 class SqlDriver(Driver):
@@ -120,7 +85,14 @@ class SqlDriver(Driver):
     ambiguous = True
     gather: Literal["no", "tick", "thread"] = "tick"
 
-    def __init__(self, url: URL, dialect: Dialect, **settings: object) -> None:
+    def __init__(
+        self,
+        url: URL,
+        dialect: Dialect,
+        *,
+        tiers: Collection[str] | None = None,
+        **settings: object,
+    ) -> None:
         given = {name: value for name, value in settings.items() if value is not None}
         self.settings = SETTINGS.complete(given)
         self.dialect = dialect
@@ -135,20 +107,30 @@ class SqlDriver(Driver):
         self._timeout: float = self.settings["timeout"]
         self._kinds: dict[str, Tables] = {}
         self._clock = ServerClock()
-        self._fast = _fast_path(self._url, dialect, self.settings, self._clock, self._left)
-        if self._fast is not None:
+        names = chosen(dialect.name, tiers)
+        self.executor = _executor(self._url, self.settings, self._clock, self._left, names)
+        if self.executor is not None:
             self.gather = "no"  # it gathers what comes while a call is under way
+        self._portable = Portable(
+            self._engines,
+            dialect,
+            self._clock,
+            shown_url=self.shown_url,
+            tables=self._tables,
+            renew=self._renew_kinds,
+            before_again=self._end_leftover,
+            left=self._left,
+        )
+        quick: Sequence[Tier] = () if self.executor is None else self.executor.tiers
+        self.tiers: list[Tier] = [*quick, self._portable]
         self._tasks: set[asyncio.Future[Any]] = set()  # calls, also those whose callers have gone
         self._opening = Together(self._tasks)
         self._turns = Turns()
         self._skew = Skew()
         self._closed = False
         self._calls = Calls()
-        self._sweeps = Sweeps(self._sweep)
-        # What the fast path hands back.
-        self._lanes = PerLoop(self._new_lane, nothing, let_go)
-        self._commits = self._transactions = self._retried = 0
-        self._renewals_skipped = 0
+        self.sweeps = Sweeps(self._sweep)
+        self._commits = self._renewals_skipped = 0
 
     def __repr__(self) -> str:
         return f"SqlDriver({self.shown_url!r})"
@@ -219,9 +201,13 @@ class SqlDriver(Driver):
         if found is None:
             async with self._engines.writing() as connection:
                 found = await connection.run_sync(make)
-        if self._fast is not None:
-            await self._fast.open(found)
+        if self.executor is not None:
+            await self.executor.open(found)
         self._kinds[layout.kind] = found
+
+    async def _renew_kinds(self) -> None:
+        for tables in list(self._kinds.values()):
+            await self._make_ready(tables.layout)
 
     def _tables(self, kind: str) -> Tables:
         tables = self._kinds.get(kind)
@@ -276,12 +262,12 @@ class SqlDriver(Driver):
             raise Closed("the store is closed")
         began = time.monotonic()
         found = until = None
-        if self._fast is not None:
+        if self.executor is not None:
             until = asyncio.get_running_loop().time() + self._timeout
-            found = await self._fast.read(keys, want, now)
+            found = await self.executor.read(keys, want, now)
         if found is None:
             found = await self._bounded(
-                lambda: self._trying(lambda _: self._read(keys, want, now)),
+                lambda: self._portable.trying(lambda _: self._read(keys, want, now)),
                 until=until,
             )
         if began >= self._skew.due and found[-1] is not None and self.dialect.own_clock:
@@ -355,15 +341,17 @@ class SqlDriver(Driver):
     async def _commit_piece(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         if self._closed:
             raise Closed("the store is closed")
-        if self._fast is None:
+        if self.executor is None:
             untils = [time.monotonic() + self._timeout] * len(commits)
             outcomes = await self._bounded(
-                lambda: self._in_turn(commits, lambda: self._commit_each(commits, now, untils))
+                lambda: self._in_turn(
+                    commits, lambda: self._portable.commit_each(commits, now, untils)
+                )
             )
         else:
             if self._turns:
                 await self._bounded(lambda: self._turns.wait(_keys(commits)))
-            outcomes = await self._commit(self._fast, commits, now)
+            outcomes = await self._commit(self.executor, commits, now)
         self._committed(commits, now)
         return outcomes
 
@@ -373,40 +361,42 @@ class SqlDriver(Driver):
         if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
         if self.settings["sweep"]:
-            task = self._sweeps.after(commits, now)
+            task = self.sweeps.after(commits, now)
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
 
-    async def _commit(self, fast: FastPath, commits: Sequence[Commit], now: float) -> list[Outcome]:
+    async def _commit(
+        self, executor: Executor, commits: Sequence[Commit], now: float
+    ) -> list[Outcome]:
+        """What became of each, asked of the executor's tiers, and of the portable one what they leave."""
         until = asyncio.get_running_loop().time() + self._timeout
-        answers = await fast.commit(commits, now)  # which has the same time limit
+        answers = await executor.commit(commits, now)  # which has the same time limit
         some = [answer for answer in answers if isinstance(answer, Commit)]
         if not some:
-            return cast("list[Outcome]", answers)
+            return cast("list[Outcome]", answers)  # none is a commit
         try:
-            found = await self._bounded(lambda: self._lanes.here.commit(some, now), until=until)
+            found = await self._bounded(lambda: self._portable.commit(some, now), until=until)
         except StateholdError as error:
             again = isinstance(error, NOT_NOW) and any(
                 isinstance(answer, Commit) and answer.since != commit.since
                 for answer, commit in zip(answers, commits, strict=True)
             )
-            failure = self._refused_again(error) if again else error
+            failure = self._portable.refused_again(error) if again else error
             if len(some) == len(answers):
                 raise failure from error
             found = [Failed(failure)] * len(some)
         others = iter(found)
-        settled = [next(others) if isinstance(one, Commit) else one for one in answers]
-        return cast("list[Outcome]", settled)  # a lane of ours hands nothing on
+        return [next(others) if isinstance(one, Commit) else one for one in answers]
 
     async def _in_turn(
         self, commits: Sequence[Commit], work: Callable[[], Awaitable[Result]]
     ) -> Result:
         """The result of the work, done after what is under way on these keys.
 
-        What has a fast path knows whose callers have gone (`_left`), and has only these waited for.
+        An executor knows whose callers have gone (`_left`), and has only these waited for.
         """
-        if self._fast is None:
+        if self.executor is None:
             return await self._turns.take(_keys(commits), work)
         if self._turns:
             await self._turns.wait(_keys(commits))
@@ -423,87 +413,26 @@ class SqlDriver(Driver):
         """Return when nothing of a call is executed any more, at the server either."""
         if call is not None:
             await asyncio.wait([call])
-        if self._fast is not None:
-            try:
-                await self._fast.end_leftover()
-            except StateholdError:
-                await asyncio.sleep(self._timeout)  # later than that it does nothing
-
-    def _refused_again(self, error: StateholdError) -> Unavailable:
-        """What the caller is told: that nothing was written holds for the last sending only."""
-        return Unavailable(
-            f"{self.shown_url}: sent again, it was refused ({error.code}); whether it was executed"
-            " before is not known"
-        )
-
-    def _new_lane(self) -> Lane:
-        """Where what the fast path hands back is gathered, in the running event loop."""
-
-        async def send(
-            commits: Sequence[Commit], now: float, untils: Sequence[float]
-        ) -> Sequence[Outcome]:
-            async with asyncio.timeout(max(untils) - time.monotonic()):
-                return await self._commit_each(commits, now, untils)
-
-        return Lane(send, self._engines.size, self._timeout, self._left)
-
-    async def _commit_each(
-        self, commits: Sequence[Commit], now: float, untils: Sequence[float]
-    ) -> list[Outcome]:
-        """Commits in one transaction; or, where a value of one cannot be stored, in several.
-
-        Then that one is `Refused` for its "value", and the others are committed.
-        """
         try:
-            return await self._commit_portably(commits, now, untils)
-        except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self.shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
-            if len(commits) == 1:
-                return [refused(found, commits[0])]
-        half = len(commits) // 2
-        outcomes = await self._commit_each(commits[:half], now, untils[:half])
-        try:
-            outcomes += await self._commit_each(commits[half:], now, untils[half:])
-        except (*ERRORS, StateholdError) as error:
-            outcomes += [Failed(translated(error, self.shown_url))] * (len(commits) - half)
-        return outcomes
+            await self._end_leftover()
+        except StateholdError:
+            await asyncio.sleep(self._timeout)  # later than that it does nothing
+
+    async def _end_leftover(self) -> None:
+        """See to it that nothing of connections that were lost is executed any more."""
+        if self.executor is not None:
+            await self.executor.end_leftover()
 
     @counted
     async def commit_together(self, commits: Sequence[Commit], now: float) -> list[Outcome]:
         until = time.monotonic() + self._timeout
         outcomes = await self._bounded(
-            lambda: self._in_turn(commits, lambda: self._commit_together(commits, now, until))
+            lambda: self._in_turn(
+                commits, lambda: self._portable.commit_together(commits, now, until)
+            )
         )
         self._committed(commits, now)
         return outcomes
-
-    async def _commit_together(
-        self, commits: Sequence[Commit], now: float, until: float
-    ) -> list[Outcome]:
-        untils = [until] * len(commits)
-        try:
-            outcomes = await self._commit_portably(commits, now, untils, stand=all_stand)
-        except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self.shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
-            # Which of them cannot be stored? Each is tried by itself, and taken back.
-            outcomes = [await self._rehearsed(commit, now, until) for commit in commits]
-            if all_stand(outcomes):
-                raise
-        return outcomes if all_stand(outcomes) else undone(outcomes)
-
-    async def _rehearsed(self, commit: Commit, now: float, until: float) -> Outcome:
-        """What would become of a commit. Nothing is written."""
-        try:
-            return (await self._commit_portably([commit], now, [until], stand=_none_stands))[0]
-        except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self.shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
-            return refused(found, commit)
 
     # ---------------------------------------------------------------------------------- whole lives
 
@@ -511,196 +440,19 @@ class SqlDriver(Driver):
     async def lives(self, keys: Sequence[Key], now: float) -> list[WholeLife | None]:
         found: dict[Key, WholeLife] = {}
         for some in _pieces(keys):
-            found |= await self._bounded(partial(self._trying, partial(self._lives, some, now)))
+            found |= await self._bounded(partial(self._portable.lives, some, now))
         return [found.get(key) for key in keys]
-
-    async def _lives(self, keys: Sequence[Key], now: float, _: list[bool]) -> dict[Key, WholeLife]:
-        found: dict[Key, WholeLife] = {}
-        async with self._engines.reading() as connection:
-            for kind in dict.fromkeys(key[1] for key in keys):
-                some = [key for key in keys if key[1] == kind]
-                found |= await read_lives(connection, self.dialect, self._tables(kind), some, now)
-        return found
 
     @counted
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
         outcomes: list[Outcome] = []
         for some in _pieces(lives):
             until = time.monotonic() + self._timeout
-            outcomes += await self._bounded(partial(self._install_each, some, now, until))
+            outcomes += await self._bounded(partial(self._portable.install_each, some, now, until))
             self._commits += len(some)
         if self._engines.log is not None and lives:
             self._engines.log.empty_soon()
         return outcomes
-
-    async def _install_each(
-        self, lives: Sequence[WholeLife], now: float, until: float
-    ) -> list[Outcome]:
-        """Lives in one transaction; or, where a value of one cannot be stored, in several."""
-        try:
-            return await self._trying(partial(self._install, lives, now, until))
-        except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self.shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
-            if len(lives) == 1:
-                return [refused(found)]
-        half = len(lives) // 2
-        first = await self._install_each(lives[:half], now, until)
-        return first + await self._install_each(lives[half:], now, until)
-
-    async def _install(
-        self, lives: Sequence[WholeLife], now: float, until: float, sent: list[bool]
-    ) -> list[Outcome]:
-        kinds = {life.key[1]: self._tables(life.key[1]) for life in lives}
-
-        async def work(connection: AsyncConnection, making: set[Key]) -> list[Outcome]:
-            outcomes = await install_all(
-                connection,
-                self.dialect,
-                kinds,
-                lives,
-                now,
-                clock=self._clock,
-                until=until,
-                making=making,
-            )
-            # From here on it may be done. It is not done again by itself, since it may have been
-            # erased meanwhile, and would be there again.
-            sent.append(True)
-            return outcomes
-
-        try:
-            outcomes = await self._with_rows(work)
-        except TooLate:
-            return [Late()] * len(lives)
-        self._transactions += 1
-        return outcomes
-
-    async def _commit_portably(
-        self,
-        commits: Sequence[Commit],
-        now: float,
-        untils: Sequence[float],
-        *,
-        stand: Callable[[Sequence[Outcome]], bool] | None = None,
-    ) -> list[Outcome]:
-        """What became of commits in one transaction, which is undone where they do not `stand`."""
-        began = time.monotonic()
-        doubtful = False
-
-        async def attempt(sent: list[bool]) -> list[Outcome]:
-            return await self._in_transaction(commits, now, untils, stand, sent)
-
-        def again() -> bool:
-            nonlocal commits, doubtful
-            doubtful = True
-            since = self._clock.earliest(began) if self.dialect.own_clock else now
-            if since is None or not all(commit.op for commit in commits):
-                return False
-            commits = [sent_before(commit, since) for commit in commits]
-            return True
-
-        if self._fast is not None and any(commit.since is not None for commit in commits):
-            await self._fast.end_leftover()
-        try:
-            outcomes = await self._trying(attempt, again)
-        except (*ERRORS, *NOT_NOW) as error:
-            found = translated(error, self.shown_url)
-            if doubtful and isinstance(found, NOT_NOW):
-                raise self._refused_again(found) from error
-            raise
-        self._transactions += 1
-        return outcomes
-
-    async def _in_transaction(
-        self,
-        commits: Sequence[Commit],
-        now: float,
-        untils: Sequence[float],
-        stand: Callable[[Sequence[Outcome]], bool] | None,
-        sent: list[bool],
-    ) -> list[Outcome]:
-        """What became of commits in one transaction, begun anew where it has come to nothing.
-
-        `sent` has an element once all that is left is to commit.
-        """
-        kinds = {commit.key[1]: self._tables(commit.key[1]) for commit in commits}
-
-        async def work(connection: AsyncConnection, making: set[Key]) -> list[Outcome]:
-            outcomes = await commit_all(
-                connection,
-                self.dialect,
-                kinds,
-                commits,
-                now,
-                clock=self._clock,
-                untils=untils,
-                making=making,
-            )
-            if stand is not None:
-                _insist(stand, outcomes)
-            sent.append(True)
-            return outcomes
-
-        while True:
-            try:
-                return await self._with_rows(work)
-            except _NotStanding as undoing:
-                return undoing.outcomes
-            except TooLate:
-                if time.monotonic() >= min(untils):
-                    return [Late()] * len(commits)
-                sent.clear()  # a life that it was folded into had ended before the COMMIT
-
-    async def _with_rows(
-        self, work: Callable[[AsyncConnection, set[Key]], Awaitable[Result]]
-    ) -> Result:
-        """What `work` makes of a transaction, begun anew with the keys whose rows are to be made."""
-        making: set[Key] = set()
-        while True:
-            try:
-                async with self._engines.writing() as connection:
-                    return await work(connection, making)
-            except Meanwhile as missing:
-                making.update(missing.keys)
-
-    async def _trying(
-        self,
-        attempt: Callable[[list[bool]], Awaitable[Result]],
-        again: Callable[[], bool] = bool,
-    ) -> Result:
-        """The result of a transaction, tried again where it was undone, or may be done twice.
-
-        `attempt` appends to its list when all that is left is to commit. If the connection is lost
-        then, `again` says whether it may be tried again, though it may have been done.
-        """
-        losses = tries = 0
-        renewed = moved = False
-        while True:
-            sent: list[bool] = []
-            try:
-                return await attempt(sent)
-            except ERRORS as error:
-                if rolled_back(error) or forgetful(error):
-                    pass
-                elif read_only(error):
-                    if moved or not self._engines.moves.is_news():
-                        self._engines.moves.settle()
-                        raise
-                    moved = True
-                elif outdated(error) and not renewed:
-                    # A migration has taken away what only the database had: versions long gone.
-                    renewed = True
-                    for tables in list(self._kinds.values()):
-                        await self._make_ready(tables.layout)
-                elif lost(error) and losses < LOST_CONNECTIONS and (not sent or again()):
-                    losses += 1
-                else:
-                    raise
-            self._retried += 1
-            tries += 1
-            await asyncio.sleep(random.random() * min(0.001 * 2**tries, 0.1))  # noqa: S311  jitter
 
     async def _sweep(self, kind: str, sweeper: Sweeper, now: float) -> int:
         async def work() -> int:
@@ -728,7 +480,7 @@ class SqlDriver(Driver):
                     now,
                 )
 
-        return await self._bounded(lambda: self._trying(page))
+        return await self._bounded(lambda: self._portable.trying(page))
 
     @counted
     async def check(self, now: float) -> None:  # noqa: ARG002  nothing expires here
@@ -736,7 +488,7 @@ class SqlDriver(Driver):
             async with self._engines.reading(one_statement=True) as connection:
                 await connection.execute(select(1))
 
-        await self._bounded(lambda: self._trying(ask))
+        await self._bounded(lambda: self._portable.trying(ask))
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it does not cancel anything
         """See `Driver.drain`."""
@@ -745,20 +497,17 @@ class SqlDriver(Driver):
     async def close(self) -> None:
         self._closed = True
         loop = asyncio.get_running_loop()
-        if self._fast is not None:
-            await self._fast.drain()
-        lane = self._lanes.found
-        if lane is not None:
-            await lane.drain()
-        await self._lanes.close()
+        if self.executor is not None:
+            await self.executor.drain()
+        await self._portable.close()
         mine = [task for task in self._tasks if task.get_loop() is loop]
         if self.dialect.cancels:
             for task in mine:
                 task.cancel()
         if mine:
             await asyncio.wait(mine)
-        if self._fast is not None:
-            await self._fast.close()
+        if self.executor is not None:
+            await self.executor.close()
         await self._engines.close()
 
     def _forked(self) -> None:
@@ -766,20 +515,20 @@ class SqlDriver(Driver):
         self._tasks.clear()
         self._opening.clear()
         self._turns.clear()
-        self._sweeps.task = None
+        self.sweeps.task = None
 
     def stats(self) -> Mapping[str, int | float]:
         own: dict[str, int | float] = {
             "commits_total": self._commits,
-            "transactions_total": self._transactions,
-            "retried_total": self._retried,
-            "swept_total": self._sweeps.swept,
-            "sweeps_failed_total": self._sweeps.failed,
+            "transactions_total": self._portable.transactions,
+            "retried_total": self._portable.retried,
+            "swept_total": self.sweeps.swept,
+            "sweeps_failed_total": self.sweeps.failed,
             "renewals_skipped_total": self._renewals_skipped,
             "pool_in_use": self._engines.in_use(),
         }
-        if self._fast is not None:
-            for name, value in self._fast.stats().items():
+        if self.executor is not None:
+            for name, value in self.executor.stats().items():
                 own[name] = own.get(name, 0) + value
         return own
 
@@ -798,11 +547,11 @@ def _pieces(some: Sequence[Item]) -> Iterator[Sequence[Item]]:
         yield some[start : start + PIECE]
 
 
-def _fast_path(
-    url: URL, dialect: Dialect, settings: dict[str, Any], clock: ServerClock, left: Left
-) -> FastPath | None:
-    if dialect.name != "postgresql":
+def _executor(
+    url: URL, settings: dict[str, Any], clock: ServerClock, left: Left, tiers: Collection[str]
+) -> Executor | None:
+    if len(tiers) == 1:
         return None
-    from statehold.drivers.sql.fast import Fast  # only there is asyncpg needed
+    from statehold.drivers.sql.postgres.executor import Executor  # only there is asyncpg needed
 
-    return Fast(url, settings, clock, left)
+    return Executor(url, settings, clock, left, tiers)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy import exc
 
 from statehold.drivers.sql import tls
+from statehold.drivers.sql.retrying import Cause
 from statehold.errors import (
     Busy,
     ConfigError,
@@ -162,6 +163,17 @@ def lost(error: BaseException) -> bool:
     if number(error) in {2002, 2003}:  # it could not be made
         return True
     return isinstance(error, OSError) or getattr(error, "connection_invalidated", False)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """What one of `ERRORS` means for the call that met it."""
+    if rolled_back(error) or forgetful(error):
+        return Cause.UNDONE
+    if read_only(error):
+        return Cause.READ_ONLY
+    if outdated(error):
+        return Cause.OUTDATED
+    return Cause.LOST if lost(error) else Cause.OTHER
 
 
 def translated(error: BaseException, url: str) -> StateholdError:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.driver import Outcome
 from statehold.errors import Corrupted, Invalid, own
 
@@ -27,7 +27,7 @@ Send: TypeAlias = Callable[[Sequence[Commit], float, Sequence[float]], Awaitable
 
 Left: TypeAlias = Callable[[Sequence[Commit], "asyncio.Task[None] | None"], None]
 
-_Call: TypeAlias = "tuple[asyncio.Future[Sequence[Answer]], Sequence[Commit], float, float]"
+_Waiter: TypeAlias = "tuple[asyncio.Future[Sequence[Answer]], Sequence[Commit], float, float]"
 
 MOST_COMMITS: Final = 256
 """In one call, unless one caller brings more."""
@@ -56,10 +56,10 @@ class Lane:
         self._under_way = 0
         self._crowded = False
         self._due = False  # a call begins at the end of this turn of the event loop
-        self._waiting: deque[_Call] = deque()
+        self._waiting: deque[_Waiter] = deque()
         self._limits: deque[tuple[float, asyncio.Future[Sequence[Answer]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: dict[asyncio.Task[None], list[_Call]] = {}
+        self._tasks: dict[asyncio.Task[None], list[_Waiter]] = {}
         self._quiet: asyncio.Future[None] | None = None
 
     async def commit(self, commits: Sequence[Commit], now: float) -> Sequence[Answer]:
@@ -137,13 +137,13 @@ class Lane:
         self._tasks[task] = calls
         task.add_done_callback(self._tasks.pop)
 
-    async def _serve(self, calls: list[_Call]) -> None:
+    async def _serve(self, calls: list[_Waiter]) -> None:
         try:
             await self._answer([call for call in calls if not call[0].done()])
         finally:
             self._done()
 
-    async def _answer(self, calls: list[_Call]) -> None:
+    async def _answer(self, calls: list[_Waiter]) -> None:
         if not calls:
             return  # their callers were cancelled
         commits = [commit for _, some, _, _ in calls for commit in some]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import MetaData
 
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.state import State
 
 

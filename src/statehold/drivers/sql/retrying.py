@@ -1,58 +1,59 @@
-"""Whether what failed on the fast path is tried again."""
+"""Whether a call is tried again that failed, and when: the same on either way to commit."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import random
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final
 
 from statehold.drivers.sql.moving import Moves
-from statehold.drivers.sql.pool import FORGETFUL, LOST, READ_ONLY, sqlstate
 
 LOST_CONNECTIONS: Final = 3
 """How often in one call a connection may be lost. Then the database is not there."""
 
-UNDONE: Final = ("40001", "40P01", *FORGETFUL)
-"""A deadlock and the like; or nothing was executed."""
 
+class Cause(enum.Enum):
+    """What an error means for the call that met it."""
 
-class InTheAir(Exception):
-    """A statement was sent, and the connection lost before its answer came. Internal."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
+    UNDONE = "a deadlock and the like, or nothing was executed"
+    LOST = "the connection is gone, and with it the knowledge of what took effect"
+    READ_ONLY = "the server takes no writes; another one may be at its address"
+    OUTDATED = "the tables, or what goes with them, are not as they were when the kind was opened"
+    OTHER = "it would fail again"
 
 
 class Tries:
     """The tries of one call.
 
-    `repeatable`: it may be done twice. `moved`: a server that used to take writes has refused one,
-    and another has not been tried.
+    `moved`: a server that used to take writes has refused one, and another has not been tried.
     """
 
-    def __init__(self, moves: Moves, *, repeatable: bool, moved: bool) -> None:
+    def __init__(self, moves: Moves, *, moved: bool = False) -> None:
         self._moves = moves
-        self._repeatable = repeatable
         self._moved = moved
         self._losses = self._count = 0
 
-    def check(self, error: Exception, sent: Sequence[bool]) -> None:
-        """Raise the error, or `InTheAir`, unless the call is to be tried again."""
-        if isinstance(error, LOST):
-            if sent and not self._repeatable:
-                raise InTheAir(error) from error
+    def check(
+        self, error: Exception, cause: Cause, may_repeat: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Raise the error, unless the call is to be tried again.
+
+        `may_repeat` is asked once a connection was lost: whether the call may be done twice, or was
+        not done.
+        """
+        if cause is Cause.UNDONE:
+            return
+        if cause is Cause.LOST and self._losses < LOST_CONNECTIONS and may_repeat():
             self._losses += 1
-            if self._losses > LOST_CONNECTIONS:
-                raise error
-        elif sqlstate(error) == READ_ONLY:
-            if self._moved or not self._moves.is_news():
-                self._moves.settle()
-                raise error
-            self._moved = True
-        elif sqlstate(error) not in UNDONE:
-            raise error
+            return
+        if cause is Cause.READ_ONLY:
+            if not self._moved and self._moves.is_news():
+                self._moved = True
+                return
+            self._moves.settle()
+        raise error
 
     async def pause(self) -> None:
         """Wait a little before the next one."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import SplitResult, unquote
 
 from sqlalchemy import URL
 
-from statehold.drivers.sql.dialects import SCHEMES
 from statehold.drivers.sql.driver import SqlDriver
+from statehold.drivers.sql.schema.dialects import SCHEMES
 from statehold.drivers.sql.settings import SETTINGS
 from statehold.errors import ConfigError
 
 
-def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqlDriver:
+def from_url(
+    url: SplitResult, settings: Mapping[str, object], *, tiers: Collection[str] | None = None
+) -> SqlDriver:
     """The driver for `postgresql://user:password@host/database` and the like.
 
-    `sqlite+sql:///relative.db` is a SQLite file with these tables.
+    `sqlite+sql:///relative.db` is a SQLite file with these tables. `tiers` names the ways to commit that are
+    used, for tests of each (see `tiers.TIERS`).
     """
     dialect = SCHEMES[url.scheme]
     database = unquote(url.path[1:])
@@ -38,4 +41,4 @@ def from_url(url: SplitResult, settings: Mapping[str, object]) -> SqlDriver:
             port=port,
             database=database,
         )
-    return SqlDriver(made, dialect, **SETTINGS.parse(settings))
+    return SqlDriver(made, dialect, tiers=tiers, **SETTINGS.parse(settings))

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Dialect
 
 from statehold.drivers.sql.migrating.comparing import differences
 from statehold.drivers.sql.migrating.steps import Plan, Step
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.errors import ConfigError
 
 WAIT_SECONDS = 5

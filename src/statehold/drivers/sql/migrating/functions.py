@@ -8,11 +8,11 @@ from __future__ import annotations
 from alembic.operations.ops import ExecuteSQLOp
 from sqlalchemy import Connection, text
 
-from statehold.drivers.sql import function
-from statehold.drivers.sql.function_parts import qualified
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.postgres import function
+from statehold.drivers.sql.postgres.phrases import qualified
+from statehold.drivers.sql.schema.tables import Tables
 
 _THERE = text(
     """

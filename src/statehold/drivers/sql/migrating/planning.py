@@ -37,16 +37,23 @@ from sqlalchemy import (
     select,
 )
 
-from statehold.drivers.sql.dialects import Dialect
-from statehold.drivers.sql.function_parts import room
 from statehold.drivers.sql.migrating import functions, retyping, searching
 from statehold.drivers.sql.migrating.catalogue import FoundTable, found, type_words
 from statehold.drivers.sql.migrating.comparing import Difference, compared, index_of
+from statehold.drivers.sql.migrating.opening import described, with_what_is_there
 from statehold.drivers.sql.migrating.renaming import renamed
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import CLAIM, FORMAT, META, Stored, Tables, kinds_table
+from statehold.drivers.sql.postgres.phrases import room
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import (
+    CLAIM,
+    FORMAT,
+    META,
+    FieldStorage,
+    Tables,
+    kinds_table,
+)
 
 
 def plan(
@@ -122,18 +129,18 @@ def _record(kinds: Table, tables: Tables, dialect: Dialect) -> list[Step]:
     return [Step(f"{kinds.name} says what there is of {tables.kind}", (ExecuteSQLOp(values),))]
 
 
-def _with(tables: Tables, extra: Iterable[Stored]) -> Tables:
+def _with(tables: Tables, extra: Iterable[FieldStorage]) -> Tables:
     both = [*tables.own.values(), *extra]
     return with_what_is_there(tables, both, vectors=tables.vectors)
 
 
-def _still_read(stored: Stored, tables: Tables) -> bool:
+def _still_read(stored: FieldStorage, tables: Tables) -> bool:
     """Whether it is another version of a field of the class, which reads the older ones."""
     base = stored.name.partition("@")[0]
     return any(name.partition("@")[0] == base for name in tables.own)
 
 
-def _words(stored: Stored, tables: Tables) -> str:
+def _words(stored: FieldStorage, tables: Tables) -> str:
     if stored.table:
         return f"table {stored.table}"
     return f"column {tables.main.name}.{stored.column}"
@@ -146,20 +153,20 @@ def _foreign(tables: Tables) -> str:
     )
 
 
-def _changed_nature(tables: Tables, recorded: Mapping[str, Stored]) -> dict[str, str]:
+def _changed_nature(tables: Tables, recorded: Mapping[str, FieldStorage]) -> dict[str, str]:
     """Fields that are to lie otherwise under the name that they have: why not, and what to do."""
     out: dict[str, str] = {}
     for name, now in tables.own.items():
         was = recorded.get(name)
         if was is None or was == now:
             continue
-        same = (was.lies, was.column, was.table, was.adds) == (
-            now.lies,
+        same = (was.form, was.column, was.table, was.adds) == (
+            now.form,
             now.column,
             now.table,
             now.adds,
         )
-        if not (same and (was.holds, now.holds) in retyping.SAFE_VALUES):
+        if not (same and (was.column_type, now.column_type) in retyping.SAFE_VALUES):
             out[name] = (
                 f"{tables.kind}.{name} holds {_nature(was)} and is to hold {_nature(now)}, which "
                 f"may lose values: {_instead(name, now)}"
@@ -167,14 +174,14 @@ def _changed_nature(tables: Tables, recorded: Mapping[str, Stored]) -> dict[str,
     return out
 
 
-def _nature(stored: Stored) -> str:
+def _nature(stored: FieldStorage) -> str:
     lies = {"value": "", "number": "a sum of", "object": "a map of", "entries": "entries of"}
-    return f"{lies.get(stored.lies, 'a list of')} {stored.held}".strip()
+    return f"{lies.get(stored.form, 'a list of')} {stored.described}".strip()
 
 
-def _instead(name: str, now: Stored) -> str:
+def _instead(name: str, now: FieldStorage) -> str:
     base, _, version = name.partition("@")
-    if now.lies in ("number", "entries") or now.holds in ("bytes", "vector", "array"):
+    if now.form in ("number", "entries") or now.column_type in ("bytes", "vector", "array"):
         return "give the new meaning a field of another name"
     number = int(version or 1)
     return (
@@ -259,7 +266,7 @@ def _retyped(
     connection: Connection,
     table: Table,
     one: Difference,
-    stored: Stored | None,
+    stored: FieldStorage | None,
     name_now: str,
 ) -> None:
     column = table.c[one.column]
@@ -286,7 +293,7 @@ def _retyped(
 
 
 def _drops(
-    made: Plan, have: Mapping[str, FoundTable], everything: Tables, unused: Sequence[Stored]
+    made: Plan, have: Mapping[str, FoundTable], everything: Tables, unused: Sequence[FieldStorage]
 ) -> None:
     """What goes: columns and child tables that no class uses."""
     main = everything.main

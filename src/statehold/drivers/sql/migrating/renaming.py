@@ -11,7 +11,7 @@ from sqlalchemy.engine import Dialect
 
 from statehold.drivers.sql.migrating.catalogue import FoundTable
 from statehold.drivers.sql.migrating.steps import Step
-from statehold.drivers.sql.tables import Stored, Tables
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 from statehold.errors import ConfigError
 from statehold.fields.base import stored_name
 
@@ -19,7 +19,7 @@ from statehold.fields.base import stored_name
 class Renamed(msgspec.Struct, frozen=True):
     """What becomes of the fields of a kind."""
 
-    fields: dict[str, Stored]
+    fields: dict[str, FieldStorage]
     """What is stored, by its new name."""
     steps: list[Step]
     before: dict[str, str]
@@ -44,7 +44,7 @@ def parsed(given: Iterable[str], kinds: Iterable[str]) -> dict[str, dict[str, st
 
 
 def renamed(
-    recorded: Mapping[str, Stored],
+    recorded: Mapping[str, FieldStorage],
     have: dict[str, FoundTable],
     wanted: Tables,
     names: Mapping[str, str],
@@ -90,7 +90,11 @@ def renamed(
 
 
 def _moves(
-    old: Stored, new: Stored, have: dict[str, FoundTable], wanted: Tables, dialect: Dialect
+    old: FieldStorage,
+    new: FieldStorage,
+    have: dict[str, FoundTable],
+    wanted: Tables,
+    dialect: Dialect,
 ) -> Iterable[MigrateOperation]:
     main = wanted.main
     if old.column and main.name in have and old.column in have[main.name].columns:
@@ -107,7 +111,7 @@ def _moves(
             existing_type=column.type,
             existing_nullable=True,
         )
-        if old.lies == "value":
+        if old.form == "value":
             yield ExecuteSQLOp(_renamed_nulls(main, old.name, new.name, dialect))
     if old.table and old.table in have:
         have[new.table] = have.pop(old.table)

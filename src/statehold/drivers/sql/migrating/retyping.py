@@ -16,7 +16,7 @@ from alembic.operations.ops import (
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, or_, select, update
 
 SAFE_VALUES: Final = frozenset({("int", "float"), ("bytes", "vector")})
-"""What a field may hold and come to hold, as `Stored.holds` says it."""
+"""What a field may hold and come to hold, as `FieldStorage.column_type` says it."""
 
 _INTS: Final = {"smallint", "int", "integer", "bigint"}
 _FLOATS: Final = {"double", "double precision"}

@@ -11,14 +11,14 @@ import sqlalchemy
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from statehold.drivers.sql.dialects import Dialect
 from statehold.drivers.sql.errors import ERRORS, translated
 from statehold.drivers.sql.migrating import applying, searching
 from statehold.drivers.sql.migrating.locking import locked
+from statehold.drivers.sql.migrating.opening import placed
 from statehold.drivers.sql.migrating.planning import plan
 from statehold.drivers.sql.migrating.steps import Plan
-from statehold.drivers.sql.opening import placed
-from statehold.drivers.sql.tables import Tables
+from statehold.drivers.sql.schema.dialects import Dialect
+from statehold.drivers.sql.schema.tables import Tables
 from statehold.errors import ConfigError
 
 

@@ -8,12 +8,12 @@ from typing import Any, Final
 from alembic.operations.ops import ExecuteSQLOp, MigrateOperation
 from sqlalchemy import Column, Connection, LargeBinary, MetaData, Table, func, select
 
-from statehold.drivers.sql.function_parts import qualified, quoted
+from statehold.drivers.sql.migrating.opening import described, with_what_is_there
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import verbatim
-from statehold.drivers.sql.opening import described, with_what_is_there
-from statehold.drivers.sql.tables import Stored, Tables
-from statehold.drivers.sql.vectors import LACKS, MAKE, asked, there, to_be_had
+from statehold.drivers.sql.postgres.phrases import qualified, quoted
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
+from statehold.drivers.sql.schema.vectors import LACKS, MAKE, asked, there, to_be_had
 
 # PostgreSQL casts no bytes to float4, so each is put together from sign, exponent and fraction, in
 # float8, which holds every float4. What is not finite becomes NaN, which a vector refuses.
@@ -33,9 +33,9 @@ LANGUAGE sql IMMUTABLE STRICT AS $statehold$
 $statehold$"""
 
 
-def stays(stored: Stored) -> bool:
+def stays(stored: FieldStorage) -> bool:
     """Whether a field that may lie in one of two ways goes on as it does."""
-    return stored.holds == "vector" or stored.lies == "object" or stored.counted
+    return stored.column_type == "vector" or stored.form == "object" or stored.counted
 
 
 def settled(connection: Connection, tables: Tables) -> Tables:
@@ -58,7 +58,7 @@ def steps(made: Plan, connection: Connection, tables: Tables) -> None:
     fields = [tables.own[field.name] for field in asked(tables.layout)]
     if connection.dialect.name != "postgresql" or not fields:
         return
-    if any(stored.holds == "vector" for stored in fields):
+    if any(stored.column_type == "vector" for stored in fields):
         if not there(connection):
             made.steps.append(Step("extension vector is made", (ExecuteSQLOp(MAKE),)))
         return

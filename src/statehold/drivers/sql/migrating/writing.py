@@ -27,8 +27,8 @@ from sqlalchemy.types import TypeEngine
 from statehold.drivers.sql.migrating.applying import sql
 from statehold.drivers.sql.migrating.steps import Plan, Step
 from statehold.drivers.sql.migrating.verbatim import spelled, verbatim
-from statehold.drivers.sql.types import Json
-from statehold.drivers.sql.vectors import Floats32
+from statehold.drivers.sql.schema.types import Json
+from statehold.drivers.sql.schema.vectors import Floats32
 from statehold.errors import ConfigError
 
 # The plain ones, whose types are not a client's own.
