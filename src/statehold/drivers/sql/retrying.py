@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import random
 from collections.abc import Callable
 from typing import Final
 
+from statehold.clock import pause
 from statehold.drivers.sql.moving import Moves
 
 LOST_CONNECTIONS: Final = 3
 """How often in one call a connection may be lost. Then the database is not there."""
+
+FIRST_PAUSE: Final = 0.002
+"""Seconds before a call is tried again, at most; twice as many before each further try …"""
+LONGEST_PAUSE: Final = 0.1
+"""… up to so many."""
 
 
 class Cause(enum.Enum):
@@ -57,6 +62,5 @@ class Tries:
 
     async def pause(self) -> None:
         """Wait a little before the next one."""
+        await asyncio.sleep(pause(self._count, FIRST_PAUSE, LONGEST_PAUSE))
         self._count += 1
-        most = min(0.001 * 2**self._count, 0.1)
-        await asyncio.sleep(random.random() * most)  # noqa: S311  jitter
