@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from statehold import Counter, Log, State, Store
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import run_now
 

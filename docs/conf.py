@@ -2,11 +2,6 @@
 
 from importlib.metadata import version as version_of
 
-from statehold.store import collection, together
-
-# `Step` names it where only type checkers import it; autodoc evaluates the annotations of a Struct.
-together.AsyncCollection = collection.AsyncCollection
-
 project = "statehold"
 copyright = "the statehold authors"
 version = release = version_of("statehold")

@@ -18,7 +18,7 @@ import lmdb
 from msgspec import msgpack
 
 from statehold import driver, errors, folding
-from statehold.changes import Key, subjects_of
+from statehold.commits import Key, subjects_of
 from statehold.cursors import Listing, newest_of, page_of
 from statehold.driver import Feature, Scan
 from statehold.settings import Settings, boolean, duration, size

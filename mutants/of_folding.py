@@ -10,6 +10,7 @@ ITEMS = "src/statehold/items.py"
 LIVES = "src/statehold/folding/lives.py"
 PARTS = "src/statehold/folding/parts.py"
 CHANGES = "src/statehold/changes.py"
+COMMITS = "src/statehold/commits.py"
 CURSORS = "src/statehold/cursors.py"
 
 OP_MEMORY = [
@@ -379,7 +380,7 @@ LIVES_BEGIN = [
     Mutant(
         "incarnations",
         "they are counted by each process anew",
-        CHANGES,
+        COMMITS,
         "def new_incarnation() -> int:\n"
         '    """A number for a state\'s next life: 63 random bits, never 0."""\n'
         '    return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1',
@@ -388,14 +389,14 @@ LIVES_BEGIN = [
     Mutant(
         "incarnations",
         "they are of 8 bits",
-        CHANGES,
+        COMMITS,
         'int.from_bytes(AMBIENT.entropy(8), "little") >> 2)',
         'int.from_bytes(AMBIENT.entropy(8), "little") >> 56)',
     ),
     Mutant(
         "incarnations",
         "they are the second in which they began",
-        CHANGES,
+        COMMITS,
         'return (int.from_bytes(AMBIENT.entropy(8), "little") >> 2) + 1',
         'return int(__import__("time").time())',
     ),
@@ -442,7 +443,7 @@ TIME = [
     Mutant(
         "expiry",
         "deadlines are of whole seconds",
-        CHANGES,
+        COMMITS,
         "return created + max_age if ttl is None else min(now + ttl, created + max_age)",
         "return float(int(created + max_age if ttl is None else min(now + ttl, created + max_age)))",
     ),
@@ -457,14 +458,14 @@ TIME = [
     Mutant(
         "max_age",
         "it is not looked at beside a ttl",
-        CHANGES,
+        COMMITS,
         "else min(now + ttl, created + max_age)",
         "else now + ttl",
     ),
     Mutant(
         "max_age",
         "it is not looked at without a ttl",
-        CHANGES,
+        COMMITS,
         "return created + max_age if ttl is None",
         "return None if ttl is None",
     ),
@@ -485,21 +486,21 @@ TIME = [
     Mutant(
         "renewals",
         "they never shorten a life",
-        CHANGES,
+        COMMITS,
         "return abs(until - old) >",
         "return until - old >",
     ),
     Mutant(
         "renewals",
         "they move a deadline by a minute or not at all",
-        CHANGES,
+        COMMITS,
         "(1.0 if ttl is None else min(1.0, ttl / 1000))",
         "60.0",
     ),
     Mutant(
         "renewals",
         "they end no life that was for ever",
-        CHANGES,
+        COMMITS,
         "return until is not old",
         "return until is None and old is not None",
     ),
@@ -527,7 +528,7 @@ TIME = [
     Mutant(
         "subjects",
         "only the foremost finds a state",
-        CHANGES,
+        COMMITS,
         "return (about,) if isinstance(about, str) else about",
         "return (about,) if isinstance(about, str) else about[:1]",
     ),
@@ -551,28 +552,28 @@ READING = [
     Mutant(
         "reading",
         "a tail of 0 is all",
-        CHANGES,
+        COMMITS,
         "take = size if tail is None or tail > size else tail",
         "take = size if not tail or tail > size else tail",
     ),
     Mutant(
         "reading",
         "what comes after a position begins with it",
-        CHANGES,
+        COMMITS,
         "skip = min(max(after + 1 - first, 0), size)",
         "skip = min(max(after - first, 0), size)",
     ),
     Mutant(
         "reading",
         "a range has no limit",
-        CHANGES,
+        COMMITS,
         "return skip, take if self.limit is None else min(take, self.limit)",
         "return skip, take",
     ),
     Mutant(
         "reading",
         "a tail is the oldest items",
-        CHANGES,
+        COMMITS,
         "            return size - take, take\n",
         "            return 0, take\n",
     ),

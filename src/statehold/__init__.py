@@ -3,8 +3,8 @@
 `import statehold` brings no driver, no server and no third-party client.
 """
 
-from statehold.changes import ABSENT, PRESENT, Revision
 from statehold.clock import Clock, ManualClock, SystemClock
+from statehold.commits import ABSENT, PRESENT, Revision
 from statehold.errors import (
     Busy,
     Closed,

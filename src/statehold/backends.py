@@ -52,7 +52,7 @@ def open_driver(url: str, **settings: object) -> Driver:
 
 
 def open_for_tasks(url: str, **settings: object) -> Driver:
-    """The same for the tasks of an event loop: over it lies what gathers their commits.
+    """The driver for a URL, for the tasks of an event loop: over it lies what gathers their commits.
 
     So it is with the drivers inside it. Middleware lies over what gathers.
     """

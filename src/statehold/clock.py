@@ -53,7 +53,7 @@ class ManualClock:
         return self._now
 
     def monotonic(self) -> float:
-        """The same time."""
+        """The time that was set."""
         return self._now
 
     async def sleep(self, seconds: float) -> None:
@@ -83,7 +83,7 @@ class Ambient:
     monotonic: Callable[[], float]
     """Seconds that never go back."""
     perf_counter: Callable[[], float]
-    """The same, as exactly as can be had."""
+    """Seconds that never go back, as exactly as can be had."""
 
     def __init__(self) -> None:
         self.restore()
@@ -97,6 +97,16 @@ class Ambient:
 
 
 AMBIENT: Final = Ambient()
+
+
+def pause(tries: int, first: float, longest: float, *, least: float = 0.0) -> float:
+    """Seconds to wait before another try, random, so that who failed together does not return together.
+
+    They are up to `first` where `tries` is 0, twice as many with each further one, and never more than
+    `longest`. `least`, from 0 to 1, is the part of them that is waited in any case.
+    """
+    most = min(longest, first * 2.0 ** min(tries, 64))
+    return most * (least + (1.0 - least) * AMBIENT.fraction())
 
 
 class Skew:

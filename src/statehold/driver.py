@@ -15,7 +15,8 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from statehold.changes import ABSENT, About, Cell, Commit, Key, Revision, Want
+from statehold.changes import Cell
+from statehold.commits import ABSENT, About, Commit, Key, Revision, Want
 from statehold.errors import NOTHING_WRITTEN, StateholdError, Unavailable, Unsupported, own
 from statehold.formats import alike
 
@@ -136,7 +137,7 @@ class Op(msgspec.Struct, frozen=True, gc=False):
     """An op id that a life remembers: the number of its commit, its intent, and when that came."""
 
     op: str
-    """Itself; or `changes.digest_of` it, where the backend that it comes from keeps no more."""
+    """Itself; or `commits.digest_of` it, where the backend that it comes from keeps no more."""
     number: int
     intent: int
     at: float

@@ -30,7 +30,7 @@ class BlockingClock(SystemClock):
 
 
 class WaitingClock:
-    """Another clock for callers without an event loop: what would suspend there is run by `run`."""
+    """A store's own clock, for callers without an event loop: what would suspend there is run by `run`."""
 
     def __init__(self, clock: Clock, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
         self.clock = clock

@@ -82,7 +82,7 @@ def _pydantic(kind: Any) -> tuple[tuple[Dump, ...], Load]:
 
 
 def _checked(dump: Callable[..., bytes]) -> Callable[..., bytes]:
-    """The same for bytes that others make: refused unless they are JSON (RFC 8259), in UTF-8."""
+    """What dumps, for bytes that others make: refused unless they are JSON (RFC 8259), in UTF-8."""
 
     def checked(value: Any, **options: Any) -> bytes:
         data = dump(value, **options)

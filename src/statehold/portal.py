@@ -66,7 +66,7 @@ class Portal:
         return found
 
     async def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """The same for a task of another event loop, which goes on meanwhile."""
+        """The result of the coroutine, for a task of another event loop, which goes on meanwhile."""
         return await _awaited(coroutine, self._begin)
 
     def _begin(self, call: _Call) -> None:
@@ -165,7 +165,7 @@ class Guest:
         return found
 
     async def call(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """The same for a task of any event loop; in the loop itself it is awaited in place."""
+        """The result of the coroutine, for a task of any event loop; in the loop itself it is awaited in place."""
         if asyncio.get_running_loop() is self.loop:
             return await coroutine
         try:

@@ -9,20 +9,9 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 
 import msgspec
 
-from statehold.changes import (
-    Cell,
-    Change,
-    Entries,
-    Is,
-    Items,
-    Key,
-    Refusal,
-    Scalar,
-    Want,
-    fingerprint,
-    said_of,
-)
+from statehold.changes import Cell, Change, Entries, Items, Refusal, Scalar, said_of
 from statehold.codec import as_json
+from statehold.commits import Is, Key, Want, fingerprint
 from statehold.driver import Layout, Refused
 from statehold.errors import Conflict, Corrupted, Invalid, SchemaError, StateholdError, TooLarge
 from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
@@ -150,7 +139,7 @@ class Schema:
         return changes  # type: ignore[no-any-return]
 
     def _expanded(self, edits: tuple[Edit, ...], now: float) -> tuple[Change, ...]:
-        """The same where there are `Edits` among them, or what is no edit at all."""
+        """The changes of the edits, where `Edits` are among them, or what is no edit at all."""
         changes: list[Change] = []
         for edit in edits:
             if isinstance(edit, Edits):

@@ -9,23 +9,9 @@ from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    Append,
-    Cell,
-    Change,
-    Entries,
-    Items,
-    Key,
-    Refusal,
-    Revision,
-    Scalar,
-    Splice,
-    Want,
-    subjects_of,
-)
+from statehold.changes import Append, Cell, Change, Entries, Items, Refusal, Scalar, Splice
 from statehold.clock import Clock, SystemClock
+from statehold.commits import ABSENT, EVERYTHING, Key, Revision, Want, subjects_of
 from statehold.driver import Cells, Driver
 from statehold.errors import Invalid, SchemaError
 from statehold.fields.base import Edit, Field, positive

@@ -47,6 +47,6 @@ class Together:
 
 
 def heard(task: asyncio.Future[Any]) -> None:
-    """Its error has been looked at, though everybody who would have been told may have gone."""
+    """The task's error has been looked at, though everybody who would have been told may have gone."""
     if not task.cancelled():
         task.exception()

@@ -11,21 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Items,
-    Put,
-    Refusal,
-    Splice,
-    Want,
-    fold,
-)
+from statehold.changes import Accumulate, Add, Append, Drop, Items, Put, Refusal, Splice, fold
+from statehold.commits import ABSENT, EVERYTHING, Commit, Want
 from statehold.driver import Refused, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.drivers.sqlite.driver import SWEEP_COMMITS

@@ -14,7 +14,8 @@ import pytest
 
 from needs import require
 from statehold.backends import open_driver
-from statehold.changes import EVERYTHING, Add, Append, Commit, Put, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING, Commit, Want
 from statehold.driver import FencedOff, Scan
 from statehold.drivers.sqlite import SqliteDriver, from_url, schema
 from statehold.engine import run_now

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from statehold import AsyncStore, Busy, Closed, ConfigError, Counter, Log, ManualClock, State, Store
-from statehold.changes import EVERYTHING, Add, Commit
+from statehold.changes import Add
+from statehold.commits import EVERYTHING, Commit
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.drivers.sqlite.schema import VERSION
 from statehold.engine import run_now

@@ -11,8 +11,9 @@ from datetime import timedelta
 import pytest
 
 from statehold import AsyncStore, Counter, Log, ManualClock, State, Store
-from statehold.changes import EVERYTHING, Append, Commit, Want
+from statehold.changes import Append
 from statehold.clock import AMBIENT
+from statehold.commits import EVERYTHING, Commit, Want
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.engine import run_now

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from statehold.backends import open_driver
-from statehold.changes import Add, Append, Splice, digest_of
+from statehold.changes import Add, Append, Splice
+from statehold.commits import digest_of
 from statehold.driver import Doubtful, FencedOff, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sql import from_url

@@ -20,7 +20,7 @@ from examples.shop.state import Visit
 from examples.shop.understanding import Wish, understand
 from examples.shop.walk import ROOT, Service
 from statehold import AsyncStore, Unavailable
-from statehold.changes import Commit, Key, Want
+from statehold.commits import Commit, Key, Want
 from statehold.driver import Cells, Outcome
 from statehold.drivers.memory import MemoryDriver
 

@@ -283,7 +283,7 @@ def test_a_clock_that_was_set_costs_no_commit(server, proxy, seconds):
     async def main():
         async with tabs(server, proxy) as (one, _):
             await one.apply("a", Tab.count.add(1))
-            (topology, _), *_ = one.store.driver._client._all.values()
+            topology, *_ = one.store.driver._client._topologies
             topology.link._clock.ahead += seconds
             topology.link._clock._most += seconds
             for _ in range(3):

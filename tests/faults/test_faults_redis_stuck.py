@@ -96,7 +96,7 @@ async def flapping(server, times):
         url = f"redis://127.0.0.1:{relay.port}"
         async with opened(url, timeout=0.2) as servers:
             await servers.call(*once("first"), repeatable=True)
-            topology, _ = next(iter(servers._all.values()))
+            topology = next(iter(servers._topologies))
             relay.holds = holds
             for n in range(times):
                 call = asyncio.create_task(servers.call(*once(str(n)), repeatable=False))

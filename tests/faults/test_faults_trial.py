@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from statehold import AsyncStore, Busy, Closed, Corrupted, Unavailable
-from statehold.changes import Add, Append, Put, Revision
+from statehold.changes import Add, Append, Put
+from statehold.commits import Revision
 from statehold.driver import Scan
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing.faults import FaultyDriver

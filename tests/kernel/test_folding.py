@@ -7,24 +7,8 @@ from hypothesis import given, note, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    HOLD_SECONDS,
-    PRESENT,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Items,
-    Put,
-    Refusal,
-    Revision,
-    Splice,
-    Want,
-    fold,
-)
+from statehold.changes import Accumulate, Add, Append, Drop, Items, Put, Refusal, Splice, fold
+from statehold.commits import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT, Commit, Revision, Want
 from statehold.driver import Doubtful, FencedOff, Refused, Reused, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import run_now
@@ -42,7 +26,8 @@ from statehold.folding import (
     step,
     unpack,
 )
-from statehold.testing.model import Model, array
+from statehold.testing.model import Model
+from statehold.testing.naive import array
 from statehold.testing.stateful import ABOUT, OPS, changes, ttls, wants
 
 KEY = ("t", "kind", "a")

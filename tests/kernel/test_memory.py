@@ -19,7 +19,8 @@ from statehold import (
     State,
     Store,
 )
-from statehold.changes import HOLD_SECONDS, Add, Commit
+from statehold.changes import Add
+from statehold.commits import HOLD_SECONDS, Commit
 from statehold.driver import Doubtful
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver

@@ -16,14 +16,13 @@ from statehold.changes import (
     Items,
     Put,
     Refusal,
-    Revision,
     Splice,
     add_arrays,
     add_numbers,
-    deadline,
     fold,
 )
-from statehold.testing.model import apply_all
+from statehold.commits import Revision, deadline
+from statehold.testing.naive import apply_all
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 small = st.integers(-(2**40), 2**40)

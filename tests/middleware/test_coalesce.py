@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 
 from statehold import AsyncStore, Counter, Log, State
-from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.changes import Add, Append
+from statehold.commits import EVERYTHING, Commit
 from statehold.driver import Driver, Failed, Feature, Page, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from statehold import AsyncStore, Closed, Counter, Invalid, State, Store
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.config import Config
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.token import TokenDriver
@@ -215,7 +215,7 @@ def test_the_server_drains_its_store(tmp_path, monkeypatch):
         '[kinds.seen.fields]\ntimes = "counter"\n'
     )
     slow = Slow()
-    monkeypatch.setattr("statehold.store.aio.open_for_tasks", lambda _url: slow)
+    monkeypatch.setattr("statehold.store.stores.open_for_tasks", lambda _url: slow)
     with TestClient(create_app(Config.load(file, env={}))) as client:
         assert client.get("/readyz").status_code == 200
         assert slow.drained == []

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from statehold.changes import Add, Commit
+from statehold.changes import Add
+from statehold.commits import Commit
 from statehold.driver import Feature, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.errors import Unavailable

@@ -10,7 +10,8 @@ import pytest
 
 from statehold import AsyncStore, Counter, Log, Register, State
 from statehold.backends import open_driver
-from statehold.changes import EVERYTHING, Add, Append, Commit, Drop, Put, Revision, Splice, Want
+from statehold.changes import Add, Append, Drop, Put, Splice
+from statehold.commits import EVERYTHING, Commit, Revision, Want
 from statehold.driver import Scan, Written
 from statehold.drivers.redis import SETTINGS
 from statehold.drivers.redis.commands import COMMIT
@@ -18,6 +19,7 @@ from statehold.drivers.redis.failover import Acknowledged
 from statehold.drivers.redis.lua.scripts import ALL
 from statehold.errors import ConfigError, Full, Invalid, Timeout, Unavailable
 from statehold.testing import Backend, Rig
+from statehold.testing.commits import Commits
 from statehold.testing.proxy import Proxy
 from statehold.testing.rig import plain
 from statehold.testing.servers import RedisSentinel, RedisServer
@@ -68,8 +70,7 @@ def counted(redis):
             return driver
 
         driver = runner.run(make())
-        rig = Rig.__new__(Rig)  # only for its keys and commits
-        rig.tenant, rig.unit = "t", 1.0
+        rig = Commits("t")
 
         def count(work):
             async def play():

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from statehold.changes import Add, Append, Drop, Put, Refusal, Splice, Want, fold
+from statehold.changes import Add, Append, Drop, Put, Refusal, Splice, fold
+from statehold.commits import Want
 from statehold.driver import Refused, Written
 from statehold.drivers.redis.keys import Keys, escaped, field_of, stored_field
 from statehold.errors import Corrupted

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import run_now
 from statehold.middleware.metrics import Metrics

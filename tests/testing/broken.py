@@ -16,21 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    Accumulate,
-    Add,
-    Append,
-    Cell,
-    Commit,
-    Items,
-    Key,
-    Refusal,
-    Revision,
-    fold,
-    is_so,
-    part_of,
-)
+from statehold.changes import Accumulate, Add, Append, Cell, Items, Refusal, fold
+from statehold.commits import ABSENT, Commit, Key, Revision, is_so, part_of
 from statehold.cursors import Listing
 from statehold.driver import (
     Cells,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from statehold.changes import Commit, Key, Revision, Want
+from statehold.commits import Commit, Key, Revision, Want
 from statehold.driver import Cells, Doubtful, Driver, Feature, Outcome, Page, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.errors import Unsupported

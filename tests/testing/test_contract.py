@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from statehold.testing.conformance import DriverConformance
-from statehold.testing.promises import PROMISES, page
+from statehold.testing.contract import page
+from statehold.testing.promises import PROMISES
 
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 
@@ -14,7 +15,7 @@ def cases():
 
 
 def test_the_page_is_up_to_date():
-    """`python -m statehold.testing.promises > docs/contract.md` would change nothing."""
+    """`python -m statehold.testing.contract > docs/contract.md` would change nothing."""
     assert PAGE.read_text() == page()
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from statehold.changes import Add, Commit
+from statehold.changes import Add
+from statehold.commits import Commit
 from statehold.driver import Failed, Feature, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver

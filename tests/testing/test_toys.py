@@ -4,11 +4,13 @@ import time
 
 import pytest
 
-from statehold.changes import Add, Commit
+from statehold.changes import Add
+from statehold.commits import Commit
 from statehold.driver import FencedOff, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.testing import Backend, DriverConformance, FaultyDriver, Model
-from statehold.testing.rig import KIND, drive
+from statehold.testing.commits import KIND
+from statehold.testing.rig import drive
 from statehold.testing.stateful import run
 from tests.testing.toys import ToyDriver
 

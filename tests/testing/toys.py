@@ -10,20 +10,17 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import (
+from statehold.changes import Cell, Items, Refusal, fold
+from statehold.commits import (
     ABSENT,
     PRESENT,
-    Cell,
     Commit,
-    Items,
     Key,
-    Refusal,
     Revision,
     Want,
     about_after,
     deadline,
     digest_of,
-    fold,
     is_so,
     new_incarnation,
     part_of,

@@ -18,7 +18,8 @@ from statehold import (
     Unavailable,
     Vector,
 )
-from statehold.changes import Commit, Put, Want
+from statehold.changes import Put
+from statehold.commits import Commit, Want
 from statehold.drivers.memory import MemoryDriver
 from statehold.engine import run_now
 from statehold.testing import FaultyDriver

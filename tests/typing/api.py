@@ -38,8 +38,10 @@ from statehold import (
 )
 from statehold.changes import Add, Append, Change, Put
 from statehold.fields import Amount, Count
-from statehold.fields.collection import MapView, SetView, TallyView
 from statehold.fields.log import LogView
+from statehold.fields.maps import MapView
+from statehold.fields.sets import SetView
+from statehold.fields.tally import TallyView
 from statehold.fields.turns import TurnsView
 from statehold.fields.vector import Decayed
 from statehold.fields.window import WindowView

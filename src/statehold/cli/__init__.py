@@ -1,4 +1,18 @@
-"""The command line. Results are JSON on standard output, everything else is on standard error."""
+"""The command line. Results are JSON on standard output, everything else is on standard error.
+
+`main` runs the command that is named; only its module is imported:
+
+    parser       the commands and their options
+    states       get, apply, scan, delete: one state, or the listing of a kind
+    checking     check: whether the store can answer
+    serving      serve: the server
+    replaying    replay: a file of commits, with `progress` on a terminal
+    measuring    bench: what the configured backend does
+    migrating    migrate: the tables of a SQL database, made to fit the classes
+    keying       keys: the keys of tokens, new, rotated, listed
+    reaching     from the options to the states, through the library or through a server
+    exits        what the exit codes mean
+"""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import ABSENT as NO_STATE
 from statehold.cli.exits import ABSENT, OK
 from statehold.cli.reaching import reach
 from statehold.client.base import expectation
+from statehold.commits import ABSENT as NO_STATE
 from statehold.errors import Invalid
 
 _PAGE = 500

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import msgspec
 
-from statehold.changes import ABSENT, PRESENT, Key, Revision
+from statehold.commits import ABSENT, PRESENT, Key, Revision
 from statehold.errors import Invalid
 from statehold.store.names import Subjects
 
@@ -93,7 +93,7 @@ class Access(ABC):
         fields: Sequence[str] | None = None,
         tail: int | None = None,
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """The same with the states themselves, each as `get` shows it."""
+        """Up to `limit` states, each as `get` shows it, and the cursor to go on from."""
 
     @abstractmethod
     async def check(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from statehold.changes import Key, Revision
 from statehold.client.base import Access, Applied
+from statehold.commits import Key, Revision
 from statehold.errors import Invalid
 from statehold.fields import Log
 from statehold.state import State

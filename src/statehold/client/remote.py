@@ -15,8 +15,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from statehold.changes import ABSENT, PRESENT, Key, Revision
 from statehold.client.base import Access, Applied
+from statehold.commits import ABSENT, PRESENT, Key, Revision
 from statehold.errors import (
     Closed,
     ConfigError,

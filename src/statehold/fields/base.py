@@ -24,7 +24,6 @@ from statehold.changes import (
     Append,
     Change,
     Drop,
-    Is,
     Items,
     Put,
     Scalar,
@@ -32,6 +31,7 @@ from statehold.changes import (
     said_of,
 )
 from statehold.codec import BytesCodec, Codec, Undecodable, codec_of
+from statehold.commits import Is
 from statehold.driver import FieldLayout
 from statehold.errors import Invalid, SchemaError
 
@@ -65,6 +65,7 @@ class Edits:
 
     @classmethod
     def of(cls, changes: Iterable[Change]) -> Edits:
+        """Edits of these changes, which do not depend on the time."""
         kept = tuple(changes)
         return cls(lambda _now: kept, [said_of(change) for change in kept])
 
@@ -93,9 +94,9 @@ class Operation(msgspec.Struct, frozen=True):
 class Field(Generic[V]):
     """A part of a state. As a class attribute it makes edits; on an instance it reads as a view.
 
-    For users are its view and what makes edits and conditions; `codec`, `drops`, `layout` and the like are
-    for the package. What cannot be as it was declared is a `SchemaError` once the class is defined, since
-    only then it has a name.
+    For users are its view and what makes edits and conditions; `codec`, `drops`, `layout` and the
+    like are for the package. What cannot be as it was declared is a `SchemaError` once the class is
+    defined, since only then it has a name.
 
     `stored_as` is the name under which it is kept, so that an attribute can be renamed without
     moving data. `version` is raised, with `upcast` for each older one, when the values' type
@@ -163,7 +164,10 @@ class Field(Generic[V]):
         self.ready()
 
     def check(self) -> None:
-        """Raise `SchemaError` unless it can be as it was declared. Errors then have its name."""
+        """Raise `SchemaError` unless the field can be as it was declared.
+
+        The error then gets the field's name.
+        """
         version = positive(self.version, "version")
         if set(self.upcast) != set(range(1, version)):
             raise SchemaError(f"version {version} needs upcast for each of 1…{version - 1}")
@@ -171,10 +175,10 @@ class Field(Generic[V]):
             raise SchemaError(f"a {self.field} holds no JSON values to upcast")
 
     def ready(self) -> None:
-        """Make what depends on the name."""
+        """Make what depends on the field's name. Called once, when its class is defined."""
 
     def codec(self, kind: Any) -> Codec:
-        """What encodes its values, which may be raw bytes."""
+        """What encodes the field's values of this type, which may be raw bytes."""
         made = codec_of(kind, self.name, self.max_bytes)
         self.mark_bytes = int(isinstance(made, BytesCodec))
         return made
@@ -195,7 +199,7 @@ class Field(Generic[V]):
 
     @abstractmethod
     def view(self, state: Snapshot) -> V:
-        """How the field reads on an instance."""
+        """The field as it reads on this state."""
         raise NotImplementedError
 
     # -------------------------------------------------------------------------------------- as JSON
@@ -212,7 +216,7 @@ class Field(Generic[V]):
 
     @abstractmethod
     def operations(self) -> dict[str, Operation]:
-        """What can be done to it from JSON, by name."""
+        """What can be done to the field from JSON, by name."""
         raise NotImplementedError
 
     def upcasted(self, value: Any, version: int) -> Any:
@@ -244,7 +248,7 @@ class Field(Generic[V]):
         return bytes
 
     def layout(self) -> FieldLayout:
-        """What a driver may know."""
+        """What a driver may know of the field."""
         names = frozenset(make.__name__.lower() for make in self.makes)
         size = self.max_bytes + self.mark_bytes
         return FieldLayout(self.stored, self.field, names, self.values(), self.keep, size)
@@ -252,7 +256,10 @@ class Field(Generic[V]):
     # ------------------------------------------------------------------------- its single entries
 
     def entry_of(self, key: Any) -> str:  # noqa: ARG002  whose field has entries
-        """What the entry of this key is called in the store. Raises `Invalid`."""
+        """What the entry of this key is called in the store.
+
+        Raises `Invalid` for a key that is not of the field's type, or a field without entries.
+        """
         raise Invalid(
             f"{self.name}: a {self.field} has no entries to be read one by one", field=self.name
         )
@@ -262,13 +269,16 @@ class Field(Generic[V]):
         return {}
 
     def key_from_json(self, value: Any) -> Any:
-        """The key that a JSON value, or the text of an object's key, stands for. Raises `Invalid`."""
+        """The key that a JSON value, or the text of an object's key, stands for.
+
+        Raises `Invalid`.
+        """
         return value
 
     # --------------------------------------------------------------------------------------- helpers
 
     def drops(self, entry: str | None = None) -> Edit:
-        """Remove an entry or everything, in older versions too."""
+        """The edit that removes an entry, or everything (None), in older versions of the field too."""
         if not self.older:
             return Drop(self.stored, entry)
         return Edits.of(Drop(name, entry) for name in (self.stored, *self.older))
@@ -281,13 +291,17 @@ class Field(Generic[V]):
         absent: bool = False,
         least: bool = False,
     ) -> Is:
-        """That this is what stands there. Raises `Invalid` for a field that older versions share."""
+        """That this is what stands there.
+
+        Raises `Invalid` for a field that older versions share.
+        """
         self.refuse_unless(
             not self.older, f"is of version {self.version}: no condition can see the older ones"
         )
         return Is(self.asked, entry, value, absent, least)
 
     def refuse_unless(self, condition: bool, message: str, found: object = None) -> None:
+        """Raise `Invalid`, with the field's name before the message, unless the condition holds."""
         if not condition:
             raise Invalid(f"{self.name}: {message}", field=self.name, found=found)
 
@@ -310,8 +324,9 @@ def stored_name(base: str, version: int) -> str:
 def own_text(text: str) -> str:
     """The text as an object that nothing else has, whoever has the same text.
 
-    So the name in a change says which field made it, at no cost: see `Schema.changes`. Of each of the
-    first 256 characters CPython has one text that it shares, but not where it has changed the case.
+    So the name in a change says which field made it, at no cost: see `Schema.changes`. Of each of
+    the first 256 characters CPython has one text that it shares, but not where it has changed the
+    case.
     """
     if len(text) > 1 or text > "\xff":
         return f"{text} "[:-1]

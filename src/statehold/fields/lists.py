@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from msgspec.structs import replace
 
-from statehold.changes import BEYOND, Append, Drop, Is, Items, Splice
+from statehold.changes import BEYOND, Append, Drop, Items, Splice
 from statehold.codec import as_json
+from statehold.commits import Is
 from statehold.fields.base import Edit, Field, Operation, Snapshot, bound, decoded, flag, positive
 
 T = TypeVar("T")
@@ -36,18 +37,24 @@ class ListField(Field[View]):
         self.max_bytes = max_bytes
 
     def check(self) -> None:
+        """Raise `SchemaError` unless types and bounds as declared can be."""
         super().check()
         bound(self.keep)
         positive(self.max_bytes, "max_bytes")
 
     def clear(self) -> Edit:
-        """The list is empty."""
+        """The list is empty. An edit for `apply`.
+
+        Positions go on: what is appended next has the one after the last that there was.
+        """
         return self.drops()
 
     def pop(self, count: int = 1) -> Splice:
         """The newest `count` are gone, redacted ones included, or all if there are fewer.
 
-        What is appended next has their positions. To know what went, pop on a state that was read.
+        An edit for `apply`, which does not tell what went: for that, pop on a state that was read.
+        What is appended next has the positions that became free. Raises `Invalid` unless `count` is
+        a whole number of at least 1.
         """
         self._check_position(count, "count")
         return Splice(self.stored, self.keep, take=count)
@@ -55,8 +62,9 @@ class ListField(Field[View]):
     def redact(self, position: int) -> Splice:
         """What was in that position is gone. The position stays, and the others keep theirs.
 
-        It reads as if it were not there; as None where the values may be None. Once more changes
-        nothing. Raises `Conflict` where the list has no such position.
+        An edit for `apply`. Positions count from 1 what was ever appended in this life. It reads as
+        if it were not there; as None where the values may be None. Redacting it once more changes
+        nothing. The commit raises `Conflict` where the list has no such position.
         """
         self._check_position(position)
         return Splice(self.stored, self.keep, at=position, items=(REDACTED,))
@@ -75,13 +83,18 @@ class ListField(Field[View]):
         }
 
     def is_empty(self) -> Is:
-        """The condition (`where=`) that there is no item, and no position of a redacted one."""
+        """The condition (`where=`) that there is no item, and no position of a redacted one.
+
+        Where it does not hold, the commit is a `Conflict` and nothing is written.
+        """
         return self.condition(None, None)
 
     def to_json(self, state: Snapshot) -> Any:
+        """The items that can be read, as a list."""
         return [as_json(raw) for raw in self.readable(state)]
 
     def readable(self, state: Snapshot) -> Iterator[bytes]:
+        """The items that can be read and were not redacted, encoded."""
         for at, raw in enumerate(state._cell_items(self.stored)):
             if self.shown(state, at, raw) is not None:
                 yield raw
@@ -97,11 +110,15 @@ class ListField(Field[View]):
         return raw == REDACTED and not self.nullable
 
     def decode(self, raw: Any) -> Any:
+        """The value of one stored item. Raises `Undecodable`."""
         raise NotImplementedError
 
 
 class ListView(Sequence[T], Generic[T, Listed]):
-    """What the views of lists share. A redacted item is nowhere in them; its position is left out."""
+    """What the views of lists share.
+
+    A redacted item is nowhere in the view; its position is left out.
+    """
 
     __slots__ = ("_field", "_state")
 
@@ -132,7 +149,7 @@ class ListView(Sequence[T], Generic[T, Listed]):
     def last(self) -> int:
         """The position of the newest item here, be it redacted; `first - 1` of an empty list.
 
-        Who follows the list asks for what comes `after` it the next time.
+        Who follows the list asks for what comes `after` this position the next time.
         """
         items = self._items()
         return items.first + len(items) - 1
@@ -152,14 +169,15 @@ class ListView(Sequence[T], Generic[T, Listed]):
         ]
 
     def redact(self, position: int) -> None:
-        """Record that what was in that position is gone, and the position stays.
+        """Record that what was in that position is gone; the position stays, and the others keep theirs.
 
-        The commit raises `Conflict` where another item is in it than the one that was read.
+        The commit raises `Conflict` where another item is in it than the one that was read, or the
+        list has no such position.
         """
         self._changed(self._field.redact(position), position)
 
     def clear(self) -> None:
-        """Record that the list is empty."""
+        """Record that the list is empty, of what others append before the commit as well."""
         self._state._record(self._field.clear())
 
     def _changed(self, edit: Splice, position: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, cast, overload
 
-from statehold.changes import Append, Is, Splice
+from statehold.changes import Append, Splice
 from statehold.codec import Undecodable
+from statehold.commits import Is
 from statehold.fields.base import VALUE_BYTES, Edit, Operation, Snapshot, decoded
 from statehold.fields.lists import NUMBER, REDACTED, ListField, ListView
 
@@ -17,7 +18,11 @@ T = TypeVar("T")
 
 
 class Log(ListField["LogView[T]"], Generic[T]):
-    """A list in the order of commits that keeps the newest `keep` items."""
+    """A list in the order of commits that keeps the newest `keep` items. Reads as a `LogView`.
+
+    `type_` is the type of the items; each takes at most `max_bytes` bytes encoded (default 64 KiB).
+    The oldest items beyond `keep` are dropped; nothing is refused for their number.
+    """
 
     field: ClassVar = "log"
 
@@ -28,6 +33,7 @@ class Log(ListField["LogView[T]"], Generic[T]):
         self.type = type_
 
     def ready(self) -> None:
+        """Make what encodes the items."""
         self._codec = self.codec(self.type)
         self._encode = self._codec.encode
         try:
@@ -38,46 +44,70 @@ class Log(ListField["LogView[T]"], Generic[T]):
             self.nullable = True
 
     def decode(self, raw: Any) -> Any:
+        """The value of one stored item. Raises `Undecodable`."""
         return self._codec.decode(raw)
 
     def view(self, state: Snapshot) -> LogView[T]:
+        """The field as a `LogView` of this state."""
         return LogView(self, state)
 
     def append(self, *items: T) -> Append:
-        """The items are at the end, in this order; the oldest beyond `keep` are gone."""
+        """The items are at the end, in this order; the oldest beyond `keep` are gone.
+
+        An edit for `apply`: many writers' items all stand, in the order of their commits. Raises
+        `Invalid` for an item that is not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         if len(items) == 1:
             return Append(self.stored, (self._encode(items[0]),), self.keep)
         return Append(self.stored, tuple([self._encode(item) for item in items]), self.keep)
 
     def ends_with(self, item: T) -> Is:
-        """The condition (`where=`) that this is the newest item, and nothing redacted comes after it."""
+        """The condition (`where=`) that this is the newest item, and nothing redacted comes after it.
+
+        Where it does not hold, the commit is a `Conflict` and nothing is written.
+        """
         return self.condition(None, self._encode(item))
 
     def extend(self, items: Iterable[T]) -> Append:
-        """Like `append`, from an iterable."""
+        """The items of this iterable are at the end, in its order.
+
+        An edit for `apply`: many writers' items all stand, in the order of their commits. Raises
+        `Invalid` for an item that is not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         return self.append(*items)
 
     def replace(self, old: Iterable[T], new: Iterable[T]) -> Splice:
-        """The newest items, which are `old`, are `new`. Raises `Conflict` where they are others.
+        """The newest items, which are `old`, are `new`.
 
-        Nothing old and something new appends it; something old and nothing new takes it away.
+        An edit for `apply`; the commit raises `Conflict` where the list ends with others. Nothing
+        old and something new appends it; something old and nothing new takes it away. Raises
+        `Invalid` for an item that is not of the declared type, `TooLarge` for one over `max_bytes`.
         """
         same = tuple([self._encode(item) for item in old])
         items = tuple([self._encode(item) for item in new])
         return Splice(self.stored, self.keep, take=len(same), items=items, same=same)
 
     def edit(self, position: int, item: T) -> Splice:
-        """Another item in that position, be it redacted. Raises `Conflict` where the list has none."""
+        """Another item is in that position, be it redacted; the others keep theirs.
+
+        An edit for `apply`; the commit raises `Conflict` where the list has no such position.
+        Positions count from 1 what was ever appended in this life. Raises `Invalid` for an item that
+        is not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         self._check_position(position)
         return Splice(self.stored, self.keep, at=position, items=(self._encode(item),))
 
     def values(self) -> object:
+        """The Python type of the items."""
         return self.type
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of a list of items."""
         return {"type": "array", "items": self._codec.schema()}
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: append, clear, pop, redact, replace, edit."""
+
         def listed(payload: Any, name: str) -> list[T]:
             self.refuse_unless(isinstance(payload, list), f"{name} takes a list", payload)
             return [self._codec.from_json(item) for item in payload]
@@ -115,7 +145,9 @@ def _object_of(**members: dict[str, Any]) -> dict[str, Any]:
 
 
 class LogView(ListView[T, "Log[T]"]):
-    """A list as read, with this state's own changes. Items are decoded when they are reached.
+    """A log as read, with this state's own changes: a `Sequence`.
+
+    Items are decoded when they are reached.
 
     What was redacted is not in it: not counted, not reached by an index, not iterated over. An item
     that cannot be decoded counts, is left out of iteration and slices, and raises `IndexError` when
@@ -149,7 +181,7 @@ class LogView(ListView[T, "Log[T]"]):
         return range(len(items))[index]
 
     def _slice(self, index: slice) -> Sequence[int]:
-        """The same of a slice."""
+        """Where the items of this slice are among all."""
         items, start = self._items(), index.start
         newest = index.stop is index.step is None is not start and start < 0
         if newest and REDACTED not in items[start:]:
@@ -175,21 +207,29 @@ class LogView(ListView[T, "Log[T]"]):
                 yield found[0]
 
     def append(self, *items: T) -> None:
-        """Record the items at the end."""
+        """Record that these items are at the end, in this order.
+
+        What others append before the commit comes before them. Raises `Invalid` for an item that is
+        not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         self._state._record(self._field.append(*items))
 
     def pop(self) -> T:
         """Record that the newest item is gone, and return it. Raises `IndexError` if there is none.
 
-        The commit raises `Conflict` where it is not the newest any more, so nobody else gets it. What
-        was redacted after it goes too, and gives its position back as it does.
+        The commit raises `Conflict` where it is not the newest any more, so nobody else gets it.
+        What was redacted after the item goes too, and gives its position back as the item does.
         """
         item = self[-1]
         self.take(1)
         return item
 
     def take(self, count: int) -> list[T]:
-        """Record that the newest `count` items are gone, and return them; see `pop`."""
+        """Record that the newest `count` items are gone, or all, and return them, oldest first.
+
+        The commit raises `Conflict` where they are not the newest any more, so nobody else gets
+        them. An item that cannot be decoded goes, and is left out of what is returned.
+        """
         places = self._places()
         places = places[max(0, len(places) - count) :]
         items = list(self._decoded(places))
@@ -197,11 +237,20 @@ class LogView(ListView[T, "Log[T]"]):
         return items
 
     def edit(self, position: int, item: T) -> None:
-        """Record another item in that position, whose item is still the one that was read."""
+        """Record that another item is in that position.
+
+        The commit raises `Conflict` where the position has not the item that was read any more, or
+        there is none. Positions count from 1 what was ever appended in this life. Raises `Invalid` for
+        an item that is not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         self._changed(self._field.edit(position, item), position)
 
     def extend(self, items: Iterable[T]) -> None:
-        """Record the items at the end."""
+        """Record that the items of this iterable are at the end, in its order.
+
+        What others append before the commit comes before them. Raises `Invalid` for an item that is
+        not of the declared type, `TooLarge` for one over `max_bytes`.
+        """
         self._state._record(self._field.append(*items))
 
     def __add__(self, items: Iterable[T]) -> list[T]:

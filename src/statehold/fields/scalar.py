@@ -7,8 +7,9 @@ import math
 import operator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
-from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Is, Put, Scalar
+from statehold.changes import INT64_MAX, INT64_MIN, Add, Drop, Put, Scalar
 from statehold.codec import as_json
+from statehold.commits import Is
 from statehold.comparing import Number
 from statehold.errors import Corrupted, Invalid, SchemaError
 from statehold.fields.base import (
@@ -37,9 +38,11 @@ _ATOMS = (str, int, float, bool, bytes, type(None))
 
 
 class Register(Field[T]):
-    """One value, the last one written.
+    """One value of type `type_`, the last one written.
 
-    Reads as the value (a new copy each time: what you do to it is not recorded) or `default`.
+    Reads as the value (a new copy each time: what you do to it is not recorded) or `default`;
+    `state.field = value` records a new one. It takes at most `max_bytes` bytes encoded (default 64
+    KiB).
     """
 
     field: ClassVar = "register"
@@ -54,10 +57,12 @@ class Register(Field[T]):
         self.max_bytes = max_bytes
 
     def check(self) -> None:
+        """Raise `SchemaError` unless the bound as declared can be."""
         super().check()
         positive(self.max_bytes, "max_bytes")
 
     def ready(self) -> None:
+        """Make what encodes the value. Raises `SchemaError` for a default of another type."""
         self._codec = self.codec(self.type)
         if self.default is not None:
             try:
@@ -66,6 +71,7 @@ class Register(Field[T]):
                 raise SchemaError(f"{self.name}: default: {error}", field=self.name) from error
 
     def view(self, state: Snapshot) -> T:
+        """The value of this state, a new copy each time; the default if none can be read."""
         raw = state._cell_entries(self.stored).get("")
         if raw is not None:
             found = decoded(state, self, "", raw, self._codec.decode)
@@ -78,23 +84,33 @@ class Register(Field[T]):
         obj._record(self.put(value))
 
     def put(self, value: T, *, if_absent: bool = False) -> Put:
-        """The value is this one from now on; with `if_absent`, unless there is one already."""
+        """The value is this one; with `if_absent`, unless there is one already.
+
+        An edit for `apply`. Raises `Invalid` for a value that is not of the declared type,
+        `TooLarge` for one over `max_bytes`.
+        """
         return Put(self.stored, "", self._codec.encode(value), if_absent)
 
     def holds(self, value: T) -> Is:
-        """The condition (`where=`) that it reads as this value."""
+        """The condition (`where=`) that the register reads as this value, which may be the default.
+
+        Where it does not, the commit is a `Conflict` and nothing is written. Values are compared as
+        they are stored, so 1 and 1.0 differ.
+        """
         said, default = self._codec.encode(value), self.default
         unset = value is None if default is None else said == self._codec.encode(default)
         return self.condition("", said, absent=unset)
 
     def drop(self) -> Edit:
-        """The default is back."""
+        """There is no value: it reads as the default again. An edit for `apply`."""
         return self.drops()
 
     def values(self) -> object:
+        """The Python type of the value."""
         return self.type
 
     def to_json(self, state: Snapshot) -> Any:
+        """The value as JSON; the default if there is none that can be read."""
         raw = state._cell_entries(self.stored).get("")
         if raw is not None and decoded(state, self, "", raw, self._codec.decode) is not None:
             return as_json(raw)
@@ -103,6 +119,7 @@ class Register(Field[T]):
         return as_json(self._codec.encode(self.default))
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the value, or null where that is the default."""
         schema = self._codec.schema()
         if self.default is None and schema:
             try:
@@ -112,6 +129,7 @@ class Register(Field[T]):
         return schema
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: put, put_if_absent, drop."""
         read = self._codec.from_json
         return {
             "put": Operation(lambda value: self.put(read(value)), self._codec.schema()),
@@ -212,7 +230,7 @@ class Counter(Field[Any], Generic[N]):
     """A number that additions of all writers add up to; 0 until then.
 
     `Counter()` is an int, exact to 64 bits; `Counter(float)` a float. `state.field += 1` records
-    an addition; `state.field = 5` records what it says.
+    an addition; `state.field = 5` records that it is 5, whatever others add before the commit.
     """
 
     field: ClassVar = "counter"
@@ -229,6 +247,7 @@ class Counter(Field[Any], Generic[N]):
         self.number = number
 
     def check(self) -> None:
+        """Raise `SchemaError` unless it counts in int or float."""
         super().check()
         if self.number not in (int, float):
             raise SchemaError(f"a counter is an int or a float, not {self.number!r}")
@@ -244,6 +263,7 @@ class Counter(Field[Any], Generic[N]):
         def __get__(self, obj: Any, owner: type[Any]) -> Any: ...
 
     def view(self, state: Snapshot) -> Any:
+        """The number of this state, on which `+=` records an addition; 0 if none can be read."""
         return (Count if self.number is int else Amount)(self._value(state))
 
     def _value(self, state: Snapshot) -> int | float:
@@ -263,40 +283,61 @@ class Counter(Field[Any], Generic[N]):
             obj._record(self.set(value))
 
     def add(self, amount: N = 1) -> Add:
-        """The number is larger by `amount` (smaller, if negative)."""
+        """The number is larger by `amount` (smaller, if negative).
+
+        An edit for `apply`: many writers' additions all count. Raises `Invalid` for what is not of
+        the counter's type, infinite or beyond 64 bits; the commit raises `TooLarge` where the sum
+        would be.
+        """
         if amount.__class__ is not int or self.number is not int or not -MANY < amount < MANY:
             amount = number(self.name, amount, self.number)
         return Add(self.stored, "", amount)
 
     def set(self, value: N) -> Edits:
-        """The number is this one, whatever it was."""
+        """The number is this one, whatever it was.
+
+        An edit for `apply`. Raises `Invalid` for what is not of the counter's type, infinite or beyond
+        64 bits.
+        """
         add = self.add(value)
         return Edits.of((Drop(self.stored), add))
 
     def holds(self, value: N) -> Is:
-        """The condition (`where=`) that it is this number."""
+        """The condition (`where=`) that the counter is at this number.
+
+        A counter never added to is at 0. Where the condition does not hold, the commit is a
+        `Conflict` and nothing is written.
+        """
         amount = self.add(value).amount
         return self.condition("", amount, absent=amount == 0)
 
     def at_least(self, value: N) -> Is:
-        """The condition (`where=`) that it is this number or a larger one."""
+        """The condition (`where=`) that the counter is at this number or a larger one.
+
+        A counter never added to is at 0. Where the condition does not hold, the commit is a
+        `Conflict` and nothing is written.
+        """
         amount = self.add(value).amount
         return self.condition("", amount, absent=amount <= 0, least=True)
 
     def drop(self) -> Edit:
-        """The number is 0 again."""
+        """The number is 0 again. An edit for `apply`."""
         return Drop(self.stored)
 
     def values(self) -> object:
+        """The Python type of the number."""
         return self.number
 
     def to_json(self, state: Snapshot) -> Any:
+        """The number."""
         return self._value(state)
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the number."""
         return number_schema(self.number)
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: add, set, drop."""
         schema = number_schema(self.number)
         return {
             "add": Operation(lambda value: self.add(number(self.name, value, self.number)), schema),

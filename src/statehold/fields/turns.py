@@ -20,10 +20,12 @@ T = TypeVar("T")
 
 
 class Turns(ListField["TurnsView[T]"], Generic[T]):
-    """A conversation kept by whole turns, so that its bound never leaves half of one behind.
+    """A conversation kept by whole turns, so that the bound never leaves half of one behind.
 
     A turn is one or more messages that belong together: a question with its answer, a tool's call
-    with its result. `keep` counts turns; `max_bytes` is of one turn. Reads as one flat sequence.
+    with its result. `type_` is the type of one message; `keep` counts turns, of which the oldest
+    beyond it are dropped; one turn takes at most `max_bytes` bytes encoded (default 64 KiB). Reads
+    as a `TurnsView`: one flat sequence of messages.
     """
 
     field: ClassVar = "turns"
@@ -35,14 +37,21 @@ class Turns(ListField["TurnsView[T]"], Generic[T]):
         self.type = type_
 
     def ready(self) -> None:
+        """Make what encodes the messages."""
         self._codec = Codec(self.type, self.name, self.max_bytes)
         self._split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
     def view(self, state: Snapshot) -> TurnsView[T]:
+        """The field as a `TurnsView` of this state."""
         return TurnsView(self, state)
 
     def append(self, *messages: T) -> Append:
-        """The messages are at the end, as one turn; the oldest turns beyond `keep` are gone."""
+        """The messages are at the end, as one turn; the oldest turns beyond `keep` are gone.
+
+        An edit for `apply`: many writers' turns all stand, in the order of their commits. Raises
+        `Invalid` for no message at all or one that is not of the declared type, `TooLarge` for a
+        turn over `max_bytes`.
+        """
         self.refuse_unless(bool(messages), "a turn has at least one message")
         turn = b"[" + b",".join([self._codec.encode(message) for message in messages]) + b"]"
         if len(turn) > self.max_bytes:
@@ -67,15 +76,20 @@ class Turns(ListField["TurnsView[T]"], Generic[T]):
         return [super(Turns, self).upcasted(message, version) for message in value]
 
     def values(self) -> object:
+        """The Python type of the messages."""
         return self.type
 
     def to_json(self, state: Snapshot) -> Any:
+        """The messages of the turns that can be read, as one list."""
         return [message for raw in self.readable(state) for message in self._split(raw)]
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of a list of messages."""
         return {"type": "array", "items": self._codec.schema()}
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: append, clear, pop, redact."""
+
         def append(payload: Any) -> Edit:
             self.refuse_unless(
                 isinstance(payload, list), "append takes one turn: a list of messages", payload
@@ -89,16 +103,17 @@ class Turns(ListField["TurnsView[T]"], Generic[T]):
 
 
 class TurnsView(ListView[T, "Turns[T]"]):
-    """The messages of all turns in order, with this state's own; `turns` has them grouped.
+    """The messages of all turns in order, as a `Sequence`; `turns` has them grouped.
 
-    `positions` are those of `turns`: a redacted turn is in neither.
+    `positions` are those of `turns`. A turn that was redacted, or cannot be decoded, is in none of
+    them.
     """
 
     __slots__ = ()
 
     @property
     def turns(self) -> list[tuple[T, ...]]:
-        """The messages turn by turn; a turn that cannot be decoded is left out whole."""
+        """The messages turn by turn, oldest first; a turn that cannot be decoded is left out whole."""
         items = enumerate(self._items())
         found = (self._field.shown(self._state, at, raw) for at, raw in items)
         return [turn[0] for turn in found if turn is not None]
@@ -120,7 +135,12 @@ class TurnsView(ListView[T, "Turns[T]"]):
         return iter(self._flat())
 
     def pop(self) -> tuple[T, ...]:
-        """Record that the newest turn is gone, and return it; see `LogView.pop`."""
+        """Record that the newest turn is gone, and return its messages.
+
+        Raises `IndexError` if there is none to be read.
+
+        The commit raises `Conflict` where it is not the newest any more, so nobody else gets it.
+        """
         places = self._places()
         if not places:
             raise IndexError("there is no turn")
@@ -131,7 +151,11 @@ class TurnsView(ListView[T, "Turns[T]"]):
         return cast("tuple[T, ...]", found[0])
 
     def append(self, *messages: T) -> None:
-        """Record the messages at the end, as one turn."""
+        """Record that these messages are at the end, as one turn.
+
+        What others append before the commit comes before it. Raises `Invalid` for no message at all
+        or one that is not of the declared type, `TooLarge` for a turn over `max_bytes`.
+        """
         self._state._record(self._field.append(*messages))
 
     def __repr__(self) -> str:

@@ -36,9 +36,12 @@ LEEWAY = 60.0
 
 
 class Vector(Field["Floats32 | None"]):
-    """An array of `dim` float32, the last one written. Reads as shape (dim,), not writable, or None.
+    """An array of `dim` float32, the last one written.
 
-    With `searchable`, a backend that can search by likeness keeps it as a vector of its own (see
+    Reads as shape (dim,), not writable, or None.
+
+    `state.field = array` records a new one, `state.field = None` that there is none. With
+    `searchable`, a backend that can search by likeness keeps it as a vector of its own (see
     docs/sql.md); in all others that changes nothing.
     """
 
@@ -52,15 +55,18 @@ class Vector(Field["Floats32 | None"]):
         self.searchable = searchable
 
     def check(self) -> None:
+        """Raise `SchemaError` unless `dim` and `searchable` as declared can be."""
         super().check()
         self.max_bytes = 4 * positive(self.dim, "dim")
         yes_or_no(self.searchable, "searchable")
 
     def layout(self) -> FieldLayout:
+        """What a driver may know of the field; its `dim` where it is searchable."""
         asked = self.dim if self.searchable else None
         return msgspec.structs.replace(super().layout(), dim=asked)
 
     def view(self, state: Snapshot) -> Floats32 | None:
+        """The array of this state, not writable; None if there is none."""
         import numpy as np
 
         raw = state._cell_entries(self.stored).get("")
@@ -75,21 +81,29 @@ class Vector(Field["Floats32 | None"]):
         obj._record(self.drop() if value is None else self.put(value))
 
     def put(self, value: npt.ArrayLike) -> Put:
-        """The vector is this one. Raises `Invalid` for another shape or what is not finite."""
+        """The vector is this one, whoever wrote another before.
+
+        An edit for `apply`. Raises `Invalid` for another shape than (dim,), or numbers that are not
+        finite as float32.
+        """
         return Put(self.stored, "", to_floats(value, self.dim, self.name, "<f4").tobytes())
 
     def drop(self) -> Edit:
-        """There is no vector."""
+        """There is no vector: it reads as None. An edit for `apply`."""
         return Drop(self.stored)
 
     def to_json(self, state: Snapshot) -> Any:
+        """The vector as a list of numbers; None if there is none."""
         vector = self.view(state)
         return None if vector is None else vector.tolist()
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of a list of `dim` numbers, or null."""
         return {"anyOf": [vector_schema(self.dim), {"type": "null"}]}
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: put, drop."""
+
         def put(value: Any) -> Edit:
             return self.put(json_numbers(self, value))
 
@@ -98,6 +112,10 @@ class Vector(Field["Floats32 | None"]):
 
 class DecayedMean(Field["Decayed"]):
     """The mean of vectors in which each counts half as much for every `half_life` of its age.
+
+    Reads as a `Decayed`.
+
+    `dim` is the vectors' length, `half_life` a `timedelta` or seconds.
 
     Forward decay (Cormode, Shkapenyuk, Srivastava, Xu: "Forward Decay", ICDE 2009): a vector seen
     at time t is added with weight 2**((t - L) / half_life), where L is the start of its epoch, so
@@ -119,6 +137,7 @@ class DecayedMean(Field["Decayed"]):
         self._half_life = half_life
 
     def check(self) -> None:
+        """Raise `SchemaError` unless `dim` and `half_life` as declared can be."""
         super().check()
         positive(self.dim, "dim")
         try:
@@ -131,17 +150,19 @@ class DecayedMean(Field["Decayed"]):
         self._slices = Slices(self.epoch, self.epoch)
 
     def entry_bytes(self) -> int:
+        """The maximum size of one epoch, its name included, in bytes."""
         return NAME_BYTES + self.max_bytes
 
     def view(self, state: Snapshot) -> Decayed:
+        """The field as a `Decayed` of this state."""
         return Decayed(self, state)
 
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> Edits:
         """The vector counts, as seen `at` (epoch seconds; None: the time of the commit).
 
-        However late it comes, it weighs what its age makes it weigh. Raises `Invalid` for another
-        shape, what is not finite, a weight that is not over 0; when it is committed, for a time more
-        than a minute ahead of the clock.
+        An edit for `apply`. However late it comes, it weighs what its age makes it weigh, times
+        `weight`. Raises `Invalid` for another shape than (dim,), what is not finite, a weight that
+        is not over 0; when it is committed, for a time more than a minute ahead of the clock.
         """
         array = to_floats(vector, self.dim, self.name, "<f8")
         weight = number(self.name, weight, float)
@@ -163,7 +184,7 @@ class DecayedMean(Field["Decayed"]):
         return Accumulate(self.stored, name, scaled.tobytes(), self.keep, drop_lowest=True)
 
     def drop(self) -> Edit:
-        """Nothing was seen."""
+        """Nothing was seen: the mean is None, the weight 0. An edit for `apply`."""
         return Drop(self.stored)
 
     def sums(self, state: Snapshot, at: float) -> tuple[Floats64, float] | None:
@@ -199,16 +220,19 @@ class DecayedMean(Field["Decayed"]):
         return epoch.length / SPAN, epoch.start, np.frombuffer(raw, "<f8").astype(np.float64)
 
     def to_json(self, state: Snapshot) -> Any:
+        """Mean and weight as seen from now, as an object."""
         view = self.view(state)
         mean = view.mean
         weight = min(view.weight(), sys.float_info.max)  # JSON knows no infinity
         return {"mean": None if mean is None else mean.tolist(), "weight": weight}
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of an object of mean and weight."""
         mean = {"anyOf": [vector_schema(self.dim), {"type": "null"}]}
         return {"type": "object", "properties": {"mean": mean, "weight": {"type": "number"}}}
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: add, drop."""
         schema = {
             "type": "object",
             "required": ["vector"],
@@ -231,7 +255,7 @@ class DecayedMean(Field["Decayed"]):
 
 
 class Decayed:
-    """A decayed mean as read, with this state's own changes."""
+    """A decayed mean as read, with this state's own changes, seen from now by the store's clock."""
 
     __slots__ = ("_field", "_state")
 
@@ -246,7 +270,11 @@ class Decayed:
         return None if found is None else found[0][:-1] / found[0][-1]
 
     def weight(self, at: float | None = None) -> float:
-        """How much what was seen weighs at this time (epoch seconds; None: now)."""
+        """How much what was seen weighs at this time (epoch seconds; None: now); 0.0 if nothing was.
+
+        A vector that was just added weighs 1, or the `weight` it was given, and half of that a
+        half-life later.
+        """
         found = self._field.sums(self._state, self._state._now() if at is None else at)
         if found is None:
             return 0.0
@@ -254,11 +282,15 @@ class Decayed:
         return float(sums[-1] * 2.0 ** max(exponent, -2000.0)) if exponent < 1000 else float("inf")
 
     def add(self, vector: npt.ArrayLike, *, weight: float = 1.0, at: float | None = None) -> None:
-        """Record that the vector was seen."""
+        """Record that the vector was seen `at` (epoch seconds; None: the time of the commit).
+
+        Raises `Invalid` for another shape than (dim,), what is not finite, a weight that is not
+        over 0, a time more than a minute ahead of the clock.
+        """
         self._state._record(self._field.add(vector, weight=weight, at=at))
 
     def drop(self) -> None:
-        """Record that nothing was seen."""
+        """Record that nothing was seen: the mean is None, the weight 0."""
         self._state._record(self._field.drop())
 
     def __repr__(self) -> str:

@@ -23,7 +23,10 @@ SPARE = 128
 class Window(Field["WindowView"]):
     """Count and sum of amounts over the last `span`, kept in `buckets` slices of time.
 
-    Reads agree with the exact sliding window to the width of one bucket (`span / buckets`): what is
+    Reads as a `WindowView`.
+
+    `span` is a `timedelta` or seconds; `buckets` is 60 by default, each of at least 1 ms. Reads
+    agree with the exact sliding window to the width of one bucket (`span / buckets`): what is
     younger than the span always counts; what is older by more than a bucket never does.
 
     A release may change both. What an older one wrote stays in the buckets of its time and counts
@@ -42,6 +45,7 @@ class Window(Field["WindowView"]):
         self._span = span
 
     def check(self) -> None:
+        """Raise `SchemaError` unless span and buckets as declared can be."""
         super().check()
         try:
             self.span = duration(self._span)
@@ -55,16 +59,19 @@ class Window(Field["WindowView"]):
         self._slices = Slices(self.width, self.span)
 
     def entry_bytes(self) -> int:
+        """The maximum size of one bucket, its name included, in bytes."""
         return NAME_BYTES + self.max_bytes
 
     def view(self, state: Snapshot) -> WindowView:
+        """The field as a `WindowView` of this state."""
         return WindowView(self, state)
 
     def add(self, amount: float = 1.0, *, at: float | None = None) -> Edits:
         """The amount counts from `at` (epoch seconds; None: the time of the commit) for a span.
 
-        Raises `Invalid` when it is committed for a time that is older than the span by then, since
-        it would not count, or more than a minute ahead of the clock.
+        An edit for `apply`. Raises `Invalid` for what is not a finite number; when it is committed,
+        for a time that is older than the span by then, since it would not count, or more than a
+        minute ahead of the clock.
         """
         amount = number(self.name, amount, float)
         at = check_time(self, at)
@@ -84,7 +91,7 @@ class Window(Field["WindowView"]):
         return Accumulate(self.stored, self._slices.name(at), array, self.keep, drop_lowest=True)
 
     def drop(self) -> Edit:
-        """Nothing was added."""
+        """Nothing was added: count and sum are 0. An edit for `apply`."""
         return Drop(self.stored)
 
     def totals(self, state: Snapshot, at: float) -> tuple[int, float]:
@@ -111,14 +118,17 @@ class Window(Field["WindowView"]):
         return int(count), total
 
     def to_json(self, state: Snapshot) -> Any:
+        """Count and sum as seen from now, as an object."""
         count, total = self.totals(state, state._now())
         return {"count": count, "sum": total}
 
     def json_schema(self) -> dict[str, Any]:
+        """The JSON Schema of an object of count and sum."""
         properties = {"count": {"type": "integer"}, "sum": {"type": "number"}}
         return {"type": "object", "properties": properties}
 
     def operations(self) -> dict[str, Operation]:
+        """What can be done to the field from JSON: add, drop."""
         amount = {"type": "number"}
         properties = {"amount": amount, "at": {"type": "number", "minimum": 0}}
         full = {
@@ -136,7 +146,7 @@ class Window(Field["WindowView"]):
 
 
 class WindowView:
-    """A window as read, with this state's own changes, seen from now."""
+    """A window as read, with this state's own changes, seen from now by the store's clock."""
 
     __slots__ = ("_field", "_state")
 
@@ -151,12 +161,12 @@ class WindowView:
 
     @property
     def sum(self) -> float:
-        """What they add up to."""
+        """What the amounts that were added within the span add up to."""
         return self.at(self._state._now())[1]
 
     @property
     def mean(self) -> float:
-        """Their mean; 0 if there are none."""
+        """The mean of the amounts that were added within the span; 0 if there are none."""
         count, total = self.at(self._state._now())
         return total / count if count else 0.0
 
@@ -168,11 +178,15 @@ class WindowView:
         return self._field.totals(self._state, time)
 
     def add(self, amount: float = 1.0, *, at: float | None = None) -> None:
-        """Record an amount."""
+        """Record that the amount counts from `at` (epoch seconds; None: now) for a span.
+
+        Raises `Invalid` for what is not a finite number, a time beyond the span or more than a
+        minute ahead of the clock.
+        """
         self._state._record(self._field.add(amount, at=at))
 
     def drop(self) -> None:
-        """Record that nothing was added."""
+        """Record that nothing was added: count and sum are 0."""
         self._state._record(self._field.drop())
 
     def __repr__(self) -> str:

@@ -8,6 +8,13 @@ together `all_stand` says whether they do, and `undone` what each is told if not
 `step` for them. A whole life that comes from elsewhere is judged by `admit_life`; `install` is all of it.
 
 Everything here is pure: the time is given, and so is the number of a new life, if it matters.
+
+    admission    what bars a commit, and what the head of a life is after it
+    fencing      what outlives a state of its epochs
+    parts        cells of which only a part is loaded, and what of a state's cells is wanted
+    together     commits that stand or fall together
+    lives        states in one piece: `step`, and lives as bytes
+    whole        whole lives that come from elsewhere
 """
 
 from statehold.folding.admission import (

@@ -7,16 +7,14 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from statehold.changes import (
+from statehold.changes import Cell, Refusal, Scalar
+from statehold.commits import (
     ABSENT,
     HOLD_SECONDS,
     PRESENT,
     About,
-    Cell,
     Commit,
-    Refusal,
     Revision,
-    Scalar,
     about_after,
     deadline,
     is_so,

@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS, INT64_MAX, Commit, digest_of
+from statehold.changes import INT64_MAX
+from statehold.commits import HOLD_SECONDS, Commit, digest_of
 from statehold.driver import FencedOff
 
 

@@ -9,22 +9,16 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import (
+from statehold.changes import Cell, Change, Drop, Items, Refusal, Scalar, fold
+from statehold.commits import (
     EVERYTHING,
     HOLD_SECONDS,
-    Cell,
-    Change,
     Commit,
-    Drop,
-    Items,
     Key,
-    Refusal,
     Revision,
-    Scalar,
     Want,
     deadline,
     digest_of,
-    fold,
     moves,
     new_incarnation,
     part_of,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from statehold.changes import Cell, Items, PartlyLoaded, Scalar, Want
+from statehold.changes import Cell, Items, PartlyLoaded, Scalar
+from statehold.commits import Want
 
 _bare = object.__new__
 _dict: Any = dict
@@ -133,7 +134,7 @@ class Ends(Items):
 
     @classmethod
     def of(cls, items: Items) -> Ends:
-        """Those of a list that is here. Whoever folds them leaves the list itself alone."""
+        """The ends of a list that is here. Whoever folds them leaves the list itself alone."""
         first = items.first
         return cls(first + len(items) - 1, first - 1, look_up=lambda at: items[at - first])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from statehold.changes import Commit, new_incarnation
+from statehold.commits import Commit, new_incarnation
 from statehold.driver import Doubtful, Outcome, Reused, Undone, Written
 from statehold.folding.lives import Life, step
 

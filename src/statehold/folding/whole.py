@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Final
 
-from statehold.changes import HOLD_SECONDS, Cell, Items, Key
+from statehold.changes import Cell, Items
+from statehold.commits import HOLD_SECONDS, Key
 from statehold.driver import Cells, Conflicted, FencedOff, Late, Op, Outcome, WholeLife, Written
 from statehold.errors import Corrupted
 from statehold.folding.admission import Head, Headed, Past, is_over, revision_of
@@ -64,7 +65,7 @@ def head_of(life: WholeLife) -> Head:
 
 
 def cells_within(life: WholeLife) -> dict[str, Cell]:
-    """Its cells as nobody else has them: who reads them elsewhere goes on from the same buffers."""
+    """A life's cells as nobody else has them: who reads the life elsewhere goes on from the same buffers."""
     return {
         name: cell.fork() if isinstance(cell, Items) else dict(cell)
         for name, cell in life.cells.fields.items()

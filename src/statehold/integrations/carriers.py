@@ -74,9 +74,11 @@ class Cookie(Carrier):
             raise ConfigError(f"cookie: {error}", field="name") from None
 
     async def read(self, request: Request) -> str | None:
+        """The token in the cookie; None if there is none."""
         return request.cookies.get(self.name) or None
 
     def write_headers(self, headers: MutableHeaders, issued: Issued) -> None:
+        """Add a `Set-Cookie` with the token, or one that has the client forget it."""
         text = (
             self._write("", 0.0)
             if issued.token is None
@@ -102,9 +104,11 @@ class Header(Carrier):
         self.name = name
 
     async def read(self, request: Request) -> str | None:
+        """The token in the header; None if there is none."""
         return request.headers.get(self.name) or None
 
     def write_headers(self, headers: MutableHeaders, issued: Issued) -> None:
+        """Set the header to the token, or to nothing where the client is to forget it."""
         headers[self.name] = issued.token or ""
 
 
@@ -121,6 +125,7 @@ class Body(Carrier):
         self.field = field
 
     async def read(self, request: Request) -> str | None:
+        """The token in the field; None if there is none. Raises `Tampered` for what is no text."""
         try:
             body = msgspec.json.decode(await request.body() or b"null")
         except (msgspec.DecodeError, RecursionError):
@@ -131,6 +136,7 @@ class Body(Carrier):
         return found or None
 
     def write_body(self, body: dict[str, Any], issued: Issued) -> None:
+        """Set the field to the token, or to null where the client is to forget it."""
         body[self.field] = issued.token
 
 
@@ -146,6 +152,7 @@ class Issuing:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request; what `scope` lists by then goes with the response."""
         if scope["type"] == "http":
             issue: list[Issued] = []
             scope = {**scope, self.SCOPE: issue}

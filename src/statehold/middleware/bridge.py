@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from statehold.changes import Commit, Key, Want
+from statehold.commits import Commit, Key, Want
 from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan, WholeLife
 from statehold.middleware.wrapper import PassOn, Wrapper
 

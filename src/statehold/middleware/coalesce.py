@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Key, Want
 from statehold.driver import (
     Cells,
     CommitsTogether,
@@ -386,7 +386,7 @@ def _wanted(calls: list[_Call]) -> list[_Call]:
 
 
 def _had_to_wait(calls: list[_Call]) -> list[_Call]:
-    """The same, each known to wait, from now on if not before."""
+    """These calls, each known to wait, from now on if not before."""
     begun = AMBIENT.monotonic()
     return [(*call[:4], call[4] or begun) for call in calls]
 

@@ -12,8 +12,8 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Key, Want
 from statehold.driver import (
     Cells,
     Conflicted,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
-from statehold.changes import Commit, Key, Want
+from statehold.commits import Commit, Key, Want
 from statehold.driver import (
     Cells,
     CommitsTogether,

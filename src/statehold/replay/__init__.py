@@ -9,6 +9,10 @@ after the other, so what has been applied is always a beginning of them. For suc
 asked about from its end backwards, with commits that expect a revision which no state ever has: the
 answer is "applied already" for an op id that the state remembers and a conflict otherwise, and
 nothing is written either way. The key then goes on after the newest line that is remembered.
+
+    lines        reading the lines, and the op id of each
+    run          sending them: many keys at once, the lines of one key one after the other
+    report       what was done: counts, latencies, and the lines that were refused
 """
 
 from statehold.replay.lines import Line, Source

@@ -15,8 +15,8 @@ from typing import IO, Any, Final, cast
 
 import msgspec
 
-from statehold.changes import Key, Revision
 from statehold.client.base import expectation
+from statehold.commits import Key, Revision
 from statehold.errors import Invalid, StateholdError, TooLarge
 
 LINE_BYTES: Final = 64 * 1024 * 1024

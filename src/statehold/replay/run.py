@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, TypeVar
 
-from statehold.changes import ABSENT, Key, Revision
 from statehold.client.base import Access, Applied
 from statehold.clock import Clock, SystemClock
+from statehold.commits import ABSENT, Key, Revision
 from statehold.engine import new_op
 from statehold.errors import (
     Conflict,

@@ -9,8 +9,8 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from statehold.changes import ABSENT, PRESENT, Revision
 from statehold.client.local import shown
+from statehold.commits import ABSENT, PRESENT, Revision
 from statehold.config.shapes import is_list
 from statehold.errors import Invalid, StateholdError, TooLarge, Unavailable
 from statehold.server.access import demand

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from statehold.changes import Revision
+from statehold.commits import Revision
 from statehold.server.problems import Problem
 
 Key: TypeAlias = tuple[str, str, str]

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
-from statehold.changes import BEYOND, MOST_SUBJECTS
+from statehold.changes import BEYOND
+from statehold.commits import MOST_SUBJECTS
 from statehold.config import ServerConfig
 from statehold.fields import Field, Log
 from statehold.schema import OP_BYTES

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from statehold.changes import Revision
+from statehold.commits import Revision
 from statehold.errors import StateholdError
 
 STATUS: Final[dict[str, tuple[int, str]]] = {

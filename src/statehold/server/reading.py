@@ -11,7 +11,7 @@ import msgspec
 from starlette.datastructures import Headers
 from starlette.requests import Request
 
-from statehold.changes import ABSENT, PRESENT, Revision
+from statehold.commits import ABSENT, PRESENT, Revision
 from statehold.config.shapes import is_table
 from statehold.errors import Invalid, StateholdError
 from statehold.schema import OP_BYTES, Schema

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from statehold.changes import Want
+from statehold.commits import Want
 from statehold.config import ServerConfig
 from statehold.driver import Cells
 from statehold.errors import ConfigError
@@ -47,8 +47,8 @@ class Service:
         if found is None:
             if len(self._collections) >= COLLECTIONS:
                 self._collections.clear()
-            found = AsyncCollection(self.store, self.kinds[kind], tenant)
-            found.home = self._homes[kind]
+            home = self._homes[kind]
+            found = AsyncCollection(self.store, self.kinds[kind], tenant, home=home)
             self._collections[kind, tenant] = found
         return found
 

@@ -8,8 +8,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from statehold.changes import ABSENT, BEYOND, Revision
+from statehold.changes import BEYOND
 from statehold.client.local import shown
+from statehold.commits import ABSENT, Revision
 from statehold.config import AccessKey, Scope
 from statehold.errors import Conflict, Fenced, StateholdError
 from statehold.server.access import demand, tenant_of

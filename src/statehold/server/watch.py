@@ -13,8 +13,8 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from statehold.changes import ABSENT, Revision
 from statehold.client.local import shown
+from statehold.commits import ABSENT, Revision
 from statehold.errors import StateholdError
 from statehold.server.problems import Problem
 from statehold.server.reading import TAIL, at_fault, id_of, keys_of, names_of, number_of, query_of

@@ -1,1 +1,5 @@
-"""What every backend that keeps a SQLite file has to mind: locks, forks, and what the log holds."""
+"""What every backend that keeps a SQLite file has to mind: locks, forks, and what the log holds.
+
+connection   connections: which files this process has open, and which it was forked with
+log          emptying a file's write-ahead log after something was erased
+"""

@@ -9,7 +9,8 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from statehold.changes import Commit, Drop
+from statehold.changes import Drop
+from statehold.commits import Commit
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection
 
@@ -55,13 +56,13 @@ class Log:
                     raise
 
     def empty_what_was_left(self) -> None:
-        """The same if it holds anything: a process that was killed may have erased that."""
+        """Empty the log soon if it holds anything: a process that was killed may have erased that."""
         with contextlib.suppress(OSError):
             if os.stat(self._path + "-wal").st_size:  # noqa: PTH116  half the time of Path.stat
                 self.empty_soon()
 
     def close(self) -> None:
-        """Its thread has ended, whether it was done or not."""
+        """The thread that empties the log has ended, whether it was done or not."""
         with self._lock:
             self._closing.set()
             thread, self._thread = self._thread, None

@@ -7,7 +7,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import BEYOND, Append, Commit, Key, Revision, Want, fingerprint
+from statehold.changes import BEYOND, Append
+from statehold.commits import Commit, Key, Revision, Want, fingerprint
 from statehold.driver import Driver, Feature, Scan
 from statehold.engine import new_op
 from statehold.errors import Invalid, Unsupported

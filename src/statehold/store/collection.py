@@ -11,16 +11,15 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar, cast, overload
+from typing import Any, Final, Literal, TypeVar, cast, overload
 
 import msgspec
 
-from statehold.changes import ABSENT, EVERYTHING, Commit, Key, Revision, Want
-from statehold.clock import AMBIENT
-from statehold.driver import Conflicted, Feature, FencedOff, Outcome, Page, Scan, Written, told
+from statehold.clock import pause
+from statehold.commits import ABSENT, EVERYTHING, Commit, Revision, Want
+from statehold.driver import Conflicted, Feature, FencedOff, Page, Scan, Written
 from statehold.engine import new_op
 from statehold.errors import (
-    NOTHING_WRITTEN,
     Conflict,
     Invalid,
     StateholdError,
@@ -28,9 +27,10 @@ from statehold.errors import (
     Unavailable,
 )
 from statehold.fields.base import Edit
-from statehold.schema import Lifetime, Schema, Where
-from statehold.state import Home, S, snapshot
-from statehold.store.asking import ALL_READ, Asking
+from statehold.schema import Lifetime, Where
+from statehold.state import S, snapshot
+from statehold.store.asking import ALL_READ
+from statehold.store.base import CollectionBase
 from statehold.store.lease import AsyncLease
 from statehold.store.names import (
     CURSOR_BYTES,
@@ -50,9 +50,6 @@ from statehold.store.outcomes import Committed, error_of, repeated_error
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
 
-if TYPE_CHECKING:
-    from statehold.store.aio import AsyncStore
-
 R = TypeVar("R")
 
 NEVER: Final = Revision(1, 0)
@@ -60,30 +57,17 @@ NEVER: Final = Revision(1, 0)
 
 ATTEMPTS: Final = 16
 """How often `transact` tries unless told otherwise."""
+FIRST_PAUSE: Final = 0.001
+LONGEST_PAUSE: Final = 0.25
+"""Seconds that `transact` waits before it tries again, at most: at first, and in the end."""
 
 
-class AsyncCollection(Generic[S]):
+class AsyncCollection(CollectionBase[S]):
     """The states of one class in one store.
 
     Every method raises `Unavailable` when the store cannot answer, `Invalid` for an id that is
     empty, over 512 bytes or no text, and `Closed` after the store was closed.
     """
-
-    def __init__(self, store: AsyncStore, cls: type[S], tenant: str) -> None:
-        self.store = store
-        self.cls = cls
-        self.tenant = tenant
-        self.schema: Schema = cls.__schema__
-        self.home = Home(store.clock, store.driver)
-        self._driver = store.driver
-        self._ambiguous = store.driver.ambiguous
-        self._now = store.clock.now
-        self._kind = self.schema.kind
-        renew = self.schema.renew
-        self._all = EVERYTHING if renew is None else Want(renew=renew)
-        self._asking = Asking(self.schema, self.home, store.driver, tenant, store._doubts)
-        self._left = 0  # calls until a turn may be due; none while the kind is not open
-        self._open = False
 
     # ------------------------------------------------------------------------------------- reading
 
@@ -452,10 +436,18 @@ class AsyncCollection(Generic[S]):
         was done is lost without an error if it cannot answer at the end; `meta.committed` is None
         then.
         """
-        read = {"fields": fields, "tail": tail, "entries": entries, "on_failure": on_failure}
         write: dict[str, Any] = {"op": op, "expect": expect, "epoch": epoch, "subject": subject}
         write |= {"ttl": ttl, "where": self.schema.conditions(where) or None}
-        return AsyncSession(self, id, read, write, exclusive)
+
+        def read() -> Coroutine[Any, Any, S]:
+            return self.get(id, fields=fields, tail=tail, entries=entries, on_failure=on_failure)
+
+        def commit(state: S) -> Coroutine[Any, Any, tuple[Revision, bool]]:
+            if exclusive and expect is None:
+                write["expect"] = state._revision()
+            return self._computed(id, state.pending, write)
+
+        return AsyncSession(read, commit, lenient=on_failure == "default")
 
     @overload
     async def transact(
@@ -537,7 +529,7 @@ class AsyncCollection(Generic[S]):
             except Conflict:
                 if attempt == attempts - 1:
                     raise
-                await self.store.clock.sleep(_pause(attempt))
+                await self.store.clock.sleep(pause(attempt, FIRST_PAUSE, LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
 
     def lease(
@@ -647,10 +639,6 @@ class AsyncCollection(Generic[S]):
 
     # --------------------------------------------------------------------------------------- inside
 
-    async def _ready(self) -> None:
-        self._left = await self.store._ready(self.schema.layout() if not self._open else None)
-        self._open = True
-
     async def _computed(
         self, id: str, edits: tuple[Edit, ...], write: Mapping[str, Any]
     ) -> tuple[Revision, bool]:
@@ -672,40 +660,3 @@ class AsyncCollection(Generic[S]):
             raise repeated_error(outcome.revision, commit.key)
         if not isinstance(outcome, Conflicted | FencedOff):
             raise error_of(self.schema, commit.key, outcome)
-
-    async def _send(self, commits: Sequence[Commit], *, repeatable: bool = False) -> list[Outcome]:
-        """The outcomes. With `repeatable`, some op ids are the caller's, who may send them again."""
-        try:
-            if not repeatable:
-                return told(await self._driver.commit(commits, self._now()))
-            return await self._send_noted(commits)
-        except Unavailable as error:
-            if len(commits) == 1:
-                error.key = commits[0].key
-            raise
-
-    async def _send_noted(self, commits: Sequence[Commit]) -> list[Outcome]:
-        """The same; that it failed is remembered for when they are sent again."""
-        doubts, began = self.store._doubts, AMBIENT.monotonic()
-        try:
-            outcomes = told(await self._driver.commit(commits, self._now()))
-        except NOTHING_WRITTEN:
-            raise
-        except BaseException as error:  # also when cancelled, and then whatever the driver is
-            if self._ambiguous or not isinstance(error, Exception):
-                doubts.note(commits, began)
-            raise
-        for commit, outcome in zip(commits, outcomes, strict=True):
-            if isinstance(outcome, Written):
-                doubts.settle(commit)
-        return outcomes
-
-    def _written(self, key: Key, outcome: Outcome) -> Written:
-        if isinstance(outcome, Written):
-            return outcome
-        raise error_of(self.schema, key, outcome)
-
-
-def _pause(attempt: int) -> float:
-    """Seconds to wait before trying again: random, up to 1 ms at first, doubling to 0.25 s."""
-    return AMBIENT.fraction() * min(0.25, 0.001 * 2.0**attempt)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from statehold.changes import Commit, Key
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Key
 from statehold.driver import Driver
 
 MARGIN: Final = 1.0

@@ -17,22 +17,25 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from statehold.changes import Commit
-from statehold.clock import ManualClock
+from statehold.clock import ManualClock, pause
+from statehold.commits import Commit
 from statehold.driver import Driver, FencedOff, Outcome, Written, told
 from statehold.engine import new_op, run_now
 from statehold.errors import Closed, Fenced, Invalid, Leased, StateholdError, Unavailable
 from statehold.schema import Lifetime
 from statehold.settings import duration
+from statehold.store.base import CollectionBase
 from statehold.store.outcomes import error_of
 
 if TYPE_CHECKING:
     import asyncio
 
-    from statehold.store.collection import AsyncCollection
-
+FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.25
-"""Seconds between two tries to get what another holds, who may give it back at any time."""
+"""Seconds between two tries to get what another holds, at most: at first, and in the end.
+
+It may be given back at any time.
+"""
 
 RENEWALS: Final = 3
 """How often a lease is renewed in its time: two may fail."""
@@ -49,7 +52,7 @@ class AsyncLease:
 
     def __init__(
         self,
-        collection: AsyncCollection[Any],
+        collection: CollectionBase[Any],
         id: str,
         ttl: Lifetime,
         wait: Lifetime,
@@ -163,10 +166,8 @@ class AsyncLease:
             left = began + self._wait - monotonic()
             if left <= 0:
                 raise self._leased(outcome)
-            # Those who wait together do not ask together: their op ids differ.
-            spread = 0.5 + int(self._op[:4], 16) / 0x20000
-            pause = min(LONGEST_PAUSE, 0.005 * 2 ** min(tries, 10)) * spread
-            await self._clock.sleep(min(pause, left, outcome.left + 0.001))
+            again = pause(tries, FIRST_PAUSE, LONGEST_PAUSE, least=0.5)
+            await self._clock.sleep(min(again, left, outcome.left + 0.001))
             tries += 1
 
     async def _first_claim(self) -> Outcome:

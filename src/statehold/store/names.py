@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, TypeAlias, cast
 
-from statehold.changes import BEYOND, MOST_SUBJECTS, About, Revision
+from statehold.changes import BEYOND
+from statehold.commits import MOST_SUBJECTS, About, Revision
 from statehold.errors import Invalid
 from statehold.fields.base import Field
 

@@ -6,7 +6,7 @@ from typing import Generic
 
 import msgspec
 
-from statehold.changes import ABSENT, Key, Revision
+from statehold.commits import ABSENT, Key, Revision
 from statehold.driver import Conflicted, Doubtful, FencedOff, Late, Outcome, Refused
 from statehold.driver import Reused as OpReused
 from statehold.errors import (

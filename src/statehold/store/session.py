@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
+from statehold.commits import Revision
 from statehold.errors import Unavailable
 from statehold.state import S
 
-if TYPE_CHECKING:
-    from statehold.store.collection import AsyncCollection
-
 
 class AsyncSession(Generic[S]):
-    """One read and one commit around a block."""
+    """One read and one commit around a block, as `AsyncCollection.session` makes it.
 
-    __slots__ = ("_collection", "_exclusive", "_id", "_read", "_write", "state")
+    `read` gives the state; `commit` writes what was done to it, and gives the revision and whether its
+    op id was a repeat. If it is `lenient`, a store that cannot answer `commit` is no error.
+    """
+
+    __slots__ = ("_commit", "_lenient", "_read", "state")
 
     state: S
 
     def __init__(
         self,
-        collection: AsyncCollection[S],
-        id: str,
-        read: dict[str, Any],
-        write: dict[str, Any],
-        exclusive: bool,
+        read: Callable[[], Coroutine[Any, Any, S]],
+        commit: Callable[[S], Coroutine[Any, Any, tuple[Revision, bool]]],
+        *,
+        lenient: bool,
     ) -> None:
-        self._collection = collection
-        self._id = id
         self._read = read
-        self._write = write
-        self._exclusive = exclusive
+        self._commit = commit
+        self._lenient = lenient
 
     async def __aenter__(self) -> S:
-        self.state = await self._collection.get(self._id, **self._read)
+        self.state = await self._read()
         return self.state
 
     async def __aexit__(
@@ -43,14 +43,10 @@ class AsyncSession(Generic[S]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        pending = self.state.pending
-        if kind is None and pending:
-            write = self._write.copy()
-            if self._exclusive and write["expect"] is None:
-                write["expect"] = self.state._revision()
+        state = self.state
+        if kind is None and state.pending:
             try:
-                state = self.state
-                state._done = await self._collection._computed(self._id, pending, write)
+                state._done = await self._commit(state)
             except Unavailable:
-                if self._read["on_failure"] != "default":
+                if not self._lenient:
                     raise

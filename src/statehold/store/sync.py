@@ -1,157 +1,28 @@
-"""`Store` and `Collection`: the same for synchronous callers.
+"""`Collection` and `Session`: what `AsyncCollection` is, for synchronous callers.
 
-The core runs in the caller's thread. What a driver that suspends is asked goes to an event loop in a
-thread of its own, the portal.
+The core runs in the caller's thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+from typing import Generic, Literal, TypeVar, overload
 
-from statehold.backends import open_driver
-from statehold.changes import Revision
-from statehold.clock import Clock, SystemClock
-from statehold.driver import Driver
-from statehold.engine import BlockingClock, WaitingClock, run_now
+from statehold.commits import Revision
+from statehold.engine import run_now
 from statehold.errors import StateholdError
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime, Schema, Where
 from statehold.state import S
-from statehold.store.aio import DRAIN_SECONDS, AsyncStore
 from statehold.store.collection import ATTEMPTS, AsyncCollection
 from statehold.store.lease import Lease
 from statehold.store.names import After, Keys, Names, Subjects, Tail
 from statehold.store.outcomes import Committed
 from statehold.store.session import AsyncSession
 from statehold.store.together import Step
-from statehold.store.turns import NoTurns
-
-if TYPE_CHECKING:
-    from statehold.middleware.bridge import Run
-    from statehold.portal import Portal
-    from statehold.store.sharing import Sharing
 
 R = TypeVar("R")
-
-
-class Store:
-    """A backend, opened for synchronous callers; the same names and parameters as `AsyncStore`.
-
-    Safe for several threads. `with Store.open("sqlite:///state.db") as store: …`
-
-    A process that is forked off may go on using it where the backend allows that: it gets
-    connections of its own.
-    """
-
-    def __init__(self, driver: Driver, *, clock: Clock | None = None) -> None:
-        self._driver = driver
-        self._portal: Portal | None = None
-        self._sharing: Sharing | None = None
-        if driver.suspends:
-            from statehold.middleware.bridge import Blocking
-            from statehold.portal import Portal  # and with it asyncio, which others do without
-
-            portal = self._portal = Portal(driver.close)
-            self._begin(Blocking(driver, portal.run, portal.close), clock, portal.run)
-        else:
-            self._begin(driver, clock, None)
-
-    def _begin(self, driver: Driver, clock: Clock | None, run: Run | None) -> None:
-        """Take this driver, which never suspends, and a clock that does not either."""
-        self._clock = BlockingClock() if clock is None or type(clock) is SystemClock else clock
-        waiting = self._clock
-        if run is not None and not isinstance(waiting, BlockingClock):
-            waiting = WaitingClock(waiting, run)
-        self._async = AsyncStore(driver, clock=waiting)
-        self._async._turns = NoTurns()
-
-    @classmethod
-    def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
-        """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
-
-        See `AsyncStore.open`. Commits go one by one.
-        """
-        return cls(open_driver(url, **settings), clock=clock)
-
-    @property
-    def driver(self) -> Driver:
-        """The driver that answers."""
-        return self._driver
-
-    @property
-    def clock(self) -> Clock:
-        """The clock by which it tells time."""
-        return self._clock
-
-    def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
-        """The states of a class, in a tenant's namespace; tenants never see each other's.
-
-        See `AsyncStore.collection`.
-        """
-        return Collection(self._async.collection(cls, tenant=tenant))
-
-    def apply_together(
-        self, *steps: Step, op: str | None = None, since: float | None = None
-    ) -> list[Committed[Any]]:
-        """All of these steps stand or none does; what became of each, in their order.
-
-        See `AsyncStore.apply_together`.
-        """
-        return run_now(self._async.apply_together(*steps, op=op, since=since))
-
-    def blocking(self) -> Store:
-        """A `Store` over the same backend, for synchronous callers of other threads.
-
-        See `AsyncStore.blocking`.
-        """
-        return self._shared().blocking()
-
-    def asynchronous(self) -> AsyncStore:
-        """An `AsyncStore` over the same backend, for the tasks of any event loop in any thread.
-
-        See `AsyncStore.asynchronous`.
-        """
-        return self._shared().asynchronous()
-
-    def _shared(self) -> Sharing:
-        if self._sharing is None:
-            from statehold.store.sharing import Sharing
-
-            self._sharing = Sharing(self._async, self._driver, self._clock, self._portal)
-        return self._sharing
-
-    def check(self) -> None:
-        """Raise `Unavailable` unless the store can answer now.
-
-        See `AsyncStore.check`.
-        """
-        run_now(self._async.check())
-
-    def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
-        """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
-
-        See `AsyncStore.drain`. Calls of other threads are waited for.
-        """
-        return run_now(self._async.drain(timeout))
-
-    def close(self) -> None:
-        """Everything is released. Closing twice is fine; using it afterwards is `Closed`.
-
-        See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`.
-        """
-        try:
-            run_now(self._async.close())
-        finally:
-            if self._portal is not None:  # which somebody else may be closing
-                self._portal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Collection(Generic[S]):

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Commit, Is, Key, Revision, fingerprint
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Is, Key, Revision, fingerprint
 from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, Undone, Written
 from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
+from statehold.store.base import CollectionBase
 from statehold.store.names import Subjects
+from statehold.store.opened import Opened
 from statehold.store.outcomes import Committed, error_of
-
-if TYPE_CHECKING:
-    from statehold.store.aio import AsyncStore
-    from statehold.store.collection import AsyncCollection
 
 
 class Step(msgspec.Struct, frozen=True):
     """What `apply_together` does to one state, as `step` of its collection makes it."""
 
-    collection: AsyncCollection[Any]
+    collection: CollectionBase[Any]
     id: str
     edits: tuple[Edit, ...]
     expect: Revision | None = None
@@ -58,9 +56,9 @@ class Step(msgspec.Struct, frozen=True):
 
 
 async def apply_together(
-    store: AsyncStore, steps: Sequence[Step], op: str | None, since: float | None
+    store: Opened, steps: Sequence[Step], op: str | None, since: float | None
 ) -> list[Committed[Any]]:
-    """See `AsyncStore.apply_together`."""
+    """What became of each step of one commit over all of them; see `AsyncStore.apply_together`."""
     collections = _checked(store, steps)
     for collection in collections:
         await collection._ready()
@@ -78,7 +76,7 @@ async def apply_together(
     return [Committed(one.revision, one.repeated) for one in cast("list[Written]", outcomes)]
 
 
-def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[Any]]:
+def _checked(store: Opened, steps: Sequence[Step]) -> list[CollectionBase[Any]]:
     """The collections of the steps, which may go together. Raises `Invalid` and `Unsupported`."""
     if not 1 <= len(steps) <= MOST_TOGETHER:
         raise Invalid(
@@ -88,7 +86,7 @@ def _checked(store: AsyncStore, steps: Sequence[Step]) -> list[AsyncCollection[A
             found=len(steps),
         )
     seen: set[Key] = set()
-    collections: dict[AsyncCollection[Any], None] = {}
+    collections: dict[CollectionBase[Any], None] = {}
     for step in steps:
         if not isinstance(step, Step):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise _no_step(step)
@@ -124,7 +122,7 @@ def _no_step(found: object) -> Invalid:
     return Invalid(f"steps: {kind.__name__} is no step; {cure}", field="steps", found=kind)
 
 
-async def _send(store: AsyncStore, commits: Sequence[Commit], *, repeatable: bool) -> list[Outcome]:
+async def _send(store: Opened, commits: Sequence[Commit], *, repeatable: bool) -> list[Outcome]:
     """The outcomes; that it failed is remembered for when they are sent again."""
     began = AMBIENT.monotonic()
     driver = cast("CommitsTogether", store.driver)

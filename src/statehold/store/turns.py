@@ -51,4 +51,5 @@ class NoTurns(Turns):
     """Where there is no event loop, and nobody who could have a turn."""
 
     async def take(self) -> int:
+        """How many calls may be made before this is asked again: all of them."""
         return sys.maxsize

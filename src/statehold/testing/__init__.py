@@ -52,6 +52,7 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 * `simulated`: the same run again, from a seed and a clock that is moved by hand;
 * the plugin's fixtures: `statehold_clock`, `statehold_driver`, `statehold_store`;
 * `python -m statehold.testing.bench my_package:MyDriver` measures a driver;
+* `Commits` (`statehold.testing.commits`): keys and commits of a tenant, for who has a driver at hand;
 * `Proxy` (`statehold.testing.proxy`): breaks the connections to a real server on demand;
 * `Trial` (`statehold.testing.trial`): writers at work while that happens, and what became of each
   write;
@@ -65,6 +66,17 @@ The names here are imported on first use, so that the pytest plugin costs a sess
 | `PostgresServer`, `PgvectorServer` | `statehold_postgres`, `statehold_pgvector` |
 | `MariadbServer` | `statehold_mariadb` |
 | `Pgbouncer` | |
+
+Where what lies: `conformance/` has the cases, `servers/` the servers, and beside them
+
+    backend · by_url · rig · face · commits     a driver, or a store over it, in the hands of a case
+    model · naive · stateful                    the oracle, and the machine that compares a driver with it
+    promises · contract · matrix                the promises, and the pages made of them
+    racing · transfers · installing · crash     writers that race, or are killed
+    children · lives · twins                    other processes, and two drivers in one
+    trial · proxy · piping                      writers while a server is cut off, and what cuts it off
+    faults · simulation · plugin                for tests of a service: faults, a seed, fixtures
+    bench                                       what the calls of a driver take
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from statehold.backends import gathering
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.driver import Driver
 
 
@@ -47,7 +47,7 @@ class Backend:
         return cls(lambda: cook(recipe, arguments), recipe, arguments, **hooks)
 
     def gathered(self) -> Backend:
-        """The same, run as `AsyncStore.open` does: commits are gathered above it, if it declares so."""
+        """This backend, run as `AsyncStore.open` does: commits are gathered above it, if it declares so."""
         recipe, arguments = self.recipe, (self.recipe, list(self.arguments))
         return replace(
             self,

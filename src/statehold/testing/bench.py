@@ -17,10 +17,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from statehold.backends import gathering
-from statehold.changes import EVERYTHING, Add, Append, Commit, Key, Put
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING, Commit, Key
 from statehold.driver import Driver, Written
 from statehold.testing.backend import cook
-from statehold.testing.rig import KIND, Runner, layout
+from statehold.testing.commits import KIND
+from statehold.testing.rig import Runner, layout
 
 AT_ONCE: Final = 64
 STATES: Final = 256

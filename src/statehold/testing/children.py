@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Final, Protocol, TypeVar
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.errors import StateholdError
 from statehold.testing.backend import Backend, cook
 from statehold.testing.rig import Runner, layout

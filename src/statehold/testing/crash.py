@@ -22,10 +22,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from statehold.changes import Accumulate, Add, Append, Commit, Put
+from statehold.changes import Accumulate, Add, Append, Put
+from statehold.commits import Commit
 from statehold.driver import Driver, Written
 from statehold.testing.children import as_key, await_ready, go, hear, ready, spawn
-from statehold.testing.model import array, floats
+from statehold.testing.naive import array, floats
 from statehold.testing.rig import Rig
 
 KEEP = 8

@@ -17,8 +17,8 @@ from statehold.fields import Counter, DecayedMean, Log, Map, Register, Steps, Ta
 from statehold.state import State
 from statehold.store import AsyncStore, Store
 from statehold.testing.backend import Backend
+from statehold.testing.commits import TTL
 from statehold.testing.faults import FaultyDriver
-from statehold.testing.rig import TTL
 
 FACES: Final = ("async", "sync")
 

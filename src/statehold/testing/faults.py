@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import Clock, SystemClock
+from statehold.commits import Commit, Key, Want
 from statehold.driver import Cells, Driver, Feature, Layout, Outcome, Page, Scan, WholeLife
 from statehold.engine import BlockingClock
 from statehold.errors import Unavailable

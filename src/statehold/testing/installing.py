@@ -17,7 +17,8 @@ from typing import Final, cast
 
 from msgspec.structs import replace
 
-from statehold.changes import Add, Append, Commit, Key
+from statehold.changes import Add, Append
+from statehold.commits import Commit, Key
 from statehold.driver import Conflicted, Driver, InstallsLives, Outcome, WholeLife, Written
 from statehold.errors import Unavailable
 from statehold.folding import NEVER_LIVED, Life, step

@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from statehold.changes import Add, Commit, Revision
+from statehold.changes import Add
+from statehold.commits import Commit, Revision
 from statehold.driver import Written
 from statehold.testing.children import as_key, at_once, hear, ready
 from statehold.testing.rig import Rig

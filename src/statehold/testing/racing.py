@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from statehold.changes import ABSENT, Accumulate, Add, Append, Commit, Revision, Want
+from statehold.changes import Accumulate, Add, Append
+from statehold.commits import ABSENT, Commit, Revision, Want
 from statehold.driver import Conflicted, Driver, Outcome, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, at_once, hear, ready
-from statehold.testing.model import array, floats
-from statehold.testing.rig import KIND, Rig
+from statehold.testing.commits import KIND
+from statehold.testing.naive import array, floats
+from statehold.testing.rig import Rig
 
 RETRIES = 20
 ATTEMPTS = 2_000

@@ -10,7 +10,8 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
-from statehold.changes import EVERYTHING, Change, Commit, Key, Want
+from statehold.changes import Change
+from statehold.commits import EVERYTHING, Commit, Key, Want
 from statehold.driver import (
     Cells,
     CommitsTogether,
@@ -25,12 +26,9 @@ from statehold.driver import (
     Written,
 )
 from statehold.testing.backend import Backend
+from statehold.testing.commits import KIND, Commits
 
 Result = TypeVar("Result")
-
-KIND: Final = "basket"
-TTL: Final = 10_000.0
-"""How long a state lives where a case is not about its end, in units of time."""
 
 
 def _field(name: str, field: str, changes: str, values: object, bound: int = 1000) -> FieldLayout:
@@ -124,7 +122,7 @@ def drive(work: Coroutine[Any, Any, Result]) -> Result:
     raise AssertionError("the driver declares `suspends = False`, and suspended")
 
 
-class Rig:
+class Rig(Commits):
     """A driver of a backend, with a tenant of its own and a clock that `wait` moves.
 
     `ttl` and `wait` are in units of time: a minute where the driver believes the clock that it is
@@ -133,8 +131,8 @@ class Rig:
 
     def __init__(self, backend: Backend, *, like: Rig | None = None) -> None:
         self.backend = backend
-        self.tenant: str = like.tenant if like else f"t{secrets.token_hex(6)}"
-        self.unit = backend.own_clock or 60.0
+        tenant = like.tenant if like else f"t{secrets.token_hex(6)}"
+        super().__init__(tenant, backend.own_clock or 60.0)
         self.exact = backend.own_clock is None
         self._now = like.now if like else 1_700_000_000.0
         self.waited = 0.0  # in units
@@ -185,20 +183,6 @@ class Rig:
         """Make a further kind ready."""
         self.kinds.append(kind)
         self.run(self.driver.open(layout(kind)))
-
-    def key(self, id: str = "a", *, kind: str = KIND, tenant: str = "") -> Key:
-        """The key of an id in this rig's tenant (or in a sibling tenant of that name)."""
-        return (self.tenant + tenant, kind, id)
-
-    def commit(
-        self, *changes: Change, id: str | Key = "a", ttl: float | None = TTL, **options: Any
-    ) -> Commit:
-        """A commit to hand over; `ttl` and `max_age` in units."""
-        seconds = None if ttl is None else ttl * self.unit
-        if options.get("max_age") is not None:
-            options["max_age"] *= self.unit
-        key = self.key(id) if isinstance(id, str) else id
-        return Commit(key, changes, seconds, **options)
 
     def send(self, *commits: Commit) -> list[Outcome]:
         """What became of each, handed over in one call."""

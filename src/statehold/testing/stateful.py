@@ -24,29 +24,15 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    INT64_MAX,
-    PRESENT,
-    About,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Is,
-    Key,
-    Put,
-    Revision,
-    Splice,
-    Want,
-)
+from statehold.changes import INT64_MAX, Accumulate, Add, Append, Drop, Put, Splice
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, About, Commit, Is, Key, Revision, Want
 from statehold.driver import Feature, WholeLife
 from statehold.testing.backend import Backend, rounds
-from statehold.testing.model import Life, Model, array
+from statehold.testing.commits import KIND
+from statehold.testing.model import Life, Model
+from statehold.testing.naive import array
 from statehold.testing.promises import broken, promised
-from statehold.testing.rig import FIELDS, KIND, Rig
+from statehold.testing.rig import FIELDS, Rig
 
 OTHER_KIND = "basket:more"
 IDS = ("a", "a:log", "b%", "é")
@@ -407,7 +393,7 @@ class DriverMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.has(Feature.DURABLE))
     @rule()
     def reopens(self) -> None:
-        """Another driver on the same data."""
+        """A second driver goes on, on the same data."""
         self.rig.reopen()
         self.check(*self.keys)
 

@@ -21,7 +21,8 @@ from typing import Any, Final, cast
 
 from msgspec.structs import replace
 
-from statehold.changes import EVERYTHING, Add, Append, Commit, Put
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING, Commit
 from statehold.driver import CommitsTogether, Driver, Outcome, Refused, Undone, Written
 from statehold.errors import Unavailable
 from statehold.testing.children import as_key, at_once, hear, ready, spawn

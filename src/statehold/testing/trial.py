@@ -30,7 +30,7 @@ from typing import Final, Self, TypeAlias
 
 import msgspec
 
-from statehold.changes import Revision
+from statehold.commits import Revision
 from statehold.errors import Busy, Full, ReadOnly, StateholdError, Timeout, Unavailable
 from statehold.fields import Counter, Log, Map
 from statehold.state import State

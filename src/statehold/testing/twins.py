@@ -15,7 +15,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.changes import Add, Append
+from statehold.commits import EVERYTHING, Commit
 from statehold.driver import Written
 from statehold.testing.children import PATIENCE, as_key, await_ready, go, hear, ready, spawn
 from statehold.testing.rig import Rig, Runner, plain

@@ -84,7 +84,7 @@ def test_refused_once_and_executed_afterwards():
                 )
                 await asyncio.sleep(0.2)
                 task = asyncio.create_task(servers.call(*once("b"), repeatable=True))
-                topology, _ = next(iter(servers._all.values()))
+                topology = next(iter(servers._topologies))
                 await until(lambda: topology.link._delayed.requests)
                 call = topology.link._delayed.requests[0]
                 call.deadline += 1.0

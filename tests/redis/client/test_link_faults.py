@@ -458,7 +458,7 @@ def test_a_server_that_reads_too_slowly_is_sent_no_more_than_it_takes():
             await asyncio.sleep(0.1)
             more = asyncio.create_task(servers.call(*push("last"), repeatable=False))
             await asyncio.sleep(0.1)
-            topology, _ = next(iter(servers._all.values()))
+            topology = next(iter(servers._topologies))
             assert topology.link.connection._paused
             assert topology.link.connection._gathered == 1
             server.resume()

@@ -92,7 +92,7 @@ def test_sentinels_and_servers_with_access_lists(sentinel, tmp_path):
     async def main():
         async with opened(sentinel.url.replace("//", "//ml:two@"), **options) as servers:
             assert await servers.call(*once("a"), repeatable=True) == 1
-            topology, _ = next(iter(servers._all.values()))
+            topology = next(iter(servers._topologies))
             await until(
                 lambda: all(listener._connection is not None for listener in topology._listeners)
             )

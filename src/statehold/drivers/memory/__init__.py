@@ -1,4 +1,13 @@
-"""States in the memory of this process."""
+"""States in the memory of this process.
+
+driver       the contract: reads and commits under one lock, and the byte budget
+slots        a stored state, and what of it is changed in place
+past         what is remembered of op ids, and of lives that have ended
+buckets      when states are due: to expire, or to be evicted
+listing      the ids of a kind in order
+before       states as they were, to be put back after an interrupt
+forking      whole states and an open lock in a child process
+"""
 
 from statehold.drivers.memory.driver import SETTINGS, MemoryDriver, from_url
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import copy
 
-from statehold.changes import Commit, Key
+from statehold.commits import Commit, Key
 from statehold.drivers.memory.past import Ended
 from statehold.drivers.memory.slots import Slot
 

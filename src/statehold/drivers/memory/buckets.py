@@ -13,7 +13,7 @@ import heapq
 import math
 from collections import OrderedDict
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.drivers.memory.slots import Slot
 
 NEVER = math.inf

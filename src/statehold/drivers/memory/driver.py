@@ -20,26 +20,22 @@ from urllib.parse import SplitResult
 
 from msgspec.structs import replace
 
-from statehold.changes import (
+from statehold.changes import Cell, Items, Refusal, cell_nbytes, fold
+from statehold.clock import AMBIENT
+from statehold.commits import (
     ABSENT,
     EVERYTHING,
     About,
-    Cell,
     Commit,
-    Items,
     Key,
-    Refusal,
     Revision,
     Want,
     about_after,
-    cell_nbytes,
     deadline,
-    fold,
     is_digest,
     new_incarnation,
     subjects_of,
 )
-from statehold.clock import AMBIENT
 from statehold.cursors import Listing, beyond, foreign, newest_of
 from statehold.driver import (
     Cells,

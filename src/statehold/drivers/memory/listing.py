@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.drivers.memory.slots import Slot
 
 

@@ -8,7 +8,7 @@ import math
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS, Commit, Key, Revision, digest_of
+from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, digest_of
 from statehold.drivers.memory.slots import Slot
 from statehold.folding import NO_FENCE, Applied, Fence
 

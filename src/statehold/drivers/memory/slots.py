@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from statehold.changes import Commit, Entries, Scalar
+from statehold.changes import Entries, Scalar
+from statehold.commits import Commit
 from statehold.driver import Cells
 from statehold.folding import remember
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import About, Cell, Items, Revision, Want
+from statehold.changes import Cell, Items
+from statehold.commits import About, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.redis.keys import field_of, stored_field
 from statehold.drivers.redis.values import (

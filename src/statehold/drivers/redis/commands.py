@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from statehold.changes import (
+from statehold.changes import Accumulate, Add, Append, Change, Drop, Put, Splice
+from statehold.commits import (
     ABSENT,
     PRESENT,
-    Accumulate,
-    Add,
-    Append,
-    Change,
     Commit,
-    Drop,
     Is,
-    Put,
     Revision,
-    Splice,
     digest_of,
     new_incarnation,
     required,
@@ -226,7 +220,7 @@ def many_ops(ops: int) -> int:
 def op_id(op: str, intent: int) -> bytes:
     """An op id and its intent as they are stored, in 13 and 4 bytes.
 
-    Op ids that stores make are kept as they are, others as a digest; see `changes.digest_of`.
+    Op ids that stores make are kept as they are, others as a digest; see `commits.digest_of`.
     """
     if not op:
         return b""

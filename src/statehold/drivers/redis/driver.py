@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import SplitResult
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
+from statehold.commits import Commit, Key, Want
 from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,

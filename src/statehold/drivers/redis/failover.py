@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from statehold.changes import Commit, Key, Revision
+from statehold.commits import Commit, Key, Revision
 from statehold.driver import Written
 
 NEWEST = 1000

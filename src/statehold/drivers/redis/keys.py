@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.drivers.redis.client import slot_of
 
 BUCKETS = 64

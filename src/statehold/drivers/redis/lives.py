@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-from statehold.changes import Cell, Items, Key, digest_of
+from statehold.changes import Cell, Items
+from statehold.commits import Key, digest_of
 from statehold.driver import Op, WholeLife
 from statehold.drivers.redis.cells import cells_of
 from statehold.drivers.redis.client import UNSTAMPED, Command

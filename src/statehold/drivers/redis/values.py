@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from statehold.changes import About, Revision, Scalar
+from statehold.changes import Scalar
+from statehold.commits import About, Revision
 
 META_BYTES = 64
 """Bytes of the field "." of a state's hash, as life.lua describes it."""

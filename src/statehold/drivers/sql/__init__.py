@@ -15,7 +15,7 @@ How a commit goes is on one page, `docs/sql-commits.md`. Where what lies, lint h
 * Beside them is what both ways use: who goes together (`lanes`) and after whom (`turns`); how one connects
   (`connecting`, `tls`), what an error means (`errors`) and whether it is tried again (`retrying`); whether a
   commit comes in time (`deciding`), the server's clock (`serverclock`) and place (`moving`); how long op ids
-  are kept (`op_ids`); what each event loop has of its own (`perloop`); what is configured (`settings`).
+  are kept (`op_ids`); what is configured (`settings`).
 * On top `urls` makes drivers of URLs, and `querying` tables for the application's queries.
 """
 

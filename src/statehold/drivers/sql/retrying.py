@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import random
 from collections.abc import Callable
 from typing import Final
 
+from statehold.clock import pause
 from statehold.drivers.sql.moving import Moves
 
 LOST_CONNECTIONS: Final = 3
@@ -57,6 +57,5 @@ class Tries:
 
     async def pause(self) -> None:
         """Wait a little before the next one."""
+        await asyncio.sleep(pause(self._count, 0.002, 0.1))
         self._count += 1
-        most = min(0.001 * 2**self._count, 0.1)
-        await asyncio.sleep(random.random() * most)  # noqa: S311  jitter

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import SplitResult, unquote
 
-from statehold.changes import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
 from statehold.clock import AMBIENT
+from statehold.commits import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
 from statehold.driver import (
     Cells,
     Feature,

@@ -48,7 +48,7 @@ def is_busy(error: BaseException) -> bool:
 
 
 def translated(error: BaseException, path: str) -> StateholdError:
-    """The same error as a leaf of `StateholdError` that names the file."""
+    """SQLite's error as a leaf of `StateholdError` that names the file."""
     code = _code(error)
     if code == _IOERR_SHMSIZE:
         kind, meaning = _LEAVES[sqlite3.SQLITE_FULL]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.drivers.sqlite.reading import Execute
 from statehold.folding import NO_FENCE, Fence, left_behind
 

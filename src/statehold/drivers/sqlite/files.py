@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import stat
 import time
@@ -16,6 +15,7 @@ from threading import get_ident
 from typing import TypeVar, cast
 from weakref import WeakSet
 
+from statehold.clock import pause
 from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema
 from statehold.drivers.sqlite.errors import ERRORS, translated
@@ -378,7 +378,7 @@ class File:
                 is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_busy or time.monotonic() > until:
                     raise
-                time.sleep(random.random() * 0.02)  # noqa: S311  jitter
+                time.sleep(pause(0, 0.02, 0.02))
             else:
                 break
         conn.wait_up_to(self._busy_timeout_s)

@@ -12,18 +12,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import (
-    HOLD_SECONDS,
-    Change,
-    Commit,
-    Drop,
-    Key,
-    Refusal,
-    Revision,
-    Scalar,
-    Splice,
-    part_of,
-)
+from statehold.changes import Change, Drop, Refusal, Scalar, Splice
+from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, part_of
 from statehold.driver import Outcome, WholeLife, Written
 from statehold.drivers.sqlite.erasing import erase_rows, erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
@@ -92,7 +82,7 @@ class Transaction(Writer, kw_only=True):
         self.write(self.lives.values())
 
     def settle(self) -> None:
-        """The same, and more may be applied."""
+        """Write every change that is not written yet. More may be applied afterwards."""
         self.end()
         for life in self.lives.values():
             life.settle()

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from statehold.changes import About, Append, Cell, Change, Key, Revision, Scalar, Splice, digest_of
+from statehold.changes import Append, Cell, Change, Scalar, Splice
+from statehold.commits import About, Key, Revision, digest_of
 from statehold.drivers.sqlite.fences import fence_of
 from statehold.drivers.sqlite.reading import (
     SCALARS,
@@ -116,7 +117,7 @@ class Life(msgspec.Struct):
         return Applied(Revision(self.head.revision.incarnation, first[0]), first[2])
 
     def _op(self, op: str) -> Any:
-        """Its number, seq and intent, if it is there."""
+        """Number, seq and intent of the commit with this op id, if it is remembered."""
         found: Any = self.new_ops.get(op)
         if found is None and self.stored:
             found = self.execute(

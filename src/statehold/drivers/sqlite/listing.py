@@ -64,7 +64,7 @@ def _either(where: str) -> str:
 def _newest(
     asked: Scan, where: str, values: list[Any]
 ) -> tuple[str, list[Any], Callable[[Listed], str]]:
-    """The same of a subject's states, newest first: all of them are sorted."""
+    """The statement, its values and what makes cursors, of a subject's states newest first: all are sorted."""
     listing = Listing(asked)
     if asked.cursor is not None:
         updated, id = listing.place_at(asked.cursor)

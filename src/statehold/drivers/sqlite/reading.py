@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from statehold.changes import Cell, Entries, Items, Revision, Want
+from statehold.changes import Cell, Entries, Items
+from statehold.commits import Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sqlite.errors import is_damage
 from statehold.drivers.sqlite.names import FieldNames
@@ -162,7 +163,7 @@ def _entries_of_each(
 
 
 def _single_entries(execute: Execute, slot: int, names: tuple[str, ...]) -> Entries | None:
-    """Those of a field's entries that there are; None if one is not as it can have been put."""
+    """The entries of these names, as far as there are any; None if one is not as it can have been put."""
     found: Entries = {}
     for entry in names:
         row = execute(

@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import About, Cell, Items
+from statehold.changes import Cell, Items
+from statehold.commits import About
 from statehold.drivers.sqlite.erasing import erase_lists, unlist
 from statehold.drivers.sqlite.life import Life, encode_shape
 from statehold.drivers.sqlite.reading import Execute, Ring, encode_several, places, rows_of
@@ -153,7 +154,7 @@ class Writer(msgspec.Struct):
     def _other_rows(  # noqa: C901  each case is one
         self, life: Life, number: int, ends: Ends
     ) -> Iterable[tuple[int, bytes]]:
-        """The same for a list that begins, is spliced, or has another bound than it had."""
+        """The rows of a list that begins, is spliced, or has another bound than it had."""
         new, count = ends.fresh, ends.end - ends.first + 1
         held: Any = life.shape.get(number) or (0, 0, 0, 0, 0)
         list_id, following, stored, ring, end = held

@@ -1,8 +1,19 @@
 """States that their clients carry, in tokens that can be trusted.
 
-`format` is how a token is written, `keys` and `ring` what seals it, `record` what it says, `jar`
-where a request's tokens are, `driver` what opens, folds and seals. `budget` and `spill` keep tokens
-short; `registry` tells the newest one from an old one.
+From what a request brings to a state and back:
+
+    driver       the contract: opens a token, folds, seals; keeps nothing
+    jar          the tokens of one client, for as long as one request
+    opening      from the text of a token to a record that may be believed
+    sealing      from a record to a token that is short enough
+    record       what a token says: a state with all that belongs to it;  `past` its op ids
+    format       the text of a token, and what is in it
+    squeeze      compression, with a dictionary and a bound on the way back
+    budget       what happens to a record whose token would be too long
+    spill        cells too large for the token, kept in a store
+    registry     which token of a session is the newest, and which are revoked, kept in a store
+    ring         the keys in use, read again while the service runs;  `keyfile` their file
+    keys         one key: what it seals, signs and opens; all of the cryptography
 """
 
 from __future__ import annotations

@@ -7,18 +7,9 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import (
-    Cell,
-    Commit,
-    Items,
-    Key,
-    Refusal,
-    Revision,
-    Want,
-    deadline,
-    fold,
-)
+from statehold.changes import Cell, Items, Refusal, fold
 from statehold.clock import AMBIENT
+from statehold.commits import Commit, Key, Revision, Want, deadline
 from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,

@@ -8,7 +8,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.drivers.token.record import Record
 from statehold.drivers.token.registry import Seen
 from statehold.errors import Invalid

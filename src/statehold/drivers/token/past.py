@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from statehold.changes import Commit, Revision
+from statehold.commits import Commit, Revision
 from statehold.drivers.token.record import Record, op_digest
 from statehold.folding import NO_FENCE, Applied, Fence, remember
 

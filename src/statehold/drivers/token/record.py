@@ -9,7 +9,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import Cell, Entries, Items, Key, Revision, Scalar
+from statehold.changes import Cell, Entries, Items, Scalar
+from statehold.commits import Key, Revision
 from statehold.folding import Head
 from statehold.items import packed, unpacked
 
@@ -146,7 +147,7 @@ def unpack_cell(data: bytes) -> Cell:
 
 
 def _short(seconds: float) -> _Number:
-    """The same number, as an int (3 bytes for an hour, not 9) where it is whole."""
+    """The seconds as an int (3 bytes for an hour, not 9) where they are whole."""
     return int(seconds) if seconds.is_integer() else seconds
 
 
@@ -158,7 +159,7 @@ def _cells(fields: Mapping[str, Entries | list[bytes | int]]) -> dict[str, Cell]
 
 
 class _Page(msgspec.Struct, omit_defaults=True):
-    """The same for people: values as the JSON that they are, numbers and raw bytes apart."""
+    """A record for people to read: values as the JSON that they are, numbers and raw bytes apart."""
 
     kind: str
     tenant: str

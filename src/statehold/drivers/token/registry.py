@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from statehold.changes import ABSENT, Commit, Key, Put, Revision, Want
+from statehold.changes import Put
+from statehold.commits import ABSENT, Commit, Key, Revision, Want
 from statehold.driver import Cells, Conflicted, Driver, Feature, FieldLayout, Layout, Written
 from statehold.errors import ConfigError, Corrupted, Revoked, Stale
 

@@ -67,7 +67,7 @@ class Sealer:
         return record, token
 
     async def load(self, record: Record, names: Collection[str], now: float) -> dict[str, Cell]:
-        """Those of the spilled fields, as far as they are still there."""
+        """The cells of these spilled fields, as far as they are still there."""
         if not names:
             return {}
         if self._spill is None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
-from statehold.changes import PRESENT, Cell, Commit, Key, Put, Want
+from statehold.changes import Cell, Put
+from statehold.commits import PRESENT, Commit, Key, Want
 from statehold.driver import Conflicted, Driver, FieldLayout, Layout, Written
 from statehold.drivers.token.record import Malformed, Record, pack_cell, unpack_cell
 from statehold.drivers.token.registry import LEEWAY

@@ -1,7 +1,21 @@
 """The contract of a driver in executable form, one module for each group of promises.
 
 `DriverConformance` has every case; a driver's test subclasses it and says where its `backend` is (see
-`statehold.testing`). The groups may be subclassed one by one while a driver is being written.
+`statehold.testing`). The groups may be subclassed one by one while a driver is being written. What they are about:
+
+    commits · lists · exactly_once     a commit is whole, and applied once, however late it is sent again
+    conditions · together · decided    on conditions, over several states, as somebody else has decided
+    lifetimes · instants               how a state ends, at which instant, and that the next one is another
+    fences                             whoever was deposed stays so
+    bounds · edges                     what is held and how much of it; what only luck would meet
+    listing · listing_newest · listing_prefixes · listing_subjects     what listings serve
+    whole_lives                        lives that are read whole and installed elsewhere
+    failures · draining                what a driver says when it cannot, and how it comes to its end
+    races · processes                  racing writers, killed writers, processes that begin and end
+    face_commits · face_lives · face_listing · face_together · face_trouble
+                                       the same promises through `AsyncStore` and through `Store`
+
+What they share is in `base`, and in `face_cases`.
 """
 
 from __future__ import annotations

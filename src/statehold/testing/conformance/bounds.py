@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import EVERYTHING, Accumulate, Add, Append, Drop, Put, Want
+from statehold.changes import Accumulate, Add, Append, Drop, Put
+from statehold.commits import EVERYTHING, Want
 from statehold.driver import Cells, Feature, Refused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.conformance.commits import ONE_OF_EACH
-from statehold.testing.model import array, close, floats
+from statehold.testing.naive import array, close, floats
 from statehold.testing.promises import promise
 from statehold.testing.rig import FIELDS, Rig, plain
 

@@ -8,23 +8,12 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    PRESENT,
-    Accumulate,
-    Add,
-    Append,
-    Change,
-    Drop,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import Accumulate, Add, Append, Change, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Revision, Want
 from statehold.driver import Conflicted, Feature, Refused, Written
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig, plain
 

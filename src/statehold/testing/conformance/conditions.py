@@ -9,19 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    PRESENT,
-    Add,
-    Append,
-    Change,
-    Commit,
-    Drop,
-    Is,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import Add, Append, Change, Drop, Put
+from statehold.commits import ABSENT, PRESENT, Commit, Is, Revision, Want
 from statehold.driver import Conflicted, Doubtful, Feature, Refused, Written
 from statehold.errors import Corrupted
 from statehold.testing.backend import rounds
@@ -97,7 +86,7 @@ HOLD_NOT: Final = (
 
 
 def shown(condition: Is) -> str:
-    """Its name in a report."""
+    """What a condition is called in a report."""
     part = "newest" if condition.entry is None else condition.entry
     how = "-or-absent" * condition.absent + "-or-more" * condition.least
     return f"{condition.field}-{part}-{condition.value!r}{how}"

@@ -7,18 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Note,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import Add, Append, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, Commit, Note, Revision, Want
 from statehold.driver import Cells, Conflicted, Feature, FencedOff, Late, Outcome, Refused, Written
 from statehold.folding import NEVER_LIVED, Life, step
 from statehold.testing.conformance.base import Cases, need
@@ -134,7 +124,7 @@ class Decided(Cases):
 
     @promise(2)
     def test_a_claim_forgets_nothing_early(self, rig: Rig) -> None:
-        """The same, where its life has ended and an epoch is claimed before it is sent again."""
+        """A commit made long before it came is not applied again, though its life ended and an epoch was claimed."""
         need(rig, Feature.EXPECT, Feature.EPOCH, Feature.CLAIM)
         add, sent, made = Add("sum", "k", 1), rig.now, rig.now - 5 * rig.unit
         commit = rig.commit(add, op="op 1", ttl=500, revision=Revision(7, 1), at=made)

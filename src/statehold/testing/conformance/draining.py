@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import EVERYTHING, Append
+from statehold.changes import Append
+from statehold.commits import EVERYTHING
 from statehold.driver import Feature, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing.conformance.base import Cases
@@ -114,7 +115,7 @@ class Draining(Cases):
 
 
 class FaceDraining(FaceCases):
-    """The same through both APIs."""
+    """How a store drains, through both APIs."""
 
     @promise(15)
     def test_face_drain_then_close(self, face: Face) -> None:

@@ -13,28 +13,19 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    ABSENT,
-    BEYOND,
-    EVERYTHING,
-    Accumulate,
-    Add,
-    Append,
-    Change,
-    Drop,
-    Put,
-    Want,
-)
+from statehold.changes import BEYOND, Accumulate, Add, Append, Change, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, Want
 from statehold.driver import Feature, Refused, Scan, WaitingDriver, WouldWait, Written
 from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.middleware.choosing import layer
 from statehold.testing.backend import rounds
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
 from statehold.testing.lives import a_life_in_a_process
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
-from statehold.testing.rig import KIND, Rig
+from statehold.testing.rig import Rig
 
 HELD_SECONDS = 30.0
 """Within which a call that waits for another writer must have ended."""

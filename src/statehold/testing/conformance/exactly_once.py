@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from statehold.changes import ABSENT, HOLD_SECONDS, Add, Append, Revision
+from statehold.changes import Add, Append
+from statehold.commits import ABSENT, HOLD_SECONDS, Revision
 from statehold.driver import Doubtful, Feature, Late, Outcome, Reused, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
@@ -189,7 +190,7 @@ class ExactlyOnce(Cases):
 
     @promise(4)
     def test_a_repetition_brings_no_expired_state_back(self, rig: Rig) -> None:
-        """Likewise for a state that has expired since."""
+        """A commit that was applied and is sent again after its state expired begins no new life."""
         sent = rig.now
         rig.wait(0.5)
         rig.write(COUNT, op="op 1", ttl=1)
@@ -268,7 +269,7 @@ class ExactlyOnce(Cases):
 
     @promise(4)
     def test_a_repetition_does_not_reach_a_life_said_to_have_begun_before(self, rig: Rig) -> None:
-        """Nor to one whose first commit was made, as it says, before the other one ended."""
+        """A commit applied in a life that ended is not applied to one that says it had begun before that."""
         before = rig.now
         rig.wait(0.5)
         sent = rig.now

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Add, Commit
+from statehold.changes import Add
+from statehold.commits import ABSENT, PRESENT, Commit
 from statehold.driver import Feature, Outcome
 from statehold.errors import (
     Conflict,

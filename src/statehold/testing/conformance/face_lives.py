@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT
+from statehold.commits import ABSENT
 from statehold.driver import Feature
 from statehold.errors import (
     Conflict,

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT
+from statehold.commits import ABSENT, PRESENT
 from statehold.driver import Driver, Feature
 from statehold.errors import Conflict, InDoubt, Invalid, Reused, TooLarge, Unavailable
 from statehold.fields import Counter, Log
 from statehold.state import State
+from statehold.testing.commits import TTL
 from statehold.testing.conformance.face_cases import FaceCases, OpenFace, need
 from statehold.testing.face import Face
 from statehold.testing.faults import FaultyDriver
 from statehold.testing.promises import promise
-from statehold.testing.rig import TTL
 
 
 @cache

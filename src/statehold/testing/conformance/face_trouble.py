@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Append, Put
+from statehold.changes import Append, Put
+from statehold.commits import ABSENT, PRESENT
 from statehold.driver import Feature
 from statehold.errors import (
     Closed,

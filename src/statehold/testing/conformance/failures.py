@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, EVERYTHING, PRESENT, Add, Append, Put, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Want
 from statehold.driver import Conflicted, Feature, FencedOff, Refused, Scan, Written
 from statehold.errors import Closed, Unavailable
 from statehold.testing.backend import rounds
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.conformance.commits import ONE_OF_EACH
 from statehold.testing.promises import promise
-from statehold.testing.rig import KIND, Rig, plain
+from statehold.testing.rig import Rig, plain
 
 
 def calls(rig: Rig) -> dict[str, Callable[[], Coroutine[Any, Any, Any]]]:

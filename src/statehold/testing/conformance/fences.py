@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT, Add, Append
+from statehold.changes import Add, Append
+from statehold.commits import ABSENT, EVERYTHING, HOLD_SECONDS, PRESENT
 from statehold.driver import Conflicted, Feature, FencedOff, Late, Outcome, Written
 from statehold.errors import Fenced, Leased
 from statehold.testing.backend import rounds
@@ -153,7 +154,7 @@ class Fences(Cases):
 
     @promise(7)
     def test_a_claim_leaves_the_state_as_it_is(self, rig: Rig) -> None:
-        """But for the epoch: the revision, the deadline, the fields, the subject."""
+        """A claim changes the epoch alone: not the revision, the deadline, the fields, the subject."""
         need(rig, Feature.EPOCH, Feature.CLAIM)
         subject = {"subject": "ann"} if rig.has(Feature.SUBJECT) else {}
         rig.write(Add("sum", "k", 1), Append("log", (b'"a"',), 3), op="op 1", **subject)
@@ -338,7 +339,7 @@ class FaceFences(FaceCases):
 
     @promise(7)
     def test_face_a_lease_is_held_by_one(self, face: Face) -> None:
-        """Another is refused, and told for how long; a lease makes no state; then comes a higher epoch."""
+        """A second holder is refused, and told for how long; a lease makes no state; then comes a higher epoch."""
         need_of(face, Feature.EPOCH, Feature.CLAIM)
         fields, visits = face.cls, face.visits
         with visits.lease("a", ttl=LONG) as lease:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import HOLD_SECONDS, Add, Commit, Drop, Want
+from statehold.changes import Add, Drop
+from statehold.commits import HOLD_SECONDS, Commit, Want
 from statehold.driver import Doubtful, Feature, Outcome, Refused, Written
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH

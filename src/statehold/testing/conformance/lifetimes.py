@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Accumulate, Add, Append, Put, Revision, Want
+from statehold.changes import Accumulate, Add, Append, Put
+from statehold.commits import ABSENT, PRESENT, Revision, Want
 from statehold.driver import Conflicted, Feature, Written
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 

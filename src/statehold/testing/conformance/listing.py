@@ -7,9 +7,10 @@ import pytest
 from statehold.changes import Add, Append, Put
 from statehold.driver import Feature, Scan
 from statehold.errors import Invalid
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
-from statehold.testing.rig import KIND, Rig, plain
+from statehold.testing.rig import Rig, plain
 
 NAMES = (
     "a",

@@ -7,9 +7,10 @@ import pytest
 from statehold.changes import Add
 from statehold.driver import Feature, Page, Scan
 from statehold.errors import Invalid
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
-from statehold.testing.rig import KIND, Rig
+from statehold.testing.rig import Rig
 
 
 class Newest(Cases):

@@ -7,10 +7,11 @@ import pytest
 from statehold.changes import Add
 from statehold.driver import Feature, Scan
 from statehold.errors import Invalid
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.conformance.listing import NAMES
 from statehold.testing.promises import promise
-from statehold.testing.rig import KIND, Rig
+from statehold.testing.rig import Rig
 
 LAST = "\U0010ffff"
 """The last character there is."""

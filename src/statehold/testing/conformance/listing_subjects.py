@@ -6,17 +6,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    MOST_SUBJECTS,
-    About,
-    Add,
-    Append,
-    Put,
-    Want,
-    subjects_of,
-)
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, EVERYTHING, MOST_SUBJECTS, About, Want, subjects_of
 from statehold.driver import Feature, Written
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from statehold.changes import Append, Change, Drop, Items, Put, Splice, Want
+from statehold.changes import Append, Change, Drop, Items, Put, Splice
+from statehold.commits import Want
 from statehold.driver import Refused
 from statehold.errors import Conflict, Invalid
 from statehold.testing.conformance.base import Cases
@@ -209,7 +210,7 @@ class Lists(Cases):
 
 
 class FaceLists(FaceCases):
-    """The same through both APIs."""
+    """Lists through both APIs."""
 
     @promise(5)
     def test_face_a_log_is_read_by_position(self, face: Face) -> None:

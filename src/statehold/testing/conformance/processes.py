@@ -14,10 +14,11 @@ from statehold.driver import Driver, Feature, Written
 from statehold.store import AsyncStore, Store
 from statehold.testing.backend import Backend, rounds
 from statehold.testing.children import REFUSED, in_fork
+from statehold.testing.commits import TTL
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.face import visit
 from statehold.testing.promises import promise
-from statehold.testing.rig import TTL, Rig, Runner
+from statehold.testing.rig import Rig, Runner
 from statehold.testing.twins import killed_and_checked
 
 
@@ -81,7 +82,7 @@ class Processes(Cases):
 
 
 class FaceProcesses(Cases):
-    """The same through the async and the sync API."""
+    """Processes that begin and end, through the async and the sync API."""
 
     @promise(3)
     @pytest.mark.parametrize("name", ["async", "sync"])

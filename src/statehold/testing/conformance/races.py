@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Add, Append, Revision
+from statehold.changes import Add, Append
+from statehold.commits import ABSENT, PRESENT, Revision
 from statehold.driver import Conflicted, Driver, Feature
 from statehold.testing.backend import Backend, cook, rounds
 from statehold.testing.conformance.base import Cases, need

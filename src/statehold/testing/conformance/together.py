@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from statehold.changes import ABSENT, PRESENT, Add, Append, Commit, Key, Put, Revision, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, PRESENT, Commit, Key, Revision, Want
 from statehold.driver import (
     Conflicted,
     Doubtful,
@@ -220,7 +221,7 @@ class CommitsTogether(Cases):
     @promise(1)
     @pytest.mark.parametrize("what", ["epoch", "op id"])
     def test_together_what_an_expired_state_saw_counts(self, rig: Rig, what: str) -> None:
-        """Its epoch and its op ids, though nobody has looked at it since it ended, bar all of them."""
+        """What an expired state saw of epochs and op ids, unlooked at since its end, bars all of the commits."""
         need(rig, Feature.TOGETHER)
         if what == "epoch":
             need(rig, Feature.EPOCH, Feature.CLAIM)

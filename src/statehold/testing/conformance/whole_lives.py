@@ -12,19 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from statehold.changes import (
-    Accumulate,
-    Add,
-    Append,
-    Change,
-    Drop,
-    Items,
-    Put,
-    Revision,
-    Splice,
-    Want,
-    digest_of,
-)
+from statehold.changes import Accumulate, Add, Append, Change, Drop, Items, Put, Splice
+from statehold.commits import Revision, Want, digest_of
 from statehold.driver import (
     Cells,
     Conflicted,
@@ -42,7 +31,7 @@ from statehold.folding import NEVER_LIVED, install, step
 from statehold.testing import installing
 from statehold.testing.backend import rounds
 from statehold.testing.conformance.base import Cases, need, need_given_clock
-from statehold.testing.model import array
+from statehold.testing.naive import array
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import threading
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
 
 from statehold.drivers.redis.client.address import Options, Target
 from statehold.drivers.redis.client.connection import Request, pack
@@ -23,6 +20,7 @@ from statehold.errors import (
     StateholdError,
     Timeout,
 )
+from statehold.perloop import PerLoop
 
 
 class LoopClients(Client):
@@ -40,22 +38,11 @@ class LoopClients(Client):
         self._timeout = options.timeout
         self._wanted = options.wait_replicas
         self._writing = {script.sha for script in scripts if script.writes}
-        self._all: WeakKeyDictionary[
-            asyncio.AbstractEventLoop, tuple[Topology, AsyncGenerator[None, None]]
-        ] = WeakKeyDictionary()
-        self._entering = threading.Lock()
+        self._topologies = PerLoop(self._made, self._ended, self._left, self._forked)
         # One attribute, so that two threads never see the loop of one and the servers of the other.
         self._latest: tuple[asyncio.AbstractEventLoop | None, Topology | None] = (None, None)
         self._closed = False
         self.clustered = target.mode == "cluster"
-        _all_clients.add(self)
-
-    def leave_behind(self) -> None:
-        """In a process just forked off: let go of the parent's connections, without a word."""
-        _left_behind.extend(topology for topology, _ in self._all.values())
-        self._all = WeakKeyDictionary()
-        self._latest = (None, None)
-        self._entering = threading.Lock()
 
     @property
     def generation(self) -> int:
@@ -65,7 +52,7 @@ class LoopClients(Client):
         self._shared.look = look
 
     def ahead(self) -> float | None:
-        links = [link for topology, _ in list(self._all.values()) for link in topology.links()]
+        links = [link for topology in self._topologies for link in topology.links()]
         known = [link.ahead for link in links if math.isfinite(link.ahead)]
         return min(known, default=None)
 
@@ -75,7 +62,7 @@ class LoopClients(Client):
         loop = asyncio.get_running_loop()
         latest, topology = self._latest
         if topology is None or loop is not latest:
-            topology = await self._enter(loop)
+            topology = self._enter(loop)
         future: asyncio.Future[Any] = loop.create_future()
         request = Request(future, _packed(command), loop.time() + self._timeout, repeatable, slot)
         request.alone = True
@@ -97,7 +84,7 @@ class LoopClients(Client):
         loop = asyncio.get_running_loop()
         latest, topology = self._latest
         if topology is None or loop is not latest:
-            topology = await self._enter(loop)
+            topology = self._enter(loop)
         until = loop.time() + self._timeout
         requests = [
             Request(
@@ -192,7 +179,7 @@ class LoopClients(Client):
 
     async def ask_all(self, command: Command) -> list[tuple[str, Any]]:
         loop = asyncio.get_running_loop()
-        topology = await self._enter(loop)
+        topology = self._enter(loop)
         until = loop.time() + self._timeout
         links = await topology.masters(until)
         requests = [Request(loop.create_future(), _packed(command), until, True) for _ in links]
@@ -204,14 +191,7 @@ class LoopClients(Client):
     async def close(self) -> None:
         self._closed = True
         self._latest = (None, None)
-        here = asyncio.get_running_loop()
-        for loop, (topology, guard) in list(self._all.items()):
-            del self._all[loop]
-            if loop is here:
-                await topology.close()
-                await guard.aclose()
-            elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(topology.close(), loop))
+        await self._topologies.close()
 
     def stats(self) -> dict[str, int | float]:
         tally = self._shared.tally
@@ -225,52 +205,34 @@ class LoopClients(Client):
             "failovers_total": tally.failovers,
             "unconfirmed_total": tally.unconfirmed,
             "pending": sum(
-                link.pending for topology, _ in self._all.values() for link in topology.links()
+                link.pending for topology in self._topologies for link in topology.links()
             ),
         }
 
     # ------------------------------------------------------------------------------ event loops
 
-    async def _enter(self, loop: asyncio.AbstractEventLoop) -> Topology:
-        """The servers for this event loop, made when it comes for the first time."""
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> Topology:
+        """The servers for this event loop, which is running; made when it comes for the first time."""
         if self._closed:
             raise Closed("the store is closed")
-        with self._entering:
-            entry = self._all.get(loop)
-            if entry is None:
-                for other in [other for other in self._all if other.is_closed()]:
-                    del self._all[other]  # its connections hold on to it
-                topology = self._make(self._shared, self._shared.handshaker(loop))
-                entry = self._all[loop] = topology, self._guard(topology)
-                begun = False
-            else:
-                begun = True
-        if not begun:
-            await anext(entry[1])
-        self._latest = (loop, entry[0])
-        return entry[0]
+        topology = self._topologies.here
+        self._latest = (loop, topology)
+        return topology
 
-    async def _guard(self, topology: Topology) -> AsyncGenerator[None, None]:
-        """A loop that comes to its end closes its generators, and so its connections."""
-        try:
-            yield
-        finally:
-            if self._latest[1] is topology:
-                self._latest = (None, None)
-            await topology.close()
+    def _made(self) -> Topology:
+        return self._make(self._shared, self._shared.handshaker(asyncio.get_running_loop()))
 
+    async def _ended(self, topology: Topology) -> None:
+        self._left(topology)
+        await topology.close()
 
-_all_clients: WeakSet[LoopClients] = WeakSet()
-_left_behind: list[Topology] = []  # what would be collected would be closed
+    def _left(self, topology: Topology) -> None:
+        if self._latest[1] is topology:
+            self._latest = (None, None)
 
-
-def _forked() -> None:
-    for client in list(_all_clients):
-        client.leave_behind()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+    def _forked(self) -> None:
+        """In a process just forked off: the parent's connections are no longer in use here."""
+        self._latest = (None, None)
 
 
 def _packed(command: Command) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import random
+from typing import Final
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
+from statehold import clock
+
+FIRST_PAUSE: Final = 0.01
+LONGEST_PAUSE: Final = 0.5
 
 
 def pause(tries: int) -> float:
-    """Seconds to wait after so many failures: growing to half a second, and never in step."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(tries, 10)) * random.uniform(0.5, 1.0)  # noqa: S311
+    """Seconds to wait after so many failures: up to 0.01 at first, growing to 0.5, never less than half."""
+    return clock.pause(tries, FIRST_PAUSE, LONGEST_PAUSE, least=0.5)

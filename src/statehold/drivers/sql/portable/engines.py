@@ -7,7 +7,6 @@ import contextlib
 import functools
 import importlib
 import os
-import random
 import sqlite3
 import threading
 import time
@@ -22,14 +21,15 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from statehold.clock import pause
 from statehold.drivers.sql import connecting, tls
 from statehold.drivers.sql.deciding import commits_in_time
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
-from statehold.drivers.sql.perloop import PerLoop, hang_up
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import ConfigError
+from statehold.perloop import PerLoop, hang_up
 from statehold.sqlitefiles.connection import Connection, forked
 from statehold.sqlitefiles.log import Log
 
@@ -344,7 +344,7 @@ def _quickly_closed() -> type:
 
 
 async def _pause(_connection: object) -> None:
-    await asyncio.sleep(random.random() * 0.02)  # noqa: S311  jitter
+    await asyncio.sleep(pause(0, 0.02, 0.02))
 
 
 def _begin(connection: Any) -> None:

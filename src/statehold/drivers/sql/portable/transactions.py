@@ -16,7 +16,6 @@ from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.errors import ERRORS, cause_of, translated
 from statehold.drivers.sql.lanes import Lane, Left
 from statehold.drivers.sql.op_ids import sent_before
-from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.portable.engines import Engines
 from statehold.drivers.sql.portable.executor import Meanwhile, commit_all
 from statehold.drivers.sql.portable.whole import install_all, read_lives
@@ -35,6 +34,7 @@ from statehold.errors import (
     Unavailable,
 )
 from statehold.folding import all_stand, refused, undone
+from statehold.perloop import PerLoop, let_go, nothing
 
 Result = TypeVar("Result")
 

@@ -21,7 +21,6 @@ from sqlalchemy import URL
 from statehold.changes import Commit, Key, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.lanes import Answers, Lane, Left
-from statehold.drivers.sql.perloop import PerLoop, let_go, nothing
 from statehold.drivers.sql.postgres.call import seconds
 from statehold.drivers.sql.postgres.calling import Function, Kind
 from statehold.drivers.sql.postgres.function import commit_function, names, statements
@@ -32,6 +31,7 @@ from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.serverclock import ServerClock
 from statehold.errors import StateholdError
+from statehold.perloop import PerLoop, let_go, nothing
 
 LANES: Final = 2
 """How many calls of a kind may be under way when none of them takes long, so that the process makes

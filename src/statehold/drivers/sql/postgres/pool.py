@@ -16,12 +16,12 @@ from sqlalchemy import URL
 from statehold.drivers.sql import connecting
 from statehold.drivers.sql.deciding import postgresql_commit
 from statehold.drivers.sql.moving import Moves, takes_writes
-from statehold.drivers.sql.perloop import PerLoop, hang_up
 from statehold.drivers.sql.postgres.function import PLANNING
 from statehold.drivers.sql.postgres.leftover import Leftover
 from statehold.drivers.sql.retrying import Cause
 from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import Busy, Closed
+from statehold.perloop import PerLoop, hang_up
 
 Result = TypeVar("Result")
 

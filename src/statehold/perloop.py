@@ -120,7 +120,7 @@ async def nothing(_: object) -> None:
 
 
 def let_go(_: object) -> None:
-    """`abandon` for what needs no giving up."""
+    """`abandon` for what has nothing to be given up."""
 
 
 def hang_up(transport: Any) -> None:
@@ -134,4 +134,5 @@ def _after_fork() -> None:
         one._in_child()  # noqa: SLF001  this module's own
 
 
-os.register_at_fork(after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
