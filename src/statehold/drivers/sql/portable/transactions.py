@@ -131,9 +131,7 @@ class Portable:
         try:
             return await self._commit_all(commits, now, untils)
         except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self._shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
+            found = self._unstorable(error)
             if len(commits) == 1:
                 return [refused(found, commits[0])]
         half = len(commits) // 2
@@ -152,9 +150,7 @@ class Portable:
         try:
             outcomes = await self._commit_all(commits, now, untils, stand=all_stand)
         except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self._shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
+            self._unstorable(error)
             # Which of them cannot be stored? Each is tried by itself, and taken back.
             outcomes = [await self._rehearsed(commit, now, until) for commit in commits]
             if all_stand(outcomes):
@@ -166,10 +162,15 @@ class Portable:
         try:
             return (await self._commit_all([commit], now, [until], stand=_none_stands))[0]
         except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self._shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
+            found = self._unstorable(error)
             return refused(found, commit)
+
+    def _unstorable(self, error: Exception) -> Invalid | TooLarge:
+        """The error, if it says that some value cannot be stored. Raises all others as they are."""
+        found = translated(error, self._shown_url)
+        if not isinstance(found, Invalid | TooLarge):
+            raise error
+        return found
 
     # ---------------------------------------------------------------------------------- whole lives
 
@@ -192,9 +193,7 @@ class Portable:
         try:
             return await self.trying(partial(self._install, lives, now, until))
         except (*ERRORS, Invalid, TooLarge) as error:
-            found = translated(error, self._shown_url)
-            if not isinstance(found, Invalid | TooLarge):
-                raise
+            found = self._unstorable(error)
             if len(lives) == 1:
                 return [refused(found)]
         half = len(lives) // 2
