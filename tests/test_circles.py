@@ -8,12 +8,6 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 
-ALLOWED = {
-    # `drivers.sql` still asks `changes` for what is in `commits`.
-    frozenset({"statehold.changes", "statehold.commits"}),
-}
-"""Circles that may be there for a while, each with a reason. What two files need lies under both."""
-
 
 def modules(source):
     """The modules below this folder by name, each with its path."""
@@ -69,8 +63,7 @@ def test_there_are_no_circles():
     imports = graph(SOURCE)
     assert len(imports) > 300
     assert "statehold.changes" in imports["statehold.driver"]
-    found = [path for path in circles(imports) if frozenset(path) not in ALLOWED]
-    assert [" → ".join(path) for path in found] == []
+    assert [" → ".join(path) for path in circles(imports)] == []
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -397,21 +397,3 @@ def _unordered(found: Any) -> bytes:
     if isinstance(found, float) and found.is_integer():
         found = int(found)
     return repr(found).encode()
-
-
-# ------------------------------------------------------------------------------- by its old name
-#
-# `drivers.sql` and its tests still ask here for what is in `commits`. Nothing else does.
-
-if TYPE_CHECKING:
-    from statehold.commits import *  # noqa: F403
-else:
-
-    def __getattr__(name: str) -> object:
-        """What `statehold.commits` has of this name."""
-        import importlib
-
-        commits = importlib.import_module("statehold.commits")
-        if name.startswith("_") or not hasattr(commits, name):
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(commits, name)

@@ -16,33 +16,6 @@ import msgspec
 from statehold.changes import Cell, Change, Scalar
 from statehold.clock import AMBIENT
 
-__all__ = [
-    "ABSENT",
-    "EVERYTHING",
-    "HOLD_SECONDS",
-    "MOST_SUBJECTS",
-    "PRESENT",
-    "About",
-    "Commit",
-    "Is",
-    "Key",
-    "Note",
-    "Revision",
-    "Want",
-    "about_after",
-    "deadline",
-    "digest_of",
-    "fingerprint",
-    "is_digest",
-    "is_short",
-    "is_so",
-    "moves",
-    "new_incarnation",
-    "part_of",
-    "required",
-    "subjects_of",
-]
-
 Key: TypeAlias = tuple[str, str, str]
 """(tenant, kind, id). A plain tuple, since it is made on every call."""
 

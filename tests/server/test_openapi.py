@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from statehold.server import create_app
@@ -67,7 +68,8 @@ def test_schemathesis_finds_nothing(case, server):
             base_url=base_url, headers=AUTHORIZED, excluded_checks=[negative_data_rejection]
         )
         results = [*answer.json().get("commit", []), *answer.json().get("read", [])]
-        assert answer.status_code != 200 or any(result["status"] != 200 for result in results)
+        refused = answer.status_code != 200 or any(result["status"] != 200 for result in results)
+        assert refused or only_authorization_was_wrong(case)
         return
     if case.meta.generation.mode.is_positive:
         case.body = without_fractions(case.body)
@@ -83,6 +85,13 @@ def test_schemathesis_finds_nothing(case, server):
     if case.meta.generation.mode.is_positive and case.headers:
         case.headers.pop("Idempotency-Key", None)  # nor keys that stand for something else already
     case.call_and_validate(base_url=base_url, headers=AUTHORIZED)
+
+
+def only_authorization_was_wrong(case):
+    """Whether nothing but a header can have been, one that was replaced by the right one."""
+    parts = case.meta.components.items()
+    wrong = [where for where, part in parts if part.mode.is_negative]
+    return wrong == [ParameterLocation.HEADER] and "Authorization" in case.headers
 
 
 def without_the_rest(query):

@@ -8,8 +8,8 @@ from contextlib import closing
 import msgspec
 
 from statehold import AsyncStore
-from statehold.changes import Want
 from statehold.cli import main
+from statehold.commits import Want
 from statehold.testing.servers import MariadbServer, PostgresServer
 
 KINDS = ("postgresql", "mariadb", "sqlite")

@@ -8,7 +8,7 @@ import sqlalchemy
 import sqlalchemy.ext.asyncio
 from sqlalchemy import delete, func, select, text
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.drivers.sql import from_url
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.testing import Backend

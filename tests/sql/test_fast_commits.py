@@ -7,20 +7,8 @@ import time
 
 import pytest
 
-from statehold.changes import (
-    ABSENT,
-    EVERYTHING,
-    INT64_MAX,
-    PRESENT,
-    Accumulate,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Put,
-    Revision,
-    Want,
-)
+from statehold.changes import INT64_MAX, Accumulate, Add, Append, Drop, Put
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Commit, Revision, Want
 from statehold.driver import Conflicted, FencedOff, Layout, Refused, Written
 from statehold.drivers.sql.postgres.executor import LANES
 from statehold.testing import Proxy

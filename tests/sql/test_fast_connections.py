@@ -7,7 +7,8 @@ import pytest
 import sqlalchemy
 import sqlalchemy.ext.asyncio
 
-from statehold.changes import EVERYTHING, Add, Append, Commit
+from statehold.changes import Add, Append
+from statehold.commits import EVERYTHING, Commit
 from statehold.driver import FieldLayout, Layout, Written
 from statehold.errors import Busy, Closed, Timeout, Unavailable
 from statehold.middleware.coalesce import Coalesce

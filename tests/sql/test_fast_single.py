@@ -8,16 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from statehold.changes import (
-    EVERYTHING,
-    PRESENT,
-    Add,
-    Append,
-    Commit,
-    Drop,
-    Put,
-    Revision,
-)
+from statehold.changes import Add, Append, Drop, Put
+from statehold.commits import EVERYTHING, PRESENT, Commit, Revision
 from statehold.driver import Written
 from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS
 from statehold.drivers.sql.portable.executor import commit_all

@@ -2,7 +2,8 @@
 
 import asyncio
 
-from statehold.changes import Add, Commit
+from statehold.changes import Add
+from statehold.commits import Commit
 from statehold.drivers.sql.lanes import Lane
 from statehold.errors import Busy
 

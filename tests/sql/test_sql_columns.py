@@ -23,7 +23,8 @@ from statehold import (
     Turns,
     Vector,
 )
-from statehold.changes import Add, Commit, Put, Want
+from statehold.changes import Add, Put
+from statehold.commits import Commit, Want
 from statehold.driver import FieldLayout, Layout, Refused, Written
 from statehold.drivers.sql.schema.tables import Description, FieldStorage
 from tests.sql.sqlbackends import PATIENT, behind, database, opened

@@ -12,7 +12,8 @@ import pytest
 from sqlalchemy import event, select
 
 from statehold import AsyncStore, Log, State, Store, Tally
-from statehold.changes import ABSENT, EVERYTHING, Add, Append, Put, Want
+from statehold.changes import Add, Append, Put
+from statehold.commits import ABSENT, EVERYTHING, Want
 from statehold.driver import Conflicted, Failed, Written
 from statehold.drivers.sql.portable import sweep as sweeping
 from statehold.drivers.sql.portable.sweep import SWEEP_COMMITS, SWEEP_STATES, Sweeper

@@ -4,7 +4,8 @@ import gc
 
 import pytest
 
-from statehold.changes import EVERYTHING, Append, Is, Put, Splice
+from statehold.changes import Append, Put, Splice
+from statehold.commits import EVERYTHING, Is
 from tests.sql.sqlbackends import NOW, commit, database, key, opened, play
 
 CALLS = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from statehold.changes import EVERYTHING, Append
+from statehold.changes import Append
+from statehold.commits import EVERYTHING
 from statehold.driver import Written
 from statehold.drivers.sql.portable import executor as transactions
 from statehold.drivers.sql.postgres.executor import LANES

@@ -10,7 +10,8 @@ import pytest
 from databases import KINDS, database, done, migrate
 
 from statehold import AsyncStore, Map, SetOf, State, Steps, Store, TooLarge
-from statehold.changes import EVERYTHING, Drop, Put, Want
+from statehold.changes import Drop, Put
+from statehold.commits import EVERYTHING, Want
 from statehold.driver import Refused, Written
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, commit, key, opened, play, portable, rows, tables

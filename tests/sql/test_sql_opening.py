@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import text
 
-from statehold.changes import EVERYTHING, Add, Append, Put
+from statehold.changes import Add, Append, Put
+from statehold.commits import EVERYTHING
 from statehold.driver import FieldLayout, Layout, Written
 from statehold.drivers.sql import from_url
 from statehold.drivers.sql.migrating import opening

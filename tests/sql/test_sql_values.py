@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from statehold import Counter, Invalid, Log, Map, Register, State, Steps, Store, TooLarge
-from statehold.changes import EVERYTHING, Put
+from statehold.changes import Put
+from statehold.commits import EVERYTHING
 from statehold.driver import Written
 from statehold.testing.servers import MariadbServer
 from tests.sql.sqlbackends import NOW, commit, database, key, opened, play, portable

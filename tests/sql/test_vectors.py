@@ -18,7 +18,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlbackends import opened, portable
 
 from statehold import AsyncStore, Register, State, Store, Vector
-from statehold.changes import Commit, Put, Want
+from statehold.changes import Put
+from statehold.commits import Commit, Want
 from statehold.drivers.sql import tables_of
 from statehold.errors import ConfigError, Invalid
 

@@ -274,7 +274,7 @@ class RedisDriver(Driver):
 
     def _noted(self, commit: Commit, outcome: Outcome) -> Outcome:
         self._commits += 1
-        if outcome.__class__ is Written and commit.claim is None:
+        if isinstance(outcome, Written) and commit.claim is None:
             doubtful = self._client.generation != self._generation
             self._acknowledged.note(commit, outcome, doubtful=doubtful)
         return outcome

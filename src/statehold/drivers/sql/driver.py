@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from sqlalchemy import URL, Connection, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from statehold.changes import Commit, Key, Want
 from statehold.clock import Skew
+from statehold.commits import Commit, Key, Want
 from statehold.draining import Calls, counted
 from statehold.driver import (
     Cells,

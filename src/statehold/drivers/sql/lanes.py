@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.driver import Outcome
 from statehold.errors import Corrupted, Invalid, own
 

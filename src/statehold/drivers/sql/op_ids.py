@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 
 MARGIN: Final = 0.01
 """Seconds by which it is taken to have been sent earlier, since clocks are known only so well."""

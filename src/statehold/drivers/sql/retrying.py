@@ -13,6 +13,11 @@ from statehold.drivers.sql.moving import Moves
 LOST_CONNECTIONS: Final = 3
 """How often in one call a connection may be lost. Then the database is not there."""
 
+FIRST_PAUSE: Final = 0.002
+"""Seconds before a call is tried again, at most; twice as many before each further try …"""
+LONGEST_PAUSE: Final = 0.1
+"""… up to so many."""
+
 
 class Cause(enum.Enum):
     """What an error means for the call that met it."""
@@ -57,5 +62,5 @@ class Tries:
 
     async def pause(self) -> None:
         """Wait a little before the next one."""
-        await asyncio.sleep(pause(self._count, 0.002, 0.1))
+        await asyncio.sleep(pause(self._count, FIRST_PAUSE, LONGEST_PAUSE))
         self._count += 1

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import TypeVar
 
-from statehold.changes import Key
+from statehold.commits import Key
 
 Result = TypeVar("Result")
 

@@ -33,7 +33,7 @@ from msgspec.structs import replace
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
+from statehold.commits import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
 from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.portable.engines import packet_of

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS, Key
+from statehold.commits import HOLD_SECONDS, Key
 from statehold.folding import NO_FENCE, Fence
 
 BEFORE_ALL: Final = 0.0

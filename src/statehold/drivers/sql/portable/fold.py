@@ -6,20 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from statehold.changes import (
-    About,
-    Append,
-    Cell,
-    Change,
-    Commit,
-    Drop,
-    Entries,
-    Key,
-    Refusal,
-    Scalar,
-    Splice,
-    part_of,
-)
+from statehold.changes import Append, Cell, Change, Drop, Entries, Refusal, Scalar, Splice
+from statehold.commits import About, Commit, Key, part_of
 from statehold.driver import Outcome
 from statehold.drivers.sql.portable import fitting
 from statehold.drivers.sql.schema.tables import FieldStorage

@@ -11,7 +11,8 @@ import msgspec
 from sqlalchemy import Row, Select, Table, and_, bindparam, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Change, Commit, Entries, Is, Key, Revision, Splice
+from statehold.changes import Change, Entries, Splice
+from statehold.commits import HOLD_SECONDS, Commit, Is, Key, Revision
 from statehold.drivers.sql.portable.fences import fence_of
 from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.schema.dialects import Dialect

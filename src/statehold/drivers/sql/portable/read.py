@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Select, Table, and_, bindparam, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Entries, Items, Key, Revision, Want
+from statehold.changes import Entries, Items
+from statehold.commits import Key, Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.portable.load import (
     Loaded,

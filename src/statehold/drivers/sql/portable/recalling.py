@@ -21,7 +21,7 @@ import msgspec
 from sqlalchemy import Select, Table, bindparam, func, literal_column, select, tuple_, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Commit, Key, Revision, digest_of, is_short
+from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, digest_of, is_short
 from statehold.drivers.sql.portable.fold import Life
 from statehold.drivers.sql.portable.load import chunks
 from statehold.drivers.sql.schema.dialects import Dialect

@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import Delete, Table, and_, bindparam, delete, or_, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Key, Scalar, subjects_of
+from statehold.changes import Scalar
+from statehold.commits import Key, subjects_of
 from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS, RECENT_SECONDS
 from statehold.drivers.sql.portable.fences import husk, to_claim
 from statehold.drivers.sql.portable.fold import Life

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, Row, Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import HOLD_SECONDS, Commit
+from statehold.commits import HOLD_SECONDS, Commit
 from statehold.drivers.sql.errors import ERRORS
 from statehold.drivers.sql.portable.fences import fence_of
 from statehold.drivers.sql.portable.load import chunks

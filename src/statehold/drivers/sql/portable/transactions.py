@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import Commit, Key
+from statehold.commits import Commit, Key
 from statehold.driver import Failed, Late, Outcome, WholeLife
 from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.errors import ERRORS, cause_of, translated

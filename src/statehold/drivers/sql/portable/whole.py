@@ -10,7 +10,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.changes import EVERYTHING, Cell, Commit, Items, Key, Refusal
+from statehold.changes import Cell, Items, Refusal
+from statehold.commits import EVERYTHING, Commit, Key
 from statehold.driver import Op, Outcome, WholeLife, Written
 from statehold.drivers.sql.deciding import TooLate
 from statehold.drivers.sql.portable import fitting

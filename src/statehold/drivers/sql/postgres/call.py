@@ -6,17 +6,8 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from statehold.changes import (
-    PRESENT,
-    About,
-    Commit,
-    Drop,
-    Key,
-    Refusal,
-    Revision,
-    Want,
-    new_incarnation,
-)
+from statehold.changes import Drop, Refusal
+from statehold.commits import PRESENT, About, Commit, Key, Revision, Want, new_incarnation
 from statehold.drivers.sql.postgres.encoding import ENCODED
 from statehold.drivers.sql.postgres.merge import (
     DELTAS,

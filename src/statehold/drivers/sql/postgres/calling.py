@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from statehold.changes import Commit, Key, Revision, deadline
+from statehold.commits import Commit, Key, Revision, deadline
 from statehold.driver import Failed, Written
 from statehold.drivers.sql.lanes import Answer, Answers
 from statehold.drivers.sql.postgres.call import FunctionCall, Group, next_call

@@ -18,7 +18,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 from sqlalchemy import URL
 
-from statehold.changes import Commit, Key, Want
+from statehold.commits import Commit, Key, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.lanes import Answers, Lane, Left
 from statehold.drivers.sql.postgres.call import seconds

@@ -39,7 +39,7 @@ from typing import Final
 
 import msgspec
 
-from statehold.changes import HOLD_SECONDS
+from statehold.commits import HOLD_SECONDS
 from statehold.drivers.sql.postgres.entries import counted_entries
 from statehold.drivers.sql.postgres.fields import FieldSql, nulls_of, part_of
 from statehold.drivers.sql.postgres.phrases import (

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from statehold.changes import INT64_MAX, Cell, Items, Revision, Want
+from statehold.changes import INT64_MAX, Cell, Items
+from statehold.commits import Revision, Want
 from statehold.driver import Cells
 from statehold.drivers.sql.postgres.read import META_TYPES, read_statement, selection
 from statehold.drivers.sql.schema.tables import FieldStorage, Tables

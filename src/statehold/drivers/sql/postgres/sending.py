@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from sqlalchemy import URL, exc
 
-from statehold.changes import Commit
+from statehold.commits import Commit
 from statehold.drivers.sql.errors import translated
 from statehold.drivers.sql.op_ids import sent_before
 from statehold.drivers.sql.postgres.pool import (

@@ -27,17 +27,8 @@ from typing import Any, Final
 
 import msgspec
 
-from statehold.changes import (
-    INT64_MAX,
-    Add,
-    Append,
-    Change,
-    Commit,
-    Put,
-    Revision,
-    is_short,
-    new_incarnation,
-)
+from statehold.changes import INT64_MAX, Add, Append, Change, Put
+from statehold.commits import Commit, Revision, is_short, new_incarnation
 from statehold.driver import Written
 from statehold.drivers.sql.lanes import Answers
 from statehold.drivers.sql.postgres.call import seconds

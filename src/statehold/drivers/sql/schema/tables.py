@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from sqlalchemy import BigInteger, Column, Identity, Index, Integer, MetaData, Table, text
 
-from statehold.changes import Key
+from statehold.commits import Key
 from statehold.driver import FieldLayout, Layout
 from statehold.drivers.sql.schema.names import identifier
 from statehold.drivers.sql.schema.types import (

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from statehold.changes import INT64_MAX, INT64_MIN, About, Entries, Scalar
+from statehold.changes import INT64_MAX, INT64_MIN, Entries, Scalar
+from statehold.commits import About
 from statehold.drivers.sql.schema.tables import FieldStorage
 from statehold.drivers.sql.schema.types import NATIVE, escaped, unescaped
 from statehold.drivers.sql.schema.vectors import checked_text
