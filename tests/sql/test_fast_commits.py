@@ -140,26 +140,6 @@ def test_a_commit_is_one_round_trip(statehold_postgres, changes):
         fast.close()
 
 
-@pytest.mark.parametrize("field", ["sum", "book", "map", "array"])
-def test_nothing_is_lost_when_more_is_dropped_than_may_be_there(fast, field):
-    """In one commit, and in several that share a call, on a state that is new and one that is not."""
-    made = {
-        "sum": Add(field, "k", 1.0, 2),
-        "array": Accumulate(field, "k", array(1.0), 2),
-        "book": Put(field, "k", b"1", bound=2),
-        "map": Put(field, "k", b"1", bound=2),
-    }[field]
-    drops = [Drop(field, name) for name in ("x", "y")]
-    fast.write(made, *drops)
-    once = fast.fields()
-    assert once[field]
-    outcomes = fast.send(fast.commit(made, id="b"), *(fast.commit(drop, id="b") for drop in drops))
-    assert all(isinstance(outcome, Written) for outcome in outcomes)
-    assert fast.fields("b") == once
-    fast.write(made, *drops, id="b")
-    assert list(fast.fields("b")[field]) == list(once[field])
-
-
 def test_many_commits_are_one_round_trip(statehold_postgres):
     """A batch of several keys, with several commits on some, is one statement."""
     with Proxy(statehold_postgres.port) as proxy:

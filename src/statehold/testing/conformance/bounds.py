@@ -65,6 +65,24 @@ class Bounds(Cases):
         assert rig.fields() == {"log": [b"%d" % n for n in range(30)]}
 
     @promise(5)
+    @pytest.mark.parametrize("field", MAKERS)
+    @pytest.mark.parametrize("drop_lowest", [False, True])
+    def test_what_is_dropped_later_makes_no_room_before(
+        self, rig: Rig, field: str, drop_lowest: bool
+    ) -> None:
+        """An entry stays when as many others are dropped as the bound allows, in its commit or after."""
+        make = made(field, "k", 2, drop_lowest=drop_lowest)
+        drops = [Drop(field, name) for name in ("x", "y", "z")]
+        rig.write(make, *drops)
+        once = rig.fields()
+        assert once[field].keys() == {"k"}
+        some = rig.send(rig.commit(make, id="b"), *(rig.commit(drop, id="b") for drop in drops))
+        assert all(isinstance(outcome, Written) for outcome in some)
+        assert rig.fields("b") == once
+        rig.write(make, *drops, id="b")
+        assert rig.fields("b")[field].keys() == {"k"}
+
+    @promise(5)
     def test_lists_of_a_state_are_bounded_each(self, rig: Rig) -> None:
         """Two lists in one state keep their own number of items."""
         for n in range(9):
