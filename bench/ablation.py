@@ -31,6 +31,7 @@ from bench.measure import median, progress
 from bench.part import Table
 from bench.servers import placed
 from statehold import AsyncStore, Counter, Log, State
+from statehold.backends import gathering
 from statehold.drivers.redis.client import connection
 from statehold.drivers.sql import from_url
 from statehold.drivers.sql.postgres import executor
@@ -163,7 +164,7 @@ async def postgresql(rounds: int, seconds: float) -> Table:
         def opened(variant: Variant) -> AsyncStore:
             settings: dict[str, Any] = {}
             url = urlsplit(server.new_database())
-            return AsyncStore(from_url(url, settings, tiers=variant.tiers))
+            return AsyncStore(gathering(from_url(url, settings, tiers=variant.tiers)))
 
         return await compare(POSTGRESQL, opened, rounds, seconds)
 

@@ -2,17 +2,21 @@
 
 Three workers and their servers share the processors, on some days with strangers, and of 13,000
 tests one or another then waits a second too long for a server. What is broken fails again alone.
-What failed first stays in the summary, whatever comes of it. Not played again are tests in which
-chance decides, where once is enough to be a finding, and more failures than a moment explains.
+What failed first stays in the summary, whatever comes of it. Not played again are more failures than
+a moment explains, and what failed where chance decides (marked `chance`), since once is enough there to
+be a finding; unless it was a time limit that ended it.
 """
 
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 MOST = 8
+TIME_LIMIT = re.compile(r"^(E +| *\| )?[\w.]*(Timeout|TimeoutError)\b[:(]", re.MULTILINE)
+"""The last word on a failure: an error of the library's, of Python's, or of who stops tests."""
 
 
 class Again:
@@ -25,10 +29,10 @@ class Again:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            by_chance = "rounds" in report.keywords
             crashed = report.when not in ("setup", "call", "teardown")  # the worker did
+            found = "chance" in report.keywords and not TIME_LIMIT.search(report.longreprtext)
             may = self.failed.get(report.nodeid, True)
-            self.failed[report.nodeid] = may and not by_chance and not crashed
+            self.failed[report.nodeid] = may and not found and not crashed
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         if exitstatus != pytest.ExitCode.TESTS_FAILED or not self.failed:

@@ -119,7 +119,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
-        if not grows(item):
+        if by_chance(item):
+            item.add_marker("chance")
+        elif not is_hypothesis_test(getattr(item, "function", None)):
             continue
         item.add_marker("rounds")
         # The kit's machine plays a thousand steps, which takes a database half a minute or more.
@@ -145,13 +147,12 @@ def is_spared(item: pytest.Item) -> bool:
     )
 
 
-def grows(item: pytest.Item) -> bool:
-    """Whether it does more the more rounds there are: by the kit's `rounds`, or by Hypothesis."""
+def by_chance(item: pytest.Item) -> bool:
+    """Whether it does more the more rounds there are, each of which may be another."""
     function = getattr(item, "function", None)
     if function is None:
         return False
-    asked = set(names_in(inspect.unwrap(function).__code__))
-    return bool(asked & {"rounds", "stateful"}) or is_hypothesis_test(function)
+    return not {"rounds", "stateful"}.isdisjoint(names_in(inspect.unwrap(function).__code__))
 
 
 def names_in(code: CodeType) -> Iterator[str]:

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench import ablation
 from bench.contender import present
-from statehold.testing.servers import RedisServer
+from statehold.testing.servers import PostgresServer, RedisServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -82,6 +83,19 @@ def test_counts_what_is_lost(tmp_path):
     assert lost
     assert asyncio.run(raced(Careful(tmp_path))) == (0, 0)
     assert asyncio.run(raced(Careful(tmp_path), doubled=3)) == (3, 0)
+
+
+def test_each_clever_part_can_be_left_out():
+    """`bench.ablation` still finds what it takes away."""
+    RedisServer.start().close()  # or this is skipped
+    PostgresServer.start(fsync=False).close()
+    command = [sys.executable, "-m", "bench.ablation", "--rounds", "1", "--seconds", "0.05"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in (*ablation.REDIS, *ablation.POSTGRESQL):
+        assert f"| {name.name} |" in done.stdout
 
 
 def test_measures_on_a_real_server():

@@ -464,7 +464,7 @@ def test_nearest_neighbours(backend):
     centres, readers = clusters(dim)
 
     async def fill():
-        async with AsyncStore.open(backend.url) as store:
+        async with AsyncStore.open(f"{backend.url}?timeout=30s") as store:
             collection = store.collection(reader)
             async with asyncio.TaskGroup() as group:
                 for cluster, some_ in enumerate(readers):

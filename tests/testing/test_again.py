@@ -29,9 +29,21 @@ def test_that_fails_beside_others(case):
 """
 BROKEN = "def test_that_is_broken():\n    assert False, 'again'\n"
 BY_CHANCE = """
-@pytest.mark.rounds
+@pytest.mark.chance
 def test_by_chance():
-    assert not once("chance")
+    assert not once("chance"), "a Timeout is only spoken of"
+"""
+LATE = """
+from statehold.errors import Timeout
+
+@pytest.mark.chance
+@pytest.mark.parametrize("how", ["alone", "among others", "in words"])
+def test_that_was_late(how):
+    if once(f"late {how}"):
+        late = Timeout("no answer within 2 s")
+        if how == "in words":
+            raise RuntimeError(f"Flaky: {late!r}") from late
+        raise late if how == "alone" else ExceptionGroup("some", [late])
 """
 CRASH = "def test_that_ends_its_worker():\n    if once('crash'): import os; os._exit(3)\n"
 MANY = """
@@ -43,7 +55,7 @@ CONFTEST = """
 from tests.again import Again
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "rounds: by chance")
+    config.addinivalue_line("markers", "chance: by chance")
     if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
         config.pluginmanager.register(Again(config))
 """
@@ -72,6 +84,12 @@ def test_what_passes_alone_passes_and_is_told(tmp_path):
     assert "2 passed" in output
     assert "2 failed, 1 passed" in output
     assert "the first time" in output
+
+
+def test_what_a_time_limit_ended_is_played_again(tmp_path):
+    code, output = play(tmp_path, SUITE + LATE, "-n", "2")
+    assert code == 0, output
+    assert "5 passed" in output
 
 
 def test_without_workers_nothing_is_played_again(tmp_path):
