@@ -81,8 +81,9 @@ class Instants(Cases):
         assert rig.read() is None
 
     @promise(2)
+    @pytest.mark.parametrize("op", ["", "another"])
     @pytest.mark.parametrize("anew", ["erased", "begun anew"])
-    def test_a_clock_that_steps_back_hides_no_commit(self, rig: Rig, anew: str) -> None:
+    def test_a_clock_that_steps_back_hides_no_commit(self, rig: Rig, anew: str, op: str) -> None:
         """A commit by the later clock is not applied again to what the earlier one has made since."""
         need_given_clock(rig)
         if not rig.backend.set_back:
@@ -93,7 +94,7 @@ class Instants(Cases):
         if anew == "begun anew":
             rig.erase()
         rig.wait(-1)
-        rig.write(Add("sum", "k", 10), ttl=None)
+        rig.write(Add("sum", "k", 10), ttl=None, op=op)
         if anew == "erased":
             rig.erase()
         _not_again(_again(rig, commit, sent))
