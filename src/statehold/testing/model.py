@@ -486,7 +486,7 @@ class Model:
             assert outcome == Written(revision, None, False, comes.cells.updated, until), (
                 f"a good life: {outcome}"
             )
-        horizon = max(self.newest_end, now - HOLD_SECONDS) if stands is None else stands.shadow
+        horizon = self._horizon(now) if stands is None else stands.shadow
         new = self.lives[key] = copy.deepcopy(life)
         new.shadow = max(new.shadow, horizon)
         self.past.setdefault(key, []).append(revision)
@@ -512,6 +512,10 @@ class Model:
         if life is not None and commit.op in life.remembered:
             return own, may
         return None, may
+
+    def _horizon(self, now: float) -> float:
+        """When a life may have ended last of which nothing need be remembered."""
+        return max(self.newest_end, now - HOLD_SECONDS)
 
     def _all_known(self, life: Life | None, commit: Commit, now: float) -> bool:
         """Whether all that was applied at `since` or later must be remembered."""
@@ -559,8 +563,8 @@ class Model:
                 assert not known, "an incarnation came back"
             self.incarnations.add(incarnation)
             life = self.lives[commit.key] = Life(incarnation, made)
-            if self.newest_end > made:
-                life.shadow = self.newest_end
+            if self._horizon(now) > made:  # it is said to have begun before others may have ended
+                life.shadow = self._horizon(now)
         self.barred.discard(commit.key)
         life.number += 1
         with promised(6):

@@ -7,7 +7,7 @@ import pytest
 from statehold.changes import Add, Append
 from statehold.commits import ABSENT, HOLD_SECONDS, Revision
 from statehold.driver import Doubtful, Feature, Late, Outcome, Reused, Written
-from statehold.testing.conformance.base import Cases, need
+from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
 
@@ -283,6 +283,17 @@ class ExactlyOnce(Cases):
             known = isinstance(outcome, Written) and (outcome.repeated or id == "b")
             assert known or isinstance(outcome, Doubtful)
         assert rig.fields() == {"sum": {"k": 101}}
+
+    @promise(2)
+    def test_a_life_said_to_be_old_doubts_no_more_than_it_must(self, rig: Rig) -> None:
+        """What was sent since lives that ended are remembered is applied, if none has ended."""
+        need(rig, Feature.ERASE_ONCE)
+        need_given_clock(rig)
+        rig.write(COUNT, op="op 1", at=rig.now - 2 * HOLD_SECONDS)
+        outcome = rig.try_(COUNT, op="op 2", since=rig.now - HOLD_SECONDS + 1)
+        assert isinstance(outcome, Written)
+        assert not outcome.repeated
+        assert rig.fields() == {"sum": {"k": 2}}
 
     # -------------------------------------------------------------------- after its time
 
