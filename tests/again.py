@@ -4,7 +4,7 @@ Three workers and their servers share the processors, on some days with stranger
 tests one or another then waits a second too long for a server. What is broken fails again alone.
 What failed first stays in the summary, whatever comes of it. Not played again are more failures than
 a moment explains, and what failed where chance decides (marked `chance`), since once is enough there to
-be a finding; unless it was a time limit that ended it.
+be a finding; unless nothing was found but a call of the library's or of Python's that took too long.
 """
 
 import os
@@ -16,7 +16,8 @@ import pytest
 
 MOST = 8
 TIME_LIMIT = re.compile(r"^(E +| *\| )?[\w.]*(Timeout|TimeoutError)\b[:(]", re.MULTILINE)
-"""The last word on a failure: an error of the library's, of Python's, or of who stops tests."""
+ASSERTION = re.compile(r"^(E +| *\| )(assert|AssertionError)\b", re.MULTILINE)
+"""Lines of a failure that name its errors, those that led to others included."""
 
 
 class Again:
@@ -30,7 +31,9 @@ class Again:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             crashed = report.when not in ("setup", "call", "teardown")  # the worker did
-            found = "chance" in report.keywords and not TIME_LIMIT.search(report.longreprtext)
+            text = report.longreprtext
+            late = TIME_LIMIT.search(text) and not ASSERTION.search(text)
+            found = "chance" in report.keywords and not late
             may = self.failed.get(report.nodeid, True)
             self.failed[report.nodeid] = may and not found and not crashed
 

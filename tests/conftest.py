@@ -96,14 +96,6 @@ def dropped_databases() -> Iterator[None]:
         server.drop_databases()
 
 
-@pytest.fixture(autouse=True)
-def same_examples(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the profile `ci` the kit's machine plays the same each time, as Hypothesis does there."""
-    profile = os.environ.get("HYPOTHESIS_PROFILE")
-    if profile == "ci" and request.node.name == "test_driver_and_model_agree":
-        monkeypatch.setenv("STATEHOLD_SEED", os.environ.get("STATEHOLD_SEED", "7"))
-
-
 ROUNDS = float(os.environ.get("STATEHOLD_ROUNDS", "1"))
 IS_DEEP = ROUNDS > 1
 
@@ -127,11 +119,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     for item in items:
-        if by_chance(item):
-            item.add_marker("chance")
-        elif not is_hypothesis_test(getattr(item, "function", None)):
+        asked = {"rounds", "stateful"} & asked_for(item)
+        if not asked and not is_hypothesis_test(getattr(item, "function", None)):
             continue
         item.add_marker("rounds")
+        if "rounds" in asked or (asked and not settings().derandomize):
+            item.add_marker("chance")
         # The kit's machine plays a thousand steps, which takes a database half a minute or more.
         seconds = 500 if item.name == "test_driver_and_model_agree" else 120
         if IS_DEEP or seconds > 120:
@@ -155,12 +148,10 @@ def is_spared(item: pytest.Item) -> bool:
     )
 
 
-def by_chance(item: pytest.Item) -> bool:
-    """Whether it does more the more rounds there are, each of which may be another."""
+def asked_for(item: pytest.Item) -> set[str]:
+    """What its function asks its module for."""
     function = getattr(item, "function", None)
-    if function is None:
-        return False
-    return not {"rounds", "stateful"}.isdisjoint(names_in(inspect.unwrap(function).__code__))
+    return set() if function is None else set(names_in(inspect.unwrap(function).__code__))
 
 
 def names_in(code: CodeType) -> Iterator[str]:

@@ -45,6 +45,14 @@ def test_that_was_late(how):
             raise RuntimeError(f"Flaky: {late!r}") from late
         raise late if how == "alone" else ExceptionGroup("some", [late])
 """
+FOUND_LATE = """
+@pytest.mark.chance
+def test_found_late():
+    try:
+        raise TimeoutError("no answer")
+    except TimeoutError:
+        assert not once("found late"), "and something was lost"
+"""
 CRASH = "def test_that_ends_its_worker():\n    if once('crash'): import os; os._exit(3)\n"
 MANY = """
 @pytest.mark.parametrize("case", range(9))
@@ -103,10 +111,11 @@ def test_without_workers_nothing_is_played_again(tmp_path):
     [
         (BROKEN, "failed again when played alone"),
         (BY_CHANCE, "chance decides"),
+        (FOUND_LATE, "chance decides"),
         (CRASH, "a worker crashed"),
         (MANY, "11 are more than 8"),
     ],
-    ids=["broken", "by chance", "a crash", "many"],
+    ids=["broken", "by chance", "found late", "a crash", "many"],
 )
 def test_what_may_be_a_finding_stays_a_failure(tmp_path, more, said):
     code, output = play(tmp_path, SUITE + more, "-n", "2")

@@ -422,10 +422,12 @@ def run(
 
     What is printed is the first example that was found. With `shrink`, or `STATEHOLD_SHRINK=1` in
     the environment, the shortest one is looked for, which takes minutes and would look like a hanging
-    test. `STATEHOLD_SEED` plays the examples of a run again; a failure says which that was.
+    test. `STATEHOLD_SEED` plays the examples of a run again; a failure says which that was. Otherwise each
+    run has others, unless Hypothesis's profile says `derandomize`.
     """
     given = os.environ.get("STATEHOLD_SEED")
-    number = random.randrange(2**32) if given is None else int(given)
+    other = 1 if settings().derandomize else random.randrange(2**32)
+    number = other if given is None else int(given)
     if shrink is None:
         shrink = os.environ.get("STATEHOLD_SHRINK", "0") != "0"
 

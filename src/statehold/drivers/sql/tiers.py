@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Final, Protocol
 
 TIERS: Final = ("single", "function", "portable")
-"""In which order they are asked there. On other databases there is `portable` alone."""
+"""In which order they are asked on PostgreSQL. On other databases there is `portable` alone."""
 
 
 class Tier(Protocol):
