@@ -36,7 +36,7 @@ def life_of(key: Key, reply: list[Any], now: float) -> WholeLife:
     fence = NO_FENCE
     if claim is not None and int.from_bytes(claim[:8]) == epoch_in(meta):
         held = int.from_bytes(claim[8:15], "little") / 1e6
-        fence = Fence(found.epoch, held, op=_told(claim[15:28]))
+        fence = Fence(found.epoch, held, op=_told(claim[22:35]))
     return whole(key, found, remembered, forgot or -math.inf, fence)
 
 

@@ -237,6 +237,26 @@ class Fences(Cases):
         assert rig.try_(Add("sum", "k", 1), epoch=first - 1) == FencedOff(first)
 
     @promise(7)
+    @pytest.mark.parametrize("claimed", ["first", "later", "shortened"])
+    def test_a_claim_outlasts_the_state(self, rig: Rig, claimed: str) -> None:
+        """It bars others however long ago the state has ended, and one that is shortened is remembered."""
+        need(rig, Feature.EPOCH, Feature.CLAIM)
+        need_given_clock(rig)
+        if claimed == "later":
+            rig.write(Add("sum", "k", 1), ttl=1)
+        given = self.claim(rig, LONG)
+        if claimed == "shortened":
+            rig.write(claim=1.0, epoch=given)
+        if claimed != "later":
+            rig.write(Add("sum", "k", 1), ttl=1, epoch=given)
+        rig.wait((LONG - 2 * HOLD_SECONDS) / rig.unit)
+        assert rig.try_(Add("sum", "k", 1), epoch=1) == FencedOff(given)
+        if claimed == "shortened":
+            assert self.claim(rig, LONG) > given
+        else:
+            assert isinstance(rig.try_(claim=LONG, op="another"), FencedOff)
+
+    @promise(7)
     def test_a_newer_epoch_takes_the_place_of_a_claim(self, rig: Rig) -> None:
         """Who writes with a higher number has deposed the holder, and holds nothing."""
         need(rig, Feature.EPOCH, Feature.CLAIM)

@@ -28,19 +28,17 @@ if meta then
   life, number, created, updated, deadline, ends, known, forgot, had, size, erased =
     struct.unpack(META, meta)
   alive = deadline == 0 or now < deadline
-  if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
-    known = UNFENCED
-  end
 end
 local keys = lasting(mode)
+if not alive then known = keys.seen(state, known, deadline, updated, now) end
 local past = keys.memories()
 
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
 
--- Who holds it, and until when.
+-- Who holds it, until when, and until when that is remembered.
 local claim = redis.call('HGET', state, '.claim')
-local held, by = 0, op
+local held, till, by = 0, claim and struct.unpack('<I7', claim, 16) or 0, op
 if claim and known ~= UNFENCED and string.sub(claim, 1, 8) == known then
   held = struct.unpack('<I7', claim, 9)
 end
@@ -60,8 +58,8 @@ end
 
 if wanted ~= UNFENCED then
   if wanted ~= known and past.older(wanted, known) then return {'fenced', known, 0} end
-  by = claim and string.sub(claim, 1, 8) == wanted and string.sub(claim, 16) or ''
-elseif op ~= '' and now < held and string.sub(claim, 16) == op then
+  by = claim and string.sub(claim, 1, 8) == wanted and string.sub(claim, 23) or ''
+elseif op ~= '' and now < held and string.sub(claim, 23) == op then
   wanted = known -- it is sent again
 elseif now < held then
   return {'fenced', known, held - now}
@@ -77,12 +75,13 @@ elseif expect ~= '' then holds = alive and expect == life and tonumber(ARGV[5]) 
 if not holds then return {'conflict', alive and meta or ''} end
 
 held = now + tonumber(ARGV[3])
-claim = wanted .. struct.pack('<I7', held) .. by
+till = math.max(till, held + TRACE)
+claim = wanted .. struct.pack('<I7I7', held, till) .. by
 
 if alive then
   local before = ends
-  if before ~= 0 and before * 1000 < math.max(deadline, held) + TRACE then
-    ends = end_of(math.max(deadline, held) + TRACE, now, before)
+  if before ~= 0 and before * 1000 < math.max(deadline + TRACE, till) then
+    ends = end_of(math.max(deadline + TRACE, till), now, before)
     local index = keys.index_of(state)
     local trouble = keys.elsewhere(state, true, index)
     if trouble then return trouble end
@@ -108,7 +107,7 @@ if meta and deadline ~= ERASED then
   forgot = math.max(forgot, math.ceil(updated / 1000), newest)
 end
 if not meta then forgot = past.unknown(now) end
-local stays = math.ceil(math.max(held + TRACE, now + TRACE, last) / 1000)
+local stays = math.ceil(math.max(till, now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end
 redis.call('HSET', state, '.claim', claim, '.', struct.pack(
   META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, wanted, forgot, 0, 0, erased

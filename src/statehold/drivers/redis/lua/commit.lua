@@ -126,8 +126,9 @@ if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f',
 if not_after and now > not_after then return {'late'} end
 
 -- 4. fencing, 5. the conditions
-if not before and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
-  epoch = UNFENCED
+if not before and epoch ~= UNFENCED then
+  keys = keys or lasting(mode)
+  epoch = keys.seen(state, epoch, deadline, updated, now)
 end
 if writer ~= epoch then
   keys = keys or lasting(mode)

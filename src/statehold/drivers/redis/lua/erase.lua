@@ -51,9 +51,7 @@ end
 if since > 0 and since < now - TRACE then return {'doubtful'} end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
-if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
-  epoch = UNFENCED
-end
+if not alive then epoch = keys.seen(state, epoch, deadline, updated, now) end
 local writer = ARGV[2]
 if writer ~= epoch and past.older(writer, epoch) then return {'fenced', epoch} end
 

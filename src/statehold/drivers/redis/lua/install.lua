@@ -29,11 +29,9 @@ if meta then
   life, number, _, updated, deadline, ends, known, forgot, had, size, erased =
     struct.unpack(META, meta)
   alive = deadline == 0 or now < deadline
-  if not alive and deadline ~= ERASED and now >= math.max(deadline, updated) + TRACE then
-    known = UNFENCED
-  end
 end
 local keys = lasting(mode)
+if not alive then known = keys.seen(state, known, deadline, updated, now) end
 local past = keys.memories()
 
 local comes, its, until_, epoch = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[5]), ARGV[6]
@@ -46,15 +44,16 @@ if epoch ~= known and past.older(epoch, known) then return {'fenced', known} end
 if alive and (life ~= comes or number > its) then return {'conflict', meta} end
 
 -- Who holds the epoch, and until when the keys are needed.
-local claim, held = redis.call('HGET', state, '.claim'), 0
-if claim then held = struct.unpack('<I7', claim, 9) end
+local claim, held, till = redis.call('HGET', state, '.claim'), 0, 0
+if claim then held, till = struct.unpack('<I7I7', claim, 9) end
 local needed = until_
 if ARGV[11] ~= '' then
   local other = claim and string.sub(claim, 1, 8) == epoch and held or 0
   held = math.max(tonumber(ARGV[11]), other)
-  claim = epoch .. struct.pack('<I7', held) .. ARGV[12]
+  till = math.max(till, held + TRACE)
+  claim = epoch .. struct.pack('<I7I7', held, till) .. ARGV[12]
 end
-if needed ~= 0 and epoch ~= UNFENCED then needed = math.max(needed, held) + TRACE end
+if needed ~= 0 and epoch ~= UNFENCED then needed = math.max(needed + TRACE, till) end
 local index, kept, id = keys.index_of(state)
 local stays = end_of(needed, now, nil)
 local trouble

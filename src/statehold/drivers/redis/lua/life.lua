@@ -25,9 +25,10 @@
 -- Erasures that come faster than a hash should hold are put aside, many at a time: in two hashes at
 -- <state>:.erased0 and <state>:.erased1, by turns of a minute, each of which ends when its next turn comes.
 --
--- The epoch in "." counts for a minute after the deadline, and as long as there is a trace. The field
--- ".claim" says who claimed it: the epoch (8 bytes), until when it is held (I7, microseconds), and the op
--- id by which it was given out (13 bytes or none). Where "." has another epoch nobody holds it.
+-- The epoch in "." counts for a minute after the deadline, and as long as there is a trace or a claim of it
+-- is remembered. The field ".claim" says who claimed it: the epoch (8 bytes), until when it is held and until
+-- when that is remembered (I7 each, microseconds), and the op id by which it was given out (13 bytes or
+-- none). Where "." has another epoch nobody holds it.
 --
 -- A function is made anew each time that a script runs, whether it is called or not, and the more it
 -- shares with others the longer that takes. So what most commits do not need is made by one that they do
@@ -94,13 +95,21 @@ end
 local function reach(state, deadline, epoch)
   if deadline == 0 or epoch == UNFENCED then return deadline end
   local claim = redis.call('HGET', state, '.claim')
-  local held = claim and struct.unpack('<I7', claim, 9) or 0
-  return math.max(deadline, held) + TRACE
+  return math.max(deadline + TRACE, claim and struct.unpack('<I7', claim, 16) or 0)
 end
 
 -- By name: what moves the end of a state's keys, what removes them, how a state is listed by subject, and
 -- what makes more room for op ids. `mode`: see STAMP.
 local function lasting(mode)
+  -- The epoch that bars, of what is in "." where no state lives: UNFENCED once it need not be remembered.
+  local function seen(state, epoch, deadline, updated, now)
+    local stays = epoch == UNFENCED or deadline == ERASED or now < math.max(deadline, updated) + TRACE
+    if stays then return epoch end
+    local claim = redis.call('HGET', state, '.claim')
+    local claimed = claim and string.sub(claim, 1, 8) == epoch and now < struct.unpack('<I7', claim, 16)
+    return claimed and epoch or UNFENCED
+  end
+
   -- The lists of a state, by the names of their keys.
   local function lists_of(state)
     local found = {}
@@ -466,6 +475,6 @@ local function lasting(mode)
   return {
     last_until = last_until, wipe = wipe, index_of = index_of, members_of = members_of, enlist = enlist,
     resize = resize, elsewhere = elsewhere, erasures = erasures, keep_round = keep_round,
-    memories = memories,
+    memories = memories, seen = seen,
   }
 end

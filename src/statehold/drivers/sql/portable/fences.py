@@ -6,8 +6,8 @@ is left behind, or made, as a *husk*: without an incarnation, expired for ever, 
 that it goes as any expired row does, once it need not be remembered any more. So whoever begins a state
 meets the row, and must lock it. Nobody else notices it, since all look at `expires_at`.
 
-`epoch_claim` is `[epoch, held, op]` of the newest claim, which counts as long as the row has that
-epoch.
+`epoch_claim` is `[epoch, held, op, until]` of the newest claim, which counts as long as the row has that
+epoch. Where there was a longer one before, `until` is how long that has to be remembered.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class _Claim(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     held: float
     op: str
+    until: float = 0.0
 
 
 _decoder = msgspec.json.Decoder(_Claim)
@@ -49,7 +50,7 @@ def to_claim(fence: Fence) -> str | None:
     """The column for a fence."""
     if fence.held == -math.inf:
         return None
-    return msgspec.json.encode(_Claim(fence.epoch, fence.held, fence.op)).decode()
+    return msgspec.json.encode(_Claim(fence.epoch, fence.held, fence.op, fence.until)).decode()
 
 
 def fence_of(epoch: int, until: float, claim: Any) -> Fence:
@@ -59,7 +60,8 @@ def fence_of(epoch: int, until: float, claim: Any) -> Fence:
     found = from_claim(claim)
     if found is None or found.epoch != epoch:
         return Fence(epoch, until=until)
-    return Fence(epoch, found.held, max(until, found.held + HOLD_SECONDS), found.op)
+    until = max(until, found.held + HOLD_SECONDS, found.until)
+    return Fence(epoch, found.held, until, found.op)
 
 
 def husk(key: Key, fence: Fence, now: float) -> dict[str, object]:
