@@ -27,6 +27,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WaitingDriver,
     WholeLife,
     WouldWait,
@@ -169,6 +170,12 @@ class Coalesce(Wrapper):
 
     async def scan(self, asked: Scan, now: float) -> Page:
         return await self._call(self.inner.scan, (asked,), now)
+
+    async def sweep(self, now: float, after: str = "") -> Swept:
+        if self._waiting is None:
+            return await self.inner.sweep(now, after)
+        # In the thread that writes, between batches, also where nothing has to be waited for.
+        return await self._in_thread(lambda waited: self.inner.sweep(now + waited, after))
 
     async def check(self, now: float) -> None:
         await self._call(self.inner.check, (), now)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from statehold.backends import open_driver, open_for_tasks
 from statehold.clock import Clock, SystemClock
-from statehold.driver import Driver
+from statehold.driver import Driver, Swept
 from statehold.engine import BlockingClock, WaitingClock, run_now
 from statehold.errors import Invalid
 from statehold.schema import Lifetime
 from statehold.state import S
 from statehold.store.collection import AsyncCollection
 from statehold.store.names import checked
-from statehold.store.opened import DRAIN_SECONDS, Opened
+from statehold.store.opened import DRAIN_SECONDS, SWEEP_SECONDS, Opened
 from statehold.store.outcomes import Committed
 from statehold.store.sync import Collection
 from statehold.store.together import Step, apply_together
@@ -215,6 +215,13 @@ class Store:
         See `AsyncStore.check`.
         """
         run_now(self._async.check())
+
+    def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:
+        """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
+
+        See `AsyncStore.sweep`.
+        """
+        return run_now(self._async.sweep(timeout, after=after))
 
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.

@@ -45,6 +45,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WholeLife,
     Written,
 )
@@ -84,6 +85,9 @@ LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
 SWEPT_PER_CALL = 64
+
+MORE = "more"
+"""Where a sweep goes on: with what is due next, which needs no place."""
 
 LOOK_S = 0.001
 """Seconds between two looks at whether the calls of other threads are over."""
@@ -604,6 +608,11 @@ class MemoryDriver(Driver):
                 self._expired += 1
             else:
                 self._buckets.put(key, slot)
+
+    async def sweep(self, now: float, after: str = "") -> Swept:  # noqa: ARG002  time tells the place
+        before = self._expired
+        due = self._in_turn(lambda _: self._buckets.due, now)  # which sweeps, as every call does
+        return Swept(self._expired - before, MORE if due <= now else None)
 
     def _evict(self, spared: Key, now: float) -> None:
         """Let go of what would expire soonest until the budget holds, but not of `spared`."""
