@@ -322,7 +322,10 @@ class AsyncLease:
 
 
 class Lease:
-    """`with` it: see `AsyncLease`. It is renewed by a thread of its own."""
+    """`with` it: nobody else holds a lease of this state meanwhile; a thread of its own renews it.
+
+    `collection.lease(id, ttl=…)` makes one, and `epoch` goes into each write. More: `AsyncLease`.
+    """
 
     def __init__(self, core: AsyncLease) -> None:
         self._core = core
