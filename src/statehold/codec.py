@@ -93,9 +93,14 @@ class Codec:
                 error = another
             else:
                 return data
+        given, wanted = type(value).__name__, type_name(self.kind)
+        what = (
+            f"this {given} cannot be stored"
+            if given == wanted
+            else f"{given} is not a valid {wanted}"
+        )
         raise Invalid(
-            f"{self.field}: {type(value).__name__} is not a valid {type_name(self.kind)}: "
-            f"{refusal(error, self.kind, value)}",
+            f"{self.field}: {what}: {refusal(error, self.kind, value)}",
             field=self.field,
             expected=self.kind,
             found=type(value),

@@ -19,6 +19,13 @@ from statehold.clock import AMBIENT
 Key: TypeAlias = tuple[str, str, str]
 """(tenant, kind, id). A plain tuple, since it is made on every call."""
 
+_KIND: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+
+def is_kind(name: str) -> bool:
+    """Whether a class can have this as its kind: lower-case letters, digits and _, at most 63."""
+    return _KIND.fullmatch(name) is not None
+
 
 class Revision(msgspec.Struct, frozen=True, order=False, gc=False):
     """Which life of a state (`incarnation`, random, never 0) and which commit in it (from 1)."""

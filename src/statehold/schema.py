@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Protocol, TypeAlias, cast
@@ -11,7 +10,7 @@ import msgspec
 
 from statehold.changes import Cell, Change, Entries, Items, Refusal, Scalar, said_of
 from statehold.codec import as_json
-from statehold.commits import Is, Key, Want, fingerprint
+from statehold.commits import Is, Key, Want, fingerprint, is_kind
 from statehold.driver import Layout, Refused
 from statehold.errors import Conflict, Corrupted, Invalid, SchemaError, StateholdError, TooLarge
 from statehold.fields.base import Edit, Edits, Field, Operation, stored_name
@@ -23,8 +22,8 @@ OPS: Final = 128
 OP_BYTES: Final = 128
 """Maximum size of an op id, in bytes."""
 
-Lifetime: TypeAlias = timedelta | float
-"""How long a state lives from a write on, as a span or in seconds."""
+Lifetime: TypeAlias = timedelta | float | str
+"""How long a state lives from a write on: a span, seconds, or text such as "30s", "1h30m", "7d"."""
 
 Where: TypeAlias = Is | Sequence[Is] | None
 """Conditions on parts of a state, or one, as fields make them; None: no condition."""
@@ -55,7 +54,7 @@ class Schema:
         ops: int,
         limit_bytes: int,
     ) -> None:
-        if re.fullmatch(r"[a-z][a-z0-9_]{0,62}", kind) is None:
+        if not is_kind(kind):
             raise SchemaError(
                 f"{name}: kind {kind!r} must be lower-case letters, digits and _, at most 63",
                 found=kind,

@@ -210,7 +210,12 @@ class State(metaclass=_StateType):
                     fields.pop(name, None)
         for name in fields:
             if name in _RESERVED or name.startswith("_"):
-                raise SchemaError(f"{cls.__name__}: {name!r} cannot name a field", field=name)
+                raise SchemaError(
+                    f"{cls.__name__}: {name!r} cannot name a field, since every state has that of its own:"
+                    f" {', '.join(sorted(_RESERVED))} and what begins with _ are taken (`stored_as` names"
+                    " it as it is stored)",
+                    field=name,
+                )
         _refuse_annotations(cls, fields)
         if ttl is _UNSAID:
             raise SchemaError(

@@ -1,6 +1,7 @@
 """What an editor's pop-up shows: every call on a field, its view and its edits tells of itself."""
 
 import inspect
+import re
 
 import pytest
 
@@ -35,6 +36,21 @@ def calls(cls):
 def test_every_call_tells_of_itself(cls):
     own = [name for name, value in calls(cls) if not value.__doc__]
     assert own == []
+
+
+@pytest.mark.parametrize("cls", [statehold.Collection, statehold.Store], ids=lambda it: it.__name__)
+def test_the_sync_api_is_told_where_it_is_called(cls):
+    """Each call says what its options are and what it raises, without a look at the async one."""
+    silent = []
+    for name, value in calls(cls):
+        if isinstance(value, property) or not value.__doc__:
+            continue
+        options = inspect.signature(value).parameters.values()
+        given = {one.name for one in options if one.kind is one.KEYWORD_ONLY}
+        silent += [(name, one) for one in given if not re.search(rf"`{one}\b", value.__doc__)]
+        if given and "aise" not in value.__doc__:
+            silent.append((name, "raises"))
+    assert silent == []
 
 
 def test_edits_say_what_they_raise():

@@ -207,6 +207,55 @@ def test_tail_by_number_by_name_and_by_field(collection):
     for tail in (0, -1, True, 1.5, "1", {"history": 0}, {"nope": 1}, {5: 1}):
         with pytest.raises(Invalid):
             collection.get("a", tail=tail)
+    for name in ("turns", E.filters, "seen"):
+        with pytest.raises(Invalid, match="tail is for lists"):
+            collection.get("a", tail={name: 1})
+
+
+def test_a_page_reads_of_each_state_what_it_is_asked_for(collection):
+    for id in "ab":
+        edits = [E.filters.put(key, id) for key in "xy"]
+        collection.apply(id, *edits, *(E.history.append(Message("u", str(n))) for n in range(4)))
+    page, cursor = collection.get_page(
+        fields=["filters", "history"], entries={"filters": ["x"]}, after={"history": 2}
+    )
+    assert cursor is None
+    assert [one.filters["x"] for one in page] == ["a", "b"]
+    assert [[m.text for m in one.history] for one in page] == [["2", "3"]] * 2
+    for reach in (lambda: page[0].filters["y"], lambda: page[0].turns):
+        with pytest.raises(Invalid):
+            reach()
+    with pytest.raises(Invalid, match="after is for lists"):
+        collection.get_page(after={"turns": 1})
+
+
+@pytest.mark.parametrize("count", [0, -1, True, 1.5, "1"])
+def test_a_take_of_nothing_is_refused_as_a_pop_of_nothing_is(collection, count):
+    collection.apply("a", E.history.append(Message("u", "x")))
+    state = collection.get("a")
+    for call in (state.history.take, E.history.pop):
+        with pytest.raises(Invalid, match="count must be a whole number from 1"):
+            call(count)
+    assert not state.pending
+
+
+def test_a_log_says_what_to_do_instead_of_putting_into_a_place(collection):
+    log = collection.apply("a", E.history.append(Message("u", "x")), returning=["history"]).history
+    with pytest.raises(TypeError, match=r"history\.edit\(position, item\)"):
+        log[0] = Message("u", "y")
+    with pytest.raises(TypeError, match=r"history\.redact\(position\)"):
+        del log[0]
+    assert not collection.get("a").pending
+
+
+def test_a_ttl_may_be_text(collection):
+    """As it may be in a class and in a configuration."""
+    revision = collection.apply("a", E.turns.add(1), ttl="30s")
+    found = collection.get("a")
+    assert (found.meta.revision, found.meta.expires - found.meta.updated) == (revision, 30)
+    assert collection.touch("a", ttl="1m")
+    with pytest.raises(Invalid, match="ttl"):
+        collection.touch("a", ttl="soon")
 
 
 def test_entries_that_were_not_asked_for_are_not_said_to_be_absent(collection):

@@ -9,6 +9,7 @@ import pytest
 
 from statehold import (
     AsyncStore,
+    ConfigError,
     Counter,
     Fenced,
     Invalid,
@@ -126,6 +127,109 @@ def test_it_outlives_a_store_that_cannot_answer_for_a_while():
                 await runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+def test_it_outlives_a_store_that_lets_nobody_in_for_a_while(face):
+    """A password that changes, a right that is missing: as long as nobody else has it, it is renewed again."""
+
+    class Barred(Wrapper):
+        barred = 0
+
+        async def commit(self, commits, now):
+            if self.barred:
+                self.barred -= 1
+                raise ConfigError("the server lets nobody in", field="password")
+            return await super().commit(commits, now)
+
+    async def play():
+        driver = Barred(MemoryDriver())
+        async with AsyncStore(driver) as store:
+            runs = store.collection(Run)
+            async with runs.lease("a", ttl=0.6) as lease:
+                driver.barred = 2
+                await asyncio.sleep(0.7)
+                assert driver.barred == 0
+                assert lease.left > 0
+                await runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+
+    def play_in_threads():
+        driver = Barred(MemoryDriver())
+        with Store(driver) as store:
+            runs = store.collection(Run)
+            with runs.lease("a", ttl=0.6) as lease:
+                driver.barred = 2
+                time.sleep(0.7)
+                assert driver.barred == 0
+                assert lease.left > 0
+                runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+
+    asyncio.run(play()) if face == "async" else play_in_threads()
+
+
+def test_renewing_ends_with_its_store():
+    """And with nothing else to renew: no task goes on asking."""
+
+    async def play():
+        store = AsyncStore(MemoryDriver())
+        lease = store.collection(Run).lease("a", ttl=0.06)
+        async with lease:
+            task = lease._task
+            await store.close()
+            await asyncio.wait_for(asyncio.wait([task]), 5)
+
+    asyncio.run(play())
+
+
+def test_a_synchronous_lease_where_an_event_loop_runs(tmp_path):
+    """As in a notebook: the thread's own event loop is not the store's, and has no part in it."""
+
+    async def cell():
+        for url in ("memory://", f"sqlite:///{tmp_path / 'state.db'}"):
+            with Store.open(url) as store:
+                runs = store.collection(Run)
+                with runs.lease("a", ttl=LONG) as lease:
+                    runs.apply("a", Run.steps.add(1), epoch=lease.epoch)
+                    with pytest.raises(Leased):
+                        runs.lease("a", ttl=LONG).acquire()
+                lease.acquire()
+                lease.renew()
+                lease.release()
+                left = runs.lease("a", ttl=LONG)
+                left.acquire()
+                assert store.drain(5)
+                assert left.left == 0
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(cell())
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+def test_who_did_not_hear_that_it_was_given_has_it_when_asking_again(face, clock):
+    driver = FaultyDriver(MemoryDriver())
+
+    async def play():
+        async with AsyncStore(driver, clock=clock) as store:
+            lease = store.collection(Run).lease("a", ttl=10)
+            driver.fail(1, on="commit", after=True)
+            with pytest.raises(Unavailable):
+                await lease.acquire()
+            await lease.acquire()
+            await lease.release()
+
+    def play_in_threads():
+        with Store(driver, clock=clock) as store:
+            lease = store.collection(Run).lease("a", ttl=10)
+            driver.fail(1, on="commit", after=True)
+            with pytest.raises(Unavailable):
+                lease.acquire()
+            lease.acquire()
+            lease.release()
+            store.collection(Run).lease("a", ttl=10).acquire()
+            with pytest.raises(Leased):  # it was given back, so it knows nothing of it any more
+                lease.acquire()
+
+    asyncio.run(play()) if face == "async" else play_in_threads()
 
 
 def test_the_answer_to_a_claim_was_lost(clock):

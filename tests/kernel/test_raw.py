@@ -220,5 +220,5 @@ def test_documents_read_back_as_they_were(store):
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b"\xff", b'"\xff"', b"\0abc", b"1 2"])
 def test_what_is_no_json_is_refused(data):
     for put in (Documents.one.put, Documents.log.append, Documents.turns.append):
-        with pytest.raises(Invalid):
+        with pytest.raises(Invalid, match="this Raw cannot be stored"):
             put(msgspec.Raw(data))

@@ -143,7 +143,7 @@ def test_what_is_said_of_a_value_names_the_place_and_shows_nothing():
     with pytest.raises(Invalid) as caught:
         turns.append(tool)
     assert str(caught.value) == (
-        "turns: Turn is not a valid Turn: messages[0] would be read back as Message, not ToolMessage"
+        "turns: this Turn cannot be stored: messages[0] would be read back as Message, not ToolMessage"
     )
     for kind, wrong in (
         (families.Aliased, {"text": {"hunter2": "hunter2"}}),
@@ -348,7 +348,7 @@ def test_a_value_of_a_class_that_was_defined_again_is_said_to_be_one(kind):
     old, new = made(), made()
     value = old.A if kind == "Enum" else old(role="u")
     other = "of another class that is called M too, which was defined before it or elsewhere"
-    assert f"M is not a valid M: it is {other}" in error_of(new, value)
+    assert f"this M cannot be stored: it is {other}" in error_of(new, value)
     assert f"[0] is {other}" in error_of(list[new], [value])
 
 

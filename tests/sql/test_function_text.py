@@ -28,3 +28,10 @@ def test_each_hole_is_filled_and_nothing_else(monkeypatch, name):
     made = function.commit_function(Tables(layout()))
     assert given == set(Template(text).get_identifiers())
     assert "$main" not in made.create
+
+
+def test_no_literal_hangs_on_how_a_server_reads_backslashes():
+    """Behind a pooler nobody can say `standard_conforming_strings`; so there is none in a text."""
+    kinds = Tables(layout())
+    for text in (function.commit_function(kinds).create, function.read_function(kinds).text):
+        assert "\\" not in text

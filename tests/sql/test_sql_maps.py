@@ -13,6 +13,7 @@ from statehold import AsyncStore, Map, SetOf, State, Steps, Store, TooLarge
 from statehold.changes import Drop, Put
 from statehold.commits import EVERYTHING, Want
 from statehold.driver import Refused, Written
+from statehold.drivers.sql.portable.load import named
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, commit, key, opened, play, portable, rows, tables
 
@@ -255,3 +256,35 @@ def test_what_a_put_writes_does_not_grow_with_the_map(statehold_mariadb):
             figures.append((logged() - before) / 50)
     assert figures[1] < 2 * figures[0]
     assert figures[1] < 20 * 1000  # bytes, where the whole map has 3 million
+
+
+def test_many_entries_of_a_state_are_not_asked_for_as_pairs():
+    """PostgreSQL compares each row with each of the pairs, before it knows how many rows a table has."""
+    child = tables().children["book"]
+    asked = named(child, {1: ["a", "b"], 2: [f"{n}" for n in range(1200)], 3: ["c"]})
+    pairs = [given["pairs"] for _, given in asked if "pairs" in given]
+    assert pairs == [[(1, "a"), (1, "b"), (3, "c")]]
+    of_one = [given for _, given in asked if "names" in given]
+    assert {given["owner"] for given in of_one} == {2}
+    assert [len(given["names"]) for given in of_one] == [500, 500, 200]
+
+
+def test_many_entries_of_several_states(url):
+    """They are found, changed and counted, few and many of them in one call."""
+    names = [f"{n:04}" for n in range(1200)]
+
+    async def go(driver):
+        puts = [Put("book", name, b'"x"', bound=5000) for name in names]
+        await driver.commit([commit(*puts), commit(*puts[:3], id="b")], NOW)
+        again = [Put("book", name, b'"y"', bound=5000) for name in names]
+        done = await driver.commit([commit(*again), commit(*again[:4], id="b")], NOW)
+        assert all(isinstance(one, Written) for one in done)
+        want = Want(entries={"book": tuple(names)})
+        many, few = await driver.read([key(), key("b")], want, NOW)
+        assert dict(many.fields["book"]) == dict.fromkeys(names, b'"y"')
+        assert dict(few.fields["book"]) == dict.fromkeys(names[:4], b'"y"')
+        await driver.commit([commit(*(Drop("book", name) for name in names[1:]))], NOW)
+        (left,) = await driver.read([key()], EVERYTHING, NOW)
+        assert dict(left.fields["book"]) == {"0000": b'"y"'}
+
+    play(url, go)

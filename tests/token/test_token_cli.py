@@ -64,7 +64,8 @@ def test_tokens_are_no_place_for_the_command_line(tmp_path, command):
     _, err = statehold(*command, cwd=tmp_path, code=2)
     assert err == (
         "statehold: config: "
-        "token: lives in the client; it cannot be served or used from the command line\n"
+        "token: lives in the client; it cannot be served or used from the command line. An application"
+        ' opens it by AsyncStore.open("token:", keys=...), and a Jar for each request\n'
     )
 
 

@@ -43,6 +43,31 @@ def test_of_two_the_untouched_one_stays(client, two):
         assert len(client.store.collection(Cart).get("abc").items) == 1
 
 
+@pytest.mark.parametrize(
+    "name", ["Chat", "a chat", 5, Chat.turns, ("chat", "abc"), ("", "chat", 1)]
+)
+def test_a_token_for_what_no_state_is_asked_for_by_is_refused(two, name):
+    """It would never be found, and the state be taken for a new one."""
+    with pytest.raises(Invalid, match=r"for a State class, a kind .* or a key"):
+        Jar({name: two[0]})
+
+
+def test_a_token_of_a_kind_that_is_not_known_here_stays(client, two):
+    """A newer release may have it: while that is rolled out both serve one client."""
+    with Jar({Chat: two[0], "wishes": two[1]}) as jar:
+        client.chats.apply("abc", Chat.turns.add(1))
+    assert jar.tokens["wishes"] == two[1]
+
+
+def test_several_states_of_one_class(client):
+    """They come back by their keys, as `tokens` gives them."""
+    with Jar() as jar:
+        for id in ("a", "b"):
+            client.chats.apply(id, Chat.turns.add(1))
+    with Jar(jar.tokens):
+        assert [client.chats.get(id).turns for id in ("a", "b", "c")] == [1, 1, 0]
+
+
 def test_one_that_was_only_read_stays(client):
     token = client.say("x")
     with Jar(token) as jar:

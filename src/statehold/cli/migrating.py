@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,18 +75,28 @@ def migrate(given: Namespace) -> int:
     return PENDING if pending and given.plan else OK
 
 
-def _show(plans: Iterable[Plan], sql: Callable[[Step], str]) -> None:
-    """As a script: what is to be done as comments, and the statements that do it."""
+def _show(plans: Sequence[Plan], sql: Callable[[Step], str]) -> None:
+    """As a script: what is to be done as comments, and the statements that do it.
+
+    Where something cannot be done it has no statements, since `--apply` would do nothing either: who
+    ran the others by hand would have what no release fits.
+    """
+    refused = any(plan.refused for plan in plans)
     for plan in plans:
         for step in plan.steps:
-            print(f"-- {plan.kind}: {step.words}")
-            print(sql(step))
+            _comment(plan, f"would be done: {step.words}" if refused else step.words)
+            if not refused:
+                print(sql(step))
         for words in plan.unused:
-            print(f"-- {plan.kind}: no class uses {words}; it is kept (--drop would drop it)")
+            _comment(plan, f"no class uses {words}; it is kept (--drop would drop it)")
         for words in plan.notes:
-            print(f"-- {plan.kind}: {words}")
+            _comment(plan, words)
         for words in plan.refused:
-            print(f"-- {plan.kind}: CANNOT BE DONE: {words}")
+            _comment(plan, f"CANNOT BE DONE: {words}")
+
+
+def _comment(plan: Plan, words: str) -> None:
+    print(f"-- {plan.kind}: {' '.join(words.splitlines())}")
 
 
 def _print(**result: object) -> None:

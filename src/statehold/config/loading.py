@@ -182,10 +182,15 @@ class Config(msgspec.Struct, frozen=True):
         return f"{parts.scheme}://{where}"
 
     def open(self) -> AsyncStore:
-        """The store at the backend. Raises `ConfigError`, `Unavailable` or `NotAStore`."""
+        """The store at the backend, with its settings; it is the caller's to close.
+
+        Without `await` it is `Store.open(config.backend, **config.settings)`. Raises `ConfigError` (also for
+        `token:`, which an application opens with its keys), `Unavailable` or `NotAStore`.
+        """
         if split(self.backend).scheme == "token":
             raise ConfigError(
-                "token: lives in the client; it cannot be served or used from the command line",
+                "token: lives in the client; it cannot be served or used from the command line. An"
+                ' application opens it by AsyncStore.open("token:", keys=...), and a Jar for each request',
                 field="backend",
             )
         try:

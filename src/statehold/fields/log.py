@@ -188,6 +188,20 @@ class LogView(ListView[T, "Log[T]"]):
             return range(len(items))[index]
         return self._places()[index]
 
+    if not TYPE_CHECKING:  # to whom it has none, as a `Sequence`
+
+        def __setitem__(self, index: int, item: T) -> None:
+            raise TypeError(
+                f"{self._field.name}[{index!r}] = … is not possible: {self._field.name}.edit(position, item) puts"
+                " another item into a position, and those are in .positions"
+            )
+
+        def __delitem__(self, index: int) -> None:
+            raise TypeError(
+                f"del {self._field.name}[{index!r}] is not possible: {self._field.name}.redact(position) takes"
+                " the item of a position away, pop() and take(count) the newest; .positions has those"
+            )
+
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._decoded(self._places())))
 
@@ -228,8 +242,10 @@ class LogView(ListView[T, "Log[T]"]):
         """Record that the newest `count` items are gone, or all, and return them, oldest first.
 
         The commit raises `Conflict` where they are not the newest any more, so nobody else gets
-        them. An item that cannot be decoded goes, and is left out of what is returned.
+        them. An item that cannot be decoded goes, and is left out of what is returned. Raises
+        `Invalid` unless `count` is a whole number of at least 1.
         """
+        self._field._check_position(count, "count")
         places = self._places()
         places = places[max(0, len(places) - count) :]
         items = list(self._decoded(places))

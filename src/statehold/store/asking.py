@@ -74,6 +74,9 @@ class Asking:
         schema = self._schema
         tails = checked_tails(tail)
         if isinstance(tails, dict):
+            for name in tails.keys() & schema.fields.keys():
+                if Append not in schema.fields[name].makes:
+                    raise Invalid(f"{name}: tail is for lists", field=name)
             tails = {
                 name: size for field, size in tails.items() for name in schema.stored_names([field])
             }
@@ -214,6 +217,32 @@ class Asking:
     def needs(self, feature: Feature) -> None:
         """Raise `Unsupported` unless the driver declares it."""
         if feature not in self._driver.features:
-            raise Unsupported(
-                f"{type(self._driver).__name__} does not support {feature}", expected=feature
-            )
+            raise lacking(self._driver, feature)
+
+
+_NEEDED_BY: Final[dict[Feature, str]] = {
+    Feature.EXPECT: "expect=, session(exclusive=True) and transact()",
+    Feature.EPOCH: "epoch=",
+    Feature.SCAN: "scan() and pages of all states",
+    Feature.SUBJECT: "subject= and find()",
+    Feature.RETURNING: "returning=",
+    Feature.ERASE_ONCE: "delete(op=)",
+    Feature.CLAIM: "lease()",
+    Feature.TOGETHER: "apply_together()",
+    Feature.WHERE: "where=",
+}
+
+
+def lacking(driver: Driver, feature: Feature, cure: str = "") -> Unsupported:
+    """The error of a call that needs what the driver does not declare, in words of who calls."""
+    inner: Driver | None = driver
+    while inner is not None and feature not in inner.features:
+        driver, inner = inner, getattr(inner, "inner", None)
+    name = type(driver).__name__.removesuffix("Driver").lower()
+    where = "memory, SQLite, SQL and Redis (outside a cluster)"
+    if feature is not Feature.TOGETHER:
+        where = "memory, SQLite, SQL and Redis"
+    return Unsupported(
+        f"{_NEEDED_BY[feature]}: the backend {name!r} does not support it ({feature}); {where} do{cure}",
+        expected=feature,
+    )

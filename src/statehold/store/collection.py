@@ -600,14 +600,17 @@ class AsyncCollection(CollectionBase[S]):
         newest: bool = False,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
+        after: After | None = None,
     ) -> tuple[list[S], str | None]:
         """The states of a page of `scan_page`, in its order, and the cursor for the next page.
 
         They are read once the page is known: each whole, as it is then, and without those that have
-        ended in between. Being listed does not renew a state.
+        ended in between; or of each what `fields`, `tail`, `entries` and `after` say, as in `get`. `limit`
+        is that of states, not of items. Being listed does not renew a state.
         """
         asked = self._asking.scan(subject, prefix, newest=newest)
-        want, unread = self._asking.want(fields, tail, renew=False)
+        want, unread = self._asking.want(fields, tail, entries, after=after, renew=False)
         page = await self._page(asked, cursor, limit)
         if not page.keys:
             return [], page.cursor

@@ -67,6 +67,7 @@ class AsyncLease:
         self._collection = collection
         self._clock = collection.store.clock
         self._op = ""
+        self._doubted = ""  # the op id of a claim of which nobody heard whether it was given
         self._epoch = 0
         self._until = -math.inf
         self._lost: StateholdError | None = None
@@ -121,7 +122,7 @@ class AsyncLease:
                     task.cancel()
                 await asyncio.wait([task])
         finally:
-            await _to_its_end(self._give_back())
+            await _to_its_end(self._give_back(), self._loop())
         if self._lost is not None and kind is None:
             raise self._lost
 
@@ -129,7 +130,8 @@ class AsyncLease:
         """Claim it, having waited as long as was said. Raises `Leased` if another holds it still.
 
         Raises `Invalid` where it has been acquired and not been released. Cancelled, it gives back
-        what it may have been given.
+        what it may have been given. Where the store does not answer it may have been given too, and is
+        held for its `ttl`; this very object, acquired again, has it then.
         """
         me, asked = object(), False
         try:
@@ -137,22 +139,25 @@ class AsyncLease:
             if self._used.setdefault("by", me) is not me:
                 raise self._in_use()  # noqa: TRY301  an interrupt may come even here
             self._epoch, self._lost, self._op, self._claiming = 0, None, "", None
+            doubted, self._doubted = self._doubted, ""
             self._process = os.getpid()
             asked = True
-            await self._acquire()
+            await self._acquire(doubted or new_op())
             self._collection.store._leases.add(self)
         except BaseException as error:
             if self._used.get("by") is me:
                 try:
-                    if asked and not isinstance(error, StateholdError):
-                        await _to_its_end(self._unheard())  # it may have been claimed
+                    if asked and isinstance(error, Unavailable):  # it may have been claimed
+                        self._doubted = doubted or self._op
+                    elif asked and not isinstance(error, StateholdError):  # likewise
+                        await _to_its_end(self._unheard(), self._loop())
                 finally:
                     self._used.clear()
             raise
 
-    async def _acquire(self) -> None:
+    async def _acquire(self, op: str) -> None:
         await self._collection._ready()
-        self._op = new_op()
+        self._op = op
         monotonic = self._clock.monotonic
         began, tries = monotonic(), 0
         while True:
@@ -172,14 +177,24 @@ class AsyncLease:
 
     async def _first_claim(self) -> Outcome:
         """Where tasks are cancelled, in one of its own: what is cancelled may yet take effect later."""
+        loop = self._loop()
+        if loop is None:
+            return await self._claim(self.ttl, 0)
+        import asyncio
+
+        self._claiming = loop.create_task(self._claim(self.ttl, 0))
+        return await asyncio.shield(self._claiming)
+
+    def _loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop whose tasks call; None where the caller is synchronous, whatever its thread runs."""
+        if not self._collection.store._turns.in_tasks:
+            return None
         import asyncio
 
         try:
-            loop = asyncio.get_running_loop()
+            return asyncio.get_running_loop()
         except RuntimeError:
-            return await self._claim(self.ttl, 0)
-        self._claiming = loop.create_task(self._claim(self.ttl, 0))
-        return await asyncio.shield(self._claiming)
+            return None
 
     async def _unheard(self) -> None:
         """What may have been claimed is given back. Where the store cannot answer it runs out."""
@@ -220,7 +235,7 @@ class AsyncLease:
         A store that cannot answer is not waited for: then it runs out by itself. In a process
         forked off from the one that holds it nothing is given back.
         """
-        await _to_its_end(self._give_back())
+        await _to_its_end(self._give_back(), self._loop())
         if self._lost is not None:
             raise self._lost
 
@@ -255,17 +270,23 @@ class AsyncLease:
             raise
 
     async def _renew_on(self) -> None:
-        """Renew until it is lost. Where the store cannot answer it is asked again in the next turn."""
+        """Renew until it is lost. Where the store cannot do it, it is asked again in the next turn."""
         while not self._ending:
             self._asleep = True
             await self._clock.sleep(self.ttl / RENEWALS)
             self._asleep = False
             try:
                 await self.renew()
-            except Unavailable:
-                continue
-            except StateholdError:
-                return  # which `lost` says
+            except StateholdError as error:
+                if self._is_over(error):
+                    return
+
+    def _is_over(self, error: StateholdError) -> bool:
+        """Whether renewing it has no use any more after this error of a renewal.
+
+        It has while the store cannot answer, and while it lets nobody in: passwords and rights change.
+        """
+        return self.lost or isinstance(error, Closed | Invalid)
 
     def _error(self, outcome: Outcome) -> StateholdError:
         key = self._collection._asking.key(self.id)
@@ -301,7 +322,10 @@ class AsyncLease:
 
 
 class Lease:
-    """`with` it: see `AsyncLease`. It is renewed by a thread of its own."""
+    """`with` it: nobody else holds a lease of this state meanwhile; a thread of its own renews it.
+
+    `collection.lease(id, ttl=…)` makes one, and `epoch` goes into each write. More: `AsyncLease`.
+    """
 
     def __init__(self, core: AsyncLease) -> None:
         self._core = core
@@ -400,24 +424,26 @@ class Lease:
         while not self._over.wait(self.ttl / RENEWALS):
             try:
                 self.renew()
-            except Unavailable:
-                continue
-            except StateholdError:
-                return  # which `lost` says
+            except StateholdError as error:
+                if self._core._is_over(error):
+                    return
 
 
 _ending: set[asyncio.Task[Any]] = set()
 
 
-async def _to_its_end(work: Coroutine[Any, Any, object]) -> None:
-    """Do it, also where the caller is cancelled meanwhile: then it goes on in the background."""
-    import asyncio
+async def _to_its_end(
+    work: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop | None
+) -> None:
+    """Do it, also where the caller is cancelled meanwhile: then it goes on in the background.
 
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:  # of a synchronous store, which nobody cancels
+    A synchronous caller, who has no `loop`, is not cancelled.
+    """
+    if loop is None:
         await work
         return
+    import asyncio
+
     task = loop.create_task(work)
     _ending.add(task)
     task.add_done_callback(_ended)

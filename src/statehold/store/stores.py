@@ -158,7 +158,8 @@ class Store:
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
         """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
 
-        See `AsyncStore.open`. Commits go one by one.
+        `settings` are those of the backend, `clock` is what it tells time by. Commits go one by one. Raises
+        `ConfigError`, or `Unavailable` or `NotAStore` where opening already shows it. More: `AsyncStore.open`.
         """
         return cls(open_driver(url, **settings), clock=clock)
 
@@ -175,7 +176,8 @@ class Store:
     def collection(self, cls: type[S], *, tenant: str = "") -> Collection[S]:
         """The states of a class, in a tenant's namespace; tenants never see each other's.
 
-        See `AsyncStore.collection`.
+        Asking again for the same `cls` and `tenant` costs little. Raises `Invalid` for what is no State class, or
+        another class of the same kind. More: `AsyncStore.collection`.
         """
         return Collection(self._async.collection(cls, tenant=tenant))
 
@@ -184,21 +186,23 @@ class Store:
     ) -> list[Committed[Any]]:
         """All of these steps stand or none does; what became of each, in their order.
 
-        See `AsyncStore.apply_together`.
+        `steps` are made by `collection.step`, each of another state. `op` is an idempotency key of all of them
+        (with `since`, when it was first sent). Raises what `apply` does for the first step that is barred
+        (`error.key`), and `Unsupported` where the backend cannot. More: `AsyncStore.apply_together`.
         """
         return run_now(self._async.apply_together(*steps, op=op, since=since))
 
     def blocking(self) -> Store:
         """A `Store` over the same backend, for synchronous callers of other threads.
 
-        See `AsyncStore.blocking`.
+        Both may be used at once; this store is the one to close. More: `AsyncStore.blocking`.
         """
         return _blocking(self._shared())
 
     def asynchronous(self) -> AsyncStore:
         """An `AsyncStore` over the same backend, for the tasks of any event loop in any thread.
 
-        See `AsyncStore.asynchronous`.
+        Both may be used at once; this store is the one to close. More: `AsyncStore.asynchronous`.
         """
         return _asynchronous(self._shared())
 
@@ -212,7 +216,8 @@ class Store:
     def check(self) -> None:
         """Raise `Unavailable` unless the store can answer now.
 
-        See `AsyncStore.check`.
+        It raises `Closed` after the store was closed, `ConfigError` where the backend is not as it has to
+        be. More: `AsyncStore.check`.
         """
         run_now(self._async.check())
 
@@ -226,14 +231,16 @@ class Store:
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
 
-        See `AsyncStore.drain`. Calls of other threads are waited for.
+        Calls of other threads are waited for, at most `timeout` (10 s by default); leases are given back.
+        `close` is still to come. More: `AsyncStore.drain`.
         """
         return run_now(self._async.drain(timeout))
 
     def close(self) -> None:
         """Everything is released. Closing twice is fine; using it afterwards is `Closed`.
 
-        See `AsyncStore.close`. Calls of other threads that are under way end with `Closed`.
+        Calls of other threads that are under way end with `Closed`; `drain` finishes them first. More:
+        `AsyncStore.close`.
         """
         try:
             run_now(self._async.close())

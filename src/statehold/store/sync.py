@@ -30,7 +30,8 @@ class Collection(Generic[S]):
 
     Every method raises `Unavailable` when the store cannot answer, `Invalid` for an id that is
     empty, over 512 bytes or no text, and `Closed` after the store was closed. What else each takes
-    and raises is said once, at the method of `AsyncCollection` with the same name and parameters.
+    and raises is here in a few words, and at length at the method of `AsyncCollection` with the same name
+    and parameters.
     """
 
     def __init__(self, core: AsyncCollection[S]) -> None:
@@ -55,7 +56,10 @@ class Collection(Generic[S]):
     ) -> S:
         """The state as it is now; the defaults, with `meta.exists` False, if it is not found.
 
-        See `AsyncCollection.get`.
+        `fields` reads only those, `tail` only the newest so many items of logs, `after` (and at most
+        `limit`) only those after a position, `entries` only these keys of maps, sets and tallies. With
+        `on_failure="default"` a store that cannot answer gives the defaults, too, with `meta.degraded`.
+        Raises `Invalid` for what the class has not, `Unavailable`. More: `AsyncCollection.get`.
         """
         return run_now(
             self._core.get(
@@ -81,7 +85,8 @@ class Collection(Generic[S]):
     ) -> dict[str, S]:
         """The states of the ids, in their order, absent ones with `meta.exists` False; see `get`.
 
-        See `AsyncCollection.get_many`.
+        Each is read as of one instant, several are not. What `fields`, `tail`, `entries`, `after` and
+        `limit` say, and what is raised, is as in `get`. More: `AsyncCollection.get_many`.
         """
         return run_now(
             self._core.get_many(
@@ -138,7 +143,12 @@ class Collection(Generic[S]):
     ) -> Revision | S:
         """The edits stand, all together, without anything having been read first.
 
-        See `AsyncCollection.apply`.
+        `op` is an idempotency key (with `since`, when it was first sent), `expect` a revision and `where`
+        conditions that must hold, `epoch` a fencing token, `subject` whom the state is about, `ttl` how
+        long it lives from now on. Returns the revision, or with `returning` a snapshot of those fields
+        (`tail` and `entries` bound it). Raises `Conflict` (`expect`, `where`), `Fenced` (`epoch`),
+        `TooLarge` and `Invalid` (edits, `ttl`), `Reused` and `InDoubt` (`op`); nothing is written then.
+        More: `AsyncCollection.apply`.
         """
         core = self._core
         if returning is None:
@@ -200,7 +210,11 @@ class Collection(Generic[S]):
     ) -> Committed[S]:
         """Like `apply`, with all that there is to say: also whether the op id was a repeat.
 
-        See `AsyncCollection.commit`.
+        `op` is an idempotency key (with `since`, when it was first sent), `expect` a revision and `where`
+        conditions that must hold, `epoch` a fencing token, `subject` whom the state is about, `ttl` how
+        long it lives from now on. `returning` (with `tail`, `entries`) are fields to show afterwards.
+        Raises what `apply` does: `Conflict`, `Fenced`, `TooLarge`, `Invalid`, `Reused`, `InDoubt`.
+        More: `AsyncCollection.commit`.
         """
         core = self._core
         return run_now(
@@ -228,7 +242,9 @@ class Collection(Generic[S]):
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
-        See `AsyncCollection.apply_many`.
+        Each is a commit of its own, and one that fails leaves the others alone; `edits` may have op ids
+        (idempotency keys), `epoch` is a fencing token for all. Raises only what concerns all of them, such
+        as `Unavailable`. More: `AsyncCollection.apply_many`.
         """
         return run_now(self._core.apply_many(edits, epoch=epoch))
 
@@ -245,7 +261,9 @@ class Collection(Generic[S]):
     ) -> Step:
         """These edits (or, with `delete`, the end) of a state, as a step of `store.apply_together`.
 
-        See `AsyncCollection.step`.
+        Nothing is done yet. `expect` is a revision and `where` conditions that must hold, `epoch` a fencing
+        token, `subject` whom it is about, `ttl` how long it lives from then on. Raises `Invalid`. More:
+        `AsyncCollection.step`.
         """
         return self._core.step(
             id,
@@ -261,7 +279,8 @@ class Collection(Generic[S]):
     def touch(self, id: str, *, ttl: Lifetime | None = None) -> bool:
         """The state expires as if it had just been written. False if it is not found.
 
-        See `AsyncCollection.touch`.
+        Its revision stays; a renewal is no commit. `ttl` is how long it lives from now on, at most the
+        class's. Raises `Invalid` for a longer one. More: `AsyncCollection.touch`.
         """
         return run_now(self._core.touch(id, ttl=ttl))
 
@@ -277,7 +296,9 @@ class Collection(Generic[S]):
     ) -> bool:
         """The state is gone, with all that belongs to it. False if it was not found.
 
-        See `AsyncCollection.delete`.
+        `op` is an idempotency key (with `since`, when it was first sent), remembered for a minute; `expect`
+        is a revision and `where` conditions that must hold, `epoch` a fencing token. Raises `Conflict`
+        (`expect`, `where`), `Fenced` (`epoch`), `Reused` and `InDoubt` (`op`). More: `AsyncCollection.delete`.
         """
         return run_now(
             self._core.delete(id, op=op, since=since, expect=expect, epoch=epoch, where=where)
@@ -301,7 +322,11 @@ class Collection(Generic[S]):
     ) -> Session[S]:
         """`with` it: one read, then one atomic commit of what was done; nothing if it raises.
 
-        See `AsyncCollection.session`.
+        `fields`, `tail` and `entries` say what is read, as in `get`; `op`, `epoch`, `subject`, `ttl` and
+        `where` go with the commit, as in `apply`. With `exclusive` (or `expect`, a revision) `Conflict` is
+        raised at the end, and nothing written, if anyone else has changed the state; with
+        `on_failure="default"` it works on defaults where the store cannot answer, and what was done may be
+        lost without an error. More: `AsyncCollection.session`.
         """
         core = self._core.session(
             id,
@@ -335,7 +360,10 @@ class Collection(Generic[S]):
     ) -> R:
         """What `fn` returned, its changes committed against exactly the state that it saw.
 
-        See `AsyncCollection.transact`.
+        On a conflict the state is read again and `fn` called again, up to `attempts` times; then `Conflict`
+        is raised. `fields`, `tail` and `entries` say what is read, as in `get`; `op`, `epoch`, `subject` and
+        `ttl` go with the commit, as in `apply`. `Repeated` is raised if `op` was applied before. More:
+        `AsyncCollection.transact`.
         """
         return run_now(
             self._core.transact(
@@ -355,14 +383,18 @@ class Collection(Generic[S]):
     def lease(self, id: str, *, ttl: Lifetime, wait: Lifetime = 0.0, renews: bool = True) -> Lease:
         """`with` it: nobody else holds a lease of this state meanwhile. It need not exist.
 
-        See `AsyncCollection.lease`.
+        Its `epoch` goes into each write, and who writes without is `Fenced`. `ttl` is how long it is held
+        unless renewed, which `renews` does in the background; `wait` for how long it is waited for. Raises
+        `Leased` where another holds it, `Fenced` at the end if it was lost, `Unsupported`. More:
+        `AsyncCollection.lease`.
         """
         return Lease(self._core.lease(id, ttl=ttl, wait=wait, renews=renews))
 
     def scan(self, *, prefix: str = "", page_size: int = 500) -> Iterator[str]:
         """The ids of all states that begin with the prefix, in a stable order, read page by page.
 
-        See `AsyncCollection.scan`.
+        `page_size` says in how many calls. What lives throughout is listed exactly once. Raises `Invalid`
+        for a `prefix` that is too long, `Unsupported` with tokens. More: `AsyncCollection.scan`.
         """
         return self._each(self._core.scan(prefix=prefix, page_size=page_size))
 
@@ -371,7 +403,9 @@ class Collection(Generic[S]):
     ) -> Iterator[str]:
         """The ids of the states about a subject, without scanning the others.
 
-        See `AsyncCollection.find`.
+        `prefix` is how ids begin, `newest` has the last updated first (what is written meanwhile may be left
+        out), `page_size` says in how many calls. Raises `Invalid` for a `subject` that is none,
+        `Unsupported` with tokens. More: `AsyncCollection.find`.
         """
         found = self._core.find(subject, prefix=prefix, newest=newest, page_size=page_size)
         return self._each(found)
@@ -387,7 +421,9 @@ class Collection(Generic[S]):
     ) -> tuple[list[str], str | None]:
         """Up to `limit` ids, and the cursor for the next page (it may be empty); None after the last.
 
-        See `AsyncCollection.scan_page`.
+        `cursor` is that of the page before, None for the first. With `subject` those about it, with `newest`
+        the last updated of them first; `prefix` is how ids begin. Raises `Invalid` for the cursor of another
+        listing, `Unsupported` with tokens. More: `AsyncCollection.scan_page`.
         """
         return run_now(
             self._core.scan_page(
@@ -405,10 +441,14 @@ class Collection(Generic[S]):
         newest: bool = False,
         fields: Names | None = None,
         tail: Tail | None = None,
+        entries: Keys | None = None,
+        after: After | None = None,
     ) -> tuple[list[S], str | None]:
         """The states of a page of `scan_page`, in its order, and the cursor for the next page.
 
-        See `AsyncCollection.get_page`.
+        `cursor`, `limit` (of states), `subject`, `prefix` and `newest` are as in `scan_page`; `fields`, `tail`,
+        `entries` and `after` say what is read of each, as in `get`. Raises what these do. More:
+        `AsyncCollection.get_page`.
         """
         return run_now(
             self._core.get_page(
@@ -419,6 +459,8 @@ class Collection(Generic[S]):
                 newest=newest,
                 fields=fields,
                 tail=tail,
+                entries=entries,
+                after=after,
             )
         )
 

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from statehold.clock import AMBIENT
 from statehold.commits import Commit, Is, Key, Revision, fingerprint
 from statehold.driver import MOST_TOGETHER, CommitsTogether, Feature, Outcome, Undone, Written
-from statehold.errors import NOTHING_WRITTEN, Invalid, Unsupported
+from statehold.errors import NOTHING_WRITTEN, Invalid
 from statehold.fields.base import Edit
 from statehold.schema import Lifetime
+from statehold.store.asking import lacking
 from statehold.store.base import CollectionBase
 from statehold.store.names import Subjects
 from statehold.store.opened import Opened
@@ -107,11 +108,8 @@ def _checked(store: Opened, steps: Sequence[Step]) -> list[CollectionBase[Any]]:
         seen.add(key)
         collections[collection] = None
     if Feature.TOGETHER not in store.driver.features:
-        raise Unsupported(
-            "states of this backend have no one place where several could be written at once, as"
-            " those in a Redis Cluster or in tokens; keep what belongs together in one state",
-            expected=Feature.TOGETHER,
-        )
+        cure = "; elsewhere keep what belongs together in one state"
+        raise lacking(store.driver, Feature.TOGETHER, cure)
     return list(collections)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Final
+from typing import ClassVar, Final
 
 from statehold.clock import AMBIENT
 
@@ -16,6 +16,9 @@ CALLS: Final = 32
 
 class Turns:
     """Whether the event loop has turned since it was last asked, in each thread."""
+
+    in_tasks: ClassVar = True
+    """Whether the calls are made by tasks, where an event loop runs in their thread."""
 
     def __init__(self) -> None:
         self._seen = threading.local()
@@ -48,7 +51,9 @@ class Turns:
 
 
 class NoTurns(Turns):
-    """Where there is no event loop, and nobody who could have a turn."""
+    """For synchronous callers: nobody could have a turn, whether or not an event loop runs in their thread."""
+
+    in_tasks = False
 
     async def take(self) -> int:
         """How many calls may be made before this is asked again: all of them."""

@@ -39,7 +39,7 @@ FEATURES: Final[Mapping[Feature, str]] = {
     Feature.CLAIM: "epochs can be claimed, and outlive a state for a minute: leases",
     Feature.TOGETHER: "one commit over several states",
     Feature.WHERE: "commits on condition of a part of the state",
-    Feature.WHOLE_LIVES: "a life is read whole, and installed elsewhere with all that it remembers",
+    Feature.WHOLE_LIVES: "a life is read whole, and [installed elsewhere](operations.md#moving-states-to-another-backend) with all that it remembers",
 }
 
 

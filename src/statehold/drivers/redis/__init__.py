@@ -1,7 +1,7 @@
 """States on Redis or Valkey: a state is a hash and some lists, a commit is one script.
 
 `driver` is what a store calls. What it is asked becomes commands, which travel down this list, and the
-replies become outcomes and cells on the way back:
+replies become outcomes and cells on the way back (`docs/redis-commits.md` follows one):
 
     driver       the contract: opens, reads, commits, lists, and tells how far the server's clock is ahead
     check        whether the servers keep what they hold, and permit what is needed

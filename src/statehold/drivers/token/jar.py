@@ -8,7 +8,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
 
-from statehold.commits import Key
+from statehold.commits import Key, is_kind
 from statehold.drivers.token.record import Record
 from statehold.drivers.token.registry import Seen
 from statehold.errors import Invalid
@@ -47,9 +47,11 @@ class Jar:
     While `with Jar(token) as jar:` is open, the collections of a token store find their states in
     it, in this task and those that it starts, and put them back; `jar.token` is then what the
     client is to be given: the token that came, unless another took its place, or its state was
-    deleted or had expired. A client that keeps several states gives `{Chat: token, Cart: token}`.
-    A jar is for one request; it is not shared between clients. Raises `Invalid` for what is no
-    token.
+    deleted or had expired. A client that keeps several states gives `{Chat: token, Cart: token}`, and
+    one that keeps several of one class gives them by key, `{("", "chat", "a"): token}`, as `tokens` does.
+    What came for a kind or a key that nobody asks for is left as it came. A jar is for one request; it is
+    not shared between clients. Raises `Invalid` for what is no token, and for a name that is neither a
+    class, a kind nor a key.
     """
 
     def __init__(self, given: Given = None) -> None:
@@ -59,7 +61,7 @@ class Jar:
             if not isinstance(token, str | None):
                 raise Invalid(f"a token is text, not {type(token).__name__}", field="token")
             if token:
-                self._arrived[name if isinstance(name, str | tuple) else _kind(name)] = token
+                self._arrived[_name(name)] = token
         self._used: set[Name] = set()
         """The names whose tokens stand no more for what there is: `_held` says it."""
         self._held: dict[Key, Held] = {}
@@ -160,9 +162,16 @@ def current() -> Jar | None:
     return _current.get()
 
 
-def _kind(cls: object) -> str:
-    schema = getattr(cls, "__schema__", None)
-    if schema is None:
-        raise Invalid("a token is given for a State class, a kind or a key", field="token")
-    kind: str = schema.kind
-    return kind
+def _name(given: object) -> Name:
+    """What a token is given for. Raises `Invalid` for what no state can be asked for by."""
+    name = getattr(getattr(given, "__schema__", None), "kind", given)
+    if isinstance(name, str) and (not name or is_kind(name)):
+        return name
+    if isinstance(name, tuple):
+        key = cast("tuple[object, ...]", name)
+        if len(key) == 3 and all(isinstance(part, str) for part in key):
+            return cast("Key", key)
+    raise Invalid(
+        f"{given!r:.80}: a token is given for a State class, a kind (such as 'chat') or a key (tenant, kind, id)",
+        field="token",
+    )

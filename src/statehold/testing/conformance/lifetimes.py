@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from statehold.changes import Accumulate, Add, Append, Put
-from statehold.commits import ABSENT, PRESENT, Revision, Want
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Revision, Want
 from statehold.driver import Conflicted, Feature, Written
 from statehold.testing.conformance.base import Cases, need, need_given_clock
 from statehold.testing.conformance.commits import ONE_OF_EACH
 from statehold.testing.naive import array
 from statehold.testing.promises import promise
-from statehold.testing.rig import Rig
+from statehold.testing.rig import Rig, plain
 
 DAY = 86_400.0
 
@@ -117,6 +117,21 @@ class Lifetimes(Cases):
         assert rig.stands().deadline == rig.now + 1 * rig.unit
         rig.write(ttl=None)
         assert rig.stands().deadline is None
+
+    @promise(4)
+    def test_a_commit_that_ends_its_life_shows_what_it_left(self, rig: Rig) -> None:
+        """With a `max_age` that is over already a commit stands, and returns what it made; then that is gone."""
+        need(rig, Feature.RETURNING)
+        first = rig.write(Add("sum", "k", 5), Append("log", (b'"x"',), 9), op="op 1")
+        rig.wait(2)
+        last = Add("sum", "k", 1), Append("log", (b'"y"',), 9)
+        options = {"op": "op 2", "max_age": 1, "returning": EVERYTHING}
+        written = rig.write(*last, **options)
+        assert written.revision == Revision(first.revision.incarnation, 2)
+        assert written.returned is not None, "what a commit has made is not there"
+        assert plain(written.returned) == {"sum": {"k": 6}, "log": [b'"x"', b'"y"']}
+        assert written.returned.revision == written.revision
+        assert rig.read() is None
 
     @promise(4)
     def test_writing_keeps_alive(self, rig: Rig) -> None:

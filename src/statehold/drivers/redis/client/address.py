@@ -39,47 +39,8 @@ def natural(value: Any) -> int:
     return number
 
 
-CONNECTION: dict[str, tuple[Parser, Any, str]] = {
-    "timeout": (
-        duration,
-        2.0,
-        "Maximum seconds of a call, waiting for a connection and retries included.",
-    ),
-    "connect_timeout": (duration, 1.0, "Maximum seconds of one attempt to connect."),
-    "max_pending": (
-        count,
-        10_000,
-        "Maximum commands waiting at one connection; a call beyond that is `Busy`.",
-    ),
-    "db": (natural, 0, "Number of the database; a cluster has only 0."),
-    "client_name": (text, "statehold", "What `CLIENT LIST` calls the connections; empty for none."),
-    "password_file": (
-        text,
-        None,
-        "File with the password, read anew for each connection so that it may be changed.",
-    ),
-    "sentinel_username": (text, None, "User at the sentinels, if they ask for one."),
-    "sentinel_password_file": (text, None, "File with the password for the sentinels."),
-    "tls_ca": (text, None, "File of the authorities to trust instead of the system's."),
-    "tls_cert": (text, None, "File of the client's certificate."),
-    "tls_key": (text, None, "File of its key, unless that is in `tls_cert`."),
-    "tls_verify": (
-        boolean,
-        True,
-        "Whether the server must prove who it is; without, anyone in between can read and alter.",
-    ),
-    "wait_replicas": (natural, 0, "Replicas that must confirm a write before it is acknowledged."),
-    "wait_timeout": (
-        duration,
-        0.5,
-        "Maximum seconds to wait for them; a write with fewer confirmations is a `Timeout`.",
-    ),
-}
-"""The settings of a connection: name → (parser, default, what it means)."""
-
-
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings in `CONNECTION`, parsed."""
+    """The settings of a connection, parsed, with their defaults; what each means is in `CONNECTION`."""
 
     timeout: float = 2.0
     connect_timeout: float = 1.0
@@ -95,6 +56,44 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     tls_verify: bool = True
     wait_replicas: int = 0
     wait_timeout: float = 0.5
+
+
+_DEFAULTS = Options()
+_MEANT: dict[str, tuple[Parser, str]] = {
+    "timeout": (
+        duration,
+        "Maximum seconds of a call, waiting for a connection and retries included.",
+    ),
+    "connect_timeout": (duration, "Maximum seconds of one attempt to connect."),
+    "max_pending": (
+        count,
+        "Maximum commands waiting at one connection; a call beyond that is `Busy`.",
+    ),
+    "db": (natural, "Number of the database; a cluster has only 0."),
+    "client_name": (text, "What `CLIENT LIST` calls the connections; empty for none."),
+    "password_file": (
+        text,
+        "File with the password, read anew for each connection so that it may be changed.",
+    ),
+    "sentinel_username": (text, "User at the sentinels, if they ask for one."),
+    "sentinel_password_file": (text, "File with the password for the sentinels."),
+    "tls_ca": (text, "File of the authorities to trust instead of the system's."),
+    "tls_cert": (text, "File of the client's certificate."),
+    "tls_key": (text, "File of its key, unless that is in `tls_cert`."),
+    "tls_verify": (
+        boolean,
+        "Whether the server must prove who it is; without, anyone in between can read and alter.",
+    ),
+    "wait_replicas": (natural, "Replicas that must confirm a write before it is acknowledged."),
+    "wait_timeout": (
+        duration,
+        "Maximum seconds to wait for them; a write with fewer confirmations is a `Timeout`.",
+    ),
+}
+CONNECTION: dict[str, tuple[Parser, Any, str]] = {
+    name: (parser, getattr(_DEFAULTS, name), meaning) for name, (parser, meaning) in _MEANT.items()
+}
+"""The settings of a connection: name → (parser, default, what it means)."""
 
 
 class Login(msgspec.Struct, frozen=True):

@@ -661,5 +661,9 @@ if ends ~= before then
   keys.last_until(state, had > 0 and ops_key or nil, ends, before, subject)
 end
 
-if want then return {'written', meta, cells(state, now, want, mode) or false} end
+if want then
+  local shown = cells(state, 0, want, mode) -- as it was left, though it may have ended itself by that
+  if shown and not shown.err then shown[1] = now end
+  return {'written', meta, shown or false}
+end
 return meta

@@ -119,7 +119,7 @@ def mismatch(kind: str, found: Iterable[Difference], database: str) -> ConfigErr
     """The error for tables that are not as they should be; it names the command that mends them."""
     words = "; ".join(difference.words for difference in found)
     return ConfigError(
-        f"{database}: the tables do not fit the class of {kind!r}: {words}. What would be done "
+        f"{database}: the tables do not fit the class of {kind!r}: {words}. What can be done "
         f"about it says: statehold migrate --plan {kind}; to do it: statehold migrate --apply {kind}",
         field="kind",
         expected=kind,

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, func, inspect, select, text
 
 from statehold.drivers.sql.errors import MEND
+from statehold.drivers.sql.migrating import retyping
 from statehold.drivers.sql.migrating.comparing import differences, mismatch
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.migrating.verbatim import verbatim
@@ -167,8 +168,10 @@ def fitted(connection: Connection, tables: Tables, found: Description | None) ->
         if there.get(stored.name) != stored
     ]
     if wrong:
+        lost = retyping.losing(whole, there)
+        mend = f"statehold migrate will not change it: {'; '.join(lost.values())}" if lost else MEND
         raise ConfigError(
-            f"{layout.kind}: the tables do not fit: {'; '.join(wrong)}; {MEND}",
+            f"{layout.kind}: the tables do not fit: {'; '.join(wrong)}; {mend}",
             field=layout.kind,
             found=wrong,
         )

@@ -89,7 +89,7 @@ def plan(
     # What may lie in one of two ways lies as it did under its former name.
     own = [one for one in moved.fields.values() if one.name in tables.own and searching.stays(one)]
     tables = with_what_is_there(tables, own, vectors=tables.vectors)
-    changed = _changed_nature(tables, moved.fields)
+    changed = retyping.losing(tables, moved.fields)
     made.refused += changed.values()
     extra = [stored for stored in moved.fields.values() if stored.name not in tables.own]
     unused = [stored for stored in extra if not _still_read(stored, tables)]
@@ -150,43 +150,6 @@ def _foreign(tables: Tables) -> str:
     return (
         f"there is a table {tables.main.name} that statehold did not make; choose another "
         "table_prefix or schema, or give the class another kind"
-    )
-
-
-def _changed_nature(tables: Tables, recorded: Mapping[str, FieldStorage]) -> dict[str, str]:
-    """Fields that are to lie otherwise under the name that they have: why not, and what to do."""
-    out: dict[str, str] = {}
-    for name, now in tables.own.items():
-        was = recorded.get(name)
-        if was is None or was == now:
-            continue
-        same = (was.form, was.column, was.table, was.adds) == (
-            now.form,
-            now.column,
-            now.table,
-            now.adds,
-        )
-        if not (same and (was.column_type, now.column_type) in retyping.SAFE_VALUES):
-            out[name] = (
-                f"{tables.kind}.{name} holds {_nature(was)} and is to hold {_nature(now)}, which "
-                f"may lose values: {_instead(name, now)}"
-            )
-    return out
-
-
-def _nature(stored: FieldStorage) -> str:
-    lies = {"value": "", "number": "a sum of", "object": "a map of", "entries": "entries of"}
-    return f"{lies.get(stored.form, 'a list of')} {stored.described}".strip()
-
-
-def _instead(name: str, now: FieldStorage) -> str:
-    base, _, version = name.partition("@")
-    if now.form in ("number", "entries") or now.column_type in ("bytes", "vector", "array"):
-        return "give the new meaning a field of another name"
-    number = int(version or 1)
-    return (
-        f"declare it with version={number + 1} and an upcast from {number}, so that both are kept "
-        f"side by side, or give it a name other than {base!r}"
     )
 
 
@@ -273,7 +236,7 @@ def _retyped(
     want = type_words(column, connection.dialect)
     change = retyping.change(one.have, want)
     if change == "refused":
-        what = _instead(stored.name, stored) if stored else "mend this by hand"
+        what = retyping.instead(stored.name, stored) if stored else "mend this by hand"
         made.refused.append(f"{one.words}; values might be lost: {what}")
         return
     if change == "float" and retyping.too_long(connection, table, name_now):

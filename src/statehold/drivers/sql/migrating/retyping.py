@@ -1,9 +1,9 @@
-"""Which columns may change their type where they are, and how."""
+"""Which fields may lie otherwise where they are, which columns may change their type, and how."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal
 
 from alembic.operations.ops import (
@@ -14,6 +14,8 @@ from alembic.operations.ops import (
     MigrateOperation,
 )
 from sqlalchemy import BigInteger, Column, Connection, MetaData, Table, or_, select, update
+
+from statehold.drivers.sql.schema.tables import FieldStorage, Tables
 
 SAFE_VALUES: Final = frozenset({("int", "float"), ("bytes", "vector")})
 """What a field may hold and come to hold, as `FieldStorage.column_type` says it."""
@@ -35,6 +37,44 @@ _WIDER: Final = {
 }
 _LENGTH = re.compile(r"(varbinary|character varying|varchar)\((\d+)\)")
 _EXACT: Final = 2**53
+
+
+def losing(tables: Tables, recorded: Mapping[str, FieldStorage]) -> dict[str, str]:
+    """Fields that are to lie otherwise under the name that they have: why not, and what to do."""
+    out: dict[str, str] = {}
+    for name, now in tables.own.items():
+        was = recorded.get(name)
+        if was is None or was == now:
+            continue
+        same = (was.form, was.column, was.table, was.adds) == (
+            now.form,
+            now.column,
+            now.table,
+            now.adds,
+        )
+        if not (same and (was.column_type, now.column_type) in SAFE_VALUES):
+            out[name] = (
+                f"{tables.kind}.{name} holds {_nature(was)} and is to hold {_nature(now)}, which "
+                f"may lose values: {instead(name, now)}"
+            )
+    return out
+
+
+def _nature(stored: FieldStorage) -> str:
+    lies = {"value": "", "number": "a sum of", "object": "a map of", "entries": "entries of"}
+    return f"{lies.get(stored.form, 'a list of')} {stored.described}".strip()
+
+
+def instead(name: str, now: FieldStorage) -> str:
+    """What to do where a field cannot become what it is to be under the name that it has."""
+    base, _, version = name.partition("@")
+    if now.form in ("number", "entries") or now.column_type in ("bytes", "vector", "array"):
+        return "give the new meaning a field of another name"
+    number = int(version or 1)
+    return (
+        f"declare it with version={number + 1} and an upcast from {number}, so that both are kept "
+        f"side by side, or give it a name other than {base!r}"
+    )
 
 
 def change(have: str, want: str) -> Literal["float", "vector", "wider", "refused"]:

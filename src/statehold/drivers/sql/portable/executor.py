@@ -24,6 +24,7 @@ its key's round, since the next one needs what is then in the tables.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -376,17 +377,28 @@ class KindWork:
         while asked:
             want = asked[0][1].returning
             assert want is not None  # noqa: S101  only such are listed
-            same = [(place, commit) for place, commit in asked if commit.returning == want]
-            asked = [(place, commit) for place, commit in asked if commit.returning != want]
+            repeated = _is_repeated(outcomes[asked[0][0]])
+            same: list[tuple[int, Commit]] = []
+            others: list[tuple[int, Commit]] = []
+            for place, commit in asked:
+                alike = commit.returning == want and _is_repeated(outcomes[place]) == repeated
+                (same if alike else others).append((place, commit))
+            asked = others
             keys = [commit.key for _, commit in same]
+            # What was written just now is shown as it was left, though it may have ended itself by that.
+            at = self.now if repeated else -math.inf
             found = await read(
-                self.connection, self.dialect, self.tables, keys, want, self.callers, at=self.now
+                self.connection, self.dialect, self.tables, keys, want, self.callers, at=at
             )
             for place, commit in same:
                 one, outcome = found.get(commit.key), outcomes[place]
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
                 outcomes[place] = replace(outcome, returned=cells)
+
+
+def _is_repeated(outcome: Outcome) -> bool:
+    return isinstance(outcome, Written) and outcome.repeated
 
 
 def _nothing(_field: str, _entry: str | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeAlias
 
@@ -28,6 +28,9 @@ from statehold.drivers.sql.schema.values import (
     from_others,
 )
 from statehold.folding import Ends, Head, Part
+
+FEW: Final = 16
+"""Of how many entries of a state it is asked for each by its state and itself, at most."""
 
 CHUNK: Final = 500
 """Maximum keys, or pairs, in one statement."""
@@ -256,14 +259,42 @@ def all_of(table: Table) -> Select[Any]:
     return kept(table, ("all",), make)
 
 
-def named(table: Table) -> Select[Any]:
+def named(
+    table: Table, wanted: Mapping[int, Collection[str]]
+) -> list[tuple[Select[Any], dict[str, Any]]]:
+    """What is to be asked for the rows of these entries of each state.
+
+    Pairs of a state and an entry are asked for together, but only where a state has few: not every
+    planner finds many of them by the index, one after the other, and looks at each row with each pair.
+    """
+    few = [(state, name) for state, names in wanted.items() if len(names) <= FEW for name in names]
+    asked: list[tuple[Select[Any], dict[str, Any]]] = [
+        (_pairs(table), {"pairs": some}) for some in chunks(few)
+    ]
+    for state, names in wanted.items():
+        if len(names) > FEW:
+            asked += [(_of_one(table), {"owner": state, "names": some}) for some in chunks(names)]
+    return asked
+
+
+def _pairs(table: Table) -> Select[Any]:
     """The rows of `pairs`, of a state and an entry."""
 
     def make() -> Select[Any]:
         which = tuple_(table.c.state, table.c.entry)
         return select(table).where(which.in_(bindparam("pairs", expanding=True)))
 
-    return kept(table, ("named",), make)
+    return kept(table, ("pairs",), make)
+
+
+def _of_one(table: Table) -> Select[Any]:
+    """The rows of the entries `names` of the state `owner`."""
+
+    def make() -> Select[Any]:
+        which = table.c.entry.in_(bindparam("names", expanding=True))
+        return select(table).where(table.c.state == bindparam("owner"), which)
+
+    return kept(table, ("of one",), make)
 
 
 def _counting(table: Table) -> Select[*tuple[Any, ...]]:
@@ -310,9 +341,9 @@ async def _load_entries(
 ) -> None:
     found: dict[int, Entries] = {state: {} for state in states}
     whole = [state for state, names in states.items() if names is None]
-    pairs = [(state, name) for state, names in states.items() for name in sorted(names or ())]
+    some_of = {state: sorted(names) for state, names in states.items() if names is not None}
     wanted = [(all_of(table), {"states": some}) for some in chunks(whole)]
-    wanted += [(named(table), {"pairs": some}) for some in chunks(pairs)]
+    wanted += named(table, some_of)
     for statement, given in wanted:
         for row in await connection.execute(statement, given):
             value = number_or_bytes(stored, row)

@@ -174,8 +174,7 @@ async def _read_entries(
     broken: set[int] = set()
     asked: list[tuple[Select[Any], dict[str, Any]]] = [(all_of(table), {"states": list(entries)})]
     if names is not None:
-        pairs = [(state, name) for state in entries for name in dict.fromkeys(names)]
-        asked = [(named(table), {"pairs": some}) for some in chunks(pairs)]
+        asked = named(table, dict.fromkeys(entries, tuple(dict.fromkeys(names))))
     for statement, given in asked:
         for row in await connection.execute(statement, given):
             value = number_or_bytes(stored, row)

@@ -63,7 +63,7 @@ def counted_entries(tables: Tables, number: int, stored: FieldStorage) -> FieldS
         CONTINUE WHEN {held}[v_key] <= abs({bound}) OR {held}[v_key] <= v_was[v_key];
         -- A bound below 0: the lowest entries give way.
         IF {bound} > 0 OR v_was[v_key] > -{bound} OR EXISTS (
-          SELECT FROM {table} AS c WHERE c.state = o_state[v_key] AND strpos(c.entry, '\\') > 0
+          SELECT FROM {table} AS c WHERE c.state = o_state[v_key] AND strpos(c.entry, chr(92)) > 0
         ) THEN
           RAISE EXCEPTION 'a bound' USING ERRCODE = 'SH001', DETAIL = v_key::text;
         END IF;

@@ -247,7 +247,7 @@ def _entries(name: str, number: int, stored: FieldStorage, table: str) -> FieldS
         CONTINUE WHEN v_full.held <= abs(a_bounds[{number}]);
         -- A bound below 0: the lowest entries give way.
         IF a_bounds[{number}] > 0 OR v_full.held - v_full.made > -a_bounds[{number}] OR EXISTS (
-          SELECT FROM {table} AS c WHERE c.state = v_full.state AND strpos(c.entry, '\\') > 0
+          SELECT FROM {table} AS c WHERE c.state = v_full.state AND strpos(c.entry, chr(92)) > 0
         ) THEN
           RAISE EXCEPTION 'a bound' USING ERRCODE = 'SH001',
             DETAIL = array_position(o_state, v_full.state)::text;
