@@ -19,6 +19,12 @@ from statehold.drivers.memory.slots import Slot
 NEVER = math.inf
 
 
+def bucket_of(slot: Slot) -> float:
+    """The number of the bucket that a state with its deadline is put into."""
+    until = slot.cells.deadline
+    return NEVER if until is None else math.floor(until) + 1
+
+
 class Buckets:
     """States by the second in which they are to be looked at."""
 
@@ -38,11 +44,10 @@ class Buckets:
 
     def put(self, key: Key, slot: Slot) -> None:
         """Have a state looked at when its deadline is over."""
-        until = slot.cells.deadline
-        number = slot.bucket = NEVER if until is None else math.floor(until) + 1
+        number = slot.bucket = bucket_of(slot)
         bucket = self._numbered.get(number)
         if bucket is None:
-            bucket = self._numbered[number] = OrderedDict() if until is None else {}
+            bucket = self._numbered[number] = OrderedDict() if number == NEVER else {}
             heapq.heappush(self._order, number)
             if len(self._order) > 2 * len(self._numbered) + 1024:
                 self._order = list(self._numbered)  # without those of emptied buckets

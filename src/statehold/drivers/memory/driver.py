@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -49,9 +48,9 @@ from statehold.driver import (
     Written,
 )
 from statehold.drivers.memory.before import Before
-from statehold.drivers.memory.buckets import Buckets
+from statehold.drivers.memory.buckets import Buckets, bucket_of
 from statehold.drivers.memory.forking import fork_between_commits
-from statehold.drivers.memory.listing import Ordered
+from statehold.drivers.memory.listing import Listings
 from statehold.drivers.memory.past import Ended, Remembered
 from statehold.drivers.memory.slots import Private, Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
@@ -83,7 +82,11 @@ STATE_BYTES = 900
 LARGE_ENTRIES = 64
 """A field of more entries than this is not copied for each commit."""
 
-SWEPT_PER_CALL = 64
+LOOKED_AT = 64
+"""How many states a call looks at, at most, for what has expired, and as many for what is to be evicted."""
+
+SPARE = 16
+"""Which part of the budget may be exceeded until calls that look at so many have made room."""
 
 LOOK_S = 0.001
 """Seconds between two looks at whether the calls of other threads are over."""
@@ -131,9 +134,9 @@ class MemoryDriver(Driver):
         self._busy = False  # whether the thread that has the lock is in the midst of a call
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
-        self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
+        self._ids: Listings[tuple[str, str]] = Listings()
+        self._subjects: Listings[tuple[str, str, str]] = Listings()
         self._buckets = Buckets()
-        self._listings: dict[tuple[str, str], Ordered] = {}
         self._nbytes = 0
         self._past = Ended()
         self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
@@ -318,7 +321,7 @@ class MemoryDriver(Driver):
                     cell.undo()
         self._begun = None
         slots, self._slots = self._slots, {}
-        self._subjects, self._listings, self._buckets = {}, {}, Buckets()
+        self._ids, self._subjects, self._buckets = Listings(), Listings(), Buckets()
         if self._closed:
             self._buckets.due = -math.inf
         self._nbytes = self._past.nbytes()
@@ -330,9 +333,10 @@ class MemoryDriver(Driver):
             slot.nbytes = state_bytes(key, cells)
             self._slots[key] = slot
             self._nbytes += slot.nbytes
-            if cells.subject is not None:
-                self._index(key, cells.subject)
             self._buckets.put(key, slot)
+        for key in sorted(slots):
+            self._ids.add(key[:2], key[2])
+            self._index(key, slots[key].cells.subject)
 
     def _commit(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0912, PLR0915  see below
         """`folding.step`, written out for speed: what nothing bars needs no call but its changes'."""
@@ -456,9 +460,7 @@ class MemoryDriver(Driver):
         )
         slot.nbytes = state_bytes(key, slot.cells)
         if old is None:
-            listing = self._listings.get(key[:2])
-            if listing is not None:
-                listing.added.append(key[2])
+            self._ids.add(key[:2], key[2])
         else:
             self._buckets.leave(key, old)
             self._unindex(key, old.cells.subject)
@@ -481,9 +483,7 @@ class MemoryDriver(Driver):
             slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
-        listing = self._listings.get(key[:2])
-        if listing is not None:
-            listing.added.append(key[2])
+        self._ids.add(key[:2], key[2])
         return slot
 
     def _begin(self, slot: Slot) -> None:
@@ -558,9 +558,7 @@ class MemoryDriver(Driver):
         self._nbytes -= slot.nbytes
         self._past.ended = max(self._past.ended, slot.last())
         self._unindex(key, slot.cells.subject)
-        listing = self._listings.get(key[:2])
-        if listing is not None:
-            listing.removed += 1
+        self._ids.remove(key[:2], key[2])
 
     def _about(self, key: Key, old: About | None, said: About) -> About | None:
         if said != old:
@@ -568,17 +566,13 @@ class MemoryDriver(Driver):
             self._index(key, said)
         return about_after(said)
 
-    def _index(self, key: Key, about: About) -> None:
+    def _index(self, key: Key, about: About | None) -> None:
         for subject in subjects_of(about):
-            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+            self._subjects.add((key[0], key[1], subject), key[2])
 
     def _unindex(self, key: Key, about: About | None) -> None:
         for subject in subjects_of(about):
-            index = (key[0], key[1], subject)
-            keys = self._subjects[index]
-            del keys[key]
-            if not keys:
-                del self._subjects[index]
+            self._subjects.remove((key[0], key[1], subject), key[2])
 
     # ------------------------------------------------------------------------------ expiry, eviction
 
@@ -591,7 +585,7 @@ class MemoryDriver(Driver):
     def _sweep(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
-        for _ in range(SWEPT_PER_CALL):
+        for _ in range(LOOKED_AT):
             if now < self._buckets.due:
                 return
             found = self._buckets.next()
@@ -606,13 +600,24 @@ class MemoryDriver(Driver):
                 self._buckets.put(key, slot)
 
     def _evict(self, spared: Key, now: float) -> None:
-        """Let go of what would expire soonest until the budget holds, but not of `spared`."""
+        """Let go of what would expire soonest until the budget holds, but not of `spared`.
+
+        A call looks at so many states at most; what is left to do is done by those that come next.
+        Past the `SPARE` it does all that is left.
+        """
         kept: Slot | None = None
-        while self._nbytes > self._budget and (found := self._buckets.next()) is not None:
+        looks = LOOKED_AT
+        while self._nbytes > self._budget:
+            looks -= 1
+            if looks < 0 and self._nbytes <= self._budget + self._budget // SPARE:
+                break
+            found = self._buckets.next()
+            if found is None:
+                break
             key, slot = found
             if key == spared:
                 kept = slot
-            elif (slot.cells.deadline or 0.0) >= slot.bucket:
+            elif bucket_of(slot) > slot.bucket:
                 self._buckets.put(key, slot)  # renewed since it got here
             else:
                 self._forget(key, slot, now)
@@ -634,34 +639,27 @@ class MemoryDriver(Driver):
         tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
         if asked.newest:
             return newest_of(asked, self._updates(asked, now))
-        if asked.subject is not None:
-            about = self._subjects.get((tenant, kind, asked.subject), ())
-            ids = sorted(key[2] for key in about if key[2].startswith(prefix))
+        low, high = (prefix if after is None else after), beyond(prefix)
+        bounds = low, high, limit + 1
+        if asked.subject is None:
+            ids = self._ids.page((tenant, kind), *bounds, after=after is not None)
         else:
-            ordered = self._listings.get((tenant, kind))
-            if ordered is None:
-                ordered = self._listings[tenant, kind] = Ordered()
-                ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
-            ids = ordered.ids(self._slots, tenant, kind)
-        last = beyond(prefix)
-        start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
-        end = len(ids) if last is None else bisect_left(ids, last)
-        page = ids[start : min(start + limit, end)]
-        more = start + limit < end
-        keys = [(tenant, kind, name) for name in page]
-        live = tuple(
-            key
-            for key in keys
-            if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
-        )
-        return Page(live, listing.cursor(page[-1].encode()) if more else None)
+            about = (tenant, kind, asked.subject)
+            ids = self._subjects.page(about, *bounds, after=after is not None)
+        keys = [(tenant, kind, id) for id in ids[:limit]]
+        slots = self._slots
+        live = tuple(key for key in keys if not is_over(slots[key].cells, now))
+        return Page(live, listing.cursor(ids[limit - 1].encode()) if len(ids) > limit else None)
 
     def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
         """When each state about a subject was updated, and its id."""
-        for key in self._subjects.get((asked.tenant, asked.kind, asked.subject or ""), ()):
-            cells = self._slots[key].cells
-            if key[2].startswith(asked.prefix) and not is_over(cells, now):
-                yield cells.updated, key[2]
+        tenant, kind, prefix = asked.tenant, asked.kind, asked.prefix
+        slots = self._slots
+        for id in self._subjects.all((tenant, kind, asked.subject or "")):
+            if id.startswith(prefix):
+                cells = slots[tenant, kind, id].cells
+                if not is_over(cells, now):
+                    yield cells.updated, id
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it waits for other threads
         """See `Driver.drain`: calls of other threads are waited for, which take little time."""
@@ -679,8 +677,8 @@ class MemoryDriver(Driver):
             self._shut()
             self._slots.clear()
             self._buckets.clear()
+            self._ids.clear()
             self._subjects.clear()
-            self._listings.clear()
 
     def _shut(self) -> None:
         self._closed = True

@@ -1,0 +1,146 @@
+"""Many states in memory: what is done for all of them is done in steps, and nothing looks at all."""
+
+import random
+from bisect import bisect_left, bisect_right
+
+import pytest
+
+from statehold import Counter, ManualClock, State, Store
+from statehold.drivers.memory.driver import LOOKED_AT, SPARE
+from statehold.drivers.memory.listing import CHUNK, Listings
+
+
+class Visit(State, ttl=600):
+    turns = Counter()
+
+
+class Kept(State, ttl=None):
+    turns = Counter()
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def looks(driver):
+    """How many states each call from now on is looking at, in the order of their deadlines."""
+    found, take = [], driver._buckets.next
+
+    def counted():
+        found.append(1)
+        return take()
+
+    driver._buckets.next = counted
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ids_are_in_order_whatever_comes_and_goes(seed):
+    """In chunks of bounded size, and none of them is empty."""
+    rng = random.Random(seed)
+    listings, stands = Listings(), []
+    for step in range(12_000):
+        shrinks = step // 3000 % 2
+        if stands and rng.random() < (0.8 if shrinks else 0.2):
+            id = stands.pop(rng.randrange(len(stands)) if seed % 2 else 0)
+            listings.remove("a", id)
+        else:
+            id = f"{step:06d}" if seed % 3 == 0 else f"{rng.getrandbits(40):010x}"
+            stands.insert(bisect_left(stands, id), id)
+            listings.add("a", id)
+        if step % 500 == 0:
+            assert list(listings.all("a")) == stands
+            for after in (False, True):
+                low = rng.choice([*stands, "", "g"])
+                high = rng.choice([None, "8", low + "1"])
+                begin = (bisect_right if after else bisect_left)(stands, low)
+                end = len(stands) if high is None else bisect_left(stands, high)
+                page = listings.page("a", low, high, 700, after=after)
+                assert page == stands[begin:end][:700]
+            lists = getattr(listings._found.get("a"), "lists", [])
+            assert all(0 < len(one) <= 2 * CHUNK for one in lists)
+            assert len(lists) <= 1 + len(stands) // (CHUNK // 8)
+    for id in stands:
+        listings.remove("a", id)
+    assert len(listings) == 0
+
+
+def test_a_page_looks_at_no_more_states_than_it_has(clock):
+    """Of a kind as of a subject, however many were born since the last one."""
+    with Store.open("memory://", clock=clock) as store:
+        visits = store.collection(Visit)
+        for n in range(3000):
+            visits.apply(f"{n * 7919 % 3000:04d}", Visit.turns.add(1), subject="ann")
+        slots, looked = store.driver._slots, []
+
+        class Counted(dict):
+            def __getitem__(self, key):
+                looked.append(key)
+                return super().__getitem__(key)
+
+            def __iter__(self):
+                raise AssertionError("all states are gone through")
+
+        store.driver._slots = Counted(slots)
+        for about in (None, "ann"):
+            ids, cursor = visits.scan_page(limit=50, subject=about)
+            assert ids == [f"{n:04d}" for n in range(50)]
+            for n in range(200):
+                visits.apply(f"{about} {n}", Visit.turns.add(1), subject="ann")
+            looked.clear()
+            ids, _ = visits.scan_page(limit=50, subject=about, cursor=cursor)
+            assert ids == [f"{n:04d}" for n in range(50, 100)]
+            assert len(looked) == 50
+
+
+@pytest.mark.parametrize("cls", [Visit, Kept])
+def test_making_room_takes_a_few_steps_a_call(cls, clock):
+    """Though every state was renewed; meanwhile there is little more than the budget, and then it holds."""
+    with Store.open("memory://", clock=clock) as store:
+        states, driver = store.collection(cls), store.driver
+        for _ in range(2):
+            for n in range(2000):
+                states.apply(f"{n:08d}", cls.turns.add(1))
+            clock.advance(100)
+        budget = driver._budget = driver._most = driver.stats()["bytes"]
+        looked, most = looks(driver), 0
+        for n in range(100):
+            looked.clear()
+            states.apply(f"new {n:04d}", cls.turns.add(1))
+            assert len(looked) <= LOOKED_AT
+            most = max(most, driver.stats()["bytes"])
+        assert (most > budget) == (cls is Visit)
+        assert most < budget * (1 + 1 / SPARE)
+        assert driver.stats()["bytes"] <= budget
+        assert driver.stats()["evicted_total"] == 100
+        assert all(states.get(f"new {n:04d}").meta.exists for n in range(100))
+
+
+def test_past_its_spare_the_budget_holds_whatever_it_takes(clock):
+    with Store.open("memory://", clock=clock) as store:
+        states, driver = store.collection(Visit), store.driver
+        for n in range(2000):
+            states.apply(str(n), Visit.turns.add(1))
+        driver._budget = driver._most = driver.stats()["bytes"] // 2
+        states.apply("new", Visit.turns.add(1))
+        assert driver.stats()["bytes"] <= driver._budget * (1 + 1 / SPARE)
+        for _ in range(2):
+            states.apply("new", Visit.turns.add(1))
+        assert driver.stats()["bytes"] <= driver._budget
+        assert driver.stats()["states"] < 1001
+
+
+def test_what_came_to_be_kept_for_ever_is_not_the_next_to_go(clock):
+    """It was to expire when it was first written."""
+    with Store.open("memory://", clock=clock) as store:
+        kept, driver = store.collection(Kept), store.driver
+        for n in range(10):
+            kept.apply(f"short {n}", Kept.turns.add(1), ttl=60)
+        kept.apply("short 0", Kept.turns.add(1))
+        kept.apply("long", Kept.turns.add(1), ttl=3600)
+        driver._budget = driver._most = driver.stats()["bytes"] - 8 * 900
+        kept.apply("new", Kept.turns.add(1))
+        kept.apply("new", Kept.turns.add(1))
+        assert kept.get("short 0").meta.exists
+        assert not kept.get("short 1").meta.exists
