@@ -1,72 +1,71 @@
 """The ids of states in order: of those of a kind, and of those about a subject.
 
-They lie in sorted *chunks*, so that whoever is born or dies moves a few hundred ids and not all, and a
-page is found by bisection, however many there are. What is in one chunk is that list alone, as most
-subjects' ids are. It is kept up by every birth and death, so that no listing has to sort anything.
+They lie in *chunks*, each of which comes before the next, and is sorted only when somebody lists it. So who
+is born or dies finds its chunk by bisection and is one entry of a dict there, and a page sorts some
+hundred ids, however many there are. What is in one chunk is that dict alone, as most subjects' ids are.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Hashable, Iterator
-from itertools import chain, islice
-from operator import itemgetter
+from bisect import bisect_left, bisect_right
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain
 from typing import Final, Generic, TypeAlias, TypeVar
 
 CHUNK: Final = 512
 """How many ids a chunk has when it was split; it is split at twice as many."""
 
 K = TypeVar("K", bound=Hashable)
-_Chunk: TypeAlias = list[str]
-_last = itemgetter(-1)
+_Chunk: TypeAlias = dict[str, None]
 
 
 class _Chunks:
-    """Sorted lists, none of them empty, of which each comes before the next."""
+    """Chunks in order, and the lowest id that each may have."""
 
-    __slots__ = ("lists",)
+    __slots__ = ("chunks", "lows")
 
     def __init__(self, chunk: _Chunk) -> None:
-        self.lists = [chunk]
+        self.lows = [""]
+        self.chunks = [chunk]
 
     def add(self, id: str) -> None:
-        lists = self.lists
-        chunk = lists[-1]
-        if id > chunk[-1]:  # as ids that count, or tell the time, always are
-            at = len(lists) - 1
-            chunk.append(id)
-        else:
-            at = bisect_left(lists, id, key=_last)
-            chunk = lists[at]
-            insort(chunk, id)
+        at = bisect_right(self.lows, id) - 1
+        chunk = self.chunks[at]
+        chunk[id] = None
         if len(chunk) > 2 * CHUNK:
-            lists.insert(at + 1, chunk[CHUNK:])
-            del chunk[CHUNK:]
+            self._split(at)
+
+    def _split(self, at: int) -> None:
+        ids = self.sorted(at)
+        self.lows.insert(at + 1, ids[CHUNK])
+        self.chunks.insert(at + 1, dict.fromkeys(ids[CHUNK:]))
+        self.chunks[at] = dict.fromkeys(ids[:CHUNK])
 
     def remove(self, id: str) -> None:
-        lists = self.lists
-        at = bisect_left(lists, id, key=_last)
-        chunk = lists[at]
-        del chunk[bisect_left(chunk, id)]
-        if len(chunk) < CHUNK // 4 and len(lists) > 1:  # it joins another
+        at = bisect_right(self.lows, id) - 1
+        chunk = self.chunks[at]
+        del chunk[id]
+        if len(chunk) < CHUNK // 4 and len(self.chunks) > 1:  # it joins another
             at = max(at, 1)
-            lists[at - 1] += lists.pop(at)
-            chunk = lists[at - 1]
-            if len(chunk) > 2 * CHUNK:
-                lists.insert(at, chunk[CHUNK:])
-                del chunk[CHUNK:]
+            del self.lows[at]
+            joined = self.chunks.pop(at)
+            self.chunks[at - 1].update(joined)
+            if len(self.chunks[at - 1]) > 2 * CHUNK:
+                self._split(at - 1)
 
-    def beginning(self, low: str, *, after: bool) -> Iterator[str]:
-        lists = self.lists
-        at = bisect_left(lists, low, key=_last)
-        if at == len(lists):
-            return iter(())
-        rest = (lists[n] for n in range(at + 1, len(lists)))
-        return chain(_from(lists[at], low, after=after), chain.from_iterable(rest))
+    def sorted(self, at: int) -> list[str]:
+        """The ids of a chunk, which are in order from now on, so that it is sorted sooner again."""
+        ids = sorted(self.chunks[at])
+        self.chunks[at] = dict.fromkeys(ids)
+        return ids
+
+    def from_(self, low: str) -> Iterator[list[str]]:
+        """Sorted ids of one chunk after the other, from that in which `low` would be."""
+        return map(self.sorted, range(bisect_right(self.lows, low) - 1, len(self.chunks)))
 
 
 class Listings(Generic[K]):
-    """Sorted ids under each of some names."""
+    """The ids under each of some names."""
 
     def __init__(self) -> None:
         self._found: dict[K, _Chunk | _Chunks] = {}
@@ -78,12 +77,12 @@ class Listings(Generic[K]):
         """One more id, which is not there."""
         found = self._found.get(name)
         if found is None:
-            self._found[name] = [id]
+            self._found[name] = {id: None}
         elif isinstance(found, _Chunks):
             found.add(id)
         else:
-            insort(found, id)
-            if len(found) > CHUNK:
+            found[id] = None
+            if len(found) > 2 * CHUNK:
                 self._found[name] = _Chunks(found)
 
     def remove(self, name: K, id: str) -> None:
@@ -91,33 +90,30 @@ class Listings(Generic[K]):
         found = self._found[name]
         if isinstance(found, _Chunks):
             found.remove(id)
-            if len(found.lists) == 1 and len(found.lists[0]) < CHUNK // 2:
-                self._found[name] = found.lists[0]
+            if len(found.chunks) == 1:
+                self._found[name] = found.chunks[0]
         else:
-            del found[bisect_left(found, id)]
+            del found[id]
             if not found:
                 del self._found[name]
 
     def page(self, name: K, low: str, high: str | None, limit: int, *, after: bool) -> list[str]:
         """Up to `limit` ids from `low` on (or those after it), below `high`, in order."""
-        found = self._found.get(name)
-        if found is None:
-            return []
-        if isinstance(found, _Chunks):
-            page = list(islice(found.beginning(low, after=after), limit))
-        else:
-            page = list(islice(_from(found, low, after=after), limit))
+        found = self._found.get(name, {})
+        chunks = found.from_(low) if isinstance(found, _Chunks) else iter((sorted(found),))
+        page: list[str] = []
+        for ids in chunks:
+            begin = 0 if page else (bisect_right if after else bisect_left)(ids, low)
+            page += ids[begin : begin + limit - len(page)]
+            if len(page) == limit or (high is not None and page and page[-1] >= high):
+                break
         return page if high is None else page[: bisect_left(page, high)]
 
-    def all(self, name: K) -> Iterator[str]:
-        """All ids, in order."""
-        found = self._found.get(name, [])
-        return chain.from_iterable(found.lists) if isinstance(found, _Chunks) else iter(found)
+    def all(self, name: K) -> Iterable[str]:
+        """All ids, in any order."""
+        found = self._found.get(name, {})
+        return chain.from_iterable(found.chunks) if isinstance(found, _Chunks) else found
 
     def clear(self) -> None:
         """There are no ids any more."""
         self._found.clear()
-
-
-def _from(chunk: _Chunk, low: str, *, after: bool) -> Iterator[str]:
-    return islice(chunk, (bisect_right if after else bisect_left)(chunk, low), None)
