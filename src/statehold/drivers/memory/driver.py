@@ -1,7 +1,7 @@
 """States in the memory of this process: for development, tests and the lowest latency.
 
 A state's cells are replaced whole by each commit and never change once somebody has read them, so
-reading copies nothing. Only a large field that nobody has read since is changed in place.
+reading copies nothing. Those of a large field share what did not change: see `layered`.
 
 Nothing is ever scanned: see `buckets` for expiry and eviction.
 """
@@ -50,9 +50,10 @@ from statehold.driver import (
 from statehold.drivers.memory.before import Before
 from statehold.drivers.memory.buckets import Buckets, bucket_of
 from statehold.drivers.memory.forking import fork_between_commits
+from statehold.drivers.memory.layered import LARGE, Layered
 from statehold.drivers.memory.listing import Listings
 from statehold.drivers.memory.past import Ended, Remembered
-from statehold.drivers.memory.slots import Private, Slot
+from statehold.drivers.memory.slots import Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
 from statehold.folding import (
     Ends,
@@ -78,9 +79,6 @@ from statehold.settings import Settings, size
 
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values."""
-
-LARGE_ENTRIES = 64
-"""A field of more entries than this is not copied for each commit."""
 
 LOOKED_AT = 64
 """How many states a call looks at, at most, for what has expired, and as many for what is to be evicted."""
@@ -139,7 +137,6 @@ class MemoryDriver(Driver):
         self._buckets = Buckets()
         self._nbytes = 0
         self._past = Ended()
-        self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
         self._before: Before | None = None  # what commits that stand together are changing
         self._expired = self._evicted = 0
         self._closed = False
@@ -184,13 +181,12 @@ class MemoryDriver(Driver):
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if len(keys) == 1 and now < self._buckets.due and want is EVERYTHING:
-            # No lock: a slot's cells are replaced whole, and `private` is set before they are.
+            # No lock: a slot's cells are replaced whole.
             slot = self._slots.get(keys[0])
             if slot is not None:
                 cells = slot.cells
-                if not slot.private:
-                    until = cells.deadline
-                    return [cells] if until is None or now < until else [None]
+                until = cells.deadline
+                return [cells] if until is None or now < until else [None]
         if self._busy:  # by another thread
             return self._in_turn(partial(self._read_all, keys, want), now)
         with self.lock:
@@ -219,18 +215,7 @@ class MemoryDriver(Driver):
             return None
         if want.renew is not None:
             self._renew(key, slot, deadline(slot.cells.created, now, *want.renew))
-        return self._shared(slot, want)
-
-    def _shared(self, slot: Slot, want: Want) -> Cells:
-        """The cells as a reader may have them: no commit changes them from now on."""
-        cells = slot.cells
-        if slot.private:
-            slot.private = ()
-        if cells.revision in want.unless:
-            return replace(cells, fields={}, unchanged=True)
-        if not want.cuts():
-            return cells
-        return replace(cells, fields=cut(cells.fields, want))
+        return _shown(slot.cells, want)
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -264,10 +249,6 @@ class MemoryDriver(Driver):
         tried = [self._tried(commit, now) for commit in commits]
         if not all_stand(tried):
             return undone(tried)
-        for commit in commits:
-            slot = self._slots.get(commit.key)
-            if slot is not None:
-                slot.private = ()  # nothing is changed in place, so that it can be put back
         self._most = sys.maxsize  # none of them makes another give way
         self._before = Before(self._slots, self._past, commits)
         self._buckets.hold()  # who reads meanwhile waits for the lock
@@ -315,22 +296,13 @@ class MemoryDriver(Driver):
             self._before.put_back(self._slots, self._past)
             self._before = None
         self._most = self._budget
-        if self._begun is not None and self._begun[0].cells is self._begun[1]:
-            for cell in self._begun[1].fields.values():
-                if isinstance(cell, Private):
-                    cell.undo()
-        self._begun = None
         slots, self._slots = self._slots, {}
         self._ids, self._subjects, self._buckets = Listings(), Listings(), Buckets()
         if self._closed:
             self._buckets.due = -math.inf
         self._nbytes = self._past.nbytes()
         for key, slot in slots.items():
-            cells = slot.cells
-            slot.private = tuple(
-                name for name in slot.private if isinstance(cells.fields.get(name), Private)
-            )
-            slot.nbytes = state_bytes(key, cells)
+            slot.nbytes = state_bytes(key, slot.cells)
             self._slots[key] = slot
             self._nbytes += slot.nbytes
             self._buckets.put(key, slot)
@@ -373,17 +345,11 @@ class MemoryDriver(Driver):
 
         fields = cells.fields.copy()
         own: list[str] = []
-        if slot is not None and slot.private:
-            own += slot.private
-            self._begin(slot)
-            self._begun = slot, cells
         growth = 0
         try:
             for change in commit.changes:
                 growth += change.into(fields, own)
         except Refusal as refusal:
-            if slot is not None and slot.private:
-                self._undo(slot)
             return refused(refusal)
 
         new = slot is None
@@ -406,9 +372,9 @@ class MemoryDriver(Driver):
         slot.nbytes += growth
         self._nbytes += growth
         for name in own:
-            if len(fields.get(name, ())) > LARGE_ENTRIES:
-                self._keep_private(slot, fields, own)
-                break
+            cell = fields.get(name)
+            if cell.__class__ is dict and len(cell) > LARGE:
+                fields[name] = Layered.of(cell)
         slot.cells = Cells(revision, fields, created, updated, until, 0.0, commit.epoch, subject)
         if new:
             self._slots[key] = slot  # not before it has cells: readers take no lock
@@ -422,7 +388,7 @@ class MemoryDriver(Driver):
             self._evict(key, now)
         if commit.returning is None:
             return Written(revision, None, False, updated, until)
-        return Written(revision, self._shared(slot, commit.returning), False, updated, until)
+        return Written(revision, _shown(slot.cells, commit.returning), False, updated, until)
 
     # ----------------------------------------------------------------------------------- whole lives
 
@@ -435,6 +401,11 @@ class MemoryDriver(Driver):
             return None
         slot = self._slots[key]
         ops = [Op(op, *done) for op, done in (slot.ops or {}).items()]
+        fields = {
+            name: cell.flat() if isinstance(cell, Layered) else cell
+            for name, cell in cells.fields.items()
+        }
+        cells = replace(cells, fields=fields)  # as plain as those of any driver
         return whole(key, cells, ops, slot.forgot, self._past.fence(key))
 
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
@@ -450,8 +421,7 @@ class MemoryDriver(Driver):
         barred = admit_life(life, head, fence, now)
         if barred is not None:
             return barred
-        slot = Slot() if old is None else copy(old)
-        slot.private = ()
+        slot = Slot(comes) if old is None else copy(old)
         slot.ops = {one.op: (one.number, one.intent, one.at) for one in life.ops} or None
         slot.digests = any(is_digest(one.op) for one in life.ops)
         slot.forgot = forgets(life, head, Remembered(self._past, key, old))
@@ -478,32 +448,13 @@ class MemoryDriver(Driver):
         return written(slot.cells)
 
     def _born(self, key: Key, at: float) -> Slot:
-        slot = Slot()
+        slot = Slot(_ABSENT)
         if self._past.ended > at:  # it says so itself, or the clock was set back
             slot.forgot = self._past.ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
         self._ids.add(key[:2], key[2])
         return slot
-
-    def _begin(self, slot: Slot) -> None:
-        for name in slot.private:
-            cast("Private", slot.cells.fields[name]).begin()
-
-    def _undo(self, slot: Slot) -> None:
-        for name in slot.private:
-            cast("Private", slot.cells.fields[name]).undo()
-
-    def _keep_private(self, slot: Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
-        """Let large fields that were just copied be changed in place until somebody reads them."""
-        private: list[str] = []
-        for name in own:
-            cell = fields.get(name)
-            if isinstance(cell, dict) and len(cell) > LARGE_ENTRIES and name not in private:
-                private.append(name)
-                if not isinstance(cell, Private):
-                    fields[name] = Private(cell)
-        slot.private = tuple(private)
 
     def _barred(self, commit: Commit, slot: Slot | None, now: float) -> Outcome | None:
         """What a commit gets that is not to be applied; None if nothing bars it."""
@@ -514,7 +465,7 @@ class MemoryDriver(Driver):
         want = commit.returning
         if want is None or commit.erase or slot is None or not isinstance(barred, Written):
             return barred
-        return Written(barred.revision, self._shared(slot, want), True)
+        return Written(barred.revision, _shown(slot.cells, want), True)
 
     def _erase(self, commit: Commit, slot: Slot | None, now: float) -> Written:
         stood = revision_of(None if slot is None else slot.cells)
@@ -534,7 +485,7 @@ class MemoryDriver(Driver):
             return Written(ABSENT, epoch=fence.epoch)
         slot.cells = replace(cells, epoch=fence.epoch)
         want = commit.returning
-        shown = None if want is None else self._shared(slot, want)
+        shown = None if want is None else _shown(slot.cells, want)
         return Written(cells.revision, shown, epoch=fence.epoch)
 
     def _leave(self, key: Key, epoch: int, at: float) -> None:
@@ -692,6 +643,15 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
+
+
+def _shown(cells: Cells, want: Want) -> Cells:
+    """The cells as far as they are wanted."""
+    if cells.revision in want.unless:
+        return replace(cells, fields={}, unchanged=True)
+    if not want.cuts():
+        return cells
+    return replace(cells, fields=cut(cells.fields, want))
 
 
 def state_bytes(key: Key, cells: Cells) -> int:
