@@ -1,12 +1,16 @@
 """Many states in memory: what is done for all of them is done in steps, and nothing looks at all."""
 
+import copy
+import gc
+import pickle
 import random
 from bisect import bisect_left, bisect_right
 
 import pytest
 
-from statehold import Counter, ManualClock, State, Store
-from statehold.drivers.memory.driver import LOOKED_AT, SPARE
+from statehold import Counter, Log, ManualClock, State, Store, Tally
+from statehold.drivers.memory.driver import FREED, LOOKED_AT, SPARE
+from statehold.drivers.memory.layered import Layered
 from statehold.drivers.memory.listing import CHUNK, Listings
 
 
@@ -16,6 +20,16 @@ class Visit(State, ttl=600):
 
 class Kept(State, ttl=None):
     turns = Counter()
+
+
+class Chat(State, ttl=600):
+    notes = Log(bytes, keep=20)
+    turns = Counter()
+
+
+class Large(State, ttl=600, limit_bytes="8GiB"):
+    notes = Log(bytes, keep=50_000)
+    marks = Tally(str, keep=50_000)
 
 
 @pytest.fixture
@@ -143,3 +157,101 @@ def test_what_came_to_be_kept_for_ever_is_not_the_next_to_go(clock):
         kept.apply("new", Kept.turns.add(1))
         assert kept.get("short 0").meta.exists
         assert not kept.get("short 1").meta.exists
+
+
+def test_a_huge_state_is_freed_in_pieces(clock):
+    """By the calls that come after, and it stays whole for whoever has read it."""
+    with Store.open("memory://", clock=clock) as store:
+        large, kept, driver = store.collection(Large), store.collection(Kept), store.driver
+        large.apply("a", *[Large.notes.append(bytes(200)) for _ in range(4 * FREED + 10)])
+        kept.apply("b", Kept.turns.add(1))
+        read = large.get("a")
+        large.delete("a")
+        left = [sum(map(len, driver._left))]
+        while left[-1]:
+            assert kept.get("b").turns == 1
+            left.append(sum(map(len, driver._left)))
+        assert left == [max(0, 4 * FREED + 10 - n * FREED) for n in range(6)]
+        assert len(read.notes) == 4 * FREED + 10
+        assert driver._buckets.due == driver._buckets.earliest
+        assert driver.stats()["bytes"] < 2000
+
+
+def test_states_are_looked_at_when_they_are_due_though_there_is_something_to_free(clock):
+    with Store.open("memory://", clock=clock) as store:
+        large, kept, driver = store.collection(Large), store.collection(Kept), store.driver
+        for n in range(10):
+            kept.apply(str(n), Kept.turns.add(1))
+        large.apply("a", *[Large.notes.append(bytes(200)) for _ in range(4 * FREED)])
+        large.delete("a")
+        looked = looks(driver)
+        for n in range(3):
+            kept.get(str(n))
+        assert not looked
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_layered_field_is_as_a_dict(seed):
+    """Each version stays as it was, whatever is done to those made of it."""
+    rng = random.Random(seed)
+    plain = {f"{n:03d}": n for n in range(rng.choice([65, 200, 900]))}
+    now, versions = Layered.of(plain), []
+    for _ in range(200):
+        versions.append((now, dict(plain)))
+        if rng.random() < 0.2:
+            now = versions[rng.randrange(len(versions))][0]
+        now, plain = now.copy(), dict(now.items())
+        for _ in range(rng.randrange(4)):
+            entry = f"{rng.randrange(1000):03d}"
+            if rng.random() < 0.5:
+                now[entry] = plain[entry] = rng.randrange(99)
+            elif entry in plain:
+                del now[entry], plain[entry]
+        if type(now) is dict:
+            now = Layered.of(now)
+        entry = f"{rng.randrange(1000):03d}"
+        assert (len(now), now.get(entry), entry in now) == (
+            len(plain),
+            plain.get(entry),
+            entry in plain,
+        )
+        assert now == plain
+        assert now.lowest() == min(plain)
+        assert (
+            {**now} == dict(now) == plain == copy.deepcopy(now) == pickle.loads(pickle.dumps(now))
+        )
+    for version, was in versions:
+        assert version == was
+        assert sorted(version) == sorted(was)
+    with pytest.raises(KeyError):
+        now["none"]
+
+
+def test_a_read_and_then_a_change_copy_few_entries(clock):
+    """Of a large field: what is over those that all versions share."""
+    with Store.open("memory://", clock=clock) as store:
+        large, driver = store.collection(Large), store.driver
+        large.apply("a", *[Large.marks.add(f"{n:05d}", 1) for n in range(10_000)])
+        below = set()
+        for n in range(300):
+            assert large.get("a").marks[f"{n:05d}"] == 1
+            large.apply("a", Large.marks.add(f"{n:05d}", 1))
+            cell = driver._slots["", "large", "a"].cells.fields["marks"]
+            below.add(id(cell._below))
+            assert len(cell._over) <= 1 + (8 * 10_000) ** 0.5
+        assert len(below) <= 3
+        assert [large.get("a").marks[f"{n:05d}"] for n in (0, 299, 300)] == [2, 2, 1]
+
+
+def test_pythons_collector_walks_two_objects_of_a_state(clock):
+    """Its fields and the list, whose items lie in a tuple; with twenty thousand that is its time."""
+    with Store.open("memory://", clock=clock) as store:
+        chats = store.collection(Chat)
+        chats.apply("first", Chat.notes.append(b"x"), Chat.turns.add(1))
+        gc.collect()
+        before = len(gc.get_objects())
+        for n in range(1000):
+            for _ in range(3):
+                chats.apply(f"{n}", Chat.notes.append(b"x"), Chat.turns.add(1), subject="ann")
+        gc.collect()
+        assert len(gc.get_objects()) - before < 2100

@@ -31,9 +31,14 @@ class Buckets:
     def __init__(self) -> None:
         self.due = NEVER
         """When the earliest is."""
-        self._held = False
+        self._held = 0
         self._numbered: dict[float, dict[Key, Slot]] = {}
         self._order: list[float] = []  # heap of their numbers
+
+    @property
+    def earliest(self) -> float:
+        """When the earliest state is due; `due` may be sooner."""
+        return self._order[0] if self._order else NEVER
 
     def __len__(self) -> int:
         return len(self._numbered)
@@ -88,17 +93,20 @@ class Buckets:
         self._set_due()
 
     def hold(self) -> None:
-        """Something is due at any time, so that nobody reads without the lock, until `let_go`."""
-        self._held = True
+        """Something is due at any time, so that nobody reads without the lock, until `let_go`.
+
+        Held more than once it is to be let go as often.
+        """
+        self._held += 1
         self._set_due()
 
     def let_go(self) -> None:
         """`due` is as it was."""
-        self._held = False
+        self._held -= 1
         self._set_due()
 
     def _set_due(self) -> None:
         if self._held:
             self.due = -NEVER
         else:
-            self.due = self._order[0] if self._order else NEVER
+            self.due = self.earliest

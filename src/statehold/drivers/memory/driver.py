@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import TypeVar, cast
@@ -19,7 +19,7 @@ from urllib.parse import SplitResult
 
 from msgspec.structs import replace
 
-from statehold.changes import Cell, Items, Refusal, cell_nbytes, fold
+from statehold.changes import Items, Refusal, cell_nbytes, fold
 from statehold.clock import AMBIENT
 from statehold.commits import (
     ABSENT,
@@ -80,6 +80,12 @@ from statehold.settings import Settings, size
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values."""
 
+HUGE_BYTES = 1 << 20
+"""What a state of more bytes has left when it is gone is freed by the calls that come after."""
+
+FREED = 2048
+"""How many values a call frees of that."""
+
 LOOKED_AT = 64
 """How many states a call looks at, at most, for what has expired, and as many for what is to be evicted."""
 
@@ -138,6 +144,7 @@ class MemoryDriver(Driver):
         self._nbytes = 0
         self._past = Ended()
         self._before: Before | None = None  # what commits that stand together are changing
+        self._left: list[list[object]] = []  # values of huge states that are gone, to be freed
         self._expired = self._evicted = 0
         self._closed = False
         fork_between_commits(self)
@@ -298,6 +305,7 @@ class MemoryDriver(Driver):
         self._most = self._budget
         slots, self._slots = self._slots, {}
         self._ids, self._subjects, self._buckets = Listings(), Listings(), Buckets()
+        self._left = []
         if self._closed:
             self._buckets.due = -math.inf
         self._nbytes = self._past.nbytes()
@@ -507,6 +515,10 @@ class MemoryDriver(Driver):
             self._leave(key, slot.cells.epoch, at)
         del self._slots[key]
         self._nbytes -= slot.nbytes
+        if slot.nbytes > HUGE_BYTES and (values := _values(slot.cells)):
+            if not self._left:
+                self._buckets.hold()
+            self._left += values
         self._past.ended = max(self._past.ended, slot.last())
         self._unindex(key, slot.cells.subject)
         self._ids.remove(key[:2], key[2])
@@ -536,8 +548,10 @@ class MemoryDriver(Driver):
     def _sweep(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
+        if self._left:
+            self._free()
         for _ in range(LOOKED_AT):
-            if now < self._buckets.due:
+            if now < self._buckets.earliest:
                 return
             found = self._buckets.next()
             if found is None:
@@ -549,6 +563,15 @@ class MemoryDriver(Driver):
                 self._expired += 1
             else:
                 self._buckets.put(key, slot)
+
+    def _free(self) -> None:
+        """Let go of some values of states that are gone; freeing them all at once takes long."""
+        values = self._left[-1]
+        del values[-FREED:]
+        if not values:
+            self._left.pop()
+        if not self._left:
+            self._buckets.let_go()
 
     def _evict(self, spared: Key, now: float) -> None:
         """Let go of what would expire soonest until the budget holds, but not of `spared`.
@@ -628,6 +651,7 @@ class MemoryDriver(Driver):
             self._shut()
             self._slots.clear()
             self._buckets.clear()
+            self._left.clear()
             self._ids.clear()
             self._subjects.clear()
 
@@ -643,6 +667,15 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
+
+
+def _values(cells: Cells) -> list[list[object]]:
+    """The values of the large fields, which whoever else has them keeps."""
+    return [
+        cell.held() if isinstance(cell, Layered) else list(cast("Items", cell))
+        for cell in cells.fields.values()
+        if len(cell) > FREED and cell.__class__ is not dict
+    ]
 
 
 def _shown(cells: Cells, want: Want) -> Cells:

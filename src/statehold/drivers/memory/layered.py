@@ -61,6 +61,10 @@ class Layered(PartlyLoaded):
                 entries[entry] = value
         return entries
 
+    def held(self) -> list[object]:
+        """The values that it shares with other versions."""
+        return list(self._below.values())
+
     def get(self, entry: str, default: Any = None, /) -> Any:
         """The value of an entry; the default if there is none."""
         found = self._over.get(entry, _UNSAID)
