@@ -19,7 +19,7 @@ async def session(chats):
 
 
 async def listed(chats):
-    assert [id async for id in chats.scan()] is not None
+    assert [id async for id in chats.scan()] in ([], ["a"])
 
 
 CALLS = {
