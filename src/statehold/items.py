@@ -52,11 +52,17 @@ class Items(Sequence[bytes]):
         over = stop - start + count - keep
         nbytes += len(items[0]) if count == 1 else sum(map(len, items))
         if isinstance(buffer, tuple) and stop + count <= SHORT:
-            buffer = (*buffer, *items)
-            if over > 0:
-                nbytes -= len(buffer[0]) if over == 1 else sum(map(len, buffer[:over]))
-                first += over
-                buffer = buffer[over:]
+            added = items if isinstance(items, tuple) else tuple(items)
+            if over == 1 and stop:  # the usual case, with one copy
+                nbytes -= len(buffer[0])
+                first += 1
+                buffer = buffer[1:] + added
+            else:
+                buffer += added
+                if over > 0:
+                    nbytes -= sum(map(len, buffer[:over]))
+                    first += over
+                    buffer = buffer[over:]
             stop = len(buffer)
         else:
             if isinstance(buffer, tuple) or stop != len(buffer):  # another version has gone on here
