@@ -381,7 +381,7 @@ class MemoryDriver(Driver):
         self._nbytes += growth
         for name in own:
             cell = fields.get(name)
-            if cell.__class__ is dict and len(cell) > LARGE:
+            if isinstance(cell, dict) and len(cell) > LARGE and not isinstance(cell, Layered):
                 fields[name] = Layered.of(cell)
         slot.cells = Cells(revision, fields, created, updated, until, 0.0, commit.epoch, subject)
         if new:

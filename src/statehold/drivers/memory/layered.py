@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, Final
 
@@ -106,15 +106,15 @@ class Layered(PartlyLoaded):
     def __reversed__(self) -> Iterator[str]:
         return reversed(self.flat())
 
-    def keys(self) -> KeysView[str]:  # type: ignore[override]
+    def keys(self) -> Any:
         """Of a copy."""
         return self.flat().keys()
 
-    def values(self) -> ValuesView[Scalar]:  # type: ignore[override]
+    def values(self) -> Any:
         """Of a copy."""
         return self.flat().values()
 
-    def items(self) -> ItemsView[str, Scalar]:  # type: ignore[override]
+    def items(self) -> Any:
         """Of a copy."""
         return self.flat().items()
 
