@@ -287,6 +287,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """What one piece of a sweep did: how many states that had ended it removed, and where to go on."""
+
+    removed: int
+    after: str | None
+    """What to give to the next piece; None when the round over everything has ended."""
+
+
 class Driver(ABC):
     """A backend where states live.
 

@@ -17,7 +17,7 @@ from weakref import WeakSet
 
 from statehold.clock import pause
 from statehold.driver import WouldWait
-from statehold.drivers.sqlite import schema
+from statehold.drivers.sqlite import schema, sweeping
 from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
 from statehold.sqlitefiles.connection import Connection, Inode, forked, header
@@ -70,7 +70,7 @@ class File:
         self.read_only = False
         self.closed = False
         self._begin_turns()
-        self.log = Log(self.path)
+        self.log = Log(self.path, _tidied)
         _files.add(self)
 
     def _begin_turns(self) -> None:
@@ -271,6 +271,8 @@ class File:
                 # If another process is using the log, it stays, for whoever closes last.
                 with suppress(sqlite3.Error):
                     writer.wait_up_to(self._busy_timeout_s)
+                    while sweeping.left(writer.cursor()):
+                        _tidied(writer)
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             writer.close()
 
@@ -300,6 +302,9 @@ class File:
         self._inode = writer.inode
         if not self.read_only:
             self.log.empty_what_was_left()
+            with suppress(sqlite3.Error):  # damaged, which is told where it is in the way
+                if sweeping.left(writer.cursor()):
+                    self.log.empty_soon()
         return writer
 
     def _looked_at(self) -> bool:
@@ -411,7 +416,7 @@ class File:
         self._writer = self._cursor = self._ready = None
         self._readers = []
         self._begin_turns()
-        self.log = Log(self.path)
+        self.log = Log(self.path, _tidied)
 
 
 def _taking(
@@ -423,6 +428,20 @@ def _taking(
     """
     methods = {"__enter__": staticmethod(take), "__exit__": staticmethod(give_back)}
     return cast("AbstractContextManager[object]", type("Turn", (), methods)())
+
+
+def _tidied(connection: Connection) -> bool:
+    """A piece of what is to be deleted is, in a transaction of its own. Whether there is more."""
+    connection.execute("PRAGMA secure_delete = ON")
+    cursor = connection.cursor()
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        more = sweeping.tidied(cursor)
+    except BaseException:
+        cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("COMMIT")
+    return more
 
 
 def _nothing(_cursor: sqlite3.Cursor, _since: float) -> None:

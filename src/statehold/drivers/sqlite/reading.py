@@ -30,6 +30,7 @@ SELECT_STATE = (
     " FROM state WHERE tenant = ? AND kind = ? AND key = ?"
 )
 _shapes = msgspec.json.Decoder(Shape)
+encode_shape = msgspec.json.Encoder().encode
 _several = msgspec.json.Decoder(tuple[str, ...])
 encode_several = msgspec.json.Encoder().encode
 """Several subjects as the row of their state has them."""
