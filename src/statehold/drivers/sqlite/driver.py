@@ -33,7 +33,7 @@ from statehold.drivers.sqlite.fold import Transaction
 from statehold.drivers.sqlite.life import Life
 from statehold.drivers.sqlite.listing import Listed, question
 from statehold.drivers.sqlite.names import FieldNames
-from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Row, cells_of
+from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Room, Row, cells_of
 from statehold.drivers.sqlite.sweeping import Sweeps, asked_for
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
 from statehold.folding import all_stand, refused, undone, whole
@@ -147,9 +147,14 @@ class SqliteDriver(WaitingDriver):
         now: float,
         late: list[tuple[Row, Cells]],
         cursor: sqlite3.Cursor,
+        short: bool,
     ) -> list[Cells | None]:
-        """The cells of each key; those that may have to be renewed are put into `late`."""
+        """The cells of each key; those that may have to be renewed are put into `late`.
+
+        If it is to be `short`, raises `WouldWait` where it would not be.
+        """
         found: list[Cells | None] = []
+        room = Room() if short else None
         damaged = False
         execute = cursor.execute
         try:
@@ -160,7 +165,7 @@ class SqliteDriver(WaitingDriver):
                 if row is None or (row[6] is not None and row[6] <= now):
                     found.append(None)
                     continue
-                cells = cells_of(execute, self._names, row, want)
+                cells = cells_of(execute, self._names, row, want, room)
                 found.append(cells)
                 damaged = damaged or bool(cells.corrupted)
                 if want.renew is not None:
@@ -179,7 +184,7 @@ class SqliteDriver(WaitingDriver):
         return self._file.read(partial(self._lives, keys, now), wait=wait)
 
     def _lives(
-        self, keys: Sequence[Key], now: float, cursor: sqlite3.Cursor
+        self, keys: Sequence[Key], now: float, cursor: sqlite3.Cursor, _short: bool
     ) -> list[WholeLife | None]:
         try:
             self._file.present()
@@ -372,6 +377,7 @@ class SqliteDriver(WaitingDriver):
             self._commits += len(commits)
             self._transactions += 1
         self._expired += expired
+        file.checkpoints.wrote(transaction.written)
         return transaction.erased or expired > 0
 
     async def sweep(self, now: float, after: str = "", *, wait: bool = True) -> Swept:
@@ -417,7 +423,7 @@ class SqliteDriver(WaitingDriver):
     async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
         statement, values, end = question(asked)
 
-        def page(cursor: sqlite3.Cursor) -> list[Listed]:
+        def page(cursor: sqlite3.Cursor, _short: bool) -> list[Listed]:
             try:
                 self._file.present()
                 return cursor.execute(statement, values).fetchall()

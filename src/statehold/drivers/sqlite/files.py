@@ -20,13 +20,12 @@ from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema, sweeping
 from statehold.drivers.sqlite.errors import ERRORS, translated
 from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
+from statehold.sqlitefiles.checkpoints import LOG_PAGES, LONGEST_PAGES, Checkpoints
 from statehold.sqlitefiles.connection import Connection, Inode, forked, header
 from statehold.sqlitefiles.log import Log
 
 R = TypeVar("R")
-
-LOG_PAGES = 4096
-"""How long the log grows before its pages are moved into the file: 4 MB."""
+T = TypeVar("T")
 
 CACHE_KIB = 16 * 1024
 SPARE_READERS = 8
@@ -37,6 +36,9 @@ NOTICED_S = 0.1
 """Seconds of waiting for other threads that count as waiting for another process."""
 LEAST_S = 0.001
 """Seconds for which a call waits for another process at least, having waited for threads."""
+FIRST_TRY_S, LAST_TRIES_S, AGED_S = 0.004, 0.0005, 0.02
+"""Seconds between two tries while another process writes, at first and after long, at most; and after how
+many of waiting they are half of the first. Who has waited for longer tries more often, and so is first."""
 LOOK_S = 0.005
 """Seconds between two looks at whether calls are over."""
 
@@ -71,6 +73,7 @@ class File:
         self.closed = False
         self._begin_turns()
         self.log = Log(self.path, _tidied)
+        self.checkpoints = Checkpoints(self.path)
         _files.add(self)
 
     def _begin_turns(self) -> None:
@@ -114,12 +117,12 @@ class File:
             return self.use(work, wait=True)
         return self._use_later(work, me, wait=wait)
 
-    def _if_idle(self, work: Callable[..., R], me: int, *told: float) -> R:
+    def _if_idle(self, work: Callable[[sqlite3.Cursor, T], R], me: int, told: T) -> R:
         """What it makes of the writing connection's cursor. Raises `Empty` unless it is idle."""
         with self._at_once:
             try:
                 self._owner = me
-                return work(self._ready or self._made_ready(), *told)
+                return work(self._ready or self._made_ready(), told)
             except BaseException:
                 self._ready = None  # so that it is looked at first
                 raise
@@ -135,7 +138,9 @@ class File:
                 try:
                     self._owner = me
                     self._ready = None
-                    return work(self._made_ready(since=began if wait else None), began)
+                    if wait:
+                        return self._when_free(work, began)
+                    return work(self._made_ready(), began)
                 finally:
                     self._owner = 0
         except Empty:
@@ -143,14 +148,34 @@ class File:
         finally:
             self._under_way.discard(call)
 
-    def read(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
-        """What `work` makes of a cursor to read from.
+    def _when_free(self, work: Callable[[sqlite3.Cursor, float], R], began: float) -> R:
+        """What it makes of the cursor once no other process writes. Raises `Busy`.
 
-        It is the writing connection's if that is idle, for its pages are cached; else one of its own.
-        Raises `WouldWait`, and calls `work`, as `use` does.
+        SQLite itself would try less often the longer it has waited, and let newcomers go first.
+        """
+        self._made_ready(opens=True)
+        waited = time.monotonic() - began
+        left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
+        until = time.monotonic() + max(left, LEAST_S)
+        while True:
+            try:
+                return work(self._made_ready(), began)
+            except WouldWait as would:
+                now = time.monotonic()
+                if now >= until:
+                    why = would.__cause__ or would  # what SQLite said
+                    raise translated(why, self.path) from why
+            most = max(LAST_TRIES_S, FIRST_TRY_S / (1 + (now - began) / AGED_S))
+            time.sleep(min(until - now, pause(0, most, most, least=0.5)))
+
+    def read(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
+        """What `work` makes of a cursor to read from, told whether it is to be short.
+
+        It is the writing connection's if that is idle, for its pages are cached, and if `work` is short;
+        else one of its own. Raises `WouldWait`, and calls `work`, as `use` does.
         """
         try:
-            return self._if_idle(work, get_ident())
+            return self._if_idle(work, get_ident(), True)
         except Empty:
             pass
         except WouldWait:
@@ -158,7 +183,7 @@ class File:
                 raise
         return self._read_apart(work, wait=wait)
 
-    def _read_apart(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
+    def _read_apart(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
         if not self._uri:  # it is to be opened, or someone is opening it
             self.open(wait=wait)
             return self.read(work, wait=wait)
@@ -172,7 +197,7 @@ class File:
             self._under_way.add(call)
             connection = self._another()
             connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
-            return work(connection.cursor())
+            return work(connection.cursor(), not wait)
         finally:
             self._under_way.discard(call)
             if connection is not None:
@@ -202,26 +227,21 @@ class File:
             " call of the same thread; nothing was written"
         )
 
-    def _made_ready(self, *, since: float | None = None) -> sqlite3.Cursor:
-        """The cursor, with no transaction; its statements wait if it has been waited `since` then."""
+    def _made_ready(self, *, opens: bool = False) -> sqlite3.Cursor:
+        """The cursor, with no transaction; its statements do not wait. Raises `WouldWait` unless it `opens`."""
         if self._writer is None or self._cursor is None:
             if self.closed:
                 raise Closed(f"{self.path}: the store was closed")
             if self._forked:
                 raise forked(self.path)
-            if since is None:
+            if not opens:
                 raise WouldWait
             self._writer = self._open()
             self._cursor = self._writer.cursor()
         if self._writer.in_transaction:  # an interrupt came in the midst of its end
             self._writer.rollback()
-        if since is None:
-            self._writer.wait_up_to(0.0)
-            self._ready = self._cursor
-        else:
-            waited = time.monotonic() - since
-            left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
-            self._writer.wait_up_to(max(LEAST_S, left))
+        self._writer.wait_up_to(0.0)
+        self._ready = self._cursor
         return self._cursor
 
     def present(self) -> None:
@@ -261,6 +281,7 @@ class File:
             raise self._nested()
         self.closed = True  # from now on nobody begins
         self.log.close()
+        self.checkpoints.close()
         with self._in_turn:
             self._close_readers()
             writer, self._writer = self._writer, None
@@ -359,7 +380,7 @@ class File:
             schema.prepare(conn, self.path)
             self._write_ahead(conn)
             conn.execute(f"PRAGMA synchronous = {self._synchronous}")
-            conn.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            conn.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_PAGES}")
             conn.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * schema.PAGE_SIZE_BYTES}")
             conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             conn.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
@@ -417,6 +438,7 @@ class File:
         self._readers = []
         self._begin_turns()
         self.log = Log(self.path, _tidied)
+        self.checkpoints = Checkpoints(self.path)
 
 
 def _taking(
@@ -432,8 +454,10 @@ def _taking(
 
 def _tidied(connection: Connection) -> bool:
     """A piece of what is to be deleted is, in a transaction of its own. Whether there is more."""
-    connection.execute("PRAGMA secure_delete = ON")
     cursor = connection.cursor()
+    if not (sweeping.left(cursor) or sweeping.spacious(cursor)):
+        return False  # and nobody was kept from writing
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.execute("BEGIN IMMEDIATE")
     try:
         more = sweeping.tidied(cursor)

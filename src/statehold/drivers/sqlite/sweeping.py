@@ -136,13 +136,18 @@ def tidied(cursor: sqlite3.Cursor) -> bool:
     """Delete a piece of what is left of large states, then give pages back. Whether more is to be done."""
     if clear(cursor.execute, AT_ONCE):
         return True
-    ((free,),) = cursor.execute("PRAGMA freelist_count").fetchall()
-    ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
-    ((vacuum,),) = cursor.execute("PRAGMA auto_vacuum").fetchall()
-    if vacuum != INCREMENTAL or free <= max(PAGES, pages // 2):
+    if not spacious(cursor):
         return False
     cursor.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
     return True
+
+
+def spacious(cursor: sqlite3.Cursor) -> bool:
+    """Whether more than half of a file is free that can give pages back."""
+    ((free,),) = cursor.execute("PRAGMA freelist_count").fetchall()
+    ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
+    ((vacuum,),) = cursor.execute("PRAGMA auto_vacuum").fetchall()
+    return vacuum == INCREMENTAL and free > max(PAGES, pages // 2)
 
 
 def left(cursor: sqlite3.Cursor) -> bool:
