@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -19,9 +18,10 @@ from statehold.clock import pause
 from statehold.driver import WouldWait
 from statehold.drivers.sqlite import schema, sweeping
 from statehold.drivers.sqlite.errors import ERRORS, translated
-from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
+from statehold.drivers.sqlite.opening import looked_at, write_ahead
+from statehold.errors import Busy, Closed, ReadOnly, Unavailable
 from statehold.sqlitefiles.checkpoints import LOG_PAGES, LONGEST_PAGES, Checkpoints
-from statehold.sqlitefiles.connection import Connection, Inode, forked, header
+from statehold.sqlitefiles.connection import Connection, Inode, forked
 from statehold.sqlitefiles.log import Log
 
 R = TypeVar("R")
@@ -72,7 +72,7 @@ class File:
         self.read_only = False
         self.closed = False
         self._begin_turns()
-        self.log = Log(self.path, _tidied)
+        self.log = Log(self.path, sweeping.tidy)
         self.checkpoints = Checkpoints(self.path)
         _files.add(self)
 
@@ -293,7 +293,7 @@ class File:
                 with suppress(sqlite3.Error):
                     writer.wait_up_to(self._busy_timeout_s)
                     while sweeping.left(writer.cursor()):
-                        _tidied(writer)
+                        sweeping.tidy(writer)
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             writer.close()
 
@@ -313,7 +313,7 @@ class File:
 
     def _open(self) -> Connection:
         try:
-            known = self._looked_at()
+            known = looked_at(self.path, again=self._inode is not None)
             writer = self._opened(known=known)
         except ERRORS as error:
             raise translated(error, self.path) from error
@@ -327,41 +327,6 @@ class File:
                 if sweeping.left(writer.cursor()):
                     self.log.empty_soon()
         return writer
-
-    def _looked_at(self) -> bool:
-        """True if the file is a store, False if it is empty or none; it is not touched."""
-        path = Path(self.path)
-        if not path.parent.is_dir():
-            raise ConfigError(
-                f"{self.path}: there is no folder {path.parent}", field="path", found=self.path
-            )
-        try:
-            found = path.stat()
-        except FileNotFoundError:
-            if self._inode is not None:
-                raise Unavailable(f"{self.path}: the file was removed while in use") from None
-            return False
-        if stat.S_ISDIR(found.st_mode):
-            raise ConfigError(f"{self.path} is a folder", field="path", found=self.path)
-        if found.st_nlink > 1:
-            raise ConfigError(
-                f"{self.path}: the file has {found.st_nlink} names (hard links), and SQLite keeps"
-                " a log for each; leave it one, and let others be symbolic links",
-                field="path",
-                found=self.path,
-            )
-        if not found.st_size:
-            return False
-        try:
-            if found.st_size < schema.HEADER_BYTES:
-                raise schema.no_database(self.path)
-            application, version = header(self.path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
-                raise schema.no_database(self.path) from error
-            raise
-        schema.check_header(application, version, self.path)
-        return True
 
     def _opened(self, *, known: bool) -> Connection:
         uri = Path(self.path).as_uri()
@@ -378,7 +343,7 @@ class File:
         conn = self._connect(uri)
         try:
             schema.prepare(conn, self.path)
-            self._write_ahead(conn)
+            write_ahead(conn, self._busy_timeout_s)
             conn.execute(f"PRAGMA synchronous = {self._synchronous}")
             conn.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_PAGES}")
             conn.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * schema.PAGE_SIZE_BYTES}")
@@ -388,26 +353,6 @@ class File:
             conn.close()
             raise
         return conn
-
-    def _write_ahead(self, conn: Connection) -> None:
-        """Have the file written by way of a log, which it keeps to from then on.
-
-        Of several who are the first at a file SQLite refuses some at once, and lets others wait for
-        each other. So nobody waits for long; whoever is refused lets go, and tries again.
-        """
-        until = time.monotonic() + self._busy_timeout_s
-        conn.wait_up_to(0.02)
-        while True:
-            try:
-                conn.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > until:
-                    raise
-                time.sleep(pause(0, 0.02, 0.02))
-            else:
-                break
-        conn.wait_up_to(self._busy_timeout_s)
 
     def _readable(self, uri: str, refused: sqlite3.OperationalError) -> Connection:
         """A connection that can only read, where nothing can be written.
@@ -437,7 +382,7 @@ class File:
         self._writer = self._cursor = self._ready = None
         self._readers = []
         self._begin_turns()
-        self.log = Log(self.path, _tidied)
+        self.log = Log(self.path, sweeping.tidy)
         self.checkpoints = Checkpoints(self.path)
 
 
@@ -450,22 +395,6 @@ def _taking(
     """
     methods = {"__enter__": staticmethod(take), "__exit__": staticmethod(give_back)}
     return cast("AbstractContextManager[object]", type("Turn", (), methods)())
-
-
-def _tidied(connection: Connection) -> bool:
-    """A piece of what is to be deleted is, in a transaction of its own. Whether there is more."""
-    cursor = connection.cursor()
-    if not (sweeping.left(cursor) or sweeping.spacious(cursor)):
-        return False  # and nobody was kept from writing
-    cursor.execute("PRAGMA secure_delete = ON")
-    cursor.execute("BEGIN IMMEDIATE")
-    try:
-        more = sweeping.tidied(cursor)
-    except BaseException:
-        cursor.execute("ROLLBACK")
-        raise
-    cursor.execute("COMMIT")
-    return more
 
 
 def _nothing(_cursor: sqlite3.Cursor, _since: float) -> None:

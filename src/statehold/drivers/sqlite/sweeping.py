@@ -142,12 +142,28 @@ def tidied(cursor: sqlite3.Cursor) -> bool:
     return True
 
 
+def tidy(connection: sqlite3.Connection) -> bool:
+    """A piece of what is to be deleted is, in a transaction of its own. Whether there is more."""
+    cursor = connection.cursor()
+    if not (left(cursor) or spacious(cursor)):
+        return False  # and nobody was kept from writing
+    cursor.execute("PRAGMA secure_delete = ON")
+    cursor.execute("BEGIN IMMEDIATE")
+    try:
+        more = tidied(cursor)
+    except BaseException:
+        cursor.execute("ROLLBACK")
+        raise
+    cursor.execute("COMMIT")
+    return more
+
+
 def spacious(cursor: sqlite3.Cursor) -> bool:
     """Whether more than half of a file is free that can give pages back."""
     ((free,),) = cursor.execute("PRAGMA freelist_count").fetchall()
     ((pages,),) = cursor.execute("PRAGMA page_count").fetchall()
     ((vacuum,),) = cursor.execute("PRAGMA auto_vacuum").fetchall()
-    return vacuum == INCREMENTAL and free > max(PAGES, pages // 2)
+    return bool(vacuum == INCREMENTAL and free > max(PAGES, pages // 2))
 
 
 def left(cursor: sqlite3.Cursor) -> bool:
