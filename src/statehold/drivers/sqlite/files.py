@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -36,9 +37,8 @@ NOTICED_S = 0.1
 """Seconds of waiting for other threads that count as waiting for another process."""
 LEAST_S = 0.001
 """Seconds for which a call waits for another process at least, having waited for threads."""
-FIRST_TRY_S, LAST_TRIES_S, AGED_S = 0.004, 0.0005, 0.02
-"""Seconds between two tries while another process writes, at first and after long, at most; and after how
-many of waiting they are half of the first. Who has waited for longer tries more often, and so is first."""
+FIRST_TRY_S, NEXT_TRIES_S = 0.002, 0.025
+"""Seconds until another try while another process writes, at most: at first, and after a few."""
 LOOK_S = 0.005
 """Seconds between two looks at whether calls are over."""
 
@@ -151,13 +151,14 @@ class File:
     def _when_free(self, work: Callable[[sqlite3.Cursor, float], R], began: float) -> R:
         """What it makes of the cursor once no other process writes. Raises `Busy`.
 
-        SQLite itself would try less often the longer it has waited, and let newcomers go first.
+        SQLite itself would try less and less often, at last each 0.1 s, and let newcomers go first. To
+        try much more often keeps a machine busy with it on which many processes wait.
         """
         self._made_ready(opens=True)
         waited = time.monotonic() - began
         left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
         until = time.monotonic() + max(left, LEAST_S)
-        while True:
+        for tries in count():
             try:
                 return work(self._made_ready(), began)
             except WouldWait as would:
@@ -165,8 +166,8 @@ class File:
                 if now >= until:
                     why = would.__cause__ or would  # what SQLite said
                     raise translated(why, self.path) from why
-            most = max(LAST_TRIES_S, FIRST_TRY_S / (1 + (now - began) / AGED_S))
-            time.sleep(min(until - now, pause(0, most, most, least=0.5)))
+            time.sleep(min(until - now, pause(tries, FIRST_TRY_S, NEXT_TRIES_S, least=0.5)))
+        raise AssertionError
 
     def read(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
         """What `work` makes of a cursor to read from, told whether it is to be short.
