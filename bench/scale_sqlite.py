@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -59,7 +59,7 @@ QUICK = Sizes(20_000, 10_000, (1, 256), (1, 20), (1, 8), (1, 8), 1.0)
 
 
 @contextlib.contextmanager
-def _file() -> Iterator[Path]:
+def _file() -> Generator[Path, None, None]:
     with tempfile.TemporaryDirectory(prefix="statehold-bench-") as folder:
         yield Path(folder) / "state.db"
 
@@ -253,10 +253,12 @@ def processes(count: int, seconds: float, whose: str) -> None:
             for n in range(count)
         ]
         for each in all_:
-            each.stdout.readline()  # type: ignore[union-attr]
+            assert each.stdout is not None
+            each.stdout.readline()
         for each in all_:
-            each.stdin.write("\n")  # type: ignore[union-attr]
-            each.stdin.flush()  # type: ignore[union-attr]
+            assert each.stdin is not None
+            each.stdin.write("\n")
+            each.stdin.flush()
         told = [[float(word) for word in each.communicate()[0].split()] for each in all_]
     done = [each[0] for each in told]
     _say(
