@@ -273,16 +273,16 @@ FAULTS = [
     _fault(
         "sweeping",
         "it begins anew each time, and never comes to what lies behind",
-        "driver.py",
-        "        self._swept = last if states == SWEEP_STATES else 0\n",
-        "        self._swept = 0\n",
+        "sweeping.py",
+        "        self._last = 0 if piece.over else piece.last\n",
+        "        self._last = 0\n",
     ),
     _fault(
         "sweeping",
         "it goes round once",
-        "driver.py",
-        "        self._swept = last if states == SWEEP_STATES else 0\n",
-        "        self._swept = last\n",
+        "sweeping.py",
+        "        self._last = 0 if piece.over else piece.last\n",
+        "        self._last = piece.last\n",
     ),
     *WHOLE_LIVES,
 ]

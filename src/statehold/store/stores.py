@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from statehold.backends import open_driver, open_for_tasks
+from statehold.backends import open_for_tasks, open_for_threads
 from statehold.clock import Clock, SystemClock
 from statehold.driver import Driver, Swept
 from statehold.engine import BlockingClock, WaitingClock, run_now
@@ -158,10 +158,10 @@ class Store:
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
         """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
 
-        `settings` are those of the backend, `clock` is what it tells time by. Commits go one by one. Raises
-        `ConfigError`, or `Unavailable` or `NotAStore` where opening already shows it. More: `AsyncStore.open`.
+        `settings` are those of the backend, `clock` is what it tells time by. Commits of
+        threads are gathered where each would be a flush to disk. Raises `ConfigError`, or `Unavailable` or `NotAStore` where opening already shows it. More: `AsyncStore.open`.
         """
-        return cls(open_driver(url, **settings), clock=clock)
+        return cls(open_for_threads(url, **settings), clock=clock)
 
     @property
     def driver(self) -> Driver:

@@ -17,7 +17,7 @@ from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, part_of
 from statehold.driver import Outcome, WholeLife, Written
 from statehold.drivers.sqlite.erasing import erase_rows, erase_state
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
-from statehold.drivers.sqlite.life import Life, encode_shape
+from statehold.drivers.sqlite.life import Life
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import (
     SELECT_STATE,
@@ -25,6 +25,7 @@ from statehold.drivers.sqlite.reading import (
     cells_of,
     decode_several,
     decode_shape,
+    encode_shape,
 )
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted

@@ -25,8 +25,6 @@ from statehold.drivers.sqlite.reading import (
 from statehold.drivers.sqlite.schema import FIELD_BITS
 from statehold.folding import INSTALLED, Applied, Ends, Fence, Head, Part
 
-encode_shape = msgspec.json.Encoder().encode
-
 
 class Life(msgspec.Struct):
     """What a transaction knows and has changed of one state; see `folding.Past` for what is asked."""
