@@ -287,6 +287,15 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """What one short piece of sweeping did."""
+
+    removed: int
+    """How many expired states it deleted."""
+    after: str | None
+    """Where the next piece goes on; None: the round over every kind has ended."""
+
+
 class Driver(ABC):
     """A backend where states live.
 
