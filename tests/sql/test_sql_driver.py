@@ -106,7 +106,7 @@ def test_a_read_takes_a_statement_for_each_table(url):
                 counts.append(len([s for s in sent if s.startswith("SELECT")]))
         return counts
 
-    every, main, all_of_many, main_of_many = play(url, work)
+    every, main, all_of_many, main_of_many = play(url, work, settings={"sweep": "off"})
     assert (all_of_many, main_of_many) == (every, main)
     assert main == 1
     assert every == 1 + len(tables().children)
@@ -125,7 +125,7 @@ def test_only_the_tail_of_a_list_is_read(url):
         whole = (await driver.read([key()], EVERYTHING, NOW))[0]
         return tail, whole
 
-    tail, whole = play(url, work)
+    tail, whole = play(url, work, settings={"sweep": "off"})
     assert list(tail.fields["log"]) == [b"15", b"16", b"17", b"18", b"19"]
     assert whole.corrupted == ("log",)
 
@@ -145,7 +145,9 @@ def test_single_entries_are_looked_up_by_name(url, fast):
         (written,) = await driver.commit([commit(Add("sum", "7", 1), returning=want)], NOW)
         return *found, written.returned, (await driver.read([key()], EVERYTHING, NOW))[0]
 
-    one, returned, whole = play(url, work, open_=opened if fast else portable)
+    one, returned, whole = play(
+        url, work, open_=opened if fast else portable, settings={"sweep": "off"}
+    )
     assert (one.fields, one.corrupted) == ({"sum": {"7": 7}}, ())
     assert (returned.fields, returned.corrupted) == ({"sum": {"7": 8}}, ())
     assert whole.corrupted == ("sum",)
@@ -389,7 +391,7 @@ def test_a_transaction_that_was_undone_does_not_hurry_the_next(server_url):
     def undone(_connection):
         raise ZeroDivisionError
 
-    (outcome,) = play(server_url, work, settings={"timeout": 1.5, "pool_size": 1})
+    (outcome,) = play(server_url, work, settings={"timeout": 1.5, "pool_size": 1, "sweep": "off"})
     assert isinstance(outcome, Written)
 
 

@@ -19,10 +19,10 @@ from statehold.drivers.sql.postgres.pool import (
     LOST,
     Connection,
     InTheAir,
-    Pools,
     ServerError,
     cause_of,
 )
+from statehold.drivers.sql.postgres.pools import Pools
 from statehold.drivers.sql.retrying import Cause, Tries
 from statehold.drivers.sql.room import LOOK_SECONDS, Room
 from statehold.drivers.sql.serverclock import EVERY, ServerClock
