@@ -27,6 +27,7 @@ from statehold.drivers.sql.postgres.function import commit_function, names, stat
 from statehold.drivers.sql.postgres.pool import OUTDATED, Connection, ServerError, sqlstate
 from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.postgres.single import Single
+from statehold.drivers.sql.room import Room
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.serverclock import ServerClock
@@ -50,9 +51,10 @@ class Executor:
         settings: dict[str, Any],
         clock: ServerClock,
         left: Left,
+        room: Room,
         tiers: Collection[str] = ("single", "function"),
     ) -> None:
-        self.sender = Sender(url, settings, clock)
+        self.sender = Sender(url, settings, clock, room)
         self._clock = clock
         self._left = left
         self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
