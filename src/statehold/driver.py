@@ -287,6 +287,15 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """What one short piece of sweeping did."""
+
+    removed: int
+    """How many things that no longer lived were removed."""
+    after: str | None
+    """Where the next piece goes on; None once the round over everything has ended."""
+
+
 class Driver(ABC):
     """A backend where states live.
 
@@ -406,6 +415,13 @@ class Driver(ABC):
         raise Unsupported(
             f"{type(self).__name__} does not support {Feature.SCAN}", expected=Feature.SCAN
         )
+
+    async def sweep(self, now: float, after: str = "") -> Swept:  # noqa: ARG002  nothing to sweep
+        """Remove some of what no longer lives, in one short piece; `after` is what the one before said.
+
+        The default is that of a driver that keeps nothing of what has ended.
+        """
+        return Swept(0, None)
 
     async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
         """Finish the calls that were accepted, and take nothing new: whether it was done in time.
