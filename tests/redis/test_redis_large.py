@@ -3,11 +3,14 @@
 import pytest
 from msgspec.structs import replace
 
+from statehold.backends import open_driver
 from statehold.changes import Accumulate, Add, Append, Drop, Put
 from statehold.commits import Is, Want
 from statehold.driver import Conflicted, Written
 from statehold.drivers.redis import lives
+from statehold.drivers.redis.keys import Keys
 from statehold.drivers.redis.lua.scripts import COMMIT
+from statehold.errors import Unavailable
 from statehold.testing import Backend, Rig
 from statehold.testing.conformance import (
     Commits,
@@ -266,3 +269,54 @@ def test_an_ended_state_of_the_layout_before_leaves_nothing(rig, redis):
     rig.write(Put("map", "x", b"1"))
     assert rig.fields() == {"map": {"x": b"1"}}
     assert redis.cli("HLEN", state_key(rig)) < 6
+
+
+# ------------------------------------------------------------------------- while its slot is moved
+
+
+def test_no_large_field_is_half_moved_while_its_slot_is(statehold_redis_cluster):
+    """It is written where it is whole; a hash that would be made, or is at another node, is waited for."""
+    cluster = statehold_redis_cluster
+    cluster.flush()
+    rig = Rig(Backend(open=lambda: open_driver(cluster.url, timeout=0.7), own_clock=TICK))
+    try:
+        rig.write(*many(128), *many(200, "window"), Add("sum", "k", 1), op="first")
+        before = rig.fields()
+        slot = Keys().state(rig.key())[0]
+        source = next(
+            each
+            for each in cluster.masters()
+            for first, last, (_, port, *_), *_ in each.cli("CLUSTER", "SLOTS")
+            if first <= slot <= last and port == each.port
+        )
+        target = next(each for each in cluster.masters() if each is not source)
+        target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", source.cli("CLUSTER", "MYID"))
+        source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", target.cli("CLUSTER", "MYID"))
+        rig.write(Put("window", "7", b"x"), Drop("window", "8"), op="second")
+        before["window"] = {**before["window"], "7": b"x"}
+        del before["window"]["8"]
+        for change in (Put("map", "more", b"x"), Drop("window")):
+            with pytest.raises(Unavailable):
+                rig.write(Add("sum", "k", 1), change, *many(200, "window"), op="never")
+        assert rig.fields() == before
+        own = state_key(rig) + ":window"
+        source.cli("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", own)
+        for call in (
+            lambda: rig.write(Add("sum", "k", 1), Put("window", "9", b"x"), op="no"),
+            lambda: rig.write(Add("sum", "k", 1), where=(Is("window", "7", b"x"),), op="nor"),
+            lambda: rig.read(want=Want(("window",))),
+            lambda: rig.read(want=Want(("window",), entries={"window": ("7",)})),
+        ):
+            with pytest.raises(Unavailable):
+                call()
+        assert rig.read(want=Want(("sum",))).fields == {"sum": {"k": 1}}
+        rest = source.cli("CLUSTER", "GETKEYSINSLOT", slot, 100)
+        source.cli("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *rest)
+        for each in (target, source, *cluster.masters()):
+            each.cli("CLUSTER", "SETSLOT", slot, "NODE", target.cli("CLUSTER", "MYID"))
+        assert rig.fields() == before
+        rig.write(Put("map", "more", b"x"), Drop("window"), *many(200, "window"), op="last")
+        assert len(rig.fields()["map"]) == 129
+        assert len(rig.fields()["window"]) == 200
+    finally:
+        rig.close()
