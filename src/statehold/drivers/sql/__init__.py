@@ -16,7 +16,7 @@ How a commit goes is on one page, `docs/sql-commits.md`. Where what lies, lint h
   (`connecting`, `tls`), what an error means (`errors`) and whether it is tried again (`retrying`); whether a
   commit comes in time (`deciding`), the server's clock (`serverclock`), place (`moving`) and room (`room`); how long op ids
   are kept (`op_ids`); what is configured (`settings`).
-* On top `urls` makes drivers of URLs, and `querying` tables for the application's queries.
+* On top `urls` makes drivers of URLs, `rounds` sweeps over all kinds, and `querying` tables for the application's queries.
 """
 
 from statehold.drivers.sql.driver import SqlDriver

@@ -37,12 +37,12 @@ from statehold.drivers.sql.migrating import opening
 from statehold.drivers.sql.portable.engines import Engines
 from statehold.drivers.sql.portable.executor import renew_all, to_renew
 from statehold.drivers.sql.portable.read import Found, read, takes_one_statement, wanted
-from statehold.drivers.sql.portable.rounds import sweep_on
 from statehold.drivers.sql.portable.scan import scan
 from statehold.drivers.sql.portable.sweep import Piece, Sweeper
 from statehold.drivers.sql.portable.sweeps import Sweeps
 from statehold.drivers.sql.portable.transactions import NOT_NOW, Portable
 from statehold.drivers.sql.room import Room
+from statehold.drivers.sql.rounds import sweep_on
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.vectors import limited

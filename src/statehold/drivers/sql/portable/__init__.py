@@ -5,5 +5,5 @@
   of op ids and ended lives, `fences` what they have seen of epochs; `fold` folds commits into one state;
   `fitting` counts what is too large for a statement; `save` writes all back.
 * `read` reads states as cells, `scan` lists them, `whole` reads and installs whole lives, `sweep` deletes
-  what has ended, `sweeps` says when, and `rounds` goes over all kinds.
+  what has ended, and `sweeps` says when.
 """
