@@ -181,11 +181,11 @@ def test_a_sweep_goes_over_all_masters(statehold_redis_cluster):
         fill(rig, 500)
         for each in cluster.masters():
             each.cli("EVAL", OVER, 0)
-        fill(rig, 64)
+        fill(rig, 20)
         assert min(listed(each) for each in cluster.masters()) > 0
-        dead = sum(listed(each) for each in cluster.masters()) - 64
+        dead = sum(listed(each) for each in cluster.masters()) - 20
         assert swept(rig)[0] == dead > 200
-        assert sum(listed(each) for each in cluster.masters()) == len(rig.ids()) == 64
+        assert sum(listed(each) for each in cluster.masters()) == len(rig.ids()) == 20
     finally:
         rig.close()
 

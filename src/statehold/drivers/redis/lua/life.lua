@@ -297,13 +297,6 @@ local function lasting(mode, now)
     return members
   end
 
-  -- Whether a state with this ".subject" is listed as that member.
-  local function is_listed(member, about, id)
-    for _, each in ipairs(members_of(about, id)) do
-      if each == member then return true end
-    end
-  end
-
   -- Whether nothing that lives is listed by this member of an index; `bucket` is what its states begin with. One
   -- that has ended is listed anew when its next life begins, though its keys may be there for a while yet.
   local function is_over(bucket, member)
@@ -317,7 +310,11 @@ local function lasting(mode, now)
     local meta = held[1]
     if not meta then return true end
     local deadline = #meta == 64 and struct.unpack('<d', meta, 28) or 0
-    return deadline ~= 0 and now >= deadline or by_subject and not is_listed(member, held[2], owner)
+    if deadline ~= 0 and now >= deadline then return true end
+    for _, each in ipairs(by_subject and members_of(held[2], owner) or {}) do
+      if each == member then return false end
+    end
+    return by_subject
   end
 
   -- Look at two members of an index and take out those that list nothing; at two more if neither did, and so
