@@ -67,7 +67,7 @@ def elsewhere(work):
     assert not thread.is_alive(), "a lock stayed taken"
 
 
-@pytest.fixture(params=["memory://", "sqlite:///state.db"])
+@pytest.fixture(params=["memory://", "sqlite:///state.db", "sqlite:///state.db?synchronous=FULL"])
 def url(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     return request.param

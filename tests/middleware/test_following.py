@@ -13,9 +13,10 @@ from statehold.driver import Driver, Refused, Written
 from statehold.drivers.memory import MemoryDriver
 from statehold.drivers.sqlite import SqliteDriver
 from statehold.engine import run_now
-from statehold.errors import Full
+from statehold.errors import Full, Unavailable
 from statehold.middleware.following import Following
 from statehold.middleware.wrapper import Wrapper
+from statehold.testing.children import in_fork
 
 NOW = 1_700_000_000.0
 
@@ -119,12 +120,81 @@ def test_what_cannot_be_stored_is_its_callers_alone(tmp_path):
 
 
 def test_an_interrupt_is_its_threads_alone():
-    """The others' commits are made by whoever leads next."""
+    """Nobody knows what it left done, so the others' commits are not made again; whoever comes next goes on."""
     slow = Slow(MemoryDriver(), KeyboardInterrupt())
-    came = playing(slow, commits(*"abcd"))
+    following = Following(slow)
+    came = playing(slow, commits(*"abcd"), following)
     assert type(came["b"]) is KeyboardInterrupt
-    assert [type(came[id][0]) for id in "acd"] == [Written] * 3
-    assert slow.calls == [["a"], ["b", "c", "d"], ["c", "d"]]
+    assert type(came["a"][0]) is Written
+    assert [type(came[id]) for id in "cd"] == [Unavailable] * 2
+    assert slow.calls == [["a"], ["b", "c", "d"]]
+    assert type(run_now(following.commit([add("e")], NOW))[0]) is Written
+
+
+def test_the_main_thread_leads_for_itself_alone():
+    """Where signals come, nothing of another thread is under way."""
+    slow = Slow(MemoryDriver())
+    following = Following(slow)
+    threads = [
+        threading.Thread(target=lambda at=id: run_now(following.commit([add(at)], NOW)))
+        for id in "bcd"
+    ]
+
+    def others():
+        assert slow.begun.wait(10)
+        for count, thread in enumerate(threads, 1):
+            thread.start()
+            while len(following._waiting) < count:
+                pass
+        slow.go.set()
+
+    starter = threading.Thread(target=others)
+    starter.start()
+    run_now(following.commit([add("a")], NOW))
+    for thread in (starter, *threads):
+        thread.join(10)
+    assert slow.calls == [["a"], ["b", "c", "d"]]
+
+
+def test_a_process_that_was_forked_off_waits_for_nobody():
+    """Threads of the parent that lead or wait have not come along."""
+    slow = Slow(MemoryDriver())
+    following = Following(slow)
+    thread = threading.Thread(target=lambda: run_now(following.commit([add("a")], NOW)))
+    thread.start()
+    assert slow.begun.wait(10)
+
+    def child():
+        following.inner = MemoryDriver()
+        return type(run_now(following.commit([add("b")], NOW))[0]).__name__
+
+    assert in_fork(child) == "Written"
+    slow.go.set()
+    thread.join(10)
+
+
+def test_draining_waits_for_who_waits():
+    """Who leads, and who follows: they are over by then, or it says that they are not."""
+    slow = Slow(MemoryDriver())
+    following = Following(slow)
+    done = []
+
+    def call(id):
+        done.append(type(run_now(following.commit([add(id)], NOW))[0]))
+
+    threads = [threading.Thread(target=call, args=(id,)) for id in "abc"]
+    threads[0].start()
+    assert slow.begun.wait(10)
+    for count, thread in enumerate(threads[1:], 1):
+        thread.start()
+        while len(following._waiting) < count:
+            pass
+    assert not run_now(following.drain(0.05))
+    slow.go.set()
+    assert run_now(following.drain(10.0))
+    for thread in threads:
+        thread.join(10)
+    assert done == [Written] * 3
 
 
 def test_a_store_of_threads_loses_nothing(tmp_path):

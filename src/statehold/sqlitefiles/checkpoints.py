@@ -73,6 +73,10 @@ class Checkpoints:
                 raise
 
     def _work(self) -> None:
+        with self._lock:  # an interrupt of who started it may have come before that was known
+            self._thread = self._thread or threading.current_thread()
+            if self._thread is not threading.current_thread() or self._closing.is_set():
+                return
         try:
             while not self._done():
                 if self._closing.wait(PAUSE_S):

@@ -75,6 +75,10 @@ class Log:
             thread.join()
 
     def _work(self) -> None:
+        with self._lock:  # an interrupt of who started it may have come before that was known
+            self._thread = self._thread or threading.current_thread()
+            if self._thread is not threading.current_thread():
+                return
         pause = FIRST_PAUSE
         connection: Connection | None = None
         try:
@@ -88,6 +92,9 @@ class Log:
                     done = emptied(connection)
                 except (sqlite3.Error, OSError, ConfigError):
                     done = not os.path.exists(self._path)  # noqa: PTH110  it went with its log
+                if done and connection is not None:
+                    connection.close()  # while whoever closes the log still waits for this thread
+                    connection = None
                 with self._lock:
                     if done and not self._asked:
                         self._thread = None
