@@ -54,7 +54,6 @@ CREATE TABLE state (
   subject, ops, shape
 );
 CREATE UNIQUE INDEX state_key ON state (tenant, kind, key);
-CREATE INDEX state_subject ON state (subject, kind, tenant) WHERE subject IS NOT NULL;
 CREATE TABLE cell (slot, entry, value, PRIMARY KEY (slot, entry)) WITHOUT ROWID;
 CREATE TABLE item (id INTEGER PRIMARY KEY, value);
 CREATE TABLE op (state, op, number, seq, intent, at, PRIMARY KEY (state, op)) WITHOUT ROWID;
@@ -75,10 +74,11 @@ CREATE INDEX fence_until ON fence (until);
 """
 
 ABOUT: Final = """
+CREATE INDEX state_subject ON state (subject, kind, tenant, key) WHERE subject IS NOT NULL;
 CREATE TABLE about (
-  state, subject, kind, tenant, PRIMARY KEY (state, subject)
+  state, subject, kind, tenant, key, PRIMARY KEY (state, subject)
 ) WITHOUT ROWID;
-CREATE INDEX about_subject ON about (subject, kind, tenant);
+CREATE INDEX about_subject ON about (subject, kind, tenant, key);
 """
 
 _STATES_VIEW: Final = """
@@ -131,14 +131,20 @@ def _number_lists(conn: sqlite3.Connection) -> None:
 
 
 def _list_several(conn: sqlite3.Connection) -> None:
-    """From 3 to 4: a state may be about several."""
-    _make(conn, ABOUT)
+    """From 3 to 4: a state may be about several. What they need is made with what 5 makes of it."""
     conn.execute("DROP VIEW states")
     conn.execute(_STATES_VIEW)
 
 
-def _hide_nameless(conn: sqlite3.Connection) -> None:
-    """From 4 to 5: the views show nothing of what has no name any more."""
+def _list_by_id(conn: sqlite3.Connection) -> None:
+    """From 4 to 5: a subject's states are in the order of their ids; the views hide what has no name any more."""
+    conn.execute("DROP INDEX state_subject")
+    conn.execute("DROP TABLE IF EXISTS about")
+    _make(conn, ABOUT)
+    conn.execute(
+        "INSERT INTO about SELECT s.id, j.value, s.kind, s.tenant, s.key"
+        " FROM state s, json_each(CAST(s.subject AS TEXT)) j WHERE typeof(s.subject) = 'blob'"
+    )
     for view in ("states", "entries", "items"):
         conn.execute(f"DROP VIEW {view}")
     _make(conn, _STATES_VIEW + _ENTRIES_VIEW + _ITEMS_VIEW)
@@ -148,7 +154,7 @@ MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda conn: _make(conn, FENCES),
     2: _number_lists,
     3: _list_several,
-    4: _hide_nameless,
+    4: _list_by_id,
 }
 """From each older version, the step to the next; run inside one transaction."""
 

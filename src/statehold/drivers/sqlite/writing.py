@@ -133,10 +133,10 @@ class Writer(msgspec.Struct):
         self.execute("UPDATE state SET subject = ? WHERE id = ?", (told, life.id))
 
     def _list(self, life: Life, subjects: tuple[str, ...]) -> None:
-        tenant, kind, _ = life.key
+        tenant, kind, key = life.key
         self.cursor.executemany(
-            "INSERT INTO about (state, subject, kind, tenant) VALUES (?, ?, ?, ?)",
-            [(life.id, subject, kind, tenant) for subject in subjects],
+            "INSERT INTO about (state, subject, kind, tenant, key) VALUES (?, ?, ?, ?, ?)",
+            [(life.id, subject, kind, tenant, key) for subject in subjects],
         )
 
     def _state_id(self) -> int:
