@@ -154,9 +154,9 @@ FAULTS = [
     _fault(
         "doubt",
         "nobody knows when states ended",
-        "erasing.py",
-        "UPDATE ended SET at = max(at, (SELECT updated",
-        "UPDATE ended SET at = min(at, (SELECT updated",
+        "ends.py",
+        ' DO UPDATE SET last = max(last, excluded.last), until = excluded.until",\n        (_digest(key), last, at + HOLD_SECONDS),',
+        ' DO UPDATE SET last = max(last, excluded.last), until = excluded.until",\n        (_digest(key), 0.0, at + HOLD_SECONDS),',
     ),
     _fault(
         "expiry",

@@ -461,8 +461,9 @@ class MemoryDriver(Driver):
 
     def _born(self, key: Key, at: float) -> Slot:
         slot = Slot(_ABSENT)
-        if self._past.ended > at:  # it says so itself, or the clock was set back
-            slot.forgot = self._past.ended
+        ended = self._past.ended(key)
+        if ended > at:  # it says so itself, or the clock was set back
+            slot.forgot = ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
         self._ids.add(key[:2], key[2])
@@ -523,7 +524,8 @@ class MemoryDriver(Driver):
             if not self._left:
                 self._buckets.hold()
             self._left += values
-        self._past.ended = max(self._past.ended, slot.last())
+        if slot.ops or slot.forgot > -math.inf:  # else nobody could repeat what was done to it
+            self._nbytes += self._past.end(key, slot.last(), at)
         self._unindex(key, slot.cells.subject)
         self._ids.remove(key[:2], key[2])
 

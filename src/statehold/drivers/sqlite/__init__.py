@@ -9,6 +9,7 @@ A commit goes down this list within one transaction:
     writing      what was folded, written to rows;  `erasing` deletes all rows of a state
     sweeping     deleting what has ended, and giving space back
     fences       what a key has seen of epochs, beside its state
+    ends         when lives ended that had op ids, by key
 
 What they use: `schema` (the tables, and how a list lies in its rows), `names` (the small numbers that stand
 for field names), `reading` (rows as cells), `listing` (pages of ids), `errors` (SQLite's errors in the words

@@ -40,21 +40,11 @@ def unlist(execute: Execute, state: int) -> None:
     execute("DELETE FROM about WHERE state = ?", (state,))
 
 
-def erase_state(execute: Execute, state: int, shape: Shape, subject: object) -> None:
-    """Delete a state and every row that belongs to it; of its op ids, the newest one's time stays.
+def erase_rows(execute: Execute, state: int, shape: Shape, subject: object) -> None:
+    """Delete every row of a state; of a large one, its name.
 
     `subject` is what its row says, or whom it is about.
     """
-    execute(
-        "UPDATE ended SET at = max(at, (SELECT updated FROM state WHERE id = ?1),"
-        " ifnull((SELECT max(at) FROM op WHERE state = ?1), 0))",
-        (state,),
-    )
-    erase_rows(execute, state, shape, subject)
-
-
-def erase_rows(execute: Execute, state: int, shape: Shape, subject: object) -> None:
-    """Delete every row of a state, whose life has not ended; of a large one, its name."""
     if isinstance(subject, bytes | tuple):
         unlist(execute, state)
     execute("DELETE FROM op WHERE state = ?", (state,))

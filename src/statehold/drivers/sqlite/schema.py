@@ -13,7 +13,8 @@
   intent and time. In a life that was installed `seq` counts from 2^40, op ids may be told by their
   digests, and "" has the time until when they were forgotten elsewhere.
 * `erased`: the op ids of erasures, what was erased, and until when that is remembered.
-* `ended`: one row, the time of the newest commit of any life that has ended.
+* `gone`: by a digest of the key lives that have ended and had op ids, see `ends`.
+* `ended`: one row, the time of the newest commit of any such life that is not in `gone` any more.
 * `fence`: by key the highest epoch that was seen, where a claim holds it or the state has ended: see
   `folding.Fence`.
 * `field`: the names behind the field numbers.
@@ -81,6 +82,11 @@ CREATE TABLE about (
 CREATE INDEX about_subject ON about (subject, kind, tenant, key);
 """
 
+GONE: Final = """
+CREATE TABLE gone (id INTEGER PRIMARY KEY, name, last, until);
+CREATE UNIQUE INDEX gone_name ON gone (name);
+"""
+
 _STATES_VIEW: Final = """
 CREATE VIEW states AS
   SELECT tenant, kind, key AS id, printf('%x.%d', incarnation, number) AS revision,
@@ -137,10 +143,10 @@ def _list_several(conn: sqlite3.Connection) -> None:
 
 
 def _list_by_id(conn: sqlite3.Connection) -> None:
-    """From 4 to 5: a subject's states are in the order of their ids; the views hide what has no name any more."""
+    """From 4 to 5: a subject's states by their ids, ends by their keys, and nothing nameless in the views."""
     conn.execute("DROP INDEX state_subject")
     conn.execute("DROP TABLE IF EXISTS about")
-    _make(conn, ABOUT)
+    _make(conn, ABOUT + GONE)
     conn.execute(
         "INSERT INTO about SELECT s.id, j.value, s.kind, s.tenant, s.key"
         " FROM state s, json_each(CAST(s.subject AS TEXT)) j WHERE typeof(s.subject) = 'blob'"
@@ -209,7 +215,7 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 check_header(application, version, path)  # another application was here first
-            _make(conn, TABLES + FENCES + ABOUT + _STATES_VIEW + _ENTRIES_VIEW + _ITEMS_VIEW)
+            _make(conn, TABLES + FENCES + ABOUT + GONE + _STATES_VIEW + _ENTRIES_VIEW + _ITEMS_VIEW)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for step in range(version, VERSION):

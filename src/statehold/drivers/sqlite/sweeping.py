@@ -14,12 +14,13 @@ from typing import Final, NamedTuple
 from statehold.clock import AMBIENT
 from statehold.commits import HOLD_SECONDS
 from statehold.driver import Swept
+from statehold.drivers.sqlite.ends import forget_ends, newest_op, remember_end
 from statehold.drivers.sqlite.erasing import (
     AT_ONCE,
     FORGET_ERASURES,
     NAMELESS,
     clear,
-    erase_state,
+    erase_rows,
     held,
 )
 from statehold.drivers.sqlite.fences import FORGET_FENCES, leave_fence
@@ -85,9 +86,13 @@ class Sweeps:
 
 
 def forget(cursor: sqlite3.Cursor, now: float, most: int) -> int:
-    """Delete so many erasures and fences, each, that need not be remembered any longer."""
+    """Delete so many erasures, ends and fences, each, that need not be remembered any longer."""
     erasures = cursor.execute(FORGET_ERASURES, (now, most)).rowcount
-    return max(erasures, cursor.execute(FORGET_FENCES, (now, most)).rowcount)
+    return max(
+        erasures,
+        forget_ends(cursor, now, most),
+        cursor.execute(FORGET_FENCES, (now, most)).rowcount,
+    )
 
 
 def sweep(
@@ -102,18 +107,21 @@ def sweep(
     if not count:
         return Piece(0, after, over=True)
     expired: list[Row] = execute(
-        "SELECT id, deadline, shape, subject, epoch, updated, tenant, kind, key FROM state"
+        "SELECT id, deadline, shape, subject, epoch, updated, ops, tenant, kind, key FROM state"
         " WHERE id > ? AND id <= ? AND deadline <= ? ORDER BY id LIMIT ?",
         (after, last, now, states + 1),
     ).fetchall()
     removed = 0
-    for state, until, text, subject, epoch, updated, *key in expired:
+    for state, until, text, subject, epoch, updated, ops, *name in expired:
         if removed >= states or rows <= 0:
             return Piece(removed, state - 1, over=False)
         shape = decode_shape(text)
-        if epoch and max(until, updated) + HOLD_SECONDS > now:
-            leave_fence(execute, (key[0], key[1], key[2]), epoch, max(until, updated))
-        erase_state(execute, state, shape, subject)
+        key, ended = (name[0], name[1], name[2]), max(until, updated)
+        if epoch and ended + HOLD_SECONDS > now:
+            leave_fence(execute, key, epoch, ended)
+        if ops:
+            remember_end(execute, key, max(updated, newest_op(execute, state)), ended)
+        erase_rows(execute, state, shape, subject)
         removed += 1
         rows -= min(held(shape), AT_ONCE)
     return Piece(removed, last, over=count < looks)
