@@ -134,7 +134,7 @@ FAULTS = [
         "erase",
         "the items of lists stay",
         "erasing.py",
-        "if isinstance(held, tuple) and held[0]]",
+        "if isinstance(ring, tuple) and ring[0]]",
         "if False]",
     ),
     _fault(
