@@ -133,7 +133,7 @@ class AsyncLease:
         what it may have been given. Where the store does not answer it may have been given too, and is
         held for its `ttl`; this very object, acquired again, has it then.
         """
-        me, asked = object(), False
+        me, asked, doubted = object(), False, ""
         try:
             # Whose it is can be told, wherever an interrupt comes.
             if self._used.setdefault("by", me) is not me:
