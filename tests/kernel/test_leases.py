@@ -181,11 +181,15 @@ def test_renewing_ends_with_its_store():
     asyncio.run(play())
 
 
-def test_a_synchronous_lease_where_an_event_loop_runs(tmp_path):
+def test_a_synchronous_lease_where_an_event_loop_runs(
+    tmp_path, statehold_redis, statehold_postgres, statehold_mariadb
+):
     """As in a notebook: the thread's own event loop is not the store's, and has no part in it."""
+    urls = ["memory://", f"sqlite:///{tmp_path / 'state.db'}", statehold_redis.url]
+    urls += [server.new_database() for server in (statehold_postgres, statehold_mariadb)]
 
     async def cell():
-        for url in ("memory://", f"sqlite:///{tmp_path / 'state.db'}"):
+        for url in urls:
             with Store.open(url) as store:
                 runs = store.collection(Run)
                 with runs.lease("a", ttl=LONG) as lease:

@@ -72,7 +72,7 @@ def test_a_cluster_commits_to_one_state_at_a_time(statehold_redis_cluster):
 
     with Store.open(statehold_redis_cluster.url) as store:
         chats = store.collection(Chat)
-        with pytest.raises(Unsupported, match="Redis Cluster"):
+        with pytest.raises(Unsupported, match="outside a cluster"):
             store.apply_together(chats.step("a", Chat.turns.add(1)))
         assert Feature.TOGETHER not in store.driver.features
         assert not chats.get("a").meta.exists

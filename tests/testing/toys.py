@@ -266,7 +266,7 @@ class ToyDriver(Driver):
         cells = Cells(revision, fields, created, made, until, 0.0, commit.epoch, subject)
         self.states[key] = Stored(cells)
         self.remember(commit, revision, max(now, made))
-        return Written(revision, self.returned(commit, now), False, made, until)
+        return Written(revision, self.returned(commit, -math.inf), False, made, until)
 
     def known(self, commit: Commit) -> Done | None:
         key, op = commit.key, commit.op

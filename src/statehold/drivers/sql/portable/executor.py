@@ -34,7 +34,7 @@ from msgspec.structs import replace
 from sqlalchemy import Select, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from statehold.commits import ABSENT, HOLD_SECONDS, Commit, Key, Revision, deadline, moves
+from statehold.commits import ABSENT, HOLD_SECONDS, Commit, Key, Revision, Want, deadline, moves
 from statehold.driver import Late, Outcome, Written
 from statehold.drivers.sql.deciding import decide_by
 from statehold.drivers.sql.portable.engines import packet_of
@@ -374,16 +374,16 @@ class KindWork:
         self, asked: Sequence[tuple[int, Commit]], outcomes: dict[int, Outcome]
     ) -> None:
         """Read what the commits of this round want returned, one read for each different wish."""
+
+        def kind(one: tuple[int, Commit]) -> tuple[Want | None, bool]:
+            outcome = outcomes[one[0]]
+            return one[1].returning, isinstance(outcome, Written) and outcome.repeated
+
         while asked:
-            want = asked[0][1].returning
+            want, repeated = first = kind(asked[0])
             assert want is not None  # noqa: S101  only such are listed
-            repeated = _is_repeated(outcomes[asked[0][0]])
-            same: list[tuple[int, Commit]] = []
-            others: list[tuple[int, Commit]] = []
-            for place, commit in asked:
-                alike = commit.returning == want and _is_repeated(outcomes[place]) == repeated
-                (same if alike else others).append((place, commit))
-            asked = others
+            same = [one for one in asked if kind(one) == first]
+            asked = [one for one in asked if kind(one) != first]
             keys = [commit.key for _, commit in same]
             # What was written just now is shown as it was left, though it may have ended itself by that.
             at = self.now if repeated else -math.inf
@@ -395,10 +395,6 @@ class KindWork:
                 assert isinstance(outcome, Written)  # noqa: S101  likewise
                 cells = None if one is None else one.cells
                 outcomes[place] = replace(outcome, returned=cells)
-
-
-def _is_repeated(outcome: Outcome) -> bool:
-    return isinstance(outcome, Written) and outcome.repeated
 
 
 def _nothing(_field: str, _entry: str | None) -> None:
