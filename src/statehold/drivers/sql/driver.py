@@ -137,7 +137,7 @@ class SqlDriver(Driver):
         self._skew = Skew()
         self._closed = False
         self._calls = Calls()
-        self.sweeps = Sweeps(self._sweep)
+        self.sweeps = Sweeps(self._sweep, alone=not dialect.locks_rows)
         self._commits = self._renewals_skipped = 0
 
     def __repr__(self) -> str:
@@ -360,10 +360,10 @@ class SqlDriver(Driver):
             if self._turns:
                 await self._bounded(lambda: self._turns.wait(_keys(commits)))
             outcomes = await self._commit(self.executor, commits, now)
-        self._committed(commits, outcomes, now)
+        await self._committed(commits, outcomes, now)
         return outcomes
 
-    def _committed(
+    async def _committed(
         self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
     ) -> None:
         """See to what is to be done after commits."""
@@ -371,7 +371,7 @@ class SqlDriver(Driver):
         if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
         if self.settings["sweep"]:
-            task = self.sweeps.after(commits, outcomes, now)
+            task = await self.sweeps.after(commits, outcomes, now)
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
@@ -441,7 +441,7 @@ class SqlDriver(Driver):
                 commits, lambda: self._portable.commit_together(commits, now, until)
             )
         )
-        self._committed(commits, outcomes, now)
+        await self._committed(commits, outcomes, now)
         return outcomes
 
     # ---------------------------------------------------------------------------------- whole lives

@@ -31,11 +31,16 @@ REMOVED_BESIDE: Final = 0.25
 class Sweeps:
     """The sweeps of one driver: beside the callers, one at a time, and not often.
 
-    `sweep(kind, sweeper, now, most)` is one transaction.
+    `sweep(kind, sweeper, now, most)` is one transaction. Where a writer has the database to itself
+    (`alone`), a commit waits for the sweep that it has begun, and none goes on by itself: whoever stops
+    its event loop would keep the others out.
     """
 
-    def __init__(self, sweep: Callable[[str, Sweeper, float, int], Awaitable[Piece]]) -> None:
+    def __init__(
+        self, sweep: Callable[[str, Sweeper, float, int], Awaitable[Piece]], *, alone: bool = False
+    ) -> None:
         self._sweep = sweep
+        self._alone = alone
         self._commits = SWEEP_COMMITS - 1  # since the last one
         self._made = 0  # states, by these commits
         self._kinds: dict[str, Sweeper] = {}
@@ -46,10 +51,10 @@ class Sweeps:
         """The last one."""
         self.swept = self.failed = 0
 
-    def after(
+    async def after(
         self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
     ) -> asyncio.Task[None] | None:
-        """To be told of each call. Returns the sweep that has begun, if one has."""
+        """To be told of each call. Returns the sweep that has begun, if one has, and was not waited for."""
         self._commits += len(commits)
         for commit, outcome in zip(commits, outcomes, strict=True):
             self._due[commit.key[1]] = None
@@ -61,6 +66,9 @@ class Sweeps:
             return None
         self.due = time.monotonic() + SWEEP_SECONDS
         self.task = asyncio.get_running_loop().create_task(self._work(now))
+        if self._alone:
+            await asyncio.wait([self.task])
+            return None
         return self.task
 
     async def finish(self, seconds: float) -> None:
@@ -74,7 +82,7 @@ class Sweeps:
         """Sweep, and go on for as long as there is anything to be deleted."""
         began = time.monotonic()
         while await self._round(now + (time.monotonic() - began)):
-            if self._closing:
+            if self._closing or self._alone:
                 return
             await asyncio.sleep(SWEEP_SECONDS)
 
