@@ -18,6 +18,7 @@ from bench import (
     expiry,
     lists,
     load,
+    many,
     operations,
     postgres_held,
     postgres_load,
@@ -26,7 +27,6 @@ from bench import (
     redis_held,
     redis_load,
     redis_one,
-    scale,
     starting,
 )
 from bench.part import Effort, Part
@@ -35,9 +35,9 @@ from statehold.testing.servers import Missing
 
 MEASUREMENTS: dict[str, Callable[[Effort], Awaitable[Part]]] = {
     "memory": operations.memory,
-    "sessions": scale.sessions,
+    "sessions": many.sessions,
     "expiry": expiry.expiry,
-    "held": scale.held,
+    "held": many.held,
     "sqlite": operations.sqlite,
     "growth": operations.growth,
     "lists": lists.lists,
