@@ -3,11 +3,11 @@
 import contextlib
 import fcntl
 import hashlib
-import itertools
 import os
 import threading
 import time
 from collections.abc import Generator, Iterator
+from itertools import islice, takewhile
 from pathlib import Path
 from struct import pack as packed
 from typing import Any, ClassVar
@@ -20,7 +20,6 @@ from msgspec import msgpack
 from statehold import driver, errors, folding
 from statehold.commits import Key, subjects_of
 from statehold.cursors import Listing, newest_of, page_of
-from statehold.driver import Feature, Scan
 from statehold.settings import Settings, boolean, duration, size
 
 KNOWN = {
@@ -54,10 +53,10 @@ def following(txn: Any, start: bytes, prefix: bytes) -> Iterator[bytes]:
     """The keys from there on that begin with the prefix."""
     cursor = txn.cursor()
     places = cursor.iternext(values=False) if cursor.set_range(start) else ()
-    return itertools.takewhile(lambda place: place.startswith(prefix), places)
+    return takewhile(lambda place: place.startswith(prefix), places)
 
 
-def listed(txn: Any, asked: Scan, now: float) -> Iterator[tuple[bytes, str, float]]:
+def listed(txn: Any, asked: driver.Scan, now: float) -> Iterator[tuple[bytes, str, float]]:
     """The states of a listing that are left: where each is, its id, when it was updated."""
     kind = (asked.tenant, asked.kind)
     begins = b"s" + hashed(*kind) if asked.subject is None else b"a" + hashed(*kind, asked.subject)
@@ -90,12 +89,12 @@ def save(txn: Any, key: Key, old: folding.Life, new: folding.Life | None) -> Non
         txn.put(place, b"")
 
 
-def sweep(txn: Any, now: float) -> None:
-    """Let go of a few rows that nobody needs any more."""
-    for place in list(itertools.islice(following(txn, b"d", b"d"), 16)):
-        if place < b"d" + packed(">d", now):
-            key, record = decode_row(txn.get(place[9:]))
-            save(txn, key, folding.unpack(record), None)
+def sweep(txn: Any, now: float) -> int:
+    """Let go of a few rows that nobody needs any more; of how many."""
+    places = [at for at in islice(following(txn, b"d", b"d"), 16) if at < b"d" + packed(">d", now)]
+    for key, record in [decode_row(txn.get(place[9:])) for place in places]:
+        save(txn, key, folding.unpack(record), None)
+    return len(places)
 
 
 @contextlib.contextmanager
@@ -111,7 +110,7 @@ def translated() -> Generator[None]:
 
 
 class LmdbDriver(driver.WaitingDriver):
-    features = frozenset(Feature) - {Feature.WHOLE_LIVES}
+    features = frozenset(driver.Feature) - {driver.Feature.WHOLE_LIVES}
     gather = "tick"
     opened: ClassVar[WeakValueDictionary[tuple[int, Path], Any]] = WeakValueDictionary()
     opening = threading.Lock()
@@ -160,10 +159,9 @@ class LmdbDriver(driver.WaitingDriver):
             lives = [load(txn, key).at(now) for key in keys]
         if any(life.renewed(want, now) is not life for life in lives):
             with self._writing(wait=wait) as txn:
-                olds = [load(txn, key).at(now) for key in keys]
-                lives = [old.renewed(want, now) for old in olds]
-                for key, old, new in zip(keys, olds, lives, strict=True):
-                    save(txn, key, old, new)
+                for at, key in enumerate(keys):
+                    lives[at] = (old := load(txn, key).at(now)).renewed(want, now)
+                    save(txn, key, old, lives[at])
         return [life.cells(want) for life in lives]
 
     async def commit(self, commits, now, *, wait=True):
@@ -173,8 +171,7 @@ class LmdbDriver(driver.WaitingDriver):
             for commit in commits:
                 old = load(txn, commit.key)
                 new, outcome = folding.step(old, commit, now)
-                if new is not old:
-                    save(txn, commit.key, old, new)
+                save(txn, commit.key, old, new)
                 outcomes.append(outcome)
             return outcomes
 
@@ -185,6 +182,10 @@ class LmdbDriver(driver.WaitingDriver):
             for commit, before, after in zip(commits, olds, lives, strict=True):
                 save(txn, commit.key, before, after)
         return outcomes
+
+    async def sweep(self, now, after="", *, wait=True):
+        with self._writing(wait=wait) as txn:
+            return driver.Swept(gone := sweep(txn, now), "on" if gone else None)
 
     async def scan(self, asked, now, *, wait=True):
         with translated(), self._opened().begin() as txn:

@@ -784,8 +784,8 @@ FOLDING = [
         "list keep",
         "one item more",
         ITEMS,
-        "        over = stop - start - keep\n        if over > 0:\n",
-        "        over = stop - start - keep\n        if over > 1:\n",
+        "        over = stop - start + count - keep\n",
+        "        over = stop - start + count - keep - 1\n",
     ),
     Mutant(
         "list keep",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from mutants.mutant import Mutant
 
 UNINDEXED = "    for place in indexed(key, old):\n        txn.delete(place)\n"
-STEPPED = "                if new is not old:\n"
+STEPPED = "                save(txn, commit.key, old, new)\n"
 READ = (
     "        with translated(), self._opened().begin() as txn:\n"
     "            lives = [load(txn, key).at(now) for key in keys]\n"
 )
-RENEWED = "                olds = [load(txn, key).at(now) for key in keys]\n"
+RENEWED = "                    lives[at] = (old := load(txn, key).at(now)).renewed(want, now)\n"
 BEGUN = "                with env.begin(write=True) as txn:\n                    yield txn\n"
 TOGETHER = "            lives, outcomes = folding.step_together(olds, commits, now)\n"
 OPENED = "self.opened.get(at) or lmdb.open(path, **how)"
@@ -76,14 +76,14 @@ FAULTS = [
     _fault(
         "sweeping",
         "it takes the living along",
-        '        if place < b"d" + packed(">d", now):\n',
-        "        if True:\n",
+        'if at < b"d" + packed(">d", now)]',
+        "]",
     ),
     _fault(
         "sweeping",
         "it comes a minute early",
-        'place < b"d" + packed(">d", now)',
-        'place < b"d" + packed(">d", now + 60)',
+        'if at < b"d" + packed(">d", now)]',
+        'if at < b"d" + packed(">d", now + 60)]',
     ),
     _fault(
         "sweeping",
@@ -117,7 +117,7 @@ FAULTS = [
         "erase",
         "it is acknowledged, and forgotten",
         STEPPED,
-        "                if new is not old and (new.head is not None or old.head is None):\n",
+        "                if new.head is not None or old.head is None:\n    " + STEPPED,
     ),
     _fault(
         "erase",
@@ -132,26 +132,26 @@ FAULTS = [
     _fault(
         "renewals",
         "they are not stored",
-        "                    save(txn, key, old, new)\n        return",
+        "                    save(txn, key, old, lives[at])\n        return",
         "                    pass\n        return",
     ),
     _fault(
         "renewals",
         "they bring back what has expired",
         RENEWED,
-        RENEWED.replace(".at(now)", ""),
+        RENEWED.replace("load(txn, key).at(now)", "load(txn, key)"),
     ),
     _fault(
         "renewals",
         "they store what was read before, over what was written meanwhile",
         RENEWED,
-        "                olds = lives\n",
+        RENEWED.replace("load(txn, key).at(now)", "lives[at]"),
     ),
     _fault(
         "renewals",
         "only that of the first key is stored",
-        "in zip(keys, olds, lives, strict=True):",
-        "in list(zip(keys, olds, lives, strict=True))[:1]:",
+        "in enumerate(keys):",
+        "in list(enumerate(keys))[:1]:",
     ),
     _fault(
         "bulk",

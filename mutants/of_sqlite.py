@@ -134,7 +134,7 @@ FAULTS = [
         "erase",
         "the items of lists stay",
         "erasing.py",
-        "if isinstance(held, tuple) and held[0]]",
+        "if isinstance(ring, tuple) and ring[0]]",
         "if False]",
     ),
     _fault(
@@ -154,9 +154,9 @@ FAULTS = [
     _fault(
         "doubt",
         "nobody knows when states ended",
-        "erasing.py",
-        "UPDATE ended SET at = max(at, (SELECT updated",
-        "UPDATE ended SET at = min(at, (SELECT updated",
+        "ends.py",
+        ' DO UPDATE SET last = max(last, excluded.last), until = excluded.until",\n        (_digest(key), last, at + HOLD_SECONDS),',
+        ' DO UPDATE SET last = max(last, excluded.last), until = excluded.until",\n        (_digest(key), 0.0, at + HOLD_SECONDS),',
     ),
     _fault(
         "expiry",
@@ -273,16 +273,16 @@ FAULTS = [
     _fault(
         "sweeping",
         "it begins anew each time, and never comes to what lies behind",
-        "driver.py",
-        "        self._swept = last if states == SWEEP_STATES else 0\n",
-        "        self._swept = 0\n",
+        "sweeping.py",
+        "        self._last = 0 if piece.over else piece.last\n",
+        "        self._last = 0\n",
     ),
     _fault(
         "sweeping",
         "it goes round once",
-        "driver.py",
-        "        self._swept = last if states == SWEEP_STATES else 0\n",
-        "        self._swept = last\n",
+        "sweeping.py",
+        "        self._last = 0 if piece.over else piece.last\n",
+        "        self._last = piece.last\n",
     ),
     *WHOLE_LIVES,
 ]

@@ -48,7 +48,7 @@ def open_driver(url: str, **settings: object) -> Driver:
     Settings may stand in the URL's query or be given by name, not both. One that every backend has is
     `middleware`: what is to lie over the driver, by name. Raises `ConfigError`.
     """
-    return _opened(url, settings, tasks=False)
+    return _opened(url, settings, _as_it_is)
 
 
 def open_for_tasks(url: str, **settings: object) -> Driver:
@@ -56,10 +56,18 @@ def open_for_tasks(url: str, **settings: object) -> Driver:
 
     So it is with the drivers inside it. Middleware lies over what gathers.
     """
-    return _opened(url, settings, tasks=True)
+    return _opened(url, settings, gathering)
 
 
-def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
+def open_for_threads(url: str, **settings: object) -> Driver:
+    """The driver for a URL, for threads without an event loop: over it lies what gathers their commits.
+
+    So it is with the drivers inside it. Middleware lies over what gathers.
+    """
+    return _opened(url, settings, following)
+
+
+def _opened(url: str, settings: dict[str, object], gather: Callable[[Driver], Driver]) -> Driver:
     parts, given = _asked(url, settings)
     try:
         factory = plugin("statehold.drivers", BACKENDS, parts.scheme, "backend", "url")
@@ -74,7 +82,7 @@ def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
     for name in inside:
         within = given.get(name)
         if isinstance(within, str):
-            given[name] = _opened(within, {}, tasks=tasks)
+            given[name] = _opened(within, {}, gather)
     driver: object = factory(parts, given)
     if not isinstance(driver, Driver):
         raise ConfigError(
@@ -82,7 +90,7 @@ def _opened(url: str, settings: dict[str, object], *, tasks: bool) -> Driver:
             field="url",
             found=type(driver).__name__,
         )
-    return over(gathering(driver) if tasks else driver)
+    return over(gather(driver))
 
 
 def _asked(url: str, settings: dict[str, object]) -> tuple[SplitResult, dict[str, object]]:
@@ -165,6 +173,19 @@ def gathering(driver: Driver, *, owns: bool = True) -> Driver:
     from statehold.middleware.coalesce import Coalesce
 
     return Coalesce(driver, in_thread=driver.gather == "thread", owns=owns)
+
+
+def following(driver: Driver) -> Driver:
+    """The driver, and over it what gathers the commits of threads where that saves a flush to disk each."""
+    if driver.gather != "thread":
+        return driver
+    from statehold.middleware.following import Following
+
+    return Following(driver)
+
+
+def _as_it_is(driver: Driver) -> Driver:
+    return driver
 
 
 def _shown(url: str) -> str:

@@ -287,6 +287,14 @@ class Page(msgspec.Struct, frozen=True):
     cursor: str | None = None
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """What sweeping came to: how many states that had ended are gone, and where to go on."""
+
+    removed: int = 0
+    after: str | None = None
+    """To be given to the next call; None when everything has been looked at."""
+
+
 class Driver(ABC):
     """A backend where states live.
 
@@ -406,6 +414,18 @@ class Driver(ABC):
         raise Unsupported(
             f"{type(self).__name__} does not support {Feature.SCAN}", expected=Feature.SCAN
         )
+
+    async def sweep(self, now: float, after: str = "") -> Swept:  # noqa: ARG002  nothing to do
+        """Clear away some of what has ended, of every kind and tenant that is stored, also unopened ones.
+
+        One call is short enough to stand beside others: it looks at a bounded number of states, and
+        removes no more than a bounded part of a large one. Whoever goes on from `after`, beginning
+        with "", until it is None has had everything looked at that had ended when he began. It removes
+        nothing that another call would still have to know: what is remembered of ended lives and
+        of epochs stays for as long as is promised. Sweeping that calls do by themselves is not
+        replaced by it. The default is that of a driver whose store forgets by itself.
+        """
+        return Swept()
 
     async def drain(self, timeout: float) -> bool:  # noqa: ARG002, ASYNC109  nothing to wait for
         """Finish the calls that were accepted, and take nothing new: whether it was done in time.
@@ -546,6 +566,10 @@ class WaitingDriver(Driver):
     async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:  # noqa: ARG002
         """See `Driver.scan`."""
         return await super().scan(asked, now)
+
+    async def sweep(self, now: float, after: str = "", *, wait: bool = True) -> Swept:  # noqa: ARG002
+        """See `Driver.sweep`."""
+        return await super().sweep(now, after)
 
     async def check(self, now: float, *, wait: bool = True) -> None:
         """See `Driver.check`."""

@@ -13,53 +13,74 @@ from typing import Final, overload
 _bare = object.__new__
 
 
+SHORT: Final = 64
+"""A list of so many items is a tuple, which Python's collector does not walk for long."""
+
+
 class Items(Sequence[bytes]):
     """An immutable list of encoded items to which appending is cheap.
 
-    Versions share one growing buffer and differ in the window that they show of it, so appending
-    to a long list copies nothing, and a reader's version never changes under it. What falls out of
-    the window is let go by copying the window once a good part of the buffer is outside it.
+    A short one is copied. Versions of a longer one share one growing buffer and differ in the window
+    that they show of it, so appending to a long list copies nothing, and a reader's version never
+    changes under it. What falls out of the window is let go by copying the window once a good part of
+    the buffer is outside it.
     """
 
     __slots__ = ("_buffer", "_start", "_stop", "first", "nbytes")
 
+    _buffer: tuple[bytes, ...] | list[bytes]
     first: int
     """The position of the first item; of an empty list, the one that the next item will have."""
     nbytes: int
     """The bytes of all items together."""
 
     def __init__(self, items: Iterable[bytes] = (), first: int = 1) -> None:
-        self._buffer: list[bytes] = list(items)
+        buffer = tuple(items)
+        size = len(buffer)
+        self._buffer = buffer if size <= SHORT else list(buffer)
         self._start = 0
-        self._stop = len(self._buffer)
+        self._stop = size
         self.first = first
-        self.nbytes = sum(map(len, self._buffer))
+        self.nbytes = sum(map(len, buffer))
 
     def appended(self, items: Sequence[bytes], keep: int) -> Items:
         """This list with `items` at its end, cut to the newest `keep`. Not safe for two threads."""
         buffer, start, stop = self._buffer, self._start, self._stop
-        if stop != len(buffer):  # another version has gone on from here: part ways
-            buffer = buffer[start:stop]
-            start = 0
         nbytes = self.nbytes
         first = self.first
-        if len(items) == 1:
-            item = items[0]
-            buffer.append(item)
-            nbytes += len(item)
+        count = len(items)
+        over = stop - start + count - keep
+        nbytes += len(items[0]) if count == 1 else sum(map(len, items))
+        if isinstance(buffer, tuple) and stop + count <= SHORT:
+            added = items if isinstance(items, tuple) else tuple(items)
+            if over == 1 and stop:  # the usual case, with one copy
+                nbytes -= len(buffer[0])
+                first += 1
+                buffer = buffer[1:] + added
+            else:
+                buffer += added
+                if over > 0:
+                    nbytes -= sum(map(len, buffer[:over]))
+                    first += over
+                    buffer = buffer[over:]
+            stop = len(buffer)
         else:
-            buffer.extend(items)
-            nbytes += sum(map(len, items))
-        stop = len(buffer)
-        over = stop - start - keep
-        if over > 0:
-            nbytes -= len(buffer[start]) if over == 1 else sum(map(len, buffer[start:-keep]))
-            first += over
-            start += over
-            if start > keep >> 3:
-                buffer = buffer[start:]
+            if isinstance(buffer, tuple) or stop != len(buffer):  # another version has gone on here
+                buffer = list(buffer[start:stop])
                 start = 0
-                stop = keep
+            if count == 1:
+                buffer.append(items[0])
+            else:
+                buffer.extend(items)
+            stop = len(buffer)
+            if over > 0:
+                nbytes -= len(buffer[start]) if over == 1 else sum(map(len, buffer[start:-keep]))
+                first += over
+                start += over
+                if start > keep >> 3:
+                    buffer = buffer[start:]
+                    start = 0
+                    stop = keep
         new: Items = _bare(Items)
         new._buffer = buffer
         new._start = start
@@ -117,7 +138,8 @@ class Items(Sequence[bytes]):
         if isinstance(index, slice):
             begin, end, step = index.indices(size)
             if step == 1:
-                return self._buffer[self._start + begin : self._start + max(begin, end)]
+                found = self._buffer[self._start + begin : self._start + max(begin, end)]
+                return found if isinstance(found, list) else list(found)
             return [self._buffer[self._start + i] for i in range(begin, end, step)]
         if index < 0:
             index += size

@@ -15,7 +15,7 @@ from statehold.changes import Accumulate, Add, Append, Drop, Items, Put, Refusal
 from statehold.commits import ABSENT, EVERYTHING, Commit, Want
 from statehold.driver import Refused, Scan, Written
 from statehold.drivers.sqlite import SqliteDriver
-from statehold.drivers.sqlite.driver import SWEEP_COMMITS
+from statehold.drivers.sqlite.sweeping import SHARE, SWEEP_COMMITS
 from statehold.engine import run_now
 from statehold.errors import Closed, ConfigError, Corrupted, Invalid
 
@@ -265,7 +265,7 @@ def test_expired_states_are_swept(driver, path):
     for n in range(300):
         key = ("", "chat", f"s{n}")
         write(driver, Append("log", (b"1", b"2"), 9), Add("n", "", 1), key=key, ttl=5.0, op="x")
-    for _ in range(4 * SWEEP_COMMITS):
+    for _ in range(int(300 / SHARE) + 4 * SWEEP_COMMITS):
         write(driver, key=("", "chat", "other"), now=NOW + 5)
     assert counts(path) == {"state": 1, "cell": 0, "item": 0, "op": 0}
     assert driver.stats()["expired_total"] == 300

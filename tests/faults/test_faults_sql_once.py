@@ -35,7 +35,7 @@ def backend(request):
         return len(sent) > 3000 if request.param == "fast" else COMMITS(sent) is not None
 
     with Proxy(server.port) as proxy:
-        yield opens, server.new_database(), proxy, commits
+        yield opens, f"{server.new_database()}?sweep=off", proxy, commits  # which commits, too
 
 
 async def counted(url, id="a"):

@@ -4,7 +4,7 @@ import asyncio
 import sys
 import time
 from contextvars import ContextVar, copy_context
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from statehold import AsyncStore, StateholdError
 from statehold.clock import SystemClock
@@ -24,7 +24,8 @@ def portably(url, **settings):
     """The same for PostgreSQL with nothing but transactions, as where its functions may not be made."""
 
     def open_():
-        driver = from_url(urlsplit(url), settings, tiers=["portable"])
+        parts = urlsplit(url)
+        driver = from_url(parts, dict(parse_qsl(parts.query)) | settings, tiers=["portable"])
         return AsyncStore(Coalesce(driver))
 
     return open_

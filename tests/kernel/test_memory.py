@@ -72,7 +72,7 @@ def test_a_million_seconds_later_everything_is_gone(store, clock):
     assert stats(store)["expired_total"] == 300
     driver = store.driver
     assert len(driver._buckets) <= 1
-    assert driver._subjects == {}
+    assert len(driver._subjects) == 0
 
 
 def test_no_single_call_pays_for_all_that_expires(store, clock):
@@ -221,10 +221,9 @@ def test_states_that_come_and_go_leave_nothing_behind(store, cls):
             list(states.scan())
     driver = store.driver
     assert driver.stats()["bytes"] == 0
-    assert driver._subjects == {}
+    assert len(driver._subjects) == 0
     assert driver._buckets.states() < 1000
-    listing = driver._listings["", cls.__schema__.kind]
-    assert len(listing.added) + len(listing._ids) < 1000
+    assert len(driver._ids) == 0
 
 
 def test_a_deleted_state_leaves_no_work_behind(store, clock):

@@ -13,7 +13,20 @@ class Chat(State, ttl=timedelta(hours=1)):
     n = Counter()
 
 
+async def session(chats):
+    async with chats.session("a") as chat:
+        chat.n += 1
+
+
+async def listed(chats):
+    assert [id async for id in chats.scan()] in ([], ["a"])
+
+
 CALLS = {
+    "session": session,
+    "transact": lambda chats: chats.transact("a", lambda chat: chat.n),
+    "scan": listed,
+    "get_page": lambda chats: chats.get_page(),
     "get": lambda chats: chats.get("a"),
     "apply": lambda chats: chats.apply("a", Chat.n.add(1)),
     "commit": lambda chats: chats.commit("a", [Chat.n.add(1)]),
@@ -57,6 +70,40 @@ def test_others_have_their_turn(url, call, monkeypatch):
                 await CALLS[call](chats)
             other.cancel()
             assert ticks - before >= 18
+
+    asyncio.run(play())
+
+
+def test_slow_calls_are_followed_by_a_turn_each(monkeypatch):
+    """As those that read a large state; and of quick ones no more than few ask."""
+
+    class Told:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    told, ticks = Told(), []
+    monkeypatch.setattr(turns, "AMBIENT", told)
+
+    async def ticking():
+        while True:
+            ticks.append(told.now)
+            await asyncio.sleep(0)
+
+    async def play():
+        other, its = asyncio.create_task(ticking()), turns.Turns()
+        for each, after in ((1e-6, turns.CALLS), (0.1, 0), (1e-6, turns.CALLS), (4.8e-5, 20)):
+            for _ in range(8):
+                calls = await its.take()
+                told.now += each * (1 + calls)
+            before = len(ticks)
+            for _ in range(10):
+                calls = await its.take()
+                assert calls == after
+                told.now += each * (1 + calls)
+            assert (len(ticks) - before >= 9) == (each == 0.1)
+        other.cancel()
 
     asyncio.run(play())
 

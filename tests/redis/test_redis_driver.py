@@ -247,7 +247,7 @@ def test_a_server_that_evicts_is_refused(policy):
 
 RULES = (
     "resetkeys ~sh:* -@all +evalsha +evalsha_ro +script|load +info +time +hget +hmget"
-    " +hset +hdel +hkeys +hgetall +rpush +ltrim +lset +lrange +del +set +setrange +getrange +pexpireat"
+    " +hset +hdel +hkeys +hlen +hgetall +rpush +ltrim +lset +lrange +unlink +set +setrange +getrange +pexpireat"
     " +exists +persist +zadd +zrem +zrandmember +zrangebylex"
 )
 """What the page on Redis says that a user needs."""

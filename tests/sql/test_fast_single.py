@@ -9,8 +9,8 @@ from unittest.mock import patch
 import pytest
 
 from statehold.changes import Add, Append, Drop, Put
-from statehold.commits import EVERYTHING, PRESENT, Commit, Revision
-from statehold.driver import Written
+from statehold.commits import ABSENT, EVERYTHING, PRESENT, Commit, Revision
+from statehold.driver import Reused, Written
 from statehold.drivers.sql.op_ids import FORGET_EVERY, MOST_OPS
 from statehold.drivers.sql.portable.executor import commit_all
 from statehold.drivers.sql.postgres.single import AVOIDED, Singles
@@ -280,3 +280,67 @@ def test_a_list_has_no_more_rows_than_items(statehold_postgres):
     items, ops = behind(url, counted)
     assert items == 3
     assert 8 <= ops <= MOST_OPS + FORGET_EVERY
+
+
+# -------------------------------------------------------------------------------------- erasures
+
+
+def left(server, url):
+    """How many rows there are in each of the kit's tables, of those that have any."""
+    names = ("", "__sum", "__log", "__trail", "__ops", "__also_about")
+    found = {
+        name: int(server.sql(f"SELECT count(*) FROM basket{name}", url)[0][0]) for name in names
+    }
+    return {name: count for name, count in found.items() if count}
+
+
+def test_an_erasure_is_one_statement(statehold_postgres):
+    """With all that belongs to the state; repeated, it erases no later life."""
+    url = statehold_postgres.new_database()
+
+    async def work(driver):
+        changes = (Append("log", (b"1", b"2"), 9), Add("sum", "k", 1))
+        several = {"subject": ("ann", "run 7")}
+        (made,) = await driver.commit([commit(*changes, op="1", **several)], time.time())
+        before = driver.stats()
+        (gone,) = await driver.commit([commit(op="erase", erase=True)], time.time())
+        after = driver.stats()
+        assert gone == Written(made.revision)
+        assert after["transactions_total"] == before["transactions_total"] + 1
+        assert handed_back(driver) == before["fast_handed_back_total"]
+        assert left(statehold_postgres, url) == {}
+        (later,) = await driver.commit([commit(*changes, op="2")], time.time())
+        (again,) = await driver.commit([commit(op="erase", erase=True)], time.time())
+        assert again == Written(made.revision, repeated=True)
+        assert (await read(driver)).revision == later.revision
+        (reused,) = await driver.commit([commit(op="2", erase=True)], time.time())
+        assert isinstance(reused, Reused)
+        (absent,) = await driver.commit(
+            [commit(op="3", erase=True, key=("t", KEY[1], "nobody"))], time.time()
+        )
+        assert absent == Written(ABSENT)
+
+    run(url, work)
+
+
+def test_erasures_beside_writers_leave_nothing_behind(statehold_postgres):
+    """Two drivers write to a state and erase it: no row of a list stays whose state is gone."""
+    url = statehold_postgres.new_database()
+
+    async def work(driver):
+        other = await ready(url)
+
+        async def one(driver, n):
+            for turn in range(25):
+                erase = (n + turn) % 5 == 0
+                changes = () if erase else (Append("log", (b"1",), 50), Add("sum", "k", 1))
+                again = commit(*changes, op=f"{n} {turn}", erase=erase)
+                (outcome,) = await driver.commit([again], time.time())
+                assert isinstance(outcome, Written)
+
+        await asyncio.gather(*(one((driver, other)[n % 2], n) for n in range(8)))
+        await driver.commit([commit(op="last", erase=True)], time.time())
+        await other.close()
+
+    run(url, work)
+    assert left(statehold_postgres, url) == {}

@@ -483,6 +483,22 @@ def test_done_by_hand_and_mended(backend, run):
     assert len(cells(backend.url, Visit)) == len(RENAMED) - 1
 
 
+def test_an_index_that_covers_less_is_made_anew(backend, run):
+    """That of an earlier layout, under the same name: by it a page of a subject would be looked for in all of them."""
+    run(Visit, "--apply")
+    on = " ON visit" if backend.kind == "mariadb" else ""
+    backend.sql(f"DROP INDEX visit__subject{on}")
+    backend.sql("CREATE INDEX visit__subject ON visit (tenant, subject)")
+    with (
+        Store.open(backend.url) as store,
+        pytest.raises(ConfigError, match=r"index visit__subject on visit is missing"),
+    ):
+        store.collection(Visit).get("ada")
+    _, out, _ = run(Visit, "--apply")
+    assert done(out) == ["index visit__subject on visit is made anew"]
+    assert run(Visit, "--plan")[0] == 0
+
+
 def test_the_command_line(run, monkeypatch, capsys):
     code, _, error = run(Visit, "--plan", "shop")
     assert (code, "no kind 'shop'; there are visit" in error) == (2, True)

@@ -8,6 +8,7 @@
     serving      serve: the server
     replaying    replay: a file of commits, with `progress` on a terminal
     measuring    bench: what the configured backend does
+    sweeping     sweep: what has ended, cleared away where nobody writes
     migrating    migrate: the tables of a SQL database, made to fit the classes
     keying       keys: the keys of tokens, new, rotated, listed
     reaching     from the options to the states, through the library or through a server

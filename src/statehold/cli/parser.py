@@ -12,6 +12,9 @@ KEY_VARIABLE: Final = "STATEHOLD_KEY"
 """The environment variable with the key that is shown to a server."""
 
 
+_FOREVER_S: Final = 1e6
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -142,6 +145,20 @@ def parser() -> argparse.ArgumentParser:
         type=_seconds,
         default=1.0,
         help="how long each part takes (default: 1)",
+    )
+
+    sweep = command(
+        "sweep",
+        "sweeping:sweep",
+        "Clear away what has ended, where few or none write any more.",
+        parent=shared,
+    )
+    sweep.add_argument(
+        "--seconds",
+        metavar="S",
+        type=_seconds,
+        default=_FOREVER_S,
+        help="how long at most (default: until everything was looked at)",
     )
 
     keys = command("keys", "keying:keys", "Make, rotate or list the keys of tokens.", parent=shared)

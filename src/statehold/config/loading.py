@@ -67,6 +67,11 @@ SERVER: Final = Settings(
             10.0,
             "Maximum time for running requests to finish at shutdown.",
         ),
+        "sweep_interval": (
+            duration,
+            600.0,
+            "How long after one look for what has ended, and takes room still, the next one begins.",
+        ),
         "allowed_hosts": (
             _names,
             ("127.0.0.1", "::1", "localhost"),
@@ -104,6 +109,7 @@ class ServerConfig(msgspec.Struct, frozen=True):
     heartbeat: float = SERVER.default("heartbeat")
     retry_after: float = SERVER.default("retry_after")
     shutdown_timeout: float = SERVER.default("shutdown_timeout")
+    sweep_interval: float = SERVER.default("sweep_interval")
     allowed_hosts: tuple[str, ...] = SERVER.default("allowed_hosts")
     log_level: str = SERVER.default("log_level")
     keys: tuple[AccessKey, ...] = ()

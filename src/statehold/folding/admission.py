@@ -76,7 +76,7 @@ class Past(Protocol):
         ...
 
     def ended(self) -> float:
-        """No earlier life has had a commit after this time."""
+        """No earlier life has had an op id after this time."""
         ...
 
     def fence(self) -> Fence:

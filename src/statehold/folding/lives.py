@@ -112,8 +112,8 @@ class Life(msgspec.Struct, frozen=True):
         return max(until, ended_at(head) + HOLD_SECONDS if head.epoch else head.deadline)
 
     def last(self) -> float:
-        """No commit was made to it after this time."""
-        if self.head is None:
+        """No op id was applied to it after this time; what has none, nobody can repeat."""
+        if self.head is None or not (self.ops or self.forgotten > -math.inf):
             return self.over
         # The newest op id came later than its commit was made, where somebody else decided when.
         newest = self.ops[next(reversed(self.ops))][1] if self.ops else self.over

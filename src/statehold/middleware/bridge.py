@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from statehold.commits import Commit, Key, Want
-from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan, WholeLife
+from statehold.driver import Cells, Driver, Layout, Outcome, Page, Peeks, Scan, Swept, WholeLife
 from statehold.middleware.wrapper import PassOn, Wrapper
 
 R = TypeVar("R")
@@ -65,6 +65,10 @@ class Bridge(Wrapper):
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""
         return await self._there(self.inner.scan(asked, now))
+
+    async def sweep(self, now: float, after: str = "") -> Swept:
+        """See `Driver.sweep`."""
+        return await self._there(self.inner.sweep(now, after))
 
     async def check(self, now: float) -> None:
         """See `Driver.check`."""

@@ -27,20 +27,29 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WaitingDriver,
     WholeLife,
     WouldWait,
-    told,
 )
 from statehold.engine import run_now
-from statehold.errors import Closed, StateholdError, own
+from statehold.errors import Closed, StateholdError
+from statehold.middleware.calls import (
+    Answer,
+    Call,
+    for_each,
+    had_to_wait,
+    latest,
+    made,
+    next_batch,
+    settle,
+    waited,
+    wanted,
+)
 from statehold.middleware.wrapper import Wrapper
 
 _Loop: TypeAlias = asyncio.AbstractEventLoop
-_Call: TypeAlias = tuple["asyncio.Future[list[Outcome]]", Sequence[Commit], float, bool, float]
-"""Who waits, its commits, its `now`, whether they stand together, and since when it had to wait: 0.0
-if it did not."""
-_Answer: TypeAlias = list[Outcome] | BaseException
+_Call: TypeAlias = Call["asyncio.Future[list[Outcome]]"]
 R = TypeVar("R")
 
 ROUNDS = 8
@@ -165,10 +174,22 @@ class Coalesce(Wrapper):
         try:
             return await self._waiting.read(keys, want, now, wait=False)
         except WouldWait:
-            return await self._in_thread(lambda waited: self.inner.read(keys, want, now + waited))
+            pass
+        if self._closed:
+            raise Closed("the store is closed")
+        loop = asyncio.get_running_loop()
+        return await self._queue(loop).reading(
+            loop, lambda waited: self.inner.read(keys, want, now + waited)
+        )
 
     async def scan(self, asked: Scan, now: float) -> Page:
         return await self._call(self.inner.scan, (asked,), now)
+
+    async def sweep(self, now: float, after: str = "") -> Swept:
+        if self._waiting is None:
+            return await self.inner.sweep(now, after)
+        # In the thread that writes, between batches, also where nothing has to be waited for.
+        return await self._in_thread(lambda waited: self.inner.sweep(now + waited, after))
 
     async def check(self, now: float) -> None:
         await self._call(self.inner.check, (), now)
@@ -229,6 +250,9 @@ class _Queue:
         self._max_batch = max_batch
         self._threaded = in_thread
         self._thread = ThreadPoolExecutor(1, "statehold-writer")  # which starts when it is needed
+        # Nobody who commits is to wait for a large state to be read.
+        self._reader = ThreadPoolExecutor(1, "statehold-reader")
+        self._reads: set[asyncio.Future[Any]] = set()
         self._ahead = 0  # calls that the thread was given, and that are not known to be over
         self._waiting: list[_Call] = []
         self._due = False  # a tick has been asked for, or the thread is writing and will ask
@@ -258,15 +282,19 @@ class _Queue:
         return future
 
     async def drain(self, loop: _Loop) -> None:
-        await self.add(loop, (), 0.0)  # calls are answered in order
+        with contextlib.suppress(StateholdError):  # which is for those who asked for something
+            await self.add(loop, (), 0.0)  # calls are answered in order
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._ahead:  # and those of the thread too
             await self.in_thread(loop, _nothing)
+        while self._reads:
+            await asyncio.wait(self._reads)
 
     def close(self) -> None:
         """The thread ends when it has done what it was given."""
         self._thread.shutdown(wait=False)
+        self._reader.shutdown(wait=False)
 
     def in_thread(
         self, loop: _Loop, call: Callable[[float], Coroutine[Any, Any, R]]
@@ -275,7 +303,7 @@ class _Queue:
         since = AMBIENT.monotonic() if self._ahead else 0.0
 
         def work() -> R:
-            return run_now(call(_waited(since)))
+            return run_now(call(waited(since)))
 
         try:
             job = self._thread.submit(work)
@@ -290,22 +318,27 @@ class _Queue:
         job.add_done_callback(over)  # first, so that who gets the answer finds it over
         return asyncio.wrap_future(job, loop=loop)
 
+    def reading(
+        self, loop: _Loop, call: Callable[[float], Coroutine[Any, Any, R]]
+    ) -> asyncio.Future[R]:
+        """What a call answers that only reads, in a thread of its own."""
+        since = AMBIENT.monotonic()
+        try:
+            read = asyncio.wrap_future(
+                self._reader.submit(lambda: run_now(call(waited(since)))), loop=loop
+            )
+        except RuntimeError as error:  # shut down
+            raise Closed("the store is closed") from error
+        self._reads.add(read)
+        read.add_done_callback(self._reads.discard)
+        return read
+
     def _over(self) -> None:
         self._ahead -= 1
 
     def _take(self) -> list[_Call]:
-        """What goes down next, without what nobody waits for any more."""
-        waiting, size = self._waiting, 0
-        calls: list[_Call] = []
-        for count, call in enumerate(waiting):
-            if call[0].done():
-                continue
-            size += len(call[1])
-            if calls and (size > self._max_batch or call[3] or calls[0][3]):
-                self._waiting = waiting[count:]
-                return calls
-            calls.append(call)
-        self._waiting = []
+        """What goes down next."""
+        calls, self._waiting = next_batch(self._waiting, self._max_batch)
         return calls
 
     def _pass_down(self, loop: _Loop) -> None:
@@ -322,118 +355,59 @@ class _Queue:
             self.calm = len(calls) <= 1
             if calls:
                 try:
-                    answers = run_now(_answers(self._driver, calls, self._at_once))
+                    answers = run_now(made(self._driver, calls, self._at_once))
                 except WouldWait:
                     self.calm = False
                     self._hand_over(loop, calls)
                     return
-                _settle(calls, answers)
+                settle(calls, answers)
         self._due = bool(self._waiting)
         if self._due:
             loop.call_soon(self._pass_down, loop)
 
     async def _in_task(self, calls: list[_Call]) -> None:
-        _settle(calls, await _answers(self._driver, calls, {}))
+        settle(calls, await made(self._driver, calls, {}))
 
     def _hand_over(self, loop: _Loop, calls: list[_Call]) -> None:
         if self._ahead:
-            calls = _had_to_wait(calls)
+            calls = had_to_wait(calls)
         self._ahead += 1
         try:
             self._thread.submit(self._write, loop, calls)
         except RuntimeError:  # it was shut down, and nobody else may write
-            self._written(loop, calls, _each(calls, Closed("the store is closed")))
+            self._written(loop, calls, for_each(calls, Closed("the store is closed")))
 
     def _write(self, loop: _Loop, calls: list[_Call]) -> None:
         calls, answers = self._made(calls)
         with contextlib.suppress(RuntimeError):  # the loop was closed, and nobody waits any more
             loop.call_soon_threadsafe(self._written, loop, calls, answers)
 
-    def _made(self, calls: list[_Call]) -> tuple[list[_Call], list[_Answer]]:
+    def _made(self, calls: list[_Call]) -> tuple[list[_Call], list[Answer]]:
         """The calls that were still wanted when it was their turn, and what became of them.
 
         To wait in the midst of a commit would be to make it though nobody wants it any more. So
         nothing is what is waited with.
         """
-        calls = _wanted(calls)
+        calls = wanted(calls)
         for _ in range(ROUNDS if self._at_once else 0):
             try:
-                return calls, run_now(_answers(self._driver, calls, self._at_once))
+                return calls, run_now(made(self._driver, calls, self._at_once))
             except WouldWait:
-                calls = _had_to_wait(calls)
+                calls = had_to_wait(calls)
             try:
-                run_now(self._driver.commit((), _now(calls)))
+                run_now(self._driver.commit((), latest(calls)))
             except BaseException as error:  # noqa: BLE001  each caller is told
-                return calls, _each(calls, error)
-            calls = _wanted(calls)
-        return calls, run_now(_answers(self._driver, calls, {}))
+                return calls, for_each(calls, error)
+            calls = wanted(calls)
+        return calls, run_now(made(self._driver, calls, {}))
 
-    def _written(self, loop: _Loop, calls: list[_Call], answers: list[_Answer]) -> None:
+    def _written(self, loop: _Loop, calls: list[_Call], answers: list[Answer]) -> None:
         self._ahead -= 1
-        _settle(calls, answers)
+        settle(calls, answers)
         self._due = bool(self._waiting)
         if self._due:
             self._pass_down(loop)
 
 
-async def _nothing(_waited: float) -> None:
+async def _nothing(_: float) -> None:
     """What was given to the thread before is done."""
-
-
-def _wanted(calls: list[_Call]) -> list[_Call]:
-    """Those whose callers were not cancelled."""
-    return [call for call in calls if not call[0].cancelled()]
-
-
-def _had_to_wait(calls: list[_Call]) -> list[_Call]:
-    """These calls, each known to wait, from now on if not before."""
-    begun = AMBIENT.monotonic()
-    return [(*call[:4], call[4] or begun) for call in calls]
-
-
-def _waited(since: float) -> float:
-    return AMBIENT.monotonic() - since if since else 0.0
-
-
-def _now(calls: list[_Call]) -> float:
-    return max((now + _waited(since) for _, _, now, _, since in calls), default=0.0)
-
-
-async def _answers(driver: Driver, calls: list[_Call], more: dict[str, bool]) -> list[_Answer]:
-    """What became of each call, all made together. Raises `WouldWait` where nothing was done."""
-    commits = [each for _, some, _, _, _ in calls for each in some]
-    if not commits:
-        return [[] for _ in calls]
-    together = calls[0][3]  # and then it is the only one
-    commit = cast("Any", driver).commit_together if together else driver.commit
-    try:
-        outcomes: list[Outcome] = await commit(commits, _now(calls), **more)
-    except WouldWait:
-        raise
-    except BaseException as error:  # noqa: BLE001  each caller is told
-        return _each(calls, error)
-    if together:
-        return [outcomes]
-    each = iter(outcomes)
-    return [_told([next(each) for _ in some]) for _, some, _, _, _ in calls]
-
-
-def _each(calls: list[_Call], error: BaseException) -> list[_Answer]:
-    return [error if len(calls) == 1 else own(error) for _ in calls]
-
-
-def _told(outcomes: list[Outcome]) -> _Answer:
-    try:
-        return told(outcomes)
-    except StateholdError as error:
-        return error
-
-
-def _settle(calls: list[_Call], answers: list[_Answer]) -> None:
-    for (future, *_), answer in zip(calls, answers, strict=True):
-        if future.done():
-            continue  # its caller was cancelled
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)

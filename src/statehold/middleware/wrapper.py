@@ -15,6 +15,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WholeLife,
 )
 
@@ -83,6 +84,10 @@ class Wrapper(Driver):
     async def scan(self, asked: Scan, now: float) -> Page:
         """See `Driver.scan`."""
         return await self.inner.scan(asked, now)
+
+    async def sweep(self, now: float, after: str = "") -> Swept:
+        """See `Driver.sweep`."""
+        return await self.inner.sweep(now, after)
 
     async def check(self, now: float) -> None:
         """See `Driver.check`."""

@@ -8,6 +8,7 @@ A request goes down this list:
     reading      what a request says, typed; everything wrong is a problem
     states       the routes of single states and of listings
     batch        many commits and reads in one request
+    sweeping     what has ended is cleared away while nobody writes
     watch        server-sent events of a state's revisions;  `hub` knows who waits for which
     health       whether it is alive and can answer, and what was counted
     service      what all routes share: the store, its kinds, the settings

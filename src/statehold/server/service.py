@@ -14,6 +14,7 @@ from statehold.middleware.choosing import layer
 from statehold.middleware.metrics import Histogram, Metrics, Sample
 from statehold.server.access import Access
 from statehold.server.hub import Hub
+from statehold.server.sweeping import Sweeping
 from statehold.state import Home, State
 from statehold.store import AsyncCollection, AsyncStore
 
@@ -36,6 +37,7 @@ class Service:
         self.config = config
         self.access = Access(config)
         self.hub = Hub(config.max_watchers)
+        self.sweeping = Sweeping(self.store, config.sweep_interval)
         self.requests: Counter[tuple[str, int]] = Counter()
         self.took: dict[str, Histogram] = {}
         self._homes = {kind: Home(store.clock, store.driver) for kind in kinds}
@@ -84,6 +86,18 @@ class Service:
         )
         yield Sample(
             "statehold_watchers", "gauge", "Watches at this time.", {(): self.hub.watchers}
+        )
+        yield Sample(
+            "statehold_swept_states_total",
+            "counter",
+            "States that had ended and were cleared away by the server itself.",
+            {(): self.sweeping.removed},
+        )
+        yield Sample(
+            "statehold_sweep_failures_total",
+            "counter",
+            "Rounds of clearing away that ended with an error.",
+            {(): self.sweeping.failed},
         )
         yield Sample(
             "statehold_corrupted_values_total",

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from statehold.changes import Drop
@@ -20,16 +20,21 @@ LONGEST_PAUSE = 1.0
 """Seconds until the next try, at most, and between two times that it is emptied."""
 WAIT = 0.02
 """Seconds that a try waits for readers; nobody can write meanwhile."""
+BETWEEN = 0.005
+"""Seconds in which others may write, between two pieces of what is to be done before."""
 
 
 class Log:
     """The write-ahead log of a file, emptied on request by a thread that ends when it is done.
 
-    While somebody reads an older state of the file, the log cannot be emptied; it is tried again.
+    While somebody reads an older state of the file, the log cannot be emptied; it is tried again. What is
+    still to be deleted from the file is deleted first: `tidied` does a piece of that, and says whether
+    there is more.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, tidied: Callable[[Connection], bool] | None = None) -> None:
         self._path = path
+        self._tidied = tidied
         self._lock = threading.RLock()  # a signal handler may come in the midst of it
         self._asked = False
         self._thread: threading.Thread | None = None
@@ -70,21 +75,31 @@ class Log:
             thread.join()
 
     def _work(self) -> None:
+        with self._lock:  # an interrupt of who started it may have come before that was known
+            self._thread = self._thread or threading.current_thread()
+            if self._thread is not threading.current_thread():
+                return
         pause = FIRST_PAUSE
         connection: Connection | None = None
         try:
             while not self._closing.wait(pause):
                 self._asked = False
                 try:
-                    connection = connection or _connect(self._path)
+                    connection = connection or connect(self._path)
+                    if self._tidied is not None and self._tidied(connection):
+                        pause = BETWEEN
+                        continue
                     done = emptied(connection)
                 except (sqlite3.Error, OSError, ConfigError):
                     done = not os.path.exists(self._path)  # noqa: PTH110  it went with its log
+                if done and connection is not None:
+                    connection.close()  # while whoever closes the log still waits for this thread
+                    connection = None
                 with self._lock:
                     if done and not self._asked:
                         self._thread = None
                         return
-                pause = min(2 * pause, LONGEST_PAUSE)
+                pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
         finally:
             if connection is not None:
                 connection.close()
@@ -111,7 +126,8 @@ def emptied(connection: sqlite3.Connection) -> bool:
     return not busy
 
 
-def _connect(path: str) -> Connection:
+def connect(path: str) -> Connection:
+    """A connection for work in the background, which waits for others only shortly."""
     return Connection(
         Path(path).as_uri() + "?mode=rw",
         WAIT,

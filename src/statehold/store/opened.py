@@ -7,7 +7,7 @@ from typing import Final, Protocol, Self
 from weakref import WeakSet, WeakValueDictionary
 
 from statehold.clock import AMBIENT, Clock, SystemClock
-from statehold.driver import Driver, Layout
+from statehold.driver import Driver, Layout, Swept
 from statehold.errors import Closed, Invalid
 from statehold.schema import Lifetime
 from statehold.settings import duration
@@ -16,6 +16,8 @@ from statehold.store.turns import Turns
 
 DRAIN_SECONDS: Final = 10.0
 """How long `drain` waits for calls that are under way, unless it is told."""
+SWEEP_SECONDS: Final = 10.0
+"""How long `sweep` goes on unless it is told."""
 
 
 class Held(Protocol):
@@ -67,6 +69,27 @@ class Opened:
             self._opened.add(layout.kind)
         return calls
 
+    async def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:  # noqa: ASYNC109
+        """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
+
+        Expired states are absent at once, whether they are swept or not; this is about the room that they
+        take. Commits sweep as much as they make, so it is needed only where few or none come any
+        more. Others have their turn meanwhile: it goes in short pieces. After about `timeout` (a
+        time span or seconds) it ends with `after`, from which another call goes on; None says that
+        everything was looked at. Raises `Invalid` for a `timeout` that is not over 0.
+        """
+        seconds = _seconds(timeout)
+        began = AMBIENT.monotonic()
+        removed = 0
+        while True:
+            await self._ready()
+            swept = await self.driver.sweep(self.clock.now(), after)
+            removed += swept.removed
+            if swept.after is None or AMBIENT.monotonic() - began >= seconds:
+                return Swept(removed, swept.after)
+            after = swept.after
+            await self.clock.sleep(0)
+
     async def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:  # noqa: ASYNC109  a limit
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.
 
@@ -75,10 +98,7 @@ class Opened:
         that are held are given back, so that others need not wait for them to run out. Raises
         `Invalid` unless `timeout` is a time span or a number of seconds, over 0.
         """
-        try:
-            seconds = duration(timeout)
-        except ValueError as error:
-            raise Invalid(f"timeout: {error}", field="timeout", found=timeout) from None
+        seconds = _seconds(timeout)
         self._end_all()
         left = seconds
         began = AMBIENT.monotonic()
@@ -122,3 +142,10 @@ class Opened:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+def _seconds(timeout: Lifetime) -> float:
+    try:
+        return duration(timeout)
+    except ValueError as error:
+        raise Invalid(f"timeout: {error}", field="timeout", found=timeout) from None

@@ -10,6 +10,7 @@ from statehold.driver import Driver
 from statehold.engine import BlockingClock
 from statehold.middleware.bridge import Blocking, Borrowed, Distant
 from statehold.middleware.coalesce import Coalesce
+from statehold.middleware.following import Following
 from statehold.portal import Guest, Portal
 from statehold.store.opened import Opened
 
@@ -31,7 +32,7 @@ class Sharing:
         self.driver = driver
         self._clock = clock
         self._host = host
-        while isinstance(driver, Coalesce):
+        while isinstance(driver, Coalesce | Following):
             driver = driver.inner
         self._in_place = None if driver.suspends else driver
 

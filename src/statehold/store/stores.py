@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from statehold.backends import open_driver, open_for_tasks
+from statehold.backends import open_for_tasks, open_for_threads
 from statehold.clock import Clock, SystemClock
-from statehold.driver import Driver
+from statehold.driver import Driver, Swept
 from statehold.engine import BlockingClock, WaitingClock, run_now
 from statehold.errors import Invalid
 from statehold.schema import Lifetime
 from statehold.state import S
 from statehold.store.collection import AsyncCollection
 from statehold.store.names import checked
-from statehold.store.opened import DRAIN_SECONDS, Opened
+from statehold.store.opened import DRAIN_SECONDS, SWEEP_SECONDS, Opened
 from statehold.store.outcomes import Committed
 from statehold.store.sync import Collection
 from statehold.store.together import Step, apply_together
@@ -158,10 +158,10 @@ class Store:
     def open(cls, url: str, *, clock: Clock | None = None, **settings: object) -> Store:
         """The store at this URL: `memory://`, `sqlite:///state.db?synchronous=FULL` and so on.
 
-        `settings` are those of the backend, `clock` is what it tells time by. Commits go one by one. Raises
-        `ConfigError`, or `Unavailable` or `NotAStore` where opening already shows it. More: `AsyncStore.open`.
+        `settings` are those of the backend, `clock` is what it tells time by. Commits of
+        threads are gathered where each would be a flush to disk. Raises `ConfigError`, or `Unavailable` or `NotAStore` where opening already shows it. More: `AsyncStore.open`.
         """
-        return cls(open_driver(url, **settings), clock=clock)
+        return cls(open_for_threads(url, **settings), clock=clock)
 
     @property
     def driver(self) -> Driver:
@@ -220,6 +220,15 @@ class Store:
         be. More: `AsyncStore.check`.
         """
         run_now(self._async.check())
+
+    def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:
+        """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
+
+        After about `timeout` (a time span or seconds, 10 s by default) it ends; what it returns has `after`,
+        from which another call goes on, or None where everything was looked at. Raises `Invalid` for a
+        `timeout` that is not over 0. More: `AsyncStore.sweep`.
+        """
+        return run_now(self._async.sweep(timeout, after=after))
 
     def drain(self, timeout: Lifetime = DRAIN_SECONDS) -> bool:
         """Finish the calls that are under way; new ones are `Closed`. Whether that was done in time.

@@ -11,7 +11,7 @@ from statehold.clock import AMBIENT
 TURN_S: Final = 0.004
 """How long the calls of one event loop go on without any other task having had a turn."""
 CALLS: Final = 32
-"""How many calls are made between two looks at the time."""
+"""How many calls are made between two looks at the time, at most: as many as take a quarter of that."""
 
 
 class Turns:
@@ -21,10 +21,10 @@ class Turns:
     """Whether the calls are made by tasks, where an event loop runs in their thread."""
 
     def __init__(self) -> None:
-        self._seen = threading.local()
+        self._seen = _Seen()
 
     async def take(self) -> int:
-        """How many calls may be made before this is asked again.
+        """How many calls may be made, beside the one to come, before this is asked again.
 
         If a turn is due, every task that was ready has had one by then. A call that suspends gives
         one by itself, and none is due then.
@@ -36,18 +36,33 @@ class Turns:
         except RuntimeError:  # the caller runs the coroutine without one: nobody waits for a turn
             return CALLS
         seen = self._seen
-        waiting = getattr(seen, "waiting", False)
-        if waiting and AMBIENT.perf_counter() >= seen.due:
+        now = AMBIENT.perf_counter()
+        took = now - seen.asked
+        if seen.waiting and now >= seen.due:
             await asyncio.sleep(0)
-            waiting = False  # even if it was for a turn of a loop that has ended
-        if not waiting:
+            seen.waiting = False  # even if it was for a turn of a loop that has ended
+            now = AMBIENT.perf_counter()
+        if not seen.waiting:
             seen.waiting = True
-            seen.due = AMBIENT.perf_counter() + TURN_S
+            seen.due = now + TURN_S
             loop.call_soon(self._turned)
-        return CALLS
+        seen.asked = now
+        each = 4 * took / (seen.calls + 1)
+        seen.calls = min(CALLS, 2 * seen.calls + 1)
+        if each * seen.calls > TURN_S:
+            seen.calls = int(TURN_S / each)
+        return seen.calls
 
     def _turned(self) -> None:
         self._seen.waiting = False
+
+
+class _Seen(threading.local):
+    """Of one thread: whether a turn is waited for, and when it is due; how often, and when last asked."""
+
+    waiting = False
+    due = asked = 0.0
+    calls = 0
 
 
 class NoTurns(Turns):

@@ -1,7 +1,8 @@
 """States in the memory of this process.
 
 driver       the contract: reads and commits under one lock, and the byte budget
-slots        a stored state, and what of it is changed in place
+slots        a stored state
+layered      the entries of a large field, of which a commit copies few
 past         what is remembered of op ids, and of lives that have ended
 buckets      when states are due: to expire, or to be evicted
 listing      the ids of a kind in order

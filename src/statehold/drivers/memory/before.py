@@ -21,7 +21,7 @@ class Before:
             if commit.erase and (commit.key, commit.op) not in past.erasures
         ]
         self._fences = {commit.key: past.fences.get(commit.key) for commit in commits}
-        self._ended = past.ended
+        self._ends = {commit.key: past.ends.get(commit.key) for commit in commits}
 
     def put_back(self, slots: dict[Key, Slot], past: Ended) -> None:
         """The states are those again. What else is kept of them is to be made anew."""
@@ -35,7 +35,10 @@ class Before:
             past.fences.pop(key, None)
             if fence is not None:
                 past.fences[key] = fence
-        past.ended = self._ended
+        for key, end in self._ends.items():
+            past.ends.pop(key, None)
+            if end is not None:
+                past.ends[key] = end
 
 
 def _copied(slot: Slot | None) -> Slot | None:

@@ -19,15 +19,26 @@ from statehold.drivers.memory.slots import Slot
 NEVER = math.inf
 
 
+def bucket_of(slot: Slot) -> float:
+    """The number of the bucket that a state with its deadline is put into."""
+    until = slot.cells.deadline
+    return NEVER if until is None else math.floor(until) + 1
+
+
 class Buckets:
     """States by the second in which they are to be looked at."""
 
     def __init__(self) -> None:
         self.due = NEVER
         """When the earliest is."""
-        self._held = False
+        self._held = 0
         self._numbered: dict[float, dict[Key, Slot]] = {}
         self._order: list[float] = []  # heap of their numbers
+
+    @property
+    def earliest(self) -> float:
+        """When the earliest state is due; `due` may be sooner."""
+        return self._order[0] if self._order else NEVER
 
     def __len__(self) -> int:
         return len(self._numbered)
@@ -38,11 +49,10 @@ class Buckets:
 
     def put(self, key: Key, slot: Slot) -> None:
         """Have a state looked at when its deadline is over."""
-        until = slot.cells.deadline
-        number = slot.bucket = NEVER if until is None else math.floor(until) + 1
+        number = slot.bucket = bucket_of(slot)
         bucket = self._numbered.get(number)
         if bucket is None:
-            bucket = self._numbered[number] = OrderedDict() if until is None else {}
+            bucket = self._numbered[number] = OrderedDict() if number == NEVER else {}
             heapq.heappush(self._order, number)
             if len(self._order) > 2 * len(self._numbered) + 1024:
                 self._order = list(self._numbered)  # without those of emptied buckets
@@ -83,17 +93,20 @@ class Buckets:
         self._set_due()
 
     def hold(self) -> None:
-        """Something is due at any time, so that nobody reads without the lock, until `let_go`."""
-        self._held = True
+        """Something is due at any time, so that nobody reads without the lock, until `let_go`.
+
+        Held more than once it is to be let go as often.
+        """
+        self._held += 1
         self._set_due()
 
     def let_go(self) -> None:
         """`due` is as it was."""
-        self._held = False
+        self._held -= 1
         self._set_due()
 
     def _set_due(self) -> None:
         if self._held:
             self.due = -NEVER
         else:
-            self.due = self._order[0] if self._order else NEVER
+            self.due = self.earliest

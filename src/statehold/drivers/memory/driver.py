@@ -1,7 +1,7 @@
 """States in the memory of this process: for development, tests and the lowest latency.
 
 A state's cells are replaced whole by each commit and never change once somebody has read them, so
-reading copies nothing. Only a large field that nobody has read since is changed in place.
+reading copies nothing. Those of a large field share what did not change: see `layered`.
 
 Nothing is ever scanned: see `buckets` for expiry and eviction.
 """
@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 import sys
 import threading
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import TypeVar, cast
@@ -20,7 +19,7 @@ from urllib.parse import SplitResult
 
 from msgspec.structs import replace
 
-from statehold.changes import Cell, Items, Refusal, cell_nbytes, fold
+from statehold.changes import Items, Refusal, cell_nbytes, fold
 from statehold.clock import AMBIENT
 from statehold.commits import (
     ABSENT,
@@ -45,15 +44,17 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WholeLife,
     Written,
 )
 from statehold.drivers.memory.before import Before
-from statehold.drivers.memory.buckets import Buckets
+from statehold.drivers.memory.buckets import Buckets, bucket_of
 from statehold.drivers.memory.forking import fork_between_commits
-from statehold.drivers.memory.listing import Ordered
+from statehold.drivers.memory.layered import LARGE, Layered
+from statehold.drivers.memory.listing import Listings
 from statehold.drivers.memory.past import Ended, Remembered
-from statehold.drivers.memory.slots import Private, Slot
+from statehold.drivers.memory.slots import Slot
 from statehold.errors import Busy, Closed, ConfigError, StateholdError
 from statehold.folding import (
     Ends,
@@ -80,10 +81,20 @@ from statehold.settings import Settings, size
 STATE_BYTES = 900
 """Roughly what Python needs for a state beside its names and values."""
 
-LARGE_ENTRIES = 64
-"""A field of more entries than this is not copied for each commit."""
+HUGE_BYTES = 1 << 20
+"""What a state of more bytes has left when it is gone is freed by the calls that come after."""
 
-SWEPT_PER_CALL = 64
+FREED = 2048
+"""How many values a call frees of that."""
+
+LOOKED_AT = 64
+"""How many states a call looks at, at most, for what has expired, and as many for what is to be evicted."""
+
+SPARE = 16
+"""Which part of the budget may be exceeded until calls that look at so many have made room."""
+
+MORE = "more"
+"""Where a sweep goes on: with what is due next, which needs no place."""
 
 LOOK_S = 0.001
 """Seconds between two looks at whether the calls of other threads are over."""
@@ -131,13 +142,13 @@ class MemoryDriver(Driver):
         self._busy = False  # whether the thread that has the lock is in the midst of a call
         self.renew_lock(whole=True)
         self._slots: dict[Key, Slot] = {}
-        self._subjects: dict[tuple[str, str, str], dict[Key, None]] = {}
+        self._ids: Listings[tuple[str, str]] = Listings()
+        self._subjects: Listings[tuple[str, str, str]] = Listings()
         self._buckets = Buckets()
-        self._listings: dict[tuple[str, str], Ordered] = {}
         self._nbytes = 0
         self._past = Ended()
-        self._begun: tuple[Slot, Cells] | None = None  # whose fields were last changed in place
         self._before: Before | None = None  # what commits that stand together are changing
+        self._left: list[list[object]] = []  # values of huge states that are gone, to be freed
         self._expired = self._evicted = 0
         self._closed = False
         fork_between_commits(self)
@@ -181,13 +192,12 @@ class MemoryDriver(Driver):
 
     async def read(self, keys: Sequence[Key], want: Want, now: float) -> list[Cells | None]:
         if len(keys) == 1 and now < self._buckets.due and want is EVERYTHING:
-            # No lock: a slot's cells are replaced whole, and `private` is set before they are.
+            # No lock: a slot's cells are replaced whole.
             slot = self._slots.get(keys[0])
             if slot is not None:
                 cells = slot.cells
-                if not slot.private:
-                    until = cells.deadline
-                    return [cells] if until is None or now < until else [None]
+                until = cells.deadline
+                return [cells] if until is None or now < until else [None]
         if self._busy:  # by another thread
             return self._in_turn(partial(self._read_all, keys, want), now)
         with self.lock:
@@ -216,18 +226,7 @@ class MemoryDriver(Driver):
             return None
         if want.renew is not None:
             self._renew(key, slot, deadline(slot.cells.created, now, *want.renew))
-        return self._shared(slot, want)
-
-    def _shared(self, slot: Slot, want: Want) -> Cells:
-        """The cells as a reader may have them: no commit changes them from now on."""
-        cells = slot.cells
-        if slot.private:
-            slot.private = ()
-        if cells.revision in want.unless:
-            return replace(cells, fields={}, unchanged=True)
-        if not want.cuts():
-            return cells
-        return replace(cells, fields=cut(cells.fields, want))
+        return _shown(slot.cells, want)
 
     # ----------------------------------------------------------------------------------- committing
 
@@ -261,10 +260,6 @@ class MemoryDriver(Driver):
         tried = [self._tried(commit, now) for commit in commits]
         if not all_stand(tried):
             return undone(tried)
-        for commit in commits:
-            slot = self._slots.get(commit.key)
-            if slot is not None:
-                slot.private = ()  # nothing is changed in place, so that it can be put back
         self._most = sys.maxsize  # none of them makes another give way
         self._before = Before(self._slots, self._past, commits)
         self._buckets.hold()  # who reads meanwhile waits for the lock
@@ -312,27 +307,20 @@ class MemoryDriver(Driver):
             self._before.put_back(self._slots, self._past)
             self._before = None
         self._most = self._budget
-        if self._begun is not None and self._begun[0].cells is self._begun[1]:
-            for cell in self._begun[1].fields.values():
-                if isinstance(cell, Private):
-                    cell.undo()
-        self._begun = None
         slots, self._slots = self._slots, {}
-        self._subjects, self._listings, self._buckets = {}, {}, Buckets()
+        self._ids, self._subjects, self._buckets = Listings(), Listings(), Buckets()
+        self._left = []
         if self._closed:
             self._buckets.due = -math.inf
         self._nbytes = self._past.nbytes()
         for key, slot in slots.items():
-            cells = slot.cells
-            slot.private = tuple(
-                name for name in slot.private if isinstance(cells.fields.get(name), Private)
-            )
-            slot.nbytes = state_bytes(key, cells)
+            slot.nbytes = state_bytes(key, slot.cells)
             self._slots[key] = slot
             self._nbytes += slot.nbytes
-            if cells.subject is not None:
-                self._index(key, cells.subject)
             self._buckets.put(key, slot)
+        for key in sorted(slots):
+            self._ids.add(key[:2], key[2])
+            self._index(key, slots[key].cells.subject)
 
     def _commit(self, commit: Commit, now: float) -> Outcome:  # noqa: C901, PLR0912, PLR0915  see below
         """`folding.step`, written out for speed: what nothing bars needs no call but its changes'."""
@@ -369,17 +357,11 @@ class MemoryDriver(Driver):
 
         fields = cells.fields.copy()
         own: list[str] = []
-        if slot is not None and slot.private:
-            own += slot.private
-            self._begin(slot)
-            self._begun = slot, cells
         growth = 0
         try:
             for change in commit.changes:
                 growth += change.into(fields, own)
         except Refusal as refusal:
-            if slot is not None and slot.private:
-                self._undo(slot)
             return refused(refusal)
 
         new = slot is None
@@ -402,9 +384,9 @@ class MemoryDriver(Driver):
         slot.nbytes += growth
         self._nbytes += growth
         for name in own:
-            if len(fields.get(name, ())) > LARGE_ENTRIES:
-                self._keep_private(slot, fields, own)
-                break
+            cell = fields.get(name)
+            if isinstance(cell, dict) and len(cell) > LARGE and not isinstance(cell, Layered):
+                fields[name] = Layered.of(cell)
         slot.cells = Cells(revision, fields, created, updated, until, 0.0, commit.epoch, subject)
         if new:
             self._slots[key] = slot  # not before it has cells: readers take no lock
@@ -418,7 +400,7 @@ class MemoryDriver(Driver):
             self._evict(key, now)
         if commit.returning is None:
             return Written(revision, None, False, updated, until)
-        return Written(revision, self._shared(slot, commit.returning), False, updated, until)
+        return Written(revision, _shown(slot.cells, commit.returning), False, updated, until)
 
     # ----------------------------------------------------------------------------------- whole lives
 
@@ -431,6 +413,11 @@ class MemoryDriver(Driver):
             return None
         slot = self._slots[key]
         ops = [Op(op, *done) for op, done in (slot.ops or {}).items()]
+        fields = {
+            name: cell.flat() if isinstance(cell, Layered) else cell
+            for name, cell in cells.fields.items()
+        }
+        cells = replace(cells, fields=fields)  # as plain as those of any driver
         return whole(key, cells, ops, slot.forgot, self._past.fence(key))
 
     async def install(self, lives: Sequence[WholeLife], now: float) -> list[Outcome]:
@@ -446,8 +433,7 @@ class MemoryDriver(Driver):
         barred = admit_life(life, head, fence, now)
         if barred is not None:
             return barred
-        slot = Slot() if old is None else copy(old)
-        slot.private = ()
+        slot = Slot(comes) if old is None else copy(old)
         slot.ops = {one.op: (one.number, one.intent, one.at) for one in life.ops} or None
         slot.digests = any(is_digest(one.op) for one in life.ops)
         slot.forgot = forgets(life, head, Remembered(self._past, key, old))
@@ -456,9 +442,7 @@ class MemoryDriver(Driver):
         )
         slot.nbytes = state_bytes(key, slot.cells)
         if old is None:
-            listing = self._listings.get(key[:2])
-            if listing is not None:
-                listing.added.append(key[2])
+            self._ids.add(key[:2], key[2])
         else:
             self._buckets.leave(key, old)
             self._unindex(key, old.cells.subject)
@@ -476,34 +460,14 @@ class MemoryDriver(Driver):
         return written(slot.cells)
 
     def _born(self, key: Key, at: float) -> Slot:
-        slot = Slot()
-        if self._past.ended > at:  # it says so itself, or the clock was set back
-            slot.forgot = self._past.ended
+        slot = Slot(_ABSENT)
+        ended = self._past.ended(key)
+        if ended > at:  # it says so itself, or the clock was set back
+            slot.forgot = ended
         slot.nbytes = STATE_BYTES + len(key[2])
         self._nbytes += slot.nbytes
-        listing = self._listings.get(key[:2])
-        if listing is not None:
-            listing.added.append(key[2])
+        self._ids.add(key[:2], key[2])
         return slot
-
-    def _begin(self, slot: Slot) -> None:
-        for name in slot.private:
-            cast("Private", slot.cells.fields[name]).begin()
-
-    def _undo(self, slot: Slot) -> None:
-        for name in slot.private:
-            cast("Private", slot.cells.fields[name]).undo()
-
-    def _keep_private(self, slot: Slot, fields: dict[str, Cell], own: Iterable[str]) -> None:
-        """Let large fields that were just copied be changed in place until somebody reads them."""
-        private: list[str] = []
-        for name in own:
-            cell = fields.get(name)
-            if isinstance(cell, dict) and len(cell) > LARGE_ENTRIES and name not in private:
-                private.append(name)
-                if not isinstance(cell, Private):
-                    fields[name] = Private(cell)
-        slot.private = tuple(private)
 
     def _barred(self, commit: Commit, slot: Slot | None, now: float) -> Outcome | None:
         """What a commit gets that is not to be applied; None if nothing bars it."""
@@ -514,7 +478,7 @@ class MemoryDriver(Driver):
         want = commit.returning
         if want is None or commit.erase or slot is None or not isinstance(barred, Written):
             return barred
-        return Written(barred.revision, self._shared(slot, want), True)
+        return Written(barred.revision, _shown(slot.cells, want), True)
 
     def _erase(self, commit: Commit, slot: Slot | None, now: float) -> Written:
         stood = revision_of(None if slot is None else slot.cells)
@@ -534,7 +498,7 @@ class MemoryDriver(Driver):
             return Written(ABSENT, epoch=fence.epoch)
         slot.cells = replace(cells, epoch=fence.epoch)
         want = commit.returning
-        shown = None if want is None else self._shared(slot, want)
+        shown = None if want is None else _shown(slot.cells, want)
         return Written(cells.revision, shown, epoch=fence.epoch)
 
     def _leave(self, key: Key, epoch: int, at: float) -> None:
@@ -556,11 +520,14 @@ class MemoryDriver(Driver):
             self._leave(key, slot.cells.epoch, at)
         del self._slots[key]
         self._nbytes -= slot.nbytes
-        self._past.ended = max(self._past.ended, slot.last())
+        if slot.nbytes > HUGE_BYTES and (values := _values(slot.cells)):
+            if not self._left:
+                self._buckets.hold()
+            self._left += values
+        if slot.ops or slot.forgot > -math.inf:  # else nobody could repeat what was done to it
+            self._nbytes += self._past.end(key, slot.last(), at)
         self._unindex(key, slot.cells.subject)
-        listing = self._listings.get(key[:2])
-        if listing is not None:
-            listing.removed += 1
+        self._ids.remove(key[:2], key[2])
 
     def _about(self, key: Key, old: About | None, said: About) -> About | None:
         if said != old:
@@ -568,17 +535,13 @@ class MemoryDriver(Driver):
             self._index(key, said)
         return about_after(said)
 
-    def _index(self, key: Key, about: About) -> None:
+    def _index(self, key: Key, about: About | None) -> None:
         for subject in subjects_of(about):
-            self._subjects.setdefault((key[0], key[1], subject), {})[key] = None
+            self._subjects.add((key[0], key[1], subject), key[2])
 
     def _unindex(self, key: Key, about: About | None) -> None:
         for subject in subjects_of(about):
-            index = (key[0], key[1], subject)
-            keys = self._subjects[index]
-            del keys[key]
-            if not keys:
-                del self._subjects[index]
+            self._subjects.remove((key[0], key[1], subject), key[2])
 
     # ------------------------------------------------------------------------------ expiry, eviction
 
@@ -591,8 +554,10 @@ class MemoryDriver(Driver):
     def _sweep(self, now: float) -> None:
         if self._closed:
             raise Closed("the store is closed")
-        for _ in range(SWEPT_PER_CALL):
-            if now < self._buckets.due:
+        if self._left:
+            self._free()
+        for _ in range(LOOKED_AT):
+            if now < self._buckets.earliest:
                 return
             found = self._buckets.next()
             if found is None:
@@ -605,14 +570,40 @@ class MemoryDriver(Driver):
             else:
                 self._buckets.put(key, slot)
 
+    async def sweep(self, now: float, after: str = "") -> Swept:  # noqa: ARG002  time tells the place
+        before = self._expired
+        # Every call sweeps, and frees some of what huge states have left.
+        more = self._in_turn(lambda _: bool(self._left) or self._buckets.earliest <= now, now)
+        return Swept(self._expired - before, MORE if more else None)
+
+    def _free(self) -> None:
+        """Let go of some values of states that are gone; freeing them all at once takes long."""
+        values = self._left[-1]
+        del values[-FREED:]
+        if not values:
+            self._left.pop()
+        if not self._left:
+            self._buckets.let_go()
+
     def _evict(self, spared: Key, now: float) -> None:
-        """Let go of what would expire soonest until the budget holds, but not of `spared`."""
+        """Let go of what would expire soonest until the budget holds, but not of `spared`.
+
+        A call looks at so many states at most; what is left to do is done by those that come next.
+        Past the `SPARE` it does all that is left.
+        """
         kept: Slot | None = None
-        while self._nbytes > self._budget and (found := self._buckets.next()) is not None:
+        looks = LOOKED_AT
+        while self._nbytes > self._budget:
+            looks -= 1
+            if looks < 0 and self._nbytes <= self._budget + self._budget // SPARE:
+                break
+            found = self._buckets.next()
+            if found is None:
+                break
             key, slot = found
             if key == spared:
                 kept = slot
-            elif (slot.cells.deadline or 0.0) >= slot.bucket:
+            elif bucket_of(slot) > slot.bucket:
                 self._buckets.put(key, slot)  # renewed since it got here
             else:
                 self._forget(key, slot, now)
@@ -634,34 +625,27 @@ class MemoryDriver(Driver):
         tenant, kind, prefix, limit = asked.tenant, asked.kind, asked.prefix, asked.limit
         if asked.newest:
             return newest_of(asked, self._updates(asked, now))
-        if asked.subject is not None:
-            about = self._subjects.get((tenant, kind, asked.subject), ())
-            ids = sorted(key[2] for key in about if key[2].startswith(prefix))
+        low, high = (prefix if after is None else after), beyond(prefix)
+        bounds = low, high, limit + 1
+        if asked.subject is None:
+            ids = self._ids.page((tenant, kind), *bounds, after=after is not None)
         else:
-            ordered = self._listings.get((tenant, kind))
-            if ordered is None:
-                ordered = self._listings[tenant, kind] = Ordered()
-                ordered.added = [key[2] for key in self._slots if key[:2] == (tenant, kind)]
-            ids = ordered.ids(self._slots, tenant, kind)
-        last = beyond(prefix)
-        start = bisect_left(ids, prefix) if after is None else bisect_right(ids, after)
-        end = len(ids) if last is None else bisect_left(ids, last)
-        page = ids[start : min(start + limit, end)]
-        more = start + limit < end
-        keys = [(tenant, kind, name) for name in page]
-        live = tuple(
-            key
-            for key in keys
-            if (slot := self._slots.get(key)) is not None and not is_over(slot.cells, now)
-        )
-        return Page(live, listing.cursor(page[-1].encode()) if more else None)
+            about = (tenant, kind, asked.subject)
+            ids = self._subjects.page(about, *bounds, after=after is not None)
+        keys = [(tenant, kind, id) for id in ids[:limit]]
+        slots = self._slots
+        live = tuple(key for key in keys if not is_over(slots[key].cells, now))
+        return Page(live, listing.cursor(ids[limit - 1].encode()) if len(ids) > limit else None)
 
     def _updates(self, asked: Scan, now: float) -> Generator[tuple[float, str]]:
         """When each state about a subject was updated, and its id."""
-        for key in self._subjects.get((asked.tenant, asked.kind, asked.subject or ""), ()):
-            cells = self._slots[key].cells
-            if key[2].startswith(asked.prefix) and not is_over(cells, now):
-                yield cells.updated, key[2]
+        tenant, kind, prefix = asked.tenant, asked.kind, asked.prefix
+        slots = self._slots
+        for id in self._subjects.all((tenant, kind, asked.subject or "")):
+            if id.startswith(prefix):
+                cells = slots[tenant, kind, id].cells
+                if not is_over(cells, now):
+                    yield cells.updated, id
 
     async def drain(self, timeout: float) -> bool:  # noqa: ASYNC109  it waits for other threads
         """See `Driver.drain`: calls of other threads are waited for, which take little time."""
@@ -679,8 +663,9 @@ class MemoryDriver(Driver):
             self._shut()
             self._slots.clear()
             self._buckets.clear()
+            self._left.clear()
+            self._ids.clear()
             self._subjects.clear()
-            self._listings.clear()
 
     def _shut(self) -> None:
         self._closed = True
@@ -694,6 +679,24 @@ class MemoryDriver(Driver):
             "expired_total": self._expired,
             "evicted_total": self._evicted,
         }
+
+
+def _values(cells: Cells) -> list[list[object]]:
+    """The values of the large fields, which whoever else has them keeps."""
+    return [
+        cell.held() if isinstance(cell, Layered) else list(cast("Items", cell))
+        for cell in cells.fields.values()
+        if len(cell) > FREED and cell.__class__ is not dict
+    ]
+
+
+def _shown(cells: Cells, want: Want) -> Cells:
+    """The cells as far as they are wanted."""
+    if cells.revision in want.unless:
+        return replace(cells, fields={}, unchanged=True)
+    if not want.cuts():
+        return cells
+    return replace(cells, fields=cut(cells.fields, want))
 
 
 def state_bytes(key: Key, cells: Cells) -> int:

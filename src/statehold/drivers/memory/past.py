@@ -19,14 +19,20 @@ FENCE_BYTES = 500
 """Roughly what it takes to remember an epoch."""
 
 
+END_BYTES = 300
+"""Roughly what it takes to remember that a life has ended."""
+
+
 class Ended:
     """What is left of all lives that have ended."""
 
     def __init__(self) -> None:
         self.erasures: dict[tuple[Key, str], tuple[Applied, float]] = {}
         """By key and op id, in their order, and until when each is kept."""
-        self.ended = -math.inf
-        """The time of the newest commit of any of them."""
+        self.ends: dict[Key, tuple[float, float]] = {}
+        """Of those that had op ids, in their order: the newest commit's time, and until when that is kept."""
+        self.horizon = -math.inf
+        """No other of them had a commit after this time."""
         self.fences: dict[Key, Fence] = {}
         self._due: list[tuple[float, Key]] = []  # heap: when each of them is to be looked at
 
@@ -43,6 +49,27 @@ class Ended:
         done = Applied(stood, commit.intent, erased=True)
         erasures[commit.key, commit.op] = done, now + HOLD_SECONDS
         return ERASURE_BYTES * (len(erasures) - before)
+
+    def end(self, key: Key, last: float, at: float) -> int:
+        """Have it remembered that a life has ended at that time, whose newest commit was at `last`.
+
+        Returns by how many bytes there is more.
+        """
+        ends = self.ends
+        before = len(ends)
+        for other in list(
+            itertools.islice(ends, 2)
+        ):  # whoever adds one takes out two that are over
+            if ends[other][1] > at:
+                break
+            self.horizon = max(self.horizon, ends.pop(other)[0])
+        ends[key] = max(last, ends.pop(key, (last, 0.0))[0]), at + HOLD_SECONDS
+        return END_BYTES * (len(ends) - before)
+
+    def ended(self, key: Key) -> float:
+        """No earlier life of this key has had an op id after this time."""
+        end = self.ends.get(key)
+        return self.horizon if end is None else max(self.horizon, end[0])
 
     def fence(self, key: Key) -> Fence:
         """What is remembered of a key's epochs."""
@@ -69,7 +96,8 @@ class Ended:
         """Roughly what all that takes. What an interrupt has left of the fences is put in order."""
         self._due = [(fence.until, key) for key, fence in self.fences.items()]
         heapq.heapify(self._due)
-        return ERASURE_BYTES * len(self.erasures) + FENCE_BYTES * len(self.fences)
+        held = ERASURE_BYTES * len(self.erasures) + FENCE_BYTES * len(self.fences)
+        return held + END_BYTES * len(self.ends)
 
 
 class Remembered(msgspec.Struct, gc=False):
@@ -97,7 +125,7 @@ class Remembered(msgspec.Struct, gc=False):
         return -math.inf if self.slot is None else self.slot.forgot
 
     def ended(self) -> float:
-        return self.past.ended
+        return self.past.ended(self.key)
 
     def fence(self) -> Fence:
         return self.past.fence(self.key)

@@ -1,62 +1,31 @@
-"""A stored state, and what of it is changed in place."""
+"""A stored state."""
 
 from __future__ import annotations
 
 import math
 
-from statehold.changes import Entries, Scalar
+import msgspec
+
 from statehold.commits import Commit
 from statehold.driver import Cells
 from statehold.folding import remember
 
 
-class Private(dict[str, Scalar]):
-    """The entries of a large field that no reader has: changed in place, and taken back by `undo`."""
+class Slot(msgspec.Struct, gc=False):
+    """A stored state: its cells, replaced whole by each commit, and what only the store needs.
 
-    __slots__ = ("_log",)
-
-    def __init__(self, entries: Entries) -> None:
-        super().__init__(entries)
-        self._log: list[tuple[str, Scalar | None]] = []
-
-    def __setitem__(self, entry: str, value: Scalar) -> None:
-        self._log.append((entry, self.get(entry)))
-        super().__setitem__(entry, value)
-
-    def __delitem__(self, entry: str) -> None:
-        self._log.append((entry, self[entry]))
-        super().__delitem__(entry)
-
-    def begin(self) -> None:
-        self._log.clear()
-
-    def undo(self) -> None:
-        for entry, old in reversed(self._log):
-            if old is None:
-                super().pop(entry, None)
-            else:
-                super().__setitem__(entry, old)
-        self._log.clear()
-
-
-class Slot:
-    """A stored state: its cells, replaced whole by each commit, and what only the store needs."""
-
-    __slots__ = ("bucket", "cells", "digests", "forgot", "nbytes", "ops", "private")
+    Python's collector does not walk it. It may be in no cycle.
+    """
 
     cells: Cells
-
-    def __init__(self) -> None:
-        self.bucket = math.inf
-        self.nbytes = 0
-        self.ops: dict[str, tuple[int, int, float]] | None = None
-        """The op ids that are remembered: number of the commit, its intent, its time."""
-        self.digests = False
-        """Whether some of them are told by their digest, since they come from elsewhere."""
-        self.forgot = -math.inf
-        """The time of the newest commit of this life whose op id was forgotten."""
-        self.private: tuple[str, ...] = ()
-        """Fields whose entries are `Private`."""
+    bucket: float = math.inf
+    nbytes: int = 0
+    ops: dict[str, tuple[int, int, float]] | None = None
+    """The op ids that are remembered: number of the commit, its intent, its time."""
+    digests: bool = False
+    """Whether some of them are told by their digest, since they come from elsewhere."""
+    forgot: float = -math.inf
+    """The time of the newest commit of this life whose op id was forgotten."""
 
     def last(self) -> float:
         """No commit came after this time."""

@@ -8,6 +8,7 @@ replies become outcomes and cells on the way back (`docs/redis-commits.md` follo
     commands     commits as commands, and the replies as outcomes
     lives        whole lives as commands, and the replies as lives
     listing      pages of ids, bucket by bucket
+    sweeping     what the indexes list that no longer lives
     cells        what a reader wants as an argument, and the replies as cells
     keys         what the keys of a state are called, and the fields of its hash
     values       values as they are stored; what the 64 bytes of a state's "." say

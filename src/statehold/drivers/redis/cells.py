@@ -63,21 +63,23 @@ def _of_hash(field: str, entry: str) -> str:
 
 def cells_of(reply: list[Any], now: float) -> Cells:
     """The cells in a reply. Raises `Corrupted` if not even its "." can be read."""
-    server_now, held = reply[0], reply[1]
-    meta: bytes = held[1]
+    server_now = reply[0]
+    meta: bytes = reply[1][1]
     if len(meta) != META_BYTES:
         raise Corrupted("the description of a stored state cannot be read")
     created, updated, deadline = times_of(meta)
     hash = _Hash()
     unchanged = len(reply) == 3
     try:
-        hash.take(held)
+        hash.take(reply[1])
         for place in range(2, len(reply) - unchanged, 3):
-            field, items = field_of[reply[place][1:]], reply[place + 1]
-            if items is None:
-                hash.corrupted.add(field)
+            name, held = reply[place], reply[place + 1]
+            if name[0] == 35:  # "#", of a field that has a hash of its own
+                hash.take_large(name[2:], held)
+            elif held is None:
+                hash.corrupted.add(field_of[name[1:]])
             else:
-                hash.fields[field] = Items(items, reply[place + 2])
+                hash.fields[field_of[name[1:]]] = Items(held, reply[place + 2])
     except ValueError as error:  # a name that is no UTF-8, or a count that is no number
         raise Corrupted("a name in a stored state cannot be read") from error
     for field in hash.corrupted:
@@ -116,23 +118,32 @@ class _Hash:
         pairs = iter(held)
         for name, value in zip(pairs, pairs, strict=True):
             mark = name[0]
-            if mark == 35:  # "#"
+            if mark == 35 and name[1] != 58:  # "#", but not "#:", of which the hash comes by itself
                 counts.append((field_of[name[1:]], int(value)))
             elif mark == 46:  # "."
                 if name == b".subject":
                     self.subject = about_in(value)
                 elif name[1:2] == b":":  # a list that is empty
                     self.fields.setdefault(field_of[name[2:]], Items((), int(value)))
-            elif mark != 58:  # ":", a list, which comes by itself
-                self._enter(name, value)
+            elif mark not in (35, 58):  # ":", a list, which comes by itself
+                stored, _, entry = name.partition(b":")
+                self._enter(field_of[stored], entry, value)
         for field, count in counts:
             entries = self.fields.get(field, ())
             if len(entries) - ("" in entries) != count:
                 self.corrupted.add(field)
 
-    def _enter(self, name: bytes, value: bytes) -> None:
-        stored, _, entry = name.partition(b":")
+    def take_large(self, stored: bytes, held: list[bytes] | None) -> None:
+        """Take over the entries and values of a field in turn; None if they are not all there."""
         field = field_of[stored]
+        if held is None:
+            self.corrupted.add(field)
+            return
+        pairs = iter(held)
+        for entry, value in zip(pairs, pairs, strict=True):
+            self._enter(field, entry, value)
+
+    def _enter(self, field: str, entry: bytes, value: bytes) -> None:
         try:
             scalar, text = loaded(value), entry.decode()
         except ValueError:  # UnicodeError is one

@@ -18,6 +18,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WholeLife,
     Written,
 )
@@ -38,6 +39,7 @@ from statehold.drivers.redis.keys import Keys
 from statehold.drivers.redis.listing import page_of
 from statehold.drivers.redis.lives import install_of, life_of
 from statehold.drivers.redis.lua.scripts import ALL, READ, RENEW, WHOLE
+from statehold.drivers.redis.sweeping import piece_of
 from statehold.drivers.redis.values import updated_in
 from statehold.errors import Full, Invalid, ReadOnly, Unavailable
 from statehold.folding import all_stand, refused, undone
@@ -307,6 +309,11 @@ class RedisDriver(Driver):
             return await page_of(self._client, self._keys, asked)
         except UnicodeError as error:
             raise _unspeakable(error) from error
+
+    @counted
+    async def sweep(self, now: float, after: str = "") -> Swept:  # noqa: ARG002  as above
+        """See `Driver.sweep`. What is taken out is what indexes list; keys end by themselves."""
+        return await piece_of(self._client, after)
 
     @counted
     async def check(self, now: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from itertools import islice
 from urllib.parse import unquote
 
 import msgspec
@@ -16,8 +17,8 @@ from statehold.commits import Key
 from statehold.drivers.redis.client import slot_of
 
 BUCKETS = 64
-_MOST_KINDS = 1024
-"""Of how many pairs of tenant and kind the buckets are kept at hand."""
+_MOST_BUCKETS = 16_384
+"""How many are kept at hand: all of 256 pairs of tenant and kind, or one of each of so many."""
 
 _reserved = re.compile(r"[%:{}]").search
 _ESCAPES = str.maketrans({mark: f"%{ord(mark):02X}" for mark in "%:{}"})
@@ -44,25 +45,25 @@ class Keys:
     """The keys of states."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[str, str], list[Bucket]] = {}
+        self._made: dict[tuple[str, str, int], Bucket] = {}
 
-    def buckets(self, tenant: str, kind: str) -> list[Bucket]:
-        """All of a kind's."""
-        found = self._kinds.get((tenant, kind))
+    def bucket(self, tenant: str, kind: str, number: int) -> Bucket:
+        """One of a kind's; made when it is first asked for."""
+        made = self._made
+        found = made.get((tenant, kind, number))
         if found is None:
-            if len(self._kinds) >= _MOST_KINDS:
-                self._kinds.clear()
-            found = self._kinds[tenant, kind] = [
-                _bucket(f"{escaped(tenant)}:{escaped(kind)}:{number:02x}".encode())
-                for number in range(BUCKETS)
-            ]
+            if len(made) >= _MOST_BUCKETS:  # the oldest, many at a time: that costs least for each
+                for oldest in list(islice(made, _MOST_BUCKETS // 8)):
+                    made.pop(oldest, None)  # another thread may have been quicker
+            tag = f"{escaped(tenant)}:{escaped(kind)}:{number:02x}".encode()
+            found = made[tenant, kind, number] = _bucket(tag)
         return found
 
     def state(self, key: Key) -> tuple[int, bytes]:
         """The slot of a state and the key of its hash. Raises UnicodeError."""
         tenant, kind, id = key
-        kinds = self._kinds.get((tenant, kind)) or self.buckets(tenant, kind)
-        bucket = kinds[zlib.crc32(id.encode()) & 63]
+        number = zlib.crc32(id.encode()) & 63
+        bucket = self._made.get((tenant, kind, number)) or self.bucket(tenant, kind, number)
         return bucket.slot, bucket.prefix + escaped(id).encode()
 
 

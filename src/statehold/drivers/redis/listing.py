@@ -13,8 +13,8 @@ from statehold.drivers.redis.lua.scripts import SCAN
 MOST = 1000
 """How many states of a bucket one call of the script looks at where all are needed."""
 
-FIRST_BUCKETS = 4
-"""How many buckets a page asks at first; four times as many each time it is not full."""
+LOOKS = 4
+"""A page is ended, full or not, when so many times as many states were asked for as it may have."""
 
 
 async def page_of(client: Client, keys: Keys, scan: Scan) -> Page:
@@ -24,32 +24,40 @@ async def page_of(client: Client, keys: Keys, scan: Scan) -> Page:
     listing = Listing(scan)
     bucket, after = (0, b"") if scan.cursor is None else _place(scan.cursor, listing)
     begins = escaped(scan.prefix).encode()
-    tenant, kind, limit = scan.tenant, scan.kind, scan.limit
-    buckets = keys.buckets(tenant, kind)
+    limit = scan.limit
     found: list[bytes] = []
     # A subject has few states, and so has what many begin with if the prefix is a long one.
-    asked = FIRST_BUCKETS if scan.subject is None and not begins else BUCKETS
+    few = scan.cursor is None and (scan.subject is not None or begins != b"")
+    asked, most = (BUCKETS, limit // BUCKETS + 8) if few else (1, limit)
+    seen = ended = 0  # states in the buckets that were gone through whole, and how many these are
+    whole = not after
+    looked = 0
     while bucket < BUCKETS:
-        left = limit - len(found)
         commands: list[tuple[int, Command]] = []
         for number in range(bucket, min(bucket + asked, BUCKETS)):
-            place = buckets[number]
+            place = keys.bucket(scan.tenant, scan.kind, number)
             start = (after, 1) if number == bucket and after else (begins, 0)
-            commands.append(_asking(scan, place, start, left))
+            commands.append(_asking(scan, place, start, most))
         for reply in await client.call_many(commands, repeatable=True, stamped=True):
             ids, last = _merged(reply)
+            seen += len(ids) if whole else 0
             room = limit - len(found)
             if len(ids) > room:
                 ids = ids[:room]
-                last = ids[-1] if ids else after
+                last = ids[-1]
             found += ids
             if last is not None:
-                return _page(tenant, kind, found, listing.cursor(bytes((bucket,)) + last))
-            bucket, after = bucket + 1, b""
+                looked += most
+                if len(found) == limit or looked >= LOOKS * max(limit, MOST):
+                    return _page(scan, found, listing.cursor(bytes((bucket,)) + last))
+                after = last
+                break  # the bucket goes on, and the others have to wait
+            bucket, after, ended, whole = bucket + 1, b"", ended + whole, True
             if len(found) == limit and bucket < BUCKETS:
-                return _page(tenant, kind, found, listing.cursor(bytes((bucket,))))
-        asked *= 4
-    return _page(tenant, kind, found, None)
+                return _page(scan, found, listing.cursor(bytes((bucket,))))
+        most = limit - len(found)
+        asked = 1 if after or not ended else -(-most * ended // seen) if seen else BUCKETS
+    return _page(scan, found, None)
 
 
 def _asking(scan: Scan, place: Bucket, start: tuple[bytes, int], most: int) -> tuple[int, Command]:
@@ -66,7 +74,7 @@ def _asking(scan: Scan, place: Bucket, start: tuple[bytes, int], most: int) -> t
 
 async def _updates(client: Client, keys: Keys, scan: Scan) -> list[tuple[float, str]]:
     """When each of a subject's states was updated, and its id."""
-    buckets = keys.buckets(scan.tenant, scan.kind)
+    buckets = [keys.bucket(scan.tenant, scan.kind, number) for number in range(BUCKETS)]
     starts = dict.fromkeys(range(BUCKETS), (escaped(scan.prefix).encode(), 0))
     found: dict[bytes, int] = {}
     while starts:
@@ -97,8 +105,8 @@ def _merged(reply: list[Any]) -> tuple[list[bytes], bytes | None]:
     return [id for id in ids if id <= last], last
 
 
-def _page(tenant: str, kind: str, found: list[bytes], cursor: str | None) -> Page:
-    return Page(tuple((tenant, kind, id_of(id)) for id in found), cursor)
+def _page(scan: Scan, found: list[bytes], cursor: str | None) -> Page:
+    return Page(tuple((scan.tenant, scan.kind, id_of(id)) for id in found), cursor)
 
 
 def _place(cursor: str, listing: Listing) -> tuple[int, bytes]:

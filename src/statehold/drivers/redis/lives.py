@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final
 
-from statehold.changes import Cell, Items
+from statehold.changes import Items, Scalar
 from statehold.commits import Key, digest_of
 from statehold.driver import Op, WholeLife
 from statehold.drivers.redis.cells import cells_of
@@ -18,6 +19,8 @@ from statehold.folding import NO_FENCE, Fence, whole
 
 MARK_BYTES: Final = 2
 RECORD_BYTES: Final = 26
+LARGE: Final = 128
+"""Entries of a field, beyond which it has a hash of its own; see commit.lua."""
 LEAST_ROOM: Final = 17
 """For how many op ids there is room as the first one comes; see commit.lua."""
 
@@ -28,7 +31,7 @@ def life_of(key: Key, reply: list[Any], now: float) -> WholeLife:
     found = cells_of(cells, now)
     meta: bytes = cells[1][1]
     forgot = int.from_bytes(meta[50:56], "little") / 1000
-    had, size = (int.from_bytes(meta[a:b], "little") for a, b in ((56, 60), (60, 63)))
+    had, size = (int.from_bytes(meta[a:b], "little") for a, b in ((56, 59), (60, 63)))
     known = [_op(ops, size, (had - back) % size) for back in range(min(had, size), 0, -1)]
     remembered = [one for one in known if one is not None]
     if had > size or len(remembered) < len(known):
@@ -65,8 +68,18 @@ def install_of(life: WholeLife, state: bytes) -> Command:
     keys: Arguments = [state, state + b":.ops"]
     fields: Arguments = []
     lists: Arguments = []
+    large: Arguments = []
+    hashes: Arguments = []
     for name, cell in cells.fields.items():
-        _write(stored_field[name], cell, state, keys, fields, lists)
+        field = stored_field[name]
+        if isinstance(cell, Items):
+            _write_list(field, cell, state, keys, fields, lists)
+        elif len(cell) - ("" in cell) > LARGE:
+            large.append(b"%b:%b" % (state, field))
+            _write_large(field, cell, fields, hashes)
+        else:
+            _write(field, cell, fields)
+    keys += large
     room = max(LEAST_ROOM, many_ops(len(life.ops)))
     return (
         "EVALSHA",
@@ -88,31 +101,52 @@ def install_of(life: WholeLife, state: bytes) -> Command:
         packed_about(cells.subject or ""),
         int(cells.subject is not None),
         len(fields),
+        len(large),
         *fields,
         *lists,
+        *hashes,
         UNSTAMPED,
     )
 
 
-def _write(
-    field: bytes, cell: Cell, state: bytes, keys: Arguments, fields: Arguments, lists: Arguments
+def _write_list(
+    field: bytes, cell: Items, state: bytes, keys: Arguments, fields: Arguments, lists: Arguments
 ) -> None:
-    """What a cell is in the hash, and its list."""
-    if isinstance(cell, Items):
-        count, first = len(cell), cell.first
-        if count:
-            keys.append(b"%b:%b" % (state, field))
-            lists += (count, *cell)
-            fields += (b":" + field, count if first == 1 else f"{count} {first}")
-        elif first > 1:
-            fields += (b".:" + field, first)
-        return
+    """A list, and what the hash says of it."""
+    count, first = len(cell), cell.first
+    if count:
+        keys.append(b"%b:%b" % (state, field))
+        lists += (count, *cell)
+        fields += (b":" + field, count if first == 1 else f"{count} {first}")
+    elif first > 1:
+        fields += (b".:" + field, first)
+
+
+def _write(field: bytes, cell: Mapping[str, Scalar], fields: Arguments) -> None:
+    """What a cell is in the hash."""
     for entry, value in cell.items():
-        name = b"%b:%b" % (field, entry.encode()) if entry else field
-        fields += (name, stored(value) if isinstance(value, bytes) else number_text(value))
+        fields += (b"%b:%b" % (field, entry.encode()) if entry else field, _stored(value))
     named = len(cell) - ("" in cell)
     if named:
         fields += (b"#" + field, named)
+
+
+def _write_large(
+    field: bytes, cell: Mapping[str, Scalar], fields: Arguments, hashes: Arguments
+) -> None:
+    """The hash of a large field, and what that of the state says of it."""
+    entries: Arguments = []
+    for entry, value in cell.items():
+        if entry:
+            entries += (entry.encode(), _stored(value))
+        else:
+            fields += (field, _stored(value))
+    fields += (b"#:" + field, len(entries) // 2)
+    hashes += (len(entries), *entries)
+
+
+def _stored(value: Scalar) -> bytes | str:
+    return stored(value) if isinstance(value, bytes) else number_text(value)
 
 
 def _op_ids(life: WholeLife, room: int) -> bytes:

@@ -8,15 +8,15 @@ How a commit goes is on one page, `docs/sql-commits.md`. Where what lies, lint h
   (`engines`).
 * `postgres/` is the other, which does most commits and all reads in one round trip (`executor`): as a
   statement (`single`) or as a call (`calling`, `call`, `merge`) of a function (`function`, `fields`), on
-  asyncpg's connections (`sending`, `pool`). What it does not do it leaves to `portable`, with nothing of it
+  asyncpg's connections (`sending`, `pools`). What it does not do it leaves to `portable`, with nothing of it
   written: the ways to commit are tiers, asked in turn (`tiers`).
 * `schema/` is how a kind lies in tables (`tables`) and values in rows (`values`). It knows no executor.
 * `migrating/` makes tables and their functions, looks whether they fit (`opening`), and changes them.
 * Beside them is what both ways use: who goes together (`lanes`) and after whom (`turns`); how one connects
   (`connecting`, `tls`), what an error means (`errors`) and whether it is tried again (`retrying`); whether a
-  commit comes in time (`deciding`), the server's clock (`serverclock`) and place (`moving`); how long op ids
+  commit comes in time (`deciding`), the server's clock (`serverclock`), place (`moving`) and room (`room`); how long op ids
   are kept (`op_ids`); what is configured (`settings`).
-* On top `urls` makes drivers of URLs, and `querying` tables for the application's queries.
+* On top `urls` makes drivers of URLs, `rounds` sweeps over all kinds, and `querying` tables for the application's queries.
 """
 
 from statehold.drivers.sql.driver import SqlDriver

@@ -24,6 +24,7 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     WholeLife,
     told,
 )
@@ -37,8 +38,11 @@ from statehold.drivers.sql.portable.engines import Engines
 from statehold.drivers.sql.portable.executor import renew_all, to_renew
 from statehold.drivers.sql.portable.read import Found, read, takes_one_statement, wanted
 from statehold.drivers.sql.portable.scan import scan
-from statehold.drivers.sql.portable.sweep import Sweeper, Sweeps
+from statehold.drivers.sql.portable.sweep import Piece, Sweeper
+from statehold.drivers.sql.portable.sweeps import Sweeps
 from statehold.drivers.sql.portable.transactions import NOT_NOW, Portable
+from statehold.drivers.sql.room import Room
+from statehold.drivers.sql.rounds import sweep_on
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.vectors import limited
@@ -64,6 +68,9 @@ Result = TypeVar("Result")
 
 PIECE = 256
 """How many keys or commits of one call are done together, each piece with the time of a call."""
+
+SWEEP_PATIENCE = 0.5
+"""Seconds that a sweep under way may take when the driver is closed: a process may have few commits."""
 
 
 class SqlDriver(Driver):
@@ -103,12 +110,13 @@ class SqlDriver(Driver):
             raise ConfigError(
                 f"{dialect.name}: needs {error.name}; pip install 'statehold[sql]'", field="url"
             ) from error
-        self._engines = Engines(self._url, dialect, self.settings, self._forked)
+        room = Room()
+        self._engines = Engines(self._url, dialect, self.settings, room, self._forked)
         self._timeout: float = self.settings["timeout"]
         self._kinds: dict[str, Tables] = {}
         self._clock = ServerClock()
         names = chosen(dialect.name, tiers)
-        self.executor = _executor(self._url, self.settings, self._clock, self._left, names)
+        self.executor = _executor(self._url, self.settings, self._clock, self._left, room, names)
         if self.executor is not None:
             self.gather = "no"  # it gathers what comes while a call is under way
         self._portable = Portable(
@@ -129,7 +137,7 @@ class SqlDriver(Driver):
         self._skew = Skew()
         self._closed = False
         self._calls = Calls()
-        self.sweeps = Sweeps(self._sweep)
+        self.sweeps = Sweeps(self._sweep, alone=not dialect.locks_rows)
         self._commits = self._renewals_skipped = 0
 
     def __repr__(self) -> str:
@@ -352,16 +360,18 @@ class SqlDriver(Driver):
             if self._turns:
                 await self._bounded(lambda: self._turns.wait(_keys(commits)))
             outcomes = await self._commit(self.executor, commits, now)
-        self._committed(commits, now)
+        await self._committed(commits, outcomes, now)
         return outcomes
 
-    def _committed(self, commits: Sequence[Commit], now: float) -> None:
+    async def _committed(
+        self, commits: Sequence[Commit], outcomes: Sequence[Outcome], now: float
+    ) -> None:
         """See to what is to be done after commits."""
         self._commits += len(commits)
         if self._engines.log is not None and erases(commits):
             self._engines.log.empty_soon()
         if self.settings["sweep"]:
-            task = self.sweeps.after(commits, now)
+            task = await self.sweeps.after(commits, outcomes, now)
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
@@ -431,7 +441,7 @@ class SqlDriver(Driver):
                 commits, lambda: self._portable.commit_together(commits, now, until)
             )
         )
-        self._committed(commits, now)
+        await self._committed(commits, outcomes, now)
         return outcomes
 
     # ---------------------------------------------------------------------------------- whole lives
@@ -454,15 +464,35 @@ class SqlDriver(Driver):
             self._engines.log.empty_soon()
         return outcomes
 
-    async def _sweep(self, kind: str, sweeper: Sweeper, now: float) -> int:
-        async def work() -> int:
+    async def _sweep(self, kind: str, sweeper: Sweeper, now: float, most: int) -> Piece:
+        async def work() -> Piece:
             async with self._engines.writing() as connection:
                 there = now + self.skew
-                return await sweeper.sweep(connection, self.dialect, self._kinds[kind], there)
+                tables = self._kinds[kind]
+                return await sweeper.sweep(connection, self.dialect, tables, there, most)
 
         async with asyncio.timeout(self._timeout):
-            swept = await self._to_its_end(work)
-        if swept and self._engines.log is not None:
+            piece = await self._to_its_end(work)
+        if piece.removed and self._engines.log is not None:
+            self._engines.log.empty_soon()
+        return piece
+
+    @counted
+    async def sweep(self, now: float, after: str = "") -> Swept:
+        """Delete some expired states: the next piece of a round over all kinds that the database has.
+
+        Begin with "", and go on with what the piece before gave as `after`, until that is None. Raises
+        `Invalid` for any other text.
+        """
+
+        async def piece(_: list[bool]) -> Swept:
+            async with self._engines.writing() as connection:
+                there = now + self.skew
+                return await sweep_on(connection, self.dialect, self.tables_of, after, there)
+
+        swept = await self._bounded(lambda: self._portable.trying(piece))
+        self.sweeps.swept += swept.removed
+        if swept.removed and self._engines.log is not None:
             self._engines.log.empty_soon()
         return swept
 
@@ -499,6 +529,7 @@ class SqlDriver(Driver):
         loop = asyncio.get_running_loop()
         if self.executor is not None:
             await self.executor.drain()
+        await self.sweeps.finish(SWEEP_PATIENCE)
         await self._portable.close()
         mine = [task for task in self._tasks if task.get_loop() is loop]
         if self.dialect.cancels:
@@ -548,10 +579,15 @@ def _pieces(some: Sequence[Item]) -> Iterator[Sequence[Item]]:
 
 
 def _executor(
-    url: URL, settings: dict[str, Any], clock: ServerClock, left: Left, tiers: Collection[str]
+    url: URL,
+    settings: dict[str, Any],
+    clock: ServerClock,
+    left: Left,
+    room: Room,
+    tiers: Collection[str],
 ) -> Executor | None:
     if len(tiers) == 1:
         return None
     from statehold.drivers.sql.postgres.executor import Executor  # only there is asyncpg needed
 
-    return Executor(url, settings, clock, left, tiers)
+    return Executor(url, settings, clock, left, room, tiers)

@@ -58,7 +58,8 @@ _STATES: Final[dict[str, _Leaf]] = {
     "42501": (ReadOnly, "the user may not do this"),
     "42": (ConfigError, f"the tables are not as they should be; {MEND}"),
     "53100": (Full, "its disk is full"),
-    "53": (Unavailable, "the server has no memory or connections left"),
+    "53300": (Unavailable, "the server has no connections left"),
+    "53": (Unavailable, "the server has no memory left"),
     "55P03": (Busy, "another writer held the state for longer than the timeout"),
     "57014": (Timeout, "a statement took longer than the timeout"),
     "57": (Unavailable, "the server is starting, stopping or not to be interrupted"),
@@ -69,6 +70,9 @@ _STATES: Final[dict[str, _Leaf]] = {
 
 # By number (MariaDB and MySQL).
 _NUMBERS: Final[dict[int, _Leaf]] = {
+    1040: (Unavailable, "the server has no connections left"),
+    1203: (Unavailable, "the server has no connections left for this user"),
+    1226: (Unavailable, "the server has no connections left for this user"),
     1044: (ConfigError, "the user may not use this database"),
     1045: (ConfigError, "the login was refused"),
     1049: (ConfigError, "database not found"),
@@ -149,6 +153,11 @@ def forgetful(error: BaseException) -> bool:
     """Whether a prepared statement is not there any more, or not as it was: nothing was executed."""
     state = sqlstate(error)
     return state == "26000" or (state == "0A000" and "cached plan" in str(error))
+
+
+def none_left(error: BaseException) -> bool:
+    """Whether the server makes no connection, since it has too many, or takes none yet."""
+    return sqlstate(error) in {"53300", "53200", "57P03"} or number(error) in {1040, 1203, 1226}
 
 
 def lost(error: BaseException) -> bool:

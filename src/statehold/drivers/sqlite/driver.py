@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import SplitResult, unquote
 
-from statehold.clock import AMBIENT
-from statehold.commits import EVERYTHING, HOLD_SECONDS, Commit, Key, Want, deadline, moves
+from statehold.commits import EVERYTHING, Commit, Key, Want, deadline, moves
 from statehold.driver import (
     Cells,
     Feature,
@@ -22,20 +21,20 @@ from statehold.driver import (
     Outcome,
     Page,
     Scan,
+    Swept,
     Undone,
     WaitingDriver,
     WholeLife,
     WouldWait,
 )
-from statehold.drivers.sqlite.erasing import FORGET_ERASURES, erase_state
 from statehold.drivers.sqlite.errors import ERRORS, is_busy, translated
-from statehold.drivers.sqlite.fences import FORGET_FENCES, leave_fence
 from statehold.drivers.sqlite.files import File
 from statehold.drivers.sqlite.fold import Transaction
 from statehold.drivers.sqlite.life import Life
 from statehold.drivers.sqlite.listing import Listed, question
 from statehold.drivers.sqlite.names import FieldNames
-from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Row, cells_of, decode_shape
+from statehold.drivers.sqlite.reading import SELECT_STATE, Execute, Room, Row, cells_of
+from statehold.drivers.sqlite.sweeping import Sweeps, asked_for
 from statehold.errors import ConfigError, Corrupted, Invalid, ReadOnly, TooLarge
 from statehold.folding import all_stand, refused, undone, whole
 from statehold.settings import Settings, choice, count
@@ -56,14 +55,6 @@ SETTINGS = Settings(
         ),
     },
 )
-
-SWEEP_COMMITS = 64
-"""How many commits are between two looks for expired states."""
-SWEEP_STATES = 2 * SWEEP_COMMITS
-"""How many states are looked at then: the whole file twice while as many states are made."""
-SWEEP_ROWS = 1000
-"""About how many items are deleted then at most, except that a state goes at once."""
-
 
 T = TypeVar("T", Commit, WholeLife)
 Step = Callable[[Transaction, T], Outcome]
@@ -119,10 +110,7 @@ class SqliteDriver(WaitingDriver):
         self.gather = "thread" if settings["synchronous"] == "FULL" else "tick"
         self._file = File(path, settings["synchronous"], settings["busy_timeout_ms"])
         self._names = FieldNames()
-        self._swept: int | None = None  # the state at which the last sweep ended
-        # Commits since then. Of stores that are opened for a few commits each every one would begin
-        # anew, and none ever sweep: so each is some way on already, and begins at any place.
-        self._unswept = int(AMBIENT.fraction() * SWEEP_COMMITS)
+        self._sweeps = Sweeps()
         self._commits = self._transactions = self._expired = self._renewals_skipped = 0
 
     @property
@@ -159,9 +147,14 @@ class SqliteDriver(WaitingDriver):
         now: float,
         late: list[tuple[Row, Cells]],
         cursor: sqlite3.Cursor,
+        short: bool,
     ) -> list[Cells | None]:
-        """The cells of each key; those that may have to be renewed are put into `late`."""
+        """The cells of each key; those that may have to be renewed are put into `late`.
+
+        If it is to be `short`, raises `WouldWait` where it would not be.
+        """
         found: list[Cells | None] = []
+        room = Room() if short else None
         damaged = False
         execute = cursor.execute
         try:
@@ -172,7 +165,7 @@ class SqliteDriver(WaitingDriver):
                 if row is None or (row[6] is not None and row[6] <= now):
                     found.append(None)
                     continue
-                cells = cells_of(execute, self._names, row, want)
+                cells = cells_of(execute, self._names, row, want, room)
                 found.append(cells)
                 damaged = damaged or bool(cells.corrupted)
                 if want.renew is not None:
@@ -191,7 +184,7 @@ class SqliteDriver(WaitingDriver):
         return self._file.read(partial(self._lives, keys, now), wait=wait)
 
     def _lives(
-        self, keys: Sequence[Key], now: float, cursor: sqlite3.Cursor
+        self, keys: Sequence[Key], now: float, cursor: sqlite3.Cursor, _short: bool
     ) -> list[WholeLife | None]:
         try:
             self._file.present()
@@ -355,7 +348,7 @@ class SqliteDriver(WaitingDriver):
         file.present()
         if file.read_only:
             raise ReadOnly(f"{file.path}: it may be read but not written")
-        expired = self._expired
+        expired = 0
         try:
             cursor.execute("BEGIN IMMEDIATE")
             if since:  # others have seen meanwhile what has ended
@@ -369,9 +362,9 @@ class SqliteDriver(WaitingDriver):
             if together:
                 _insist(outcomes)
             transaction.end()
-            self._unswept += len(commits)
-            if self._unswept >= SWEEP_COMMITS and (together or not apart):
-                self._sweep(cursor, now)
+            if together or not apart:
+                made = transaction.births, transaction.written
+                expired = self._sweeps.after(cursor, now, len(commits), *made)
             cursor.execute("COMMIT")
         except BaseException as error:
             try:
@@ -383,37 +376,33 @@ class SqliteDriver(WaitingDriver):
         if commits:  # else its turn was all that was waited for
             self._commits += len(commits)
             self._transactions += 1
-        return transaction.erased or self._expired != expired
+        self._expired += expired
+        file.checkpoints.wrote(transaction.written)
+        return transaction.erased or expired > 0
 
-    def _sweep(self, cursor: sqlite3.Cursor, now: float) -> None:
-        """Delete the expired ones among the next few states, going round the file without end."""
-        self._unswept = 0
-        cursor.execute(FORGET_ERASURES, (now, SWEEP_STATES))
-        cursor.execute(FORGET_FENCES, (now, SWEEP_STATES))
-        if self._swept is None:
-            newest: int | None = cursor.execute("SELECT max(id) FROM state").fetchone()[0]
-            self._swept = int(AMBIENT.fraction() * (newest or 0))
-        last, states = cursor.execute(
-            "SELECT max(id), count(*) FROM (SELECT id FROM state WHERE id > ? ORDER BY id LIMIT ?)",
-            (self._swept, SWEEP_STATES),
-        ).fetchone()
-        expired: list[Row] = cursor.execute(
-            "SELECT id, deadline, shape, subject, epoch, updated, tenant, kind, key FROM state"
-            " WHERE id > ? AND id <= ? AND deadline <= ? ORDER BY id",
-            (self._swept, last, now),
-        ).fetchall()
-        deleted = 0
-        for state, until, text, subject, epoch, updated, *key in expired:
-            shape = decode_shape(text)
-            if epoch and max(until, updated) + HOLD_SECONDS > now:
-                leave_fence(cursor.execute, (key[0], key[1], key[2]), epoch, max(until, updated))
-            erase_state(cursor.execute, state, shape, subject)
-            self._expired += 1
-            deleted += sum(held[2] for held in shape.values() if isinstance(held, tuple))
-            if deleted > SWEEP_ROWS:
-                self._swept = state
-                return
-        self._swept = last if states == SWEEP_STATES else 0
+    async def sweep(self, now: float, after: str = "", *, wait: bool = True) -> Swept:
+        """See `Driver.sweep`."""
+        swept = self._file.use(partial(self._swept, after, now), wait=wait)
+        if swept.removed:
+            self._file.log.empty_soon()
+        return swept
+
+    def _swept(self, after: str, now: float, cursor: sqlite3.Cursor, since: float) -> Swept:
+        file = self._file
+        file.present()
+        if file.read_only:
+            raise ReadOnly(f"{file.path}: it may be read but not written")
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            if since:
+                now += time.monotonic() - since
+            swept = asked_for(cursor, after, now)
+            cursor.execute("COMMIT")
+        except BaseException as error:
+            self._end(cursor, error)
+            raise
+        self._expired += swept.removed
+        return swept
 
     def _end(self, cursor: sqlite3.Cursor, error: BaseException) -> None:
         """Roll back what is under way, and raise a translated error if it was one of SQLite's.
@@ -434,7 +423,7 @@ class SqliteDriver(WaitingDriver):
     async def scan(self, asked: Scan, now: float, *, wait: bool = True) -> Page:
         statement, values, end = question(asked)
 
-        def page(cursor: sqlite3.Cursor) -> list[Listed]:
+        def page(cursor: sqlite3.Cursor, _short: bool) -> list[Listed]:
             try:
                 self._file.present()
                 return cursor.execute(statement, values).fetchall()

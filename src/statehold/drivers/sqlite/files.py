@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import get_ident
@@ -17,16 +17,16 @@ from weakref import WeakSet
 
 from statehold.clock import pause
 from statehold.driver import WouldWait
-from statehold.drivers.sqlite import schema
+from statehold.drivers.sqlite import schema, sweeping
 from statehold.drivers.sqlite.errors import ERRORS, translated
-from statehold.errors import Busy, Closed, ConfigError, ReadOnly, Unavailable
-from statehold.sqlitefiles.connection import Connection, Inode, forked, header
+from statehold.drivers.sqlite.opening import looked_at, write_ahead
+from statehold.errors import Busy, Closed, ReadOnly, Unavailable
+from statehold.sqlitefiles.checkpoints import LOG_PAGES, LONGEST_PAGES, Checkpoints
+from statehold.sqlitefiles.connection import Connection, Inode, forked
 from statehold.sqlitefiles.log import Log
 
 R = TypeVar("R")
-
-LOG_PAGES = 4096
-"""How long the log grows before its pages are moved into the file: 4 MB."""
+T = TypeVar("T")
 
 CACHE_KIB = 16 * 1024
 SPARE_READERS = 8
@@ -37,6 +37,8 @@ NOTICED_S = 0.1
 """Seconds of waiting for other threads that count as waiting for another process."""
 LEAST_S = 0.001
 """Seconds for which a call waits for another process at least, having waited for threads."""
+FIRST_TRY_S, NEXT_TRIES_S = 0.002, 0.025
+"""Seconds until another try while another process writes, at most: at first, and after a few."""
 LOOK_S = 0.005
 """Seconds between two looks at whether calls are over."""
 
@@ -70,7 +72,8 @@ class File:
         self.read_only = False
         self.closed = False
         self._begin_turns()
-        self.log = Log(self.path)
+        self.log = Log(self.path, sweeping.tidy)
+        self.checkpoints = Checkpoints(self.path)
         _files.add(self)
 
     def _begin_turns(self) -> None:
@@ -114,12 +117,12 @@ class File:
             return self.use(work, wait=True)
         return self._use_later(work, me, wait=wait)
 
-    def _if_idle(self, work: Callable[..., R], me: int, *told: float) -> R:
+    def _if_idle(self, work: Callable[[sqlite3.Cursor, T], R], me: int, told: T) -> R:
         """What it makes of the writing connection's cursor. Raises `Empty` unless it is idle."""
         with self._at_once:
             try:
                 self._owner = me
-                return work(self._ready or self._made_ready(), *told)
+                return work(self._ready or self._made_ready(), told)
             except BaseException:
                 self._ready = None  # so that it is looked at first
                 raise
@@ -135,7 +138,9 @@ class File:
                 try:
                     self._owner = me
                     self._ready = None
-                    return work(self._made_ready(since=began if wait else None), began)
+                    if wait:
+                        return self._when_free(work, began)
+                    return work(self._made_ready(), began)
                 finally:
                     self._owner = 0
         except Empty:
@@ -143,14 +148,35 @@ class File:
         finally:
             self._under_way.discard(call)
 
-    def read(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
-        """What `work` makes of a cursor to read from.
+    def _when_free(self, work: Callable[[sqlite3.Cursor, float], R], began: float) -> R:
+        """What it makes of the cursor once no other process writes. Raises `Busy`.
 
-        It is the writing connection's if that is idle, for its pages are cached; else one of its own.
-        Raises `WouldWait`, and calls `work`, as `use` does.
+        SQLite itself would try less and less often, at last each 0.1 s, and let newcomers go first. To
+        try much more often keeps a machine busy with it on which many processes wait.
+        """
+        self._made_ready(opens=True)
+        waited = time.monotonic() - began
+        left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
+        until = time.monotonic() + max(left, LEAST_S)
+        for tries in count():
+            try:
+                return work(self._made_ready(), began)
+            except WouldWait as would:
+                now = time.monotonic()
+                if now >= until:
+                    why = would.__cause__ or would  # what SQLite said
+                    raise translated(why, self.path) from why
+            time.sleep(min(until - now, pause(tries, FIRST_TRY_S, NEXT_TRIES_S, least=0.5)))
+        raise AssertionError
+
+    def read(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
+        """What `work` makes of a cursor to read from, told whether it is to be short.
+
+        It is the writing connection's if that is idle, for its pages are cached, and if `work` is short;
+        else one of its own. Raises `WouldWait`, and calls `work`, as `use` does.
         """
         try:
-            return self._if_idle(work, get_ident())
+            return self._if_idle(work, get_ident(), True)
         except Empty:
             pass
         except WouldWait:
@@ -158,7 +184,7 @@ class File:
                 raise
         return self._read_apart(work, wait=wait)
 
-    def _read_apart(self, work: Callable[[sqlite3.Cursor], R], *, wait: bool) -> R:
+    def _read_apart(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
         if not self._uri:  # it is to be opened, or someone is opening it
             self.open(wait=wait)
             return self.read(work, wait=wait)
@@ -172,7 +198,7 @@ class File:
             self._under_way.add(call)
             connection = self._another()
             connection.wait_up_to(self._busy_timeout_s if wait else 0.0)
-            return work(connection.cursor())
+            return work(connection.cursor(), not wait)
         finally:
             self._under_way.discard(call)
             if connection is not None:
@@ -202,26 +228,21 @@ class File:
             " call of the same thread; nothing was written"
         )
 
-    def _made_ready(self, *, since: float | None = None) -> sqlite3.Cursor:
-        """The cursor, with no transaction; its statements wait if it has been waited `since` then."""
+    def _made_ready(self, *, opens: bool = False) -> sqlite3.Cursor:
+        """The cursor, with no transaction; its statements do not wait. Raises `WouldWait` unless it `opens`."""
         if self._writer is None or self._cursor is None:
             if self.closed:
                 raise Closed(f"{self.path}: the store was closed")
             if self._forked:
                 raise forked(self.path)
-            if since is None:
+            if not opens:
                 raise WouldWait
             self._writer = self._open()
             self._cursor = self._writer.cursor()
         if self._writer.in_transaction:  # an interrupt came in the midst of its end
             self._writer.rollback()
-        if since is None:
-            self._writer.wait_up_to(0.0)
-            self._ready = self._cursor
-        else:
-            waited = time.monotonic() - since
-            left = self._busy_timeout_s - (waited if waited > NOTICED_S else 0.0)
-            self._writer.wait_up_to(max(LEAST_S, left))
+        self._writer.wait_up_to(0.0)
+        self._ready = self._cursor
         return self._cursor
 
     def present(self) -> None:
@@ -261,6 +282,7 @@ class File:
             raise self._nested()
         self.closed = True  # from now on nobody begins
         self.log.close()
+        self.checkpoints.close()
         with self._in_turn:
             self._close_readers()
             writer, self._writer = self._writer, None
@@ -271,6 +293,8 @@ class File:
                 # If another process is using the log, it stays, for whoever closes last.
                 with suppress(sqlite3.Error):
                     writer.wait_up_to(self._busy_timeout_s)
+                    while sweeping.left(writer.cursor()):
+                        sweeping.tidy(writer)
                     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             writer.close()
 
@@ -290,7 +314,7 @@ class File:
 
     def _open(self) -> Connection:
         try:
-            known = self._looked_at()
+            known = looked_at(self.path, again=self._inode is not None)
             writer = self._opened(known=known)
         except ERRORS as error:
             raise translated(error, self.path) from error
@@ -300,42 +324,10 @@ class File:
         self._inode = writer.inode
         if not self.read_only:
             self.log.empty_what_was_left()
+            with suppress(sqlite3.Error):  # damaged, which is told where it is in the way
+                if sweeping.left(writer.cursor()):
+                    self.log.empty_soon()
         return writer
-
-    def _looked_at(self) -> bool:
-        """True if the file is a store, False if it is empty or none; it is not touched."""
-        path = Path(self.path)
-        if not path.parent.is_dir():
-            raise ConfigError(
-                f"{self.path}: there is no folder {path.parent}", field="path", found=self.path
-            )
-        try:
-            found = path.stat()
-        except FileNotFoundError:
-            if self._inode is not None:
-                raise Unavailable(f"{self.path}: the file was removed while in use") from None
-            return False
-        if stat.S_ISDIR(found.st_mode):
-            raise ConfigError(f"{self.path} is a folder", field="path", found=self.path)
-        if found.st_nlink > 1:
-            raise ConfigError(
-                f"{self.path}: the file has {found.st_nlink} names (hard links), and SQLite keeps"
-                " a log for each; leave it one, and let others be symbolic links",
-                field="path",
-                found=self.path,
-            )
-        if not found.st_size:
-            return False
-        try:
-            if found.st_size < schema.HEADER_BYTES:
-                raise schema.no_database(self.path)
-            application, version = header(self.path)
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_NOTADB:
-                raise schema.no_database(self.path) from error
-            raise
-        schema.check_header(application, version, self.path)
-        return True
 
     def _opened(self, *, known: bool) -> Connection:
         uri = Path(self.path).as_uri()
@@ -352,9 +344,9 @@ class File:
         conn = self._connect(uri)
         try:
             schema.prepare(conn, self.path)
-            self._write_ahead(conn)
+            write_ahead(conn, self._busy_timeout_s)
             conn.execute(f"PRAGMA synchronous = {self._synchronous}")
-            conn.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+            conn.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_PAGES}")
             conn.execute(f"PRAGMA journal_size_limit = {LOG_PAGES * schema.PAGE_SIZE_BYTES}")
             conn.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             conn.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten
@@ -362,26 +354,6 @@ class File:
             conn.close()
             raise
         return conn
-
-    def _write_ahead(self, conn: Connection) -> None:
-        """Have the file written by way of a log, which it keeps to from then on.
-
-        Of several who are the first at a file SQLite refuses some at once, and lets others wait for
-        each other. So nobody waits for long; whoever is refused lets go, and tries again.
-        """
-        until = time.monotonic() + self._busy_timeout_s
-        conn.wait_up_to(0.02)
-        while True:
-            try:
-                conn.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_busy or time.monotonic() > until:
-                    raise
-                time.sleep(pause(0, 0.02, 0.02))
-            else:
-                break
-        conn.wait_up_to(self._busy_timeout_s)
 
     def _readable(self, uri: str, refused: sqlite3.OperationalError) -> Connection:
         """A connection that can only read, where nothing can be written.
@@ -411,7 +383,8 @@ class File:
         self._writer = self._cursor = self._ready = None
         self._readers = []
         self._begin_turns()
-        self.log = Log(self.path)
+        self.log = Log(self.path, sweeping.tidy)
+        self.checkpoints = Checkpoints(self.path)
 
 
 def _taking(

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from statehold.changes import Change, Drop, Refusal, Scalar, Splice
 from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, part_of
 from statehold.driver import Outcome, WholeLife, Written
-from statehold.drivers.sqlite.erasing import erase_rows, erase_state
+from statehold.drivers.sqlite.ends import newest_op, remember_end
+from statehold.drivers.sqlite.erasing import erase_rows
 from statehold.drivers.sqlite.fences import leave_fence, remember_fence
-from statehold.drivers.sqlite.life import Life, encode_shape
+from statehold.drivers.sqlite.life import Life
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.reading import (
     SELECT_STATE,
@@ -25,6 +26,7 @@ from statehold.drivers.sqlite.reading import (
     cells_of,
     decode_several,
     decode_shape,
+    encode_shape,
 )
 from statehold.drivers.sqlite.writing import Writer
 from statehold.errors import Corrupted
@@ -209,7 +211,10 @@ class Transaction(Writer, kw_only=True):
         if until is not None and until <= self.now:
             self.erased = True
             leave_fence(self.execute, key, epoch, max(until, updated))
-            erase_state(self.execute, id, shape, subject)
+            if ops:
+                last = max(updated, newest_op(self.execute, id))
+                remember_end(self.execute, key, last, max(until, updated))
+            erase_rows(self.execute, id, shape, subject)
             life = self.lives[key] = Life(self.execute, key)
             return life
         if type(subject) is bytes:
@@ -223,11 +228,13 @@ class Transaction(Writer, kw_only=True):
     def _erase(self, life: Life) -> Life:
         """Returns the state as it is from now on."""
         self.erased = True
-        if life.changed and life.head is not None:  # of which the file does not know
-            came = (at for *_, at in life.new_ops.values())
-            self.execute("UPDATE ended SET at = max(at, ?)", (max((life.head.updated, *came)),))
+        if life.ops and life.head is not None:
+            came = [at for *_, at in life.new_ops.values()]  # of which the file does not know
+            if life.stored:
+                came.append(newest_op(self.execute, life.id))
+            remember_end(self.execute, life.key, max((life.head.updated, *came)), self.now)
         if life.stored:
-            erase_state(self.execute, life.id, life.shape, life.subject)
+            erase_rows(self.execute, life.id, life.shape, life.subject)
         life = self.lives[life.key] = Life(self.execute, life.key)
         return life
 

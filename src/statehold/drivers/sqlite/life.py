@@ -10,6 +10,7 @@ import msgspec
 
 from statehold.changes import Append, Cell, Change, Scalar, Splice
 from statehold.commits import About, Key, Revision, digest_of
+from statehold.drivers.sqlite.ends import end_of
 from statehold.drivers.sqlite.fences import fence_of
 from statehold.drivers.sqlite.reading import (
     SCALARS,
@@ -24,8 +25,6 @@ from statehold.drivers.sqlite.reading import (
 )
 from statehold.drivers.sqlite.schema import FIELD_BITS
 from statehold.folding import INSTALLED, Applied, Ends, Fence, Head, Part
-
-encode_shape = msgspec.json.Encoder().encode
 
 
 class Life(msgspec.Struct):
@@ -151,8 +150,7 @@ class Life(msgspec.Struct):
         return max(gone, oldest)
 
     def ended(self) -> float:
-        (at,) = self.execute("SELECT at FROM ended").fetchone()
-        return float(at)
+        return end_of(self.execute, self.key)
 
     def fence(self) -> Fence:
         return fence_of(self.execute, self.key)

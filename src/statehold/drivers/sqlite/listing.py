@@ -11,9 +11,11 @@ from statehold.driver import Scan
 Listed: TypeAlias = tuple[str, int, float | None, float]
 """An id, the number of its row, its deadline, and when it was updated."""
 _ROW: Final = "SELECT key, id, deadline, updated FROM state WHERE "
+_ABOUT: Final = "SELECT key, id, deadline, updated FROM state INDEXED BY state_subject WHERE "
+"""The same by subject."""
 _AMONG_OTHERS: Final = (
-    "SELECT key, state AS id, deadline, updated FROM about CROSS JOIN"
-    " (SELECT id AS number, key, deadline, updated FROM state) ON number = state WHERE "
+    "SELECT key, state AS id, deadline, updated FROM about INDEXED BY about_subject CROSS JOIN"
+    " (SELECT id AS number, deadline, updated FROM state) ON number = state WHERE "
 )
 """The same of states that are about several, in the order of their index."""
 
@@ -26,39 +28,38 @@ def question(asked: Scan) -> tuple[str, list[Any], Callable[[Listed], str]]:
     listing = Listing(asked)
     where = "tenant = ? AND kind = ?"
     values: list[Any] = [asked.tenant, asked.kind]
-    key, order = "key", "key"
     if asked.subject is not None:
         where += " AND subject = ?"
         values.append(asked.subject)
-        key, order = "+key", "id"  # with +, by the index of subjects and not by that of keys
     if asked.prefix:
-        where += f" AND {key} >= ?"
+        where += " AND key >= ?"
         values.append(asked.prefix)
         end = beyond(asked.prefix)
         if end is not None:
-            where += f" AND {key} < ?"
+            where += " AND key < ?"
             values.append(end)
     if asked.newest:
         return _newest(asked, where, values)
     if asked.cursor is not None:
-        where += f" AND {order} > ?"
+        where += " AND key > ?"
         try:
-            after = listing.place(asked.cursor).decode()
-            values.append(after if asked.subject is None else int(after))
+            values.append(listing.place(asked.cursor).decode())
         except ValueError as error:
             raise foreign(asked.cursor) from error
-    if asked.subject is None:
-        statement = f"{_ROW}{where} ORDER BY key LIMIT ?"
-        return statement, [*values, asked.limit], lambda row: listing.cursor(row[0].encode())
-    # By the number of the row, which either index has in order.
-    statement = f"{_either(where)} ORDER BY id LIMIT ?"
-    values += [*values, asked.limit]
-    return statement, values, lambda row: listing.cursor(str(row[1]).encode())
+    found = f"{_ROW}{where}"
+    if asked.subject is not None:
+        found = _either(where)
+        values += values
+    return (
+        f"{found} ORDER BY key LIMIT ?",
+        [*values, asked.limit],
+        lambda row: listing.cursor(row[0].encode()),
+    )
 
 
 def _either(where: str) -> str:
     """The states about the subject alone, and those that are about others too; the values come twice."""
-    return f"{_ROW}{where} UNION ALL {_AMONG_OTHERS}{where}"
+    return f"{_ABOUT}{where} UNION ALL {_AMONG_OTHERS}{where}"
 
 
 def _newest(

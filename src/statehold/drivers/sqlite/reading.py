@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from statehold.changes import Cell, Entries, Items
 from statehold.commits import Revision, Want
-from statehold.driver import Cells
+from statehold.driver import Cells, WouldWait
 from statehold.drivers.sqlite.errors import is_damage
 from statehold.drivers.sqlite.names import FieldNames
 from statehold.drivers.sqlite.schema import FIELD_BITS, FIELD_MASK, PLACE_BITS
@@ -25,11 +25,15 @@ Shape: TypeAlias = dict[int, int | Ring]
 """What a state's fields hold, by field number: a count of entries, or a list."""
 Row: TypeAlias = tuple[Any, ...]
 
+SHORT = 2000
+"""How many items and entries are read where nobody may be kept waiting; some milliseconds."""
+
 SELECT_STATE = (
     "SELECT id, incarnation, number, epoch, created, updated, deadline, subject, ops, shape"
     " FROM state WHERE tenant = ? AND kind = ? AND key = ?"
 )
 _shapes = msgspec.json.Decoder(Shape)
+encode_shape = msgspec.json.Encoder().encode
 _several = msgspec.json.Decoder(tuple[str, ...])
 encode_several = msgspec.json.Encoder().encode
 """Several subjects as the row of their state has them."""
@@ -67,7 +71,26 @@ def places(ring: Ring, skip: int, take: int) -> Iterator[tuple[int, int]]:
     yield 0, end - size - 1
 
 
-def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells:
+class Room:
+    """For how many rows a reading has room that is to be short. Raises `WouldWait` where there is none."""
+
+    def __init__(self, rows: int = SHORT) -> None:
+        self._rows = rows
+
+    def take(self, rows: int) -> None:
+        self._rows -= rows
+        if self._rows < 0:
+            raise WouldWait
+
+
+def _take(room: Room | None, rows: int) -> None:
+    if room is not None:
+        room.take(rows)
+
+
+def cells_of(
+    execute: Execute, names: FieldNames, row: Row, want: Want, room: Room | None = None
+) -> Cells:
     """The state whose row is given, as far as wanted; what cannot be read is in `corrupted`."""
     state, incarnation, number, epoch, created, updated, until, subject, _, text = row
     if type(subject) is bytes:
@@ -79,7 +102,7 @@ def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells
         )
     shape = decode_shape(text)
     try:
-        fields, corrupted = _fields(execute, names, state, shape, want)
+        fields, corrupted = _fields(execute, names, state, shape, want, room)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -97,7 +120,12 @@ def cells_of(execute: Execute, names: FieldNames, row: Row, want: Want) -> Cells
 
 
 def _fields(
-    execute: Execute, names: FieldNames, state: int, shape: Shape, want: Want
+    execute: Execute,
+    names: FieldNames,
+    state: int,
+    shape: Shape,
+    want: Want,
+    room: Room | None = None,
 ) -> tuple[dict[str, Cell], list[str]]:
     """What is wanted of a state, and the names of the fields that are not as `shape` says."""
     fields: dict[str, Cell] = {}
@@ -113,10 +141,13 @@ def _fields(
         cell: Cell | None
         if isinstance(held, tuple):
             first = held[4] - held[2] + 1
-            cell = _items(execute, held, first, *want.window_of(name, first, held[2]))
+            skip, take = want.window_of(name, first, held[2])
+            _take(room, take)
+            cell = _items(execute, held, first, skip, take)
         elif want.entries is not None and name in want.entries:
             cell = _single_entries(execute, base | number, want.entries[name])
         else:
+            _take(room, held)
             counted.append((number, name, held))
             continue
         if cell is None:

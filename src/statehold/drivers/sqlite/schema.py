@@ -1,6 +1,7 @@
 """The layout of the file, its version, and what makes it.
 
-* `state`: one row for each live (or not yet swept) state. `subject` is TEXT, or of one that is about
+* `state`: one row for each live (or not yet swept) state. One without a name (`tenant` is NULL) is what
+  is left of a large one: see `erasing`. `subject` is TEXT, or of one that is about
   several a BLOB with all of them as a JSON array; then `about` has a row for each. `shape` is a JSON object from field
   number to what the field holds: a count for entries, `[list, next, count, ring, end]` for items,
   `end` being the position of the newest; `list` is 0 where there are none.
@@ -12,7 +13,8 @@
   intent and time. In a life that was installed `seq` counts from 2^40, op ids may be told by their
   digests, and "" has the time until when they were forgotten elsewhere.
 * `erased`: the op ids of erasures, what was erased, and until when that is remembered.
-* `ended`: one row, the time of the newest commit of any life that has ended.
+* `gone`: by a digest of the key lives that have ended and had op ids, see `ends`.
+* `ended`: one row, the time of the newest commit of any such life that is not in `gone` any more.
 * `fence`: by key the highest epoch that was seen, where a claim holds it or the state has ended: see
   `folding.Fence`.
 * `field`: the names behind the field numbers.
@@ -31,7 +33,7 @@ from statehold.errors import NotAStore
 APPLICATION_ID: Final = 0x53544844
 """What the file's header says of whose it is: "STHD"."""
 
-VERSION: Final = 4
+VERSION: Final = 5
 """The newest version of the layout that this module knows, kept in `user_version`."""
 
 # Small pages: the log is written in whole pages, so that a commit of 200 bytes costs a quarter of
@@ -53,7 +55,6 @@ CREATE TABLE state (
   subject, ops, shape
 );
 CREATE UNIQUE INDEX state_key ON state (tenant, kind, key);
-CREATE INDEX state_subject ON state (subject, kind, tenant) WHERE subject IS NOT NULL;
 CREATE TABLE cell (slot, entry, value, PRIMARY KEY (slot, entry)) WITHOUT ROWID;
 CREATE TABLE item (id INTEGER PRIMARY KEY, value);
 CREATE TABLE op (state, op, number, seq, intent, at, PRIMARY KEY (state, op)) WITHOUT ROWID;
@@ -74,10 +75,16 @@ CREATE INDEX fence_until ON fence (until);
 """
 
 ABOUT: Final = """
+CREATE INDEX state_subject ON state (subject, kind, tenant, key) WHERE subject IS NOT NULL;
 CREATE TABLE about (
-  state, subject, kind, tenant, PRIMARY KEY (state, subject)
+  state, subject, kind, tenant, key, PRIMARY KEY (state, subject)
 ) WITHOUT ROWID;
-CREATE INDEX about_subject ON about (subject, kind, tenant);
+CREATE INDEX about_subject ON about (subject, kind, tenant, key);
+"""
+
+GONE: Final = """
+CREATE TABLE gone (id INTEGER PRIMARY KEY, name, last, until);
+CREATE UNIQUE INDEX gone_name ON gone (name);
 """
 
 _STATES_VIEW: Final = """
@@ -85,17 +92,17 @@ CREATE VIEW states AS
   SELECT tenant, kind, key AS id, printf('%x.%d', incarnation, number) AS revision,
          datetime(created, 'unixepoch') AS created, datetime(updated, 'unixepoch') AS updated,
          datetime(deadline, 'unixepoch') AS expires, CAST(subject AS TEXT) AS subject
-  FROM state;
+  FROM state WHERE tenant IS NOT NULL;
 """
 
-VIEWS: Final = """
+_ENTRIES_VIEW: Final = """
 CREATE VIEW entries AS
   SELECT s.tenant, s.kind, s.key AS id, f.name AS field, c.entry,
          CASE WHEN typeof(c.value) <> 'blob' THEN c.value
               WHEN json_valid(CAST(c.value AS TEXT)) THEN CAST(c.value AS TEXT)
               ELSE 'x' || hex(c.value) END AS value
   FROM state s JOIN cell c ON c.slot BETWEEN s.id << 16 AND (s.id << 16) | 65535
-  JOIN field f ON f.number = c.slot & 65535;
+  JOIN field f ON f.number = c.slot & 65535 WHERE s.tenant IS NOT NULL;
 """
 
 _ITEMS_VIEW: Final = """
@@ -107,7 +114,7 @@ CREATE VIEW items AS
   FROM (SELECT s.tenant, s.kind, s.key AS id, CAST(j.key AS INTEGER) AS field,
                json_extract(j.value, '$[0]') AS list, json_extract(j.value, '$[1]') AS next,
                json_extract(j.value, '$[3]') AS ring, json_extract(j.value, '$[4]') AS end
-        FROM state s, json_each(s.shape) j WHERE j.type = 'array') l
+        FROM state s, json_each(s.shape) j WHERE j.type = 'array' AND s.tenant IS NOT NULL) l
   JOIN field f ON f.number = l.field
   JOIN item i ON i.id BETWEEN l.list << 24 AND l.list << 24 | 16777215;
 """
@@ -130,16 +137,30 @@ def _number_lists(conn: sqlite3.Connection) -> None:
 
 
 def _list_several(conn: sqlite3.Connection) -> None:
-    """From 3 to 4: a state may be about several."""
-    _make(conn, ABOUT)
+    """From 3 to 4: a state may be about several. What they need is made with what 5 makes of it."""
     conn.execute("DROP VIEW states")
     conn.execute(_STATES_VIEW)
+
+
+def _list_by_id(conn: sqlite3.Connection) -> None:
+    """From 4 to 5: a subject's states by their ids, ends by their keys, and nothing nameless in the views."""
+    conn.execute("DROP INDEX state_subject")
+    conn.execute("DROP TABLE IF EXISTS about")
+    _make(conn, ABOUT + GONE)
+    conn.execute(
+        "INSERT INTO about SELECT s.id, j.value, s.kind, s.tenant, s.key"
+        " FROM state s, json_each(CAST(s.subject AS TEXT)) j WHERE typeof(s.subject) = 'blob'"
+    )
+    for view in ("states", "entries", "items"):
+        conn.execute(f"DROP VIEW {view}")
+    _make(conn, _STATES_VIEW + _ENTRIES_VIEW + _ITEMS_VIEW)
 
 
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {
     1: lambda conn: _make(conn, FENCES),
     2: _number_lists,
     3: _list_several,
+    4: _list_by_id,
 }
 """From each older version, the step to the next; run inside one transaction."""
 
@@ -185,6 +206,8 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
     if application == APPLICATION_ID and version == VERSION:
         return
     conn.execute(f"PRAGMA page_size = {PAGE_SIZE_BYTES}")
+    # Explained, it is noted for a file that is to be made, and nothing is written yet.
+    conn.execute("EXPLAIN PRAGMA auto_vacuum = INCREMENTAL").fetchall()
     conn.execute("BEGIN EXCLUSIVE")
     try:
         application, version = _identity(conn)  # another process may have been here first
@@ -192,7 +215,7 @@ def prepare(conn: sqlite3.Connection, path: str) -> None:
         if application != APPLICATION_ID:
             if conn.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
                 check_header(application, version, path)  # another application was here first
-            _make(conn, TABLES + FENCES + ABOUT + _STATES_VIEW + VIEWS + _ITEMS_VIEW)
+            _make(conn, TABLES + FENCES + ABOUT + GONE + _STATES_VIEW + _ENTRIES_VIEW + _ITEMS_VIEW)
             conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         else:
             for step in range(version, VERSION):

@@ -10,9 +10,16 @@ import msgspec
 
 from statehold.changes import Cell, Items
 from statehold.commits import About
-from statehold.drivers.sqlite.erasing import erase_lists, unlist
-from statehold.drivers.sqlite.life import Life, encode_shape
-from statehold.drivers.sqlite.reading import Execute, Ring, encode_several, places, rows_of
+from statehold.drivers.sqlite.erasing import AT_ONCE, erase_lists, leave, unlist
+from statehold.drivers.sqlite.life import Life
+from statehold.drivers.sqlite.reading import (
+    Execute,
+    Ring,
+    encode_several,
+    encode_shape,
+    places,
+    rows_of,
+)
 from statehold.drivers.sqlite.schema import FIELD_BITS, PLACE_BITS, PLACE_MASK
 from statehold.errors import Invalid
 from statehold.folding import Ends, Part
@@ -44,6 +51,10 @@ class Writer(msgspec.Struct):
     execute: Execute
     next_list: int = 0
     next_state: int = 0
+    births: int = 0
+    """How many states were made."""
+    written: int = 0
+    """How many rows were written."""
 
     def write(self, lives: Iterable[Life]) -> None:  # noqa: C901, PLR0912  calls cost
         """Write what has changed of these states. Raises `Invalid`."""
@@ -85,8 +96,10 @@ class Writer(msgspec.Struct):
                 if type(head.subject) is tuple:
                     self._list(life, head.subject)
             life.subject = head.subject
+        self.births += len(made)
         for statement, some in zip(_WRITES, rows, strict=True):
             if some:
+                self.written += len(some)
                 if len(some) == 1:
                     self.execute(statement, some[0])
                 else:
@@ -100,7 +113,7 @@ class Writer(msgspec.Struct):
         slot = life.id << FIELD_BITS | number
         held = life.shape.pop(number, None)
         if isinstance(held, tuple):
-            self._erase_list(held[0])
+            self._drop_list(held)
         elif held is not None:
             cleared.append((slot,))
         if isinstance(cell, Items):
@@ -120,10 +133,10 @@ class Writer(msgspec.Struct):
         self.execute("UPDATE state SET subject = ? WHERE id = ?", (told, life.id))
 
     def _list(self, life: Life, subjects: tuple[str, ...]) -> None:
-        tenant, kind, _ = life.key
+        tenant, kind, key = life.key
         self.cursor.executemany(
-            "INSERT INTO about (state, subject, kind, tenant) VALUES (?, ?, ?, ?)",
-            [(life.id, subject, kind, tenant) for subject in subjects],
+            "INSERT INTO about (state, subject, kind, tenant, key) VALUES (?, ?, ?, ?, ?)",
+            [(life.id, subject, kind, tenant, key) for subject in subjects],
         )
 
     def _state_id(self) -> int:
@@ -163,7 +176,7 @@ class Writer(msgspec.Struct):
             raise Invalid(f"a list keeps at most {PLACE_MASK} items, not {keep}", found=keep)
         if not count or not stored:
             if stored:
-                self._erase_list(list_id)
+                list_id = self._drop_list(held)
                 following = ring = 0
             list_id = count and (list_id or self._list_id())
             ring = count and (ring or keep)
@@ -189,7 +202,8 @@ class Writer(msgspec.Struct):
             for at, item in edits:
                 old[at - ends.first] = item
             new, edits = (*old, *new), []
-            self._erase_list(list_id)
+            list_id = self._drop_list(held) or self._list_id()
+            base = list_id << PLACE_BITS
             following, ring = 0, keep
         life.shape[number] = (list_id, (following + len(new)) % ring, count, ring, ends.end)
         changed = [(base | (following - 1 - ends.left + at) % ring, item) for at, item in edits]
@@ -204,6 +218,14 @@ class Writer(msgspec.Struct):
         base = ring[0] << PLACE_BITS
         for first, last in places(ring, ring[2] - count, count):
             self.execute("DELETE FROM item WHERE id BETWEEN ? AND ?", (base | first, base | last))
+
+    def _drop_list(self, ring: Ring) -> int:
+        """A list is gone: its number, if it is free for another, or 0 while rows are left of it."""
+        if ring[2] <= AT_ONCE:
+            self._erase_list(ring[0])
+            return ring[0]
+        leave(self.execute, self._state_id(), {0: ring})
+        return 0
 
     def _erase_list(self, list_id: int) -> None:
         self._know_lists()

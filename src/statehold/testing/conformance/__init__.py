@@ -10,6 +10,7 @@
     bounds · edges                     what is held and how much of it; what only luck would meet
     listing · listing_newest · listing_prefixes · listing_subjects     what listings serve
     whole_lives                        lives that are read whole and installed elsewhere
+    sweeping                           what is cleared away where nobody writes any more
     failures · draining                what a driver says when it cannot, and how it comes to its end
     races · processes                  racing writers, killed writers, processes that begin and end
     face_commits · face_lives · face_listing · face_together · face_trouble
@@ -44,6 +45,7 @@ from statehold.testing.conformance.listing_subjects import Subjects
 from statehold.testing.conformance.lists import FaceLists, Lists
 from statehold.testing.conformance.processes import FaceProcesses, Processes
 from statehold.testing.conformance.races import Races
+from statehold.testing.conformance.sweeping import Sweeping
 from statehold.testing.conformance.together import CommitsTogether
 from statehold.testing.conformance.whole_lives import WholeLives
 
@@ -79,6 +81,7 @@ __all__ = [
     "Processes",
     "Races",
     "Subjects",
+    "Sweeping",
     "WholeLives",
 ]
 
@@ -104,6 +107,7 @@ class DriverLevel(
     CommitsTogether,
     Conditions,
     WholeLives,
+    Sweeping,
 ):
     """Every case that speaks to the driver itself."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -32,6 +32,13 @@ def need(rig: Rig, *features: Feature) -> None:
     missing = [feature.name for feature in features if not rig.has(feature)]
     if missing:
         pytest.skip(f"the driver does not declare {', '.join(missing)}")
+
+
+def need_raw(rig: Rig) -> Callable[[], bytes]:
+    """All that is stored. Skip the case unless the backend shows it."""
+    if rig.backend.raw is None:
+        pytest.skip("the backend has no hook `raw`")
+    return rig.backend.raw
 
 
 def need_given_clock(rig: Rig) -> None:

@@ -20,7 +20,7 @@ from statehold.errors import Corrupted, Invalid, Unavailable
 from statehold.middleware.choosing import layer
 from statehold.testing.backend import rounds
 from statehold.testing.commits import KIND
-from statehold.testing.conformance.base import Cases, need, need_given_clock
+from statehold.testing.conformance.base import Cases, need, need_given_clock, need_raw
 from statehold.testing.conformance.commits import ONE_OF_EACH
 from statehold.testing.lives import a_life_in_a_process
 from statehold.testing.naive import array
@@ -401,29 +401,26 @@ class Edges(Cases):
     @promise(12)
     def test_an_erasure_leaves_nothing_behind(self, rig: Rig) -> None:
         """Of a state that was erased, no value, item, entry or id is stored any more."""
-        if rig.backend.raw is None:
-            pytest.skip("the backend has no hook `raw`")
+        raw = need_raw(rig)
         self._leave(rig, ttl=None)
-        assert MARK in rig.backend.raw(), "the hook `raw` does not show what is stored"
+        assert MARK in raw(), "the hook `raw` does not show what is stored"
         rig.erase(MARK.decode())
-        assert MARK not in rig.backend.raw(), "an erased state left something behind"
+        assert MARK not in raw(), "an erased state left something behind"
 
     @promise(12)
     def test_expired_states_are_swept(self, rig: Rig) -> None:
         """Of states that have expired nothing is stored any more, once others were written for a while."""
-        if rig.backend.raw is None:
-            pytest.skip("the backend has no hook `raw`")
+        raw = need_raw(rig)
         self._leave(rig, ttl=2)
         rig.wait(2.5)
         for n in range(300):
             rig.write(Add("sum", "k", 1), id=f"busy {n % 5}")
-        assert MARK not in rig.backend.raw(), "an expired state is still stored"
+        assert MARK not in raw(), "an expired state is still stored"
 
     @promise(12)
     def test_sweeping_reaches_what_lies_behind_the_living(self, rig: Rig) -> None:
         """Expired states among and behind many that live are gone after as many commits as there are."""
-        if rig.backend.raw is None:
-            pytest.skip("the backend has no hook `raw`")
+        raw = need_raw(rig)
         expired = [f"{n:04}" for n in range(0, CROWD + 1, CROWD // 16)]
         crowd = [f"{n:04}" for n in range(CROWD + 1)]
         for begin in range(0, len(crowd), 50):
@@ -438,13 +435,13 @@ class Edges(Cases):
                 )
             )
         marks = [b"<%s%s>" % (MARK, id.encode()) for id in expired]
-        left = [mark for mark in marks if mark in rig.backend.raw()]
+        left = [mark for mark in marks if mark in raw()]
         assert left == marks, "the hook `raw` does not show what is stored"
         for _ in range(8):
             rig.wait(2.5)
             for n in range(CROWD // 8):
                 rig.write(Add("sum", "k", 1), id=f"busy {n % 5}")
-        stored = rig.backend.raw()
+        stored = raw()
         left = [mark for mark in marks if mark in stored]
         assert not left, f"of {len(marks)} expired states {len(left)} are still stored: {left[0]!r}"
         living = [id for id in crowd if id not in expired]

@@ -8,7 +8,8 @@ import pytest
 
 from statehold.changes import Add, Append, Put
 from statehold.commits import ABSENT, EVERYTHING, MOST_SUBJECTS, About, Want, subjects_of
-from statehold.driver import Feature, Written
+from statehold.driver import Feature, Scan, Written
+from statehold.testing.commits import KIND
 from statehold.testing.conformance.base import Cases, need
 from statehold.testing.promises import promise
 from statehold.testing.rig import Rig
@@ -188,6 +189,28 @@ class Subjects(Cases):
             assert found == some[::-1]
             run = [name for n, name in enumerate(names) if n % 3]
             assert rig.ids(subject="run", newest=True, limit=limit) == run[::-1]
+
+    @promise(8)
+    @pytest.mark.parametrize("about", ["ann", ("ann", "bob")], ids=["one", "several"])
+    def test_what_begins_anew_is_listed_at_most_once(self, rig: Rig, about: About) -> None:
+        """A state that was listed, and is deleted and begun anew, does not come again in the same listing."""
+        need(rig, Feature.SCAN, Feature.SUBJECT)
+        ids = "abcdef"
+        for id in ids:
+            rig.write(Add("sum", "k", 1), id=id, subject=about)
+        found: list[str] = []
+        cursor: str | None = None
+        for _ in range(20 * len(ids)):
+            asked = Scan(rig.tenant, KIND, "ann", cursor=cursor, limit=1)
+            page = rig.run(rig.driver.scan(asked, rig.now))
+            for key in page.keys:
+                found.append(key[2])
+                rig.erase(key[2])
+                rig.write(Add("sum", "k", 1), id=key[2], subject=about)
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert sorted(found) == sorted(set(found)), f"listed twice: {found}"
 
     @promise(8)
     def test_several_subjects_survive_reopening(self, rig: Rig) -> None:

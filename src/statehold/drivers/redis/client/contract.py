@@ -120,6 +120,10 @@ class Client(ABC):
         """The address of each master and its reply. Raises as `call` does."""
 
     @abstractmethod
+    async def ask_master(self, number: int, command: Command) -> Any:
+        """The reply of one of the masters, which are in some order; None beyond the last. Raises as `call` does."""
+
+    @abstractmethod
     async def close(self) -> None:
         """Release everything. Calls that wait fail with `Closed`; closing twice is fine."""
 

@@ -11,6 +11,7 @@ from statehold.drivers.redis.client.address import Options, Target
 from statehold.drivers.redis.client.connection import Request, pack
 from statehold.drivers.redis.client.contract import Client, Command, Newcomer, Script
 from statehold.drivers.redis.client.errors import NOT_DONE, in_doubt
+from statehold.drivers.redis.client.link import Link
 from statehold.drivers.redis.client.topology import ClientState, MakeTopology, Topology
 from statehold.errors import (
     Busy,
@@ -182,11 +183,22 @@ class LoopClients(Client):
         topology = self._enter(loop)
         until = loop.time() + self._timeout
         links = await topology.masters(until)
+        replies = await self._ask(links, command, until)
+        return [(str(link.address), reply) for link, reply in zip(links, replies, strict=True)]
+
+    async def ask_master(self, number: int, command: Command) -> Any:
+        loop = asyncio.get_running_loop()
+        topology = self._enter(loop)
+        until = loop.time() + self._timeout
+        links = (await topology.masters(until))[number : number + 1]
+        return (await self._ask(links, command, until))[0] if links else None
+
+    async def _ask(self, links: Sequence[Link], command: Command, until: float) -> list[Any]:
+        loop = asyncio.get_running_loop()
         requests = [Request(loop.create_future(), _packed(command), until, True) for _ in links]
         for link, request in zip(links, requests, strict=True):
             link.put(request)
-        replies = await self._settled(requests)
-        return [(str(link.address), reply) for link, reply in zip(links, replies, strict=True)]
+        return await self._settled(requests)
 
     async def close(self) -> None:
         self._closed = True

@@ -8,7 +8,8 @@
 -- only ".", ".subject" and "=" are said.
 --
 -- The reply: now (microseconds); the hash's fields and values in turn, "." first; then for each list
--- its field, its items, false in their place when they are not all there, and the position of the first.
+-- its field, its items, false in their place when they are not all there, and the position of the first;
+-- and for each field that has a hash of its own "#:field", the entries and values in turn or false, and 0.
 -- Returns nil when the state is absent or expired, and an error (TRYAGAIN) when the slot of the state is
 -- being moved and one of its lists is at the other node. `mode`: see STAMP in life.lua.
 
@@ -37,6 +38,7 @@ local function cells(state, now, want, mode)
       names[#names + 1] = ':' .. field
       local some = entries and entries[field]
       for _, name in ipairs(some or {'#' .. field, field}) do names[#names + 1] = name end
+      names[#names + 1] = '#:' .. field
       names[#names + 1] = '.:' .. field
     end
     local counted
@@ -49,7 +51,7 @@ local function cells(state, now, want, mode)
         if value then
           all[#all + 1] = names[i]
           all[#all + 1] = value
-          if string.byte(names[i]) == 35 then
+          if string.byte(names[i]) == 35 and string.byte(names[i], 2) ~= 58 then
             counted = counted or {}
             counted[string.sub(names[i], 2)] = true
           end
@@ -104,7 +106,35 @@ local function cells(state, now, want, mode)
   local reply = {now, all}
   for i = 3, #all, 2 do
     local name = all[i]
-    if string.byte(name) == 58 then
+    local mark, second = string.byte(name, 1, 2)
+    if mark == 35 and second == 58 then
+      local key, some = state .. string.sub(name, 2), entries and entries[string.sub(name, 3)]
+      local held = redis.pcall('HLEN', key)
+      if held ~= tonumber(all[i + 1]) then
+        if mode == 2 or type(held) == 'table' and string.find(held.err, 'non local', 1, true) then
+          return redis.error_reply('TRYAGAIN another node may have keys of this state')
+        end
+        held = false
+      elseif some then
+        local asked, at = {}, #name
+        held = {}
+        for _, each in ipairs(some) do asked[#asked + 1] = string.sub(each, at) end
+        for first = 1, #asked, 2000 do
+          local values = redis.call('HMGET', key, unpack(asked, first, math.min(first + 1999, #asked)))
+          for j, value in ipairs(values) do
+            if value then
+              held[#held + 1] = asked[first + j - 1]
+              held[#held + 1] = value
+            end
+          end
+        end
+      else
+        held = redis.call('HGETALL', key)
+      end
+      reply[#reply + 1] = name
+      reply[#reply + 1] = held
+      reply[#reply + 1] = 0
+    elseif mark == 58 then
       local value, first = all[i + 1], 1
       local gap = string.find(value, ' ', 1, true)
       if gap then

@@ -22,15 +22,15 @@ local op = string.sub(ARGV[1], 1, 13)
 
 local meta = redis.call('HGET', state, '.')
 local life, number, created, updated, deadline, ends, known = ARGV[2], 0, 0, 0, 0, 0, UNFENCED
-local forgot, had, size, erased, alive = 0, 0, 0, 0, false
+local forgot, had, laid, size, erased, alive = 0, 0, 1, 0, 0, false
 if meta then
   if #meta ~= 64 then return {'corrupted'} end
-  life, number, created, updated, deadline, ends, known, forgot, had, size, erased =
+  life, number, created, updated, deadline, ends, known, forgot, had, laid, size, erased =
     struct.unpack(META, meta)
   alive = deadline == 0 or now < deadline
 end
-local keys = lasting(mode)
-if not alive then known = keys.seen(state, known, deadline, updated, now) end
+local keys = lasting(mode, now)
+if not alive then known = keys.seen(state, known, deadline, updated) end
 local past = keys.memories()
 
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
@@ -87,7 +87,7 @@ if alive then
     if trouble then return trouble end
   end
   meta = struct.pack(
-    META, life, number, created, updated, deadline, ends, wanted, forgot, had, size, erased
+    META, life, number, created, updated, deadline, ends, wanted, forgot, had, laid, size, erased
   )
   redis.call('HSET', state, '.', meta, '.claim', claim)
   if ends ~= before then
@@ -103,14 +103,14 @@ if meta and deadline ~= ERASED then
   local trouble = keys.elsewhere(state, true, ends == 0 and kept or index)
   if trouble then return trouble end
   local newest = past.newest_of(ops_key, had, size)
-  erased = keys.wipe(state, ops_key, ends, erased, now, {})
+  erased = keys.wipe(state, ops_key, ends, erased, {})
   forgot = math.max(forgot, math.ceil(updated / 1000), newest)
 end
-if not meta then forgot = past.unknown(now) end
+if not meta then forgot = past.unknown() end
 local stays = math.ceil(math.max(till, now + TRACE, last) / 1000)
 if deadline == ERASED then stays = math.max(stays, ends) end
 redis.call('HSET', state, '.claim', claim, '.', struct.pack(
-  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, wanted, forgot, 0, 0, erased
+  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, wanted, forgot, 0, 1, 0, erased
 ))
 redis.call('PEXPIREAT', state, text('%d', stays))
 return {'claimed', '', wanted}

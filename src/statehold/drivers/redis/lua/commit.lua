@@ -3,7 +3,9 @@
 -- KEYS 1  the state, a hash: "." (see life.lua), ".subject"; an entry as "field:entry", or "field"
 --         for the entry ""; "#field", how many entries it has besides ""; ":field", how many items
 --         the list at <state>:field has, and after a space the position of the first where that is not
---         1; ".:field", in which position a list without items goes on
+--         1; ".:field", in which position a list without items goes on. A field of more than LARGE entries has
+--         a hash of its own, <state>:field, with them by their names, and then "#:field" instead of
+--         "#field"; it keeps it, as long as it has any, so that nobody has to go through them for the others
 --      2  its op ids, a string (see life.lua)
 --      3… the list of each change that appends or splices, and of each that drops a field, in order
 -- ARGV 1  op id and intent, 17 bytes, see life.lua; "" for none
@@ -50,11 +52,11 @@ end
 
 local meta = held[1]
 local life, number, created, updated, deadline, ends, epoch = ARGV[2], 0, 0, 0, 0, nil, UNFENCED
-local forgot, had, size, erased = 0, 0, 0, 0
+local forgot, had, laid, size, erased = 0, 0, 1, 0, 0
 local before = nil -- when the keys of the living state end
 if meta then
   if #meta ~= 64 then return {'corrupted'} end
-  life, number, created, updated, deadline, ends, epoch, forgot, had, size, erased =
+  life, number, created, updated, deadline, ends, epoch, forgot, had, laid, size, erased =
     struct.unpack(META, meta)
   if deadline == 0 or now < deadline then before = ends else held = {} end
 end
@@ -94,7 +96,7 @@ local record = had > 0
   and (before or since > 0)
   and record_of(ops_key, op, mark, size, 0)
 if record or erased > 0 or since > 0 then
-  keys = lasting(mode)
+  keys = lasting(mode, now)
   past = keys.memories()
   if not record and since > 0 and had > size then record = past.earlier(ops_key, op, size) end
   if record then
@@ -115,7 +117,7 @@ if record or erased > 0 or since > 0 then
     if meta then
       doubtful = past.forgets(ops_key, had, size, forgot, since)
     else
-      doubtful = since < past.unknown(now) * 1000
+      doubtful = since < past.unknown() * 1000
     end
     if doubtful then return {'doubtful'} end
   end
@@ -127,11 +129,11 @@ if not_after and now > not_after then return {'late'} end
 
 -- 4. fencing, 5. the conditions
 if not before and epoch ~= UNFENCED then
-  keys = keys or lasting(mode)
-  epoch = keys.seen(state, epoch, deadline, updated, now)
+  keys = keys or lasting(mode, now)
+  epoch = keys.seen(state, epoch, deadline, updated)
 end
 if writer ~= epoch then
-  keys = keys or lasting(mode)
+  keys = keys or lasting(mode, now)
   past = past or keys.memories()
   if past.older(writer, epoch) then return {'fenced', epoch} end
 end
@@ -143,7 +145,7 @@ if expect then
   if not holds then return {'conflict', before and meta or ''} end
 end
 if where then
-  keys = keys or lasting(mode)
+  keys = keys or lasting(mode, now)
   past = past or keys.memories()
   local field, trouble = past.unmet(state, before, where)
   if trouble then return trouble end
@@ -159,80 +161,18 @@ end
 -- 6. the changes, staged: hash fields with their new value, false for none; what to do to lists
 local staged, todo, lists, drops = {}, {}, 2, false
 
+-- Where the entries of fields are, see places.lua.
+local places
+
 local function get(name)
   local value = staged[name]
+  if value == nil and places then value = places.stored[name] end
   if value == nil then value = before and redis.call('HGET', state, name) end
   return value
 end
 
--- What only some changes need (see life.lua).
-local function entries()
-  -- The names of a field's entries but "", as fields of the hash.
-  local function names_of(field)
-    local prefix, found = field .. ':', {}
-    local length = #prefix
-    if before then
-      for _, name in ipairs(redis.call('HKEYS', state)) do
-        if string.sub(name, 1, length) == prefix and staged[name] == nil then
-          found[#found + 1] = name
-        end
-      end
-    end
-    for name, value in pairs(staged) do
-      if value and string.sub(name, 1, length) == prefix then found[#found + 1] = name end
-    end
-    return found
-  end
-
-  -- Whether a comes before b, byte by byte (Lua's own < goes by the locale).
-  local function less(a, b)
-    for i = 1, math.min(#a, #b) do
-      local x, y = string.byte(a, i), string.byte(b, i)
-      if x ~= y then return x < y end
-    end
-    return #a < #b
-  end
-
-  -- Room for one more entry: a refusal, or whether the new entry is to be stored.
-  local function room(field, entry, name, bound)
-    if get(':' .. field) then
-      return {'refused', field, 'type', 'entries', 'items'}
-    end
-    local counter = '#' .. field
-    local count = tonumber(get(counter) or 0)
-    if bound ~= '' then
-      local drop = string.byte(bound) == 45
-      local most = math.abs(tonumber(bound))
-      local empty = get(field) and 1 or 0
-      if count + empty >= most and not drop then
-        return {'refused', field, 'bound', most, count + empty + 1}
-      end
-      local names
-      while count + empty >= most do
-        if entry == '' or (count == 0 and empty == 0) then return nil, false end
-        if empty == 1 then
-          staged[field], empty = false, 0
-        else
-          names = names or names_of(field)
-          local lowest = 1
-          for i = 2, #names do
-            if less(names[i], names[lowest]) then lowest = i end
-          end
-          if #names == 0 or less(name, names[lowest]) then return nil, false end
-          staged[names[lowest]] = false
-          table.remove(names, lowest)
-          count = count - 1
-          staged[counter] = count
-        end
-      end
-    end
-    if entry ~= '' then staged[counter] = count + 1 end
-    return nil, true
-  end
-
-  return room, names_of
-end
-local room, names_of, add_number, add_array
+if laid == 0 then places = placing(state, before, staged, get, mode, now, laid) end
+local add_number, add_array
 
 -- How many items a list has, and the position of the first, or of the next if there is none.
 local function listed(field, value)
@@ -365,14 +305,14 @@ local function splicing()
       for i = from, #fresh, 4000 do
         length = redis.pcall('RPUSH', key, unpack(fresh, i, math.min(i + 3999, #fresh)))
         if type(length) == 'table' then -- not a list any more: another's hand, see cells.lua
-          redis.call('DEL', key)
+          redis.call('UNLINK', key)
           length = redis.call('RPUSH', key, unpack(fresh, i, math.min(i + 3999, #fresh)))
         end
       end
       if not stays and length ~= count then redis.call('LTRIM', key, -count, '-1') end
       if expires and not stays then redis.call('PEXPIREAT', key, expires) end
     elseif not stays then
-      redis.call('DEL', key)
+      redis.call('UNLINK', key)
     end
   end
 
@@ -393,7 +333,7 @@ while i < n do
     local keep, items = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
     if items > 0 then
       local count, start = listed(field, old)
-      if count == 0 and (tonumber(get('#' .. field) or 0) > 0 or get(field)) then
+      if count == 0 and (tonumber(get('#' .. field) or 0) > 0 or get('#:' .. field) or get(field)) then
         return {'refused', field, 'type', 'items', 'entries'}
       end
       local last = at + 3 + items
@@ -411,10 +351,20 @@ while i < n do
     at = at + 4 + items
 
   elseif kind == 'd' then
+    local entry = ARGV[at + 2]
+    if not old and staged[name] == nil and before and entry ~= '' then
+      if places or redis.call('HGET', state, '#:' .. field) then
+        places = places or placing(state, before, staged, get, mode, now, laid)
+        local trouble
+        old, trouble = places.look(field, entry)
+        if trouble then return trouble end
+      end
+    end
     if old then
       staged[name] = false
-      if ARGV[at + 2] ~= '' then
-        staged['#' .. field] = tonumber(get('#' .. field) or 1) - 1
+      if entry ~= '' then
+        local counter = places and places.counter_of(field) or '#' .. field
+        staged[counter] = tonumber(get(counter) or 1) - 1
       end
     end
     at = at + 3
@@ -422,7 +372,7 @@ while i < n do
   elseif kind == 'e' then
     lists = lists + 1
     local key = KEYS[lists]
-    if not old and (tonumber(get('#' .. field) or 0) > 0 or get(field)) then
+    if not old and (tonumber(get('#' .. field) or 0) > 0 or get('#:' .. field) or get(field)) then
       return {'refused', field, 'type', 'items', 'entries'}
     end
     if not splice then list_of, append_to, clear, splice, relist, write_list = splicing() end
@@ -446,10 +396,22 @@ while i < n do
       end
       staged[name], staged['.:' .. field] = false, text('%d', first + count)
     else
-      if tonumber(get('#' .. field) or 0) > 0 then
-        if not room then room, names_of = entries() end
-        for _, entry in ipairs(names_of(field)) do staged[entry] = false end
-        staged['#' .. field] = false
+      places = places or placing(state, before, staged, get, mode, now, laid)
+      local _, trouble = places.look(field, '')
+      if trouble then return trouble end
+      local apart, counter, prefix = places.apart, places.counter_of(field), field .. ':'
+      if tonumber(get(counter) or 0) > 0 then
+        if apart[field] and not places.moving[field] then
+          places.dropped[apart[field]] = true
+          for entry in pairs(staged) do
+            if string.sub(entry, 1, #prefix) == prefix then staged[entry] = false end
+          end
+        else
+          if not places.names_of then places.rooms() end
+          for _, entry in ipairs(places.names_of(field)) do staged[entry] = false end
+          places.moving[field] = nil
+        end
+        staged[counter], apart[field] = false, false
       end
       if get(field) then staged[field] = false end
     end
@@ -459,6 +421,12 @@ while i < n do
     local entry, value, bound = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
     at = at + 5
     local refused
+    if not old and staged[name] == nil and entry ~= '' then
+      places = places or placing(state, before, staged, get, mode, now, laid)
+      local trouble
+      old, trouble = places.look(field, entry)
+      if trouble then return trouble end
+    end
     if not add_number and (kind == 'n' or kind == 'v') then add_number, add_array = sums() end
     if kind == 'n' then
       value, refused = add_number(field, old, value)
@@ -473,8 +441,8 @@ while i < n do
         refused = {'refused', field, 'type', 'entries', 'items'}
       end
       local stays
-      if not room then room, names_of = entries() end
-      if not refused then refused, stays = room(field, entry, name, bound) end
+      places = places or placing(state, before, staged, get, mode, now, laid)
+      if not refused then refused, stays = (places.room or places.rooms())(field, entry, name, bound) end
       if not stays then value = nil end
     end
     if refused then return refused end
@@ -496,7 +464,7 @@ if age and (deadline == 0 or created + age < deadline) then deadline = created +
 ends = end_of(reach(state, deadline, writer), now, before)
 
 if mode > 0 and (ends ~= before or subject or want) then
-  keys = keys or lasting(mode)
+  keys = keys or lasting(mode, now)
   local elsewhere = keys.elsewhere
   local index, kept = keys.index_of(state)
   local trouble
@@ -509,6 +477,11 @@ if mode > 0 and (ends ~= before or subject or want) then
   else
     trouble = elsewhere(state, true, ends == 0 and kept or index)
   end
+  if trouble then return trouble end
+end
+if mode > 0 and places and (next(places.moving) or next(places.dropped)) then -- a key that is made, maybe after one that is gone
+  keys = keys or lasting(mode, now)
+  local trouble = keys.elsewhere(state, false, state .. ':.')
   if trouble then return trouble end
 end
 
@@ -525,23 +498,26 @@ if drops or not before then
   end
 end
 if not before then
-  keys = keys or lasting(mode)
+  keys = keys or lasting(mode, now)
   local was_had, was_size = had, size
   life, number, had, size = ARGV[2], 0, 0, 0
   if not meta then
-    redis.call('DEL', state, ops_key) -- left over from a life that was lost
+    redis.call('UNLINK', state, ops_key) -- left over from a life that was lost
     past = past or keys.memories()
-    forgot = past.unknown(now)
+    forgot = past.unknown()
   elseif ended ~= ERASED then
     past = past or keys.memories()
     local newest = past.newest_of(ops_key, was_had, was_size)
     local keep = {[ops_key] = op ~= ''}
     for key in pairs(appended) do keep[key] = true end
-    erased = keys.wipe(state, ops_key, gone, erased, now, keep)
+    erased = keys.wipe(state, ops_key, gone, erased, keep)
     forgot = math.max(forgot, math.ceil(was / 1000), newest)
   end
 end
 
+if places then
+  for key in pairs(places.dropped) do redis.call('UNLINK', key) end
+end
 if spliced then
   for key, list in pairs(spliced) do
     write_list(key, list, ends == before and ends ~= 0 and ends)
@@ -552,13 +528,13 @@ for j = 1, #todo do
   if not key then -- it is among those that are spliced
   elseif not keep then
     -- what is appended to anew has nothing left of what there was
-    if (appended[key] or 0) < j then redis.call('DEL', key) end
+    if (appended[key] or 0) < j then redis.call('UNLINK', key) end
   else
     local length
     for from = first, last, 4000 do
       length = redis.pcall('RPUSH', key, unpack(ARGV, from, math.min(from + 3999, last)))
       if type(length) == 'table' then -- not a list any more: another's hand, see cells.lua
-        redis.call('DEL', key)
+        redis.call('UNLINK', key)
         length = redis.call('RPUSH', key, unpack(ARGV, from, math.min(from + 3999, last)))
       end
     end
@@ -585,7 +561,7 @@ if op ~= '' then
     if ends == before and ends ~= 0 then redis.call('PEXPIREAT', ops_key, ends) end
   elseif had >= size and (slot == 0 or size < ops) then
     -- full: more room, up to what was asked for, or another round
-    keys = keys or lasting(mode)
+    keys = keys or lasting(mode, now)
     if size ~= ops and (size < ops or slot == 0) then
       local room = math.min(ops, size * 2 - 1)
       had, forgot = keys.resize(ops_key, had, size, room, forgot)
@@ -596,7 +572,7 @@ if op ~= '' then
     end
     if erased > 0 then
       local _, old
-      _, old, erased = keys.erasures(state, now, erased)
+      _, old, erased = keys.erasures(state, erased)
       for from = 1, #old, 4000 do
         redis.call('HDEL', state, unpack(old, from, math.min(from + 3999, #old)))
       end
@@ -614,18 +590,22 @@ if op ~= '' then
 end
 
 meta = struct.pack(
-  META, life, number, created, updated, deadline, ends, writer, forgot, had, size, erased
+  META, life, number, created, updated, deadline, ends, writer, forgot, had, 1, size, erased
 )
 if next(staged) == nil then
   redis.call('HSET', state, '.', meta)
 else
   local put, drop = {'.', meta}, {}
-  for name, value in pairs(staged) do
-    if value and value ~= 0 then
-      put[#put + 1] = name
-      put[#put + 1] = value
-    else
-      drop[#drop + 1] = name
+  if places and places.parted then
+    places.parting()(put, drop, ends)
+  else
+    for name, value in pairs(staged) do
+      if value and value ~= 0 then
+        put[#put + 1] = name
+        put[#put + 1] = value
+      else
+        drop[#drop + 1] = name
+      end
     end
   end
   for from = 1, #drop, 4000 do
@@ -639,7 +619,7 @@ end
 if subject then
   local was = before and redis.call('HGET', state, '.subject')
   if was ~= subject then
-    keys = keys or lasting(mode)
+    keys = keys or lasting(mode, now)
     local members_of = keys.members_of
     local index, kept, id = keys.index_of(state)
     if subject == NOBODY then
@@ -657,8 +637,13 @@ if subject then
 end
 if ends ~= before then
   subject = subject or redis.call('HGET', state, '.subject')
-  keys = keys or lasting(mode)
+  keys = keys or lasting(mode, now)
   keys.last_until(state, had > 0 and ops_key or nil, ends, before, subject)
+end
+if number % 128 == 0 then
+  keys = keys or lasting(mode, now)
+  local index, _, id = keys.index_of(state)
+  keys.weed(index, string.sub(state, 1, #state - #id))
 end
 
 if want then

@@ -27,7 +27,7 @@ local forgot, had, size, erased, alive = 0, 0, 0, 0, false
 if meta then
   if #meta == 64 then
     local _
-    life, number, _, updated, deadline, ends, epoch, forgot, had, size, erased =
+    life, number, _, updated, deadline, ends, epoch, forgot, had, _, size, erased =
       struct.unpack(META, meta)
     alive = deadline == 0 or now < deadline
   elseif ARGV[3] ~= '' then
@@ -35,7 +35,7 @@ if meta then
   end
 end
 
-local keys = lasting(mode)
+local keys = lasting(mode, now)
 local past = keys.memories()
 if op ~= '' then
   local erasure, trouble = past.erasure_of(state, op, erased)
@@ -51,7 +51,7 @@ end
 if since > 0 and since < now - TRACE then return {'doubtful'} end
 if last > 0 and now > last then return redis.error_reply('LATE ' .. text('%.0f', now)) end
 if not_after and now > not_after then return {'late'} end
-if not alive then epoch = keys.seen(state, epoch, deadline, updated, now) end
+if not alive then epoch = keys.seen(state, epoch, deadline, updated) end
 local writer = ARGV[2]
 if writer ~= epoch and past.older(writer, epoch) then return {'fenced', epoch} end
 
@@ -79,13 +79,13 @@ if meta and deadline ~= ERASED then
   if trouble then return trouble end
 end
 local newest = past.newest_of(ops_key, had, size)
-erased = keys.wipe(state, ops_key, ends, erased, now, {})
+erased = keys.wipe(state, ops_key, ends, erased, {})
 if not meta and op == '' and writer == UNFENCED then return {'erased', ''} end
 
 local was = math.ceil(updated / 1000)
 if updated < now then updated = now end
 if not meta then
-  forgot = past.unknown(now)
+  forgot = past.unknown()
 elseif not ends then
   forgot = math.ceil(now / 1000)
 elseif deadline ~= ERASED then
@@ -103,7 +103,7 @@ if op ~= '' then
   )
 end
 redis.call('HSET', state, '.', struct.pack(
-  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, writer, forgot, 0, 0, erased
+  META, string.rep('\0', 8), 0, 0, updated, ERASED, stays, writer, forgot, 0, 1, 0, erased
 ))
 redis.call('PEXPIREAT', state, text('%d', stays))
 return {'erased', alive and meta or ''}

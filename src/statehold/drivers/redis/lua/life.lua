@@ -8,7 +8,8 @@
 --   I7  ends             milliseconds since the epoch: when the keys are collected; 0: never
 --   c8  epoch, big-endian
 --   I6  forgot           milliseconds since the epoch: the newest time that a forgotten op id may have
---   I4  how many commits have put their op id into .ops (when it is full: more than it has room for)
+--   I3  how many commits have put their op id into .ops (when it is full: more than it has room for)
+--   B   laid             1; 0 where a large field may still lie in the hash, as it did in earlier layouts
 --   I3  how many it has room for
 --   B   erasures         0 none is remembered, 1 some are, 3 more are put aside
 --
@@ -37,12 +38,13 @@
 -- Numbers are given to commands as text made by this: Redis itself would write them as doubles.
 local text = string.format
 
-local META = '<c8I5I7I7dI7c8I6I4I3B'
+local META = '<c8I5I7I7dI7c8I6I3BI3B'
+local LARGE = 0x80 -- entries of a field; beyond so many it has a hash of its own (see commit.lua)
 local ERASED = 1
 local TRACE = 60000000 -- microseconds
 local ERASURES = 128 -- beyond so many they are put aside
 local MOST = 1040 -- op ids in earlier rounds
-local ROUNDS = 8 -- and such rounds
+local ROUNDS = 8 -- and such rounds; also of looks at an index
 local NOBODY = '\255' -- as .subject in a commit; it begins those of several, see members_of
 local UNFENCED = '\0\0\0\0\0\0\0\0' -- epochs are bytes, since Lua's numbers are exact to 53 bits only
 
@@ -99,10 +101,10 @@ local function reach(state, deadline, epoch)
 end
 
 -- By name: what moves the end of a state's keys, what removes them, how a state is listed by subject, and
--- what makes more room for op ids. `mode`: see STAMP.
-local function lasting(mode)
+-- what makes more room for op ids. `mode`: see STAMP; `now`: microseconds.
+local function lasting(mode, now)
   -- The epoch that bars, of what is in "." where no state lives: UNFENCED once it need not be remembered.
-  local function seen(state, epoch, deadline, updated, now)
+  local function seen(state, epoch, deadline, updated)
     local stays = epoch == UNFENCED or deadline == ERASED or now < math.max(deadline, updated) + TRACE
     if stays then return epoch end
     local claim = redis.call('HGET', state, '.claim')
@@ -110,11 +112,17 @@ local function lasting(mode)
     return claimed and epoch or UNFENCED
   end
 
-  -- The lists of a state, by the names of their keys.
+  -- The keys of the lists of a state, and of the fields that have a hash of their own. What is gone through
+  -- for that is small: the entries of large fields are not in it.
   local function lists_of(state)
     local found = {}
     for _, name in ipairs(redis.call('HKEYS', state)) do
-      if string.byte(name) == 58 then found[#found + 1] = state .. name end
+      local first, second = string.byte(name, 1, 2)
+      if first == 58 then
+        found[#found + 1] = state .. name
+      elseif first == 35 and second == 58 then
+        found[#found + 1] = state .. string.sub(name, 2)
+      end
     end
     return found
   end
@@ -149,7 +157,7 @@ local function lasting(mode)
 
     -- The time (milliseconds) after which no commit can have been made to a state of which nothing is left:
     -- its keys would be there, or its trace.
-    local function unknown(now) return math.ceil((now - TRACE) / 1000) end
+    local function unknown() return math.ceil((now - TRACE) / 1000) end
 
     -- Whether an epoch is older than another.
     local function older(one, other)
@@ -234,6 +242,13 @@ local function lasting(mode)
         local kind, absent, field, name, value
         kind, absent, field, name, value, at = struct.unpack('<c1c1I4c0I4c0I4c0', where, at)
         local found = alive and redis.call('HGET', state, name)
+        local named = alive and not found and #name > #field and string.byte(name) ~= 58
+        if named and redis.call('HGET', state, '#:' .. field) then
+          local key = state .. ':' .. field
+          local trouble = elsewhere(state, false, key)
+          if trouble then return nil, trouble end
+          found = redis.call('HGET', key, string.sub(name, #field + 2))
+        end
         if found and (kind == 'l' or kind == 'L') then
           local newest = redis.pcall('LRANGE', state .. name, '-1', '-1')
           if not newest.err and not newest[1] and mode == 2 then
@@ -282,31 +297,44 @@ local function lasting(mode)
     return members
   end
 
-  -- Whether a state with this ".subject" is listed as that member.
-  local function is_listed(member, about, id)
-    for _, each in ipairs(members_of(about, id)) do
-      if each == member then return true end
+  -- Whether nothing that lives is listed by this member of an index; `bucket` is what its states begin with. One
+  -- that has ended is listed anew when its next life begins, though its keys may be there for a while yet.
+  local function is_over(bucket, member)
+    local owner, by_subject = string.sub(member, 2), string.byte(member) == 115
+    if by_subject then
+      local _, colon, length = string.find(member, '^s(%d+):')
+      owner = string.sub(member, colon + length + 1)
+    end
+    local held = redis.pcall('HMGET', bucket .. owner, '.', '.subject')
+    if mode == 2 or held.err then return false end
+    local meta = held[1]
+    if not meta then return true end
+    local deadline = #meta == 64 and struct.unpack('<d', meta, 28) or 0
+    if deadline ~= 0 and now >= deadline then return true end
+    for _, each in ipairs(by_subject and members_of(held[2], owner) or {}) do
+      if each == member then return false end
+    end
+    return by_subject
+  end
+
+  -- Look at two members of an index and take out those that list nothing; at two more if neither did, and so
+  -- on. `member` stays.
+  local function weed(index, bucket, member)
+    for _ = 1, ROUNDS do
+      local others, over = redis.pcall('ZRANDMEMBER', index, '2'), {}
+      for _, other in ipairs(others) do
+        if other ~= member and is_over(bucket, other) then over[#over + 1] = other end
+      end
+      if #over > 0 then redis.call('ZREM', index, unpack(over)) end
+      if #over < 2 then return end
     end
   end
 
-  -- List `member` in `index`. Whenever one is added two others are looked at, and taken out if their
-  -- state is gone: so at most about half of an index is dead.
+  -- List `member` in `index`. Whenever one is added others are looked at: so at most about half of an index
+  -- lists nothing that lives.
   local function enlist(index, state, id, member)
     if redis.call('ZADD', index, 0, member) == 0 then return end
-    local bucket = string.sub(state, 1, #state - #id)
-    for _, other in ipairs(redis.call('ZRANDMEMBER', index, 2)) do
-      local owner, by_subject = string.sub(other, 2), string.byte(other) == 115
-      if by_subject then
-        local _, colon, length = string.find(other, '^s(%d+):')
-        owner = string.sub(other, colon + length + 1)
-      end
-      if other ~= member then
-        local held = redis.pcall('HMGET', bucket .. owner, '.', '.subject')
-        if mode ~= 2 and not held.err and (not held[1] or (by_subject and not is_listed(other, held[2], owner))) then
-          redis.call('ZREM', index, other)
-        end
-      end
-    end
+    weed(index, string.sub(state, 1, #state - #id), member)
   end
 
   -- All keys of the state end at `ends`, those of `ops` if it has any (else nil); it is listed where states of that kind are. `before` is when
@@ -335,7 +363,7 @@ local function lasting(mode)
   -- The erasures that are remembered in the hash (names and values in turn), the names of those that need not be
   -- there any more, and how many there are, as "." has it; `flag` is how many there were. When there are many
   -- they are put aside: what each of them costs does not grow, nor does what is read with the state.
-  local function erasures(state, now, flag)
+  local function erasures(state, flag)
     local young, old, names = {}, {}, {}
     for _, name in ipairs(redis.call('HKEYS', state)) do
       if string.sub(name, 1, 2) == '.e' then names[#names + 1] = name end
@@ -378,21 +406,21 @@ local function lasting(mode)
   --
   -- In a cluster nothing is deleted that is made again: while its slot is moved, a node lets no script
   -- make a key, nor touch one that is gone.
-  local function wipe(state, ops, ends, flag, now, keep)
+  local function wipe(state, ops, ends, flag, keep)
     local index, kept, id = index_of(state)
     local members = members_of(redis.call('HGET', state, '.subject'), id)
     members[#members + 1] = 'i' .. id
     for _, key in ipairs(lists_of(state)) do
-      if not keep[key] then redis.call('DEL', key) end
+      if not keep[key] then redis.call('UNLINK', key) end
     end
     local young = {}
     if flag > 0 then
       local _
-      young, _, flag = erasures(state, now, flag)
+      young, _, flag = erasures(state, flag)
     end
     if mode == 0 then
       local claim = redis.call('HGET', state, '.claim')
-      redis.call('DEL', state)
+      redis.call('UNLINK', state)
       if claim then redis.call('HSET', state, '.claim', claim) end
       if #young > 0 then redis.call('HSET', state, unpack(young)) end
     else
@@ -405,7 +433,7 @@ local function lasting(mode)
         redis.call('HDEL', state, unpack(drop, from, math.min(from + 3999, #drop)))
       end
     end
-    if not keep[ops] then redis.call('DEL', ops) end
+    if not keep[ops] then redis.call('UNLINK', ops) end
     for _, listed in ipairs(ends == 0 and {kept} or ends and {index} or {index, kept}) do
       redis.call('ZREM', listed, unpack(members))
     end
@@ -475,6 +503,6 @@ local function lasting(mode)
   return {
     last_until = last_until, wipe = wipe, index_of = index_of, members_of = members_of, enlist = enlist,
     resize = resize, elsewhere = elsewhere, erasures = erasures, keep_round = keep_round,
-    memories = memories, seen = seen,
+    memories = memories, seen = seen, is_over = is_over, weed = weed,
   }
 end

@@ -12,7 +12,7 @@ local now = time[1] * 1000000 + time[2]
 local mode = ARGV[4] and string.byte(ARGV[4], 17) or 0
 local reply = cells(state, now, ARGV[1] ~= '' and cmsgpack.unpack(ARGV[1]) or nil, mode)
 if not reply or reply.err or #reply[2][2] ~= 64 then return reply end
-local life, number, created, updated, old, before, epoch, forgot, had, size, erased =
+local life, number, created, updated, old, before, epoch, forgot, had, laid, size, erased =
   struct.unpack(META, reply[2][2])
 local deadline, ttl, age = 0, tonumber(ARGV[2]), tonumber(ARGV[3])
 if ttl then deadline = now + ttl end
@@ -25,7 +25,7 @@ end
 local ends = end_of(reach(state, deadline, epoch), now, before)
 local keys
 if ends ~= before then
-  keys = lasting(mode)
+  keys = lasting(mode, now)
   local elsewhere = keys.elsewhere
   local index, kept = keys.index_of(state)
   local trouble
@@ -37,7 +37,7 @@ if ends ~= before then
   if trouble then return trouble end
 end
 local meta = struct.pack(
-  META, life, number, created, updated, deadline, ends, epoch, forgot, had, size, erased
+  META, life, number, created, updated, deadline, ends, epoch, forgot, had, laid, size, erased
 )
 redis.call('HSET', state, '.', meta)
 if keys then

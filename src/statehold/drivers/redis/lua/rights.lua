@@ -7,9 +7,9 @@
 local key = ARGV[1]
 local denied = {}
 for _, command in ipairs({
-  {'TIME'}, {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HKEYS', key},
+  {'TIME'}, {'HGET', key, 'f'}, {'HMGET', key, 'f'}, {'HGETALL', key}, {'HKEYS', key}, {'HLEN', key},
   {'HSET', key, 'f', 'v'}, {'HDEL', key, 'f'}, {'RPUSH', key, 'v'}, {'LTRIM', key, '0', '1'},
-  {'LSET', key, '0', 'v'}, {'LRANGE', key, '0', '1'}, {'DEL', key}, {'SET', key, 'v'},
+  {'LSET', key, '0', 'v'}, {'LRANGE', key, '0', '1'}, {'UNLINK', key}, {'SET', key, 'v'},
   {'SETRANGE', key, '0', 'v'}, {'GETRANGE', key, '0', '1'}, {'PEXPIREAT', key, '1'}, {'PERSIST', key},
   {'ZADD', key, '0', 'm'}, {'ZREM', key, 'm'}, {'EXISTS', key}, {'ZRANDMEMBER', key, '2'},
   {'ZRANGEBYLEX', key, '-', '+'},

@@ -38,13 +38,15 @@ def _function(name: str) -> str:
 def _together() -> Script:
     """The script of several commits, made of those of one."""
     folder = files("statehold.drivers.redis.lua")
-    shared = [(folder / f"{part}.lua").read_text("utf-8") for part in ("life", "sums", "cells")]
+    shared = [
+        (folder / f"{part}.lua").read_text("utf-8") for part in ("life", "places", "sums", "cells")
+    ]
     parts = (*shared, "local clock = redis.call('TIME')\n", _function("commit"), _function("erase"))
     text = "\n".join((*parts, (folder / "together.lua").read_text("utf-8")))
     return Script.of("together", "#!lua\n" + _in_place(text), writes=True)
 
 
-COMMIT = _script("commit", "life", "sums", "cells")
+COMMIT = _script("commit", "life", "places", "sums", "cells")
 ERASE = _script("erase", "life", flags=" flags=allow-oom")
 CLAIM = _script("claim", "life", "cells")
 READ = _script("read", "cells", flags=" flags=no-writes")
@@ -52,6 +54,7 @@ WHOLE = _script("whole", "cells", flags=" flags=no-writes")
 INSTALL = _script("install", "life")
 RENEW = _script("renew", "life", "cells")
 SCAN = _script("scan", flags=" flags=no-writes")
+SWEEP = _script("sweep", "life", flags=" flags=allow-oom")
 RIGHTS = _script("rights", flags=" flags=no-writes")
 TOGETHER = _together()
-ALL = (COMMIT, ERASE, TOGETHER, CLAIM, READ, WHOLE, INSTALL, RENEW, SCAN, RIGHTS)
+ALL = (COMMIT, ERASE, TOGETHER, CLAIM, READ, WHOLE, INSTALL, RENEW, SCAN, SWEEP, RIGHTS)

@@ -28,6 +28,7 @@ class FoundIndex(msgspec.Struct, frozen=True):
 
     columns: tuple[str, ...]
     unique: bool
+    name: str = ""
 
 
 class FoundTable(msgspec.Struct):
@@ -122,9 +123,9 @@ def found(
     for table, index, unique, column in rows:
         # An expression has no name, and is no column of ours.
         covered.setdefault((_str(table), _str(index), bool(unique)), []).append(_str(column or ""))
-    for (table, _, unique), names_ in covered.items():
+    for (table, index, unique), names_ in covered.items():
         if table in tables:
-            tables[table].indexes.append(FoundIndex(tuple(names_), unique))
+            tables[table].indexes.append(FoundIndex(tuple(names_), unique, index))
     return tables
 
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, func, inspect, select, text
 
+from statehold.driver import Layout
 from statehold.drivers.sql.errors import MEND
 from statehold.drivers.sql.migrating import retyping
 from statehold.drivers.sql.migrating.comparing import differences, mismatch
@@ -64,6 +65,34 @@ def placed(connection: Connection, tables: Tables) -> Tables:
         extra=tables.fields.values(),
         vectors=tables.vectors,
     )
+
+
+def all_described(
+    connection: Connection, tables: Tables, first: str
+) -> list[tuple[str, Description]]:
+    """The kinds from `first` on whose tables are there, in the order of their names.
+
+    Left out is what a newer version has described, and what cannot be read.
+    """
+    kinds = kinds_table(prefix=tables.prefix, schema=tables.schema)
+    there = set(inspect(connection).get_table_names(schema=tables.schema))
+    if kinds.name not in there:
+        return []
+    rows = connection.execute(
+        select(kinds.c.kind, kinds.c.description)
+        .where(kinds.c.kind >= first, kinds.c.format <= FORMAT)
+        .order_by(kinds.c.kind)
+    )
+    found: list[tuple[str, Description]] = []
+    for kind, words in rows:
+        try:
+            description = _descriptions.decode(words)
+        except msgspec.MsgspecError:
+            continue
+        main = Tables(Layout(kind, (), 1), prefix=tables.prefix, schema=tables.schema).main
+        if main.name in there:
+            found.append((kind, description))
+    return found
 
 
 def described(connection: Connection, tables: Tables) -> Description | None:

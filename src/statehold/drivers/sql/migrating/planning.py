@@ -18,6 +18,7 @@ from alembic.operations.ops import (
     CreateIndexOp,
     CreateTableOp,
     DropColumnOp,
+    DropIndexOp,
     DropTableOp,
     ExecuteSQLOp,
     MigrateOperation,
@@ -191,9 +192,7 @@ def _differences(
                 now = before.get(one.column, one.column)
                 _retyped(made, connection, table, one, stored, now)
         elif one.what == "missing index":
-            index = index_of(table, one.column)
-            words = f"index {one.column} on {table.name} is made"
-            made.steps.append(Step(words, (CreateIndexOp.from_index(index),)))
+            made.steps.append(_indexed(table, one.column, have[table.name]))
         elif one.what == "required" and one.column in table.c and not sqlite:
             column = table.c[one.column]
             made.steps.append(
@@ -208,6 +207,15 @@ def _creation(table: Table) -> Iterable[MigrateOperation]:
     yield CreateTableOp.from_table(table)
     for index in sorted(table.indexes, key=lambda index: str(index.name)):
         yield CreateIndexOp.from_index(index)
+
+
+def _indexed(table: Table, name: str, have: FoundTable) -> Step:
+    """The step that makes an index, in the place of one of its name that covers less."""
+    ops: list[MigrateOperation] = [CreateIndexOp.from_index(index_of(table, name))]
+    if any(there.name == name for there in have.indexes):
+        ops.insert(0, DropIndexOp(name, table.name, schema=table.schema))
+        return Step(f"index {name} on {table.name} is made anew", tuple(ops))
+    return Step(f"index {name} on {table.name} is made", tuple(ops))
 
 
 def _addition(table: Table, column: Column[object]) -> MigrateOperation:

@@ -8,13 +8,11 @@ import functools
 import importlib
 import os
 import sqlite3
-import threading
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any, Final
-from weakref import WeakSet
 
 from sqlalchemy import URL, event, exc, text
 from sqlalchemy.engine import ExceptionContext
@@ -26,10 +24,12 @@ from statehold.drivers.sql import connecting, tls
 from statehold.drivers.sql.deciding import commits_in_time
 from statehold.drivers.sql.errors import forgetful, read_only
 from statehold.drivers.sql.moving import Moves, takes_writes
+from statehold.drivers.sql.portable.here import Here
+from statehold.drivers.sql.room import Room
 from statehold.drivers.sql.schema.dialects import Dialect
 from statehold.drivers.sql.settings import POOL_SHARE, limits
 from statehold.errors import ConfigError
-from statehold.perloop import PerLoop, hang_up
+from statehold.perloop import PerLoop
 from statehold.sqlitefiles.connection import Connection, forked
 from statehold.sqlitefiles.log import Log
 
@@ -45,12 +45,19 @@ class Engines:
     """
 
     def __init__(
-        self, url: URL, dialect: Dialect, settings: dict[str, Any], tell: Callable[[], None]
+        self,
+        url: URL,
+        dialect: Dialect,
+        settings: dict[str, Any],
+        room: Room,
+        tell: Callable[[], None],
     ) -> None:
         self._tell = tell  # who must know of a fork
         self._url = url
         self._dialect = dialect
         self._settings = settings
+        self._room = room
+        room.heard.append(self._close_idle)
         self._engines = PerLoop(self._made, Here.end, Here.abandon, self._forked)
         self.moves = Moves()
         self.log: Log | None = None
@@ -65,12 +72,23 @@ class Engines:
     @property
     def here(self) -> AsyncEngine:
         """The engine of the running event loop."""
+        return self._here.engine
+
+    @property
+    def _here(self) -> Here:
         if self._was_forked:
             raise forked(self._url.database or "")
-        return self._engines.here.engine
+        return self._engines.here
 
     def _made(self) -> Here:
-        return Here(self._make())
+        patience = self.timeout * POOL_SHARE
+        lasting = not self._dialect.own_clock
+        return Here(self._make(), self.size, patience, self._room, lasting=lasting)
+
+    def _close_idle(self) -> None:
+        here = self._engines.found
+        if here is not None:
+            here.close_idle()
 
     def _forked(self) -> None:
         self._tell()
@@ -92,7 +110,7 @@ class Engines:
     @contextlib.asynccontextmanager
     async def writing(self) -> AsyncGenerator[AsyncConnection, None]:
         """A transaction that sees what others commit while it waits for them."""
-        async with self.here.connect() as connection:
+        async with self._here.connection() as connection:
             if not self._dialect.locks_rows:
                 await connection.execution_options(statehold_begin="BEGIN IMMEDIATE")
             async with connection.begin():
@@ -104,7 +122,7 @@ class Engines:
         self, *, one_statement: bool = False
     ) -> AsyncGenerator[AsyncConnection, None]:
         """A transaction that sees the database as of one instant, and writes nothing."""
-        async with self.here.connect() as connection:
+        async with self._here.connection() as connection:
             if not one_statement and self._dialect.name == "postgresql":
                 await connection.execution_options(
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
@@ -293,34 +311,6 @@ def _moved() -> exc.InvalidatePoolError:
     return exc.InvalidatePoolError("the server takes no writes any more")
 
 
-class Here:
-    """The engine of one event loop, and the connections that it has made."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self.engine = engine
-        self.made: WeakSet[Any] = WeakSet()
-        event.listen(engine.sync_engine, "connect", self._note)
-
-    def _note(self, connection: Any, _record: object) -> None:
-        self.made.add(connection.driver_connection)
-
-    async def end(self) -> None:
-        """Close every connection in good order."""
-        await self.engine.dispose()
-
-    def abandon(self) -> None:
-        """End what is left when the event loop has been closed: connections, SQLite's threads."""
-        self.engine.sync_engine.dispose(close=False)
-        for connection in self.made:
-            if hasattr(connection, "stop"):
-                # Where there is no event loop it asks none to be told of the end.
-                stopping = threading.Thread(target=connection.stop)
-                stopping.start()
-                stopping.join()
-            else:
-                hang_up(getattr(connection, "_transport", None))
-
-
 _SNAPSHOT = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 _LIMITS = text(
     "SELECT set_config('lock_timeout', :lock_timeout, true),"
@@ -338,7 +328,10 @@ def _quickly_closed() -> type:
     asyncpg: Any = importlib.import_module("asyncpg")  # which has no types
 
     async def close(self: Any, *, timeout: float | None = None) -> None:  # noqa: ASYNC109  asyncpg's
-        await asyncpg.Connection.close(self, timeout=min(timeout or CLOSING, CLOSING))
+        try:
+            await asyncpg.Connection.close(self, timeout=min(timeout or CLOSING, CLOSING))
+        except TimeoutError:
+            self.terminate()  # SQLAlchemy would write a traceback to the log
 
     return type("Connection", (asyncpg.Connection,), {"close": close, "__slots__": ()})
 

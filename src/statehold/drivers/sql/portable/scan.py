@@ -38,7 +38,7 @@ async def scan(
     if asked.subject is None:
         ordered = statement.order_by(main.c.id)
     else:
-        found, name, _ = _of(tables, asked, statement)
+        found, name, _ = _of(tables, asked, statement.order_by(main.c.id).limit(asked.limit))
         ordered = found.order_by(name)
     rows = await connection.execute(ordered.limit(asked.limit))
     keys = tuple((asked.tenant, asked.kind, row.id) for row in rows)
@@ -54,7 +54,9 @@ def _of(
     among = statement.join(others, others.c.state == main.c.state).where(
         others.c.tenant == asked.tenant, others.c.subject == asked.subject
     )
-    either = union_all(foremost, among).subquery()
+    # Each is looked up, ordered and cut by itself, so that it goes by an index of its own.
+    parts = (select(part.subquery()) for part in (foremost, among))
+    either = union_all(*parts).subquery()
     return select(either), either.c.id, either.c.updated_at
 
 
@@ -68,7 +70,8 @@ async def _newest(
         made = tables.main.c.updated_at
         same = and_(made == updated, tables.main.c.id > id)
         statement = statement.where(or_(made < updated, same))
-    found, name, at = _of(tables, asked, statement)
+    newest = statement.order_by(tables.main.c.updated_at.desc(), tables.main.c.id)
+    found, name, at = _of(tables, asked, newest.limit(asked.limit))
     ordered = found.order_by(at.desc(), name)
     rows = (await connection.execute(ordered.limit(asked.limit))).all()
     keys = tuple((asked.tenant, asked.kind, row.id) for row in rows)

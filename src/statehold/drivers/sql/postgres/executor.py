@@ -27,6 +27,7 @@ from statehold.drivers.sql.postgres.function import commit_function, names, stat
 from statehold.drivers.sql.postgres.pool import OUTDATED, Connection, ServerError, sqlstate
 from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.postgres.single import Single
+from statehold.drivers.sql.room import Room
 from statehold.drivers.sql.schema.tables import Tables
 from statehold.drivers.sql.schema.types import escaped
 from statehold.drivers.sql.serverclock import ServerClock
@@ -50,9 +51,10 @@ class Executor:
         settings: dict[str, Any],
         clock: ServerClock,
         left: Left,
+        room: Room,
         tiers: Collection[str] = ("single", "function"),
     ) -> None:
-        self.sender = Sender(url, settings, clock)
+        self.sender = Sender(url, settings, clock, room)
         self._clock = clock
         self._left = left
         self._width = max(1, settings["pool_size"] // 3)  # of each lane; the rest is for reads
@@ -77,6 +79,7 @@ class Executor:
         if found:
             if self._single is not None:
                 self._single.open(tables)
+            self.sender.pools.homes.add(tables.kind)
             self._kinds[tables.kind] = Kind(tables, function, both[1])
 
     async def commit(self, commits: Sequence[Commit], now: float) -> Answers:
@@ -212,7 +215,7 @@ class Executor:
         if want.unless:
             arguments += kind.reader.known(want)
         try:
-            rows = await self.sender.fetch(statement, arguments, repeatable=True)
+            rows = await self.sender.fetch(statement, arguments, kind.tables.kind, repeatable=True)
         except ServerError as error:
             state = sqlstate(error)
             if state == "25006" and want.renew is not None:  # it may be read but not written

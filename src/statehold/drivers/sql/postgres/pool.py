@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
-from sqlalchemy import URL
 
-from statehold.drivers.sql import connecting
-from statehold.drivers.sql.deciding import postgresql_commit
-from statehold.drivers.sql.moving import Moves, takes_writes
-from statehold.drivers.sql.postgres.function import PLANNING
-from statehold.drivers.sql.postgres.leftover import Leftover
-from statehold.drivers.sql.retrying import Cause
-from statehold.drivers.sql.settings import POOL_SHARE, limits
-from statehold.errors import Busy, Closed
-from statehold.perloop import PerLoop, hang_up
+from statehold.clock import pause
+from statehold.drivers.sql.moving import takes_writes
+from statehold.drivers.sql.retrying import LONGEST_PAUSE, Cause
+from statehold.drivers.sql.room import IDLE_SECONDS, Room
+from statehold.errors import Closed
+from statehold.perloop import hang_up
 
 Result = TypeVar("Result")
+Places: TypeAlias = frozenset[int] | None
+"""Of the connections that will do; None for all."""
 
 
 asyncpg: Any = importlib.import_module("asyncpg")  # which has no types
@@ -49,6 +46,9 @@ READ_ONLY: Final = "25006"
 FORGETFUL: Final = ("26000", "0A000")
 """A prepared statement is not there any more, or not as it was. It was not executed."""
 
+
+NONE_LEFT: Final = ("53300", "53200", "57P03")
+"""The server makes no connection: it has too many, no memory for another, or takes none yet."""
 
 UNDONE: Final = ("40001", "40P01", *FORGETFUL)
 """A deadlock and the like; or nothing was executed."""
@@ -131,6 +131,8 @@ class Made(msgspec.Struct, eq=False):
     writable: bool
     pid: int
     """Of the process at the server that serves it."""
+    place: int
+    """Which of its pool's it is, as `Homes` counts them."""
     due: float = 0.0
     """When to look again."""
 
@@ -148,21 +150,30 @@ class Made(msgspec.Struct, eq=False):
 
 
 class Pool:
-    """The connections of one event loop, at most `size`, made when they are needed.
+    """The connections of one event loop, at most `size`, made one at a time when they are needed.
 
-    The one that was used last is used next, so that its caches are warm. A connection on which
-    anything went wrong but a statement is closed, as is one that is older than its `life`.
+    The one that was used last is used next, so that its caches are warm, and the others are closed after a
+    while. Who says which `places` will do gets no other, unless the server is short of connections. A connection on which anything went wrong but a statement is closed, as is one that is older than its
+    `life`. Where the server makes no further one, those that there are must do for a while; where there
+    is none at all, it is asked again, for as long as somebody waits.
     """
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Connection]], size: int, life: float
+        self, connect: Callable[[], Awaitable[Connection]], size: int, life: float, room: Room
     ) -> None:
         self._connect = connect
-        self._size = size
+        self._size = self._most = size  # `_most` is fewer while the server is short
         self._life = life
+        self._room = room
         self._idle: list[Made] = []
+        self._spare = 0  # how many were idle all the time since the timer was set
+        self._timer: asyncio.TimerHandle | None = None
         self._made = 0
-        self._waiting: deque[asyncio.Future[Made | None]] = deque()
+        self._making = False
+        self._free = set(range(size))  # places where no connection is
+        self._waiting: deque[tuple[asyncio.Future[Made | None], Places]] = deque()
+        self.refusal: Exception | None = None
+        """Why there is no connection at all, if the server has none left."""
         self.closed = False
 
     @property
@@ -170,72 +181,157 @@ class Pool:
         """How many are taken."""
         return self._made - len(self._idle)
 
-    def ready(self) -> bool:
+    def ready(self, places: Places = None) -> bool:
         """Whether there is a connection that is not taken."""
-        return bool(self._idle)
+        return self._at(places) is not None
 
-    def idle(self) -> Made | None:
+    def idle(self, places: Places = None) -> Made | None:
         """A connection that is not taken, and now is."""
-        return self._idle.pop() if self._idle and self._idle[-1].is_good() else None
+        at = self._at(places)
+        return self._pop(at) if at is not None and self._idle[at].is_good() else None
 
-    async def take(self) -> Made:
+    def _at(self, places: Places) -> int | None:
+        """Where among the idle ones the one is that will do, and was used last."""
+        idle = self._idle
+        at = len(idle) - 1
+        if places is not None and not self._is_short():
+            while at >= 0 and idle[at].place not in places:
+                at -= 1
+        return at if at >= 0 else None
+
+    def _is_short(self) -> bool:
+        """Whether it must do with fewer than it has places: then any connection will do."""
+        return self._most < self._size
+
+    def _pop(self, at: int) -> Made:
+        made = self._idle.pop(at)
+        self._spare = min(self._spare, len(self._idle))
+        return made
+
+    async def take(self, places: Places = None) -> Made:
         """A connection, which must be given back."""
         while True:
             if self.closed:
                 raise Closed("the store is closed")
-            while self._idle:
-                made = self._idle.pop()
-                if made.is_good():
-                    return made
-                if made.writable and not made.connection.is_closed():
-                    self.retire()  # those that were made before it are no better
-                made.connection.terminate()
-                self._made -= 1
-            if self._made < self._size:
-                return await self._make()
+            found = self._good(places)
+            if found is None and self._may_make(places):
+                found = await self._make(places)
+                if found is None:
+                    continue
+            if found is not None:
+                return found
             waiter: asyncio.Future[Made | None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiting.append((waiter, places))
             try:
                 given = await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
+                if waiter.cancelled():
+                    self._waiting.remove((waiter, places))
+                else:
                     self._hand_on(waiter.result())
                 raise
             if given is not None:
                 return given
 
-    async def _make(self) -> Made:
+    def _good(self, places: Places) -> Made | None:
+        """One that is not taken and is to be used again, and now is taken."""
+        while (at := self._at(places)) is not None:
+            made = self._pop(at)
+            if made.is_good():
+                return made
+            if made.writable and not made.connection.is_closed():
+                self.retire()  # those that were made before it are no better
+            self._terminate(made)
+        return None
+
+    def _terminate(self, made: Made) -> None:
+        made.connection.terminate()
+        self._made -= 1
+        self._free.add(made.place)
+
+    def _may_make(self, places: Places) -> bool:
+        """Whether another connection would do, and may be made now."""
+        if self._making or self._made >= self._allowed():
+            return False
+        return places is None or self._is_short() or not self._free.isdisjoint(places)
+
+    def _allowed(self) -> int:
+        """How many there may be now."""
+        if self._most < self._size and not self._room.is_short():
+            self._most = self._size
+        return self._most
+
+    async def _make(self, places: Places) -> Made | None:
+        """A new one; None if the server has none left."""
+        self._making = True
         self._made += 1
+        place = min((self._free if places is None else self._free & places) or self._free)
+        self._free.remove(place)
         try:
             connection = await self._connect()
-            ends = time.monotonic() + self._life
-            return Made(connection, ends, takes_writes(connection), connection.get_server_pid())
-        except BaseException:
-            self._lost()
-            raise
+            self.refusal = None
+            ends, pid = time.monotonic() + self._life, connection.get_server_pid()
+            return Made(connection, ends, takes_writes(connection), pid, place)
+        except BaseException as error:
+            self._made -= 1
+            self._free.add(place)
+            if not isinstance(error, ServerError) or sqlstate(error) not in NONE_LEFT:
+                raise
+            self._room.refuses()
+            self._most = max(1, self._made)
+            if not self._made:
+                self.refusal = error
+                await asyncio.sleep(pause(0, LONGEST_PAUSE, LONGEST_PAUSE))
+            return None
+        finally:
+            self._making = False
+            self._hand_on(None)
 
     def give(self, made: Made) -> None:
         """Give a connection back."""
-        if self.closed or made.connection.is_closed():
+        if self.closed or made.connection.is_closed() or self._made > self._allowed():
             self.drop(made)
         else:
             self._hand_on(made)
 
     def drop(self, made: Made) -> None:
         """Give a connection back that is not to be used again."""
-        made.connection.terminate()
-        self._lost()
+        self._terminate(made)
+        self._hand_on(None)
 
     def retire(self) -> None:
         """End those that are idle: new ones may lead to another server."""
-        idle, self._idle = self._idle, []
-        self._made -= len(idle)
-        for made in idle:
-            made.connection.terminate()
+        self._end(len(self._idle))
+
+    def shrink(self) -> None:
+        """Give up a third, as the server is short, and go on with one at least."""
+        self._most = max(1, self._made * 2 // 3)
+        self._end(self._made - self._most)
+
+    def _end(self, most: int) -> None:
+        """End so many of those that are idle, as far as there are, those first that were used last of all."""
+        some, self._idle = self._idle[:most], self._idle[most:]
+        self._spare = min(self._spare, len(self._idle))
+        for made in some:
+            self._terminate(made)
+
+    def _close_spare(self) -> None:
+        """End those that nobody has used since the timer was set, but for one."""
+        self._timer = None
+        self._end(min(self._spare, self._made - 1))
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._timer is None and len(self._idle) > 1:
+            self._spare = len(self._idle)
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(IDLE_SECONDS, self._close_spare)
 
     async def close(self) -> None:
         """Close those that are idle now, and the others when they are given back."""
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         idle, self._idle = self._idle, []
         self._made -= len(idle)
         for made in idle:
@@ -243,8 +339,10 @@ class Pool:
                 await made.connection.close(timeout=1)
             except FAILURES:
                 made.connection.terminate()
-        while self._waiting:
-            self._hand_on(None)
+        waiting, self._waiting = self._waiting, deque()
+        for waiter, _ in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def abandon(self) -> None:
         """End connections whose event loop has been closed."""
@@ -253,165 +351,22 @@ class Pool:
             hang_up(getattr(made.connection, "_transport", None))
         self._idle.clear()
 
-    def _lost(self) -> None:
-        self._made -= 1
-        self._hand_on(None)
-
     def _hand_on(self, made: Made | None) -> None:
-        """To who has waited longest: a connection, or (None) the right to look again."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+        """To who has waited longest for it: a connection, or (None) the right to look again."""
+        for at, (waiter, places) in enumerate(self._waiting):
+            if not waiter.done() and self._will_do(made, places):
+                del self._waiting[at]
                 waiter.set_result(made)
                 return
         if made is not None:
             self._idle.append(made)
+            if self._timer is None:
+                self._watch()
+            if self._waiting:  # for others, of which there may be more than when they came
+                self._hand_on(None)
 
-
-class Pools:
-    """The pools of one driver. `run` does a piece of work on a connection."""
-
-    def __init__(self, url: URL, settings: dict[str, Any]) -> None:
-        self._url = url
-        self._settings = settings
-        self._size = max(1, settings["pool_size"] - settings["pool_size"] // 3)
-        self._timeout: float = settings["timeout"]
-        self._pooled = settings["pooler"] == "transaction"
-        self._pools = PerLoop(self._make, Pool.close, Pool.abandon)
-        self.moves = Moves()
-        self.leftover = Leftover(self._timeout)
-        limited = {**limits(self._timeout), **dict(PLANNING)}
-        self._begin = "BEGIN; " + "; ".join(
-            f"SET LOCAL {name} = '{value}'" for name, value in limited.items()
-        )
-
-    def here(self) -> Pool:
-        """The pool of the running event loop."""
-        return self._pools.here
-
-    def _make(self) -> Pool:
-        return Pool(self._connected, self._size, self._settings["max_connection_life"])
-
-    def in_use(self) -> int:
-        """How many connections are taken."""
-        return sum(pool.in_use for pool in self._pools)
-
-    async def run(
-        self,
-        work: Callable[[Connection], Awaitable[Result]],
-        sent: list[bool],
-        until: float = math.inf,
-    ) -> Result:
-        """The work's result. Raises `Busy` when no connection comes free in time.
-
-        `sent` gets an element when there is a connection, and the work begins. Where that is a
-        transaction, it is not committed after `until`, by the database's clock.
-        """
-        pool = self.here()
-        made = await _within(pool, self._timeout * POOL_SHARE)
-        connection = made.connection
-        sent.append(True)
-        try:
-            if self._pooled:
-                # Behind a pooler a statement that is prepared must be executed in the same
-                # transaction: the next one may be on another connection of the pooler's.
-                await connection.execute(self._begin)
-                result = await work(connection)
-                await connection.execute(postgresql_commit(until))
-            else:
-                result = await work(connection)
-        except LOST:
-            self._lost(pool, made)
-            raise
-        except ServerError as error:
-            if self._pooled and not connection.is_closed():
-                await _rolled_back(connection)
-            self._after(pool, made, error)
-            raise
-        except BaseException:
-            self._lost(pool, made)
-            raise
-        pool.give(made)
-        return result
-
-    async def at_once(
-        self,
-        statement: str,
-        arguments: Sequence[Any],
-        timeout: float,  # noqa: ASYNC109  it is asyncpg's, which costs less
-    ) -> list[Sequence[Any]] | None:
-        """The rows, in the usual case: a connection is idle, and no pooler wants a transaction.
-
-        None if not.
-        """
-        pool = self.here()
-        made = None if self._pooled else pool.idle()
+    def _will_do(self, made: Made | None, places: Places) -> bool:
+        """Whether it is for one who waits for these."""
         if made is None:
-            return None
-        try:
-            rows = await made.connection.fetch(statement, *arguments, timeout=timeout)
-        except ServerError as error:
-            self._lost(pool, made) if isinstance(error, LOST) else self._after(pool, made, error)
-            raise
-        except BaseException:
-            self._lost(pool, made)
-            raise
-        pool.give(made)
-        return rows
-
-    def _lost(self, pool: Pool, made: Made) -> None:
-        """Give back a connection that was lost, or left, before its statement was answered."""
-        if not self._pooled:
-            self.leftover.add(made.pid)
-        pool.drop(made)
-
-    def _after(self, pool: Pool, made: Made, error: Exception) -> None:
-        """Give back a connection on which a statement failed, if there is use for it."""
-        state = sqlstate(error)
-        moved = state == READ_ONLY and self.moves.is_news()
-        if moved:
-            pool.retire()
-        if moved or state in FORGETFUL:
-            pool.drop(made)
-        else:
-            pool.give(made)
-
-    async def close(self) -> None:
-        """Close every connection, those of other event loops as far as they still run."""
-        await self._pools.close()
-
-    async def _connected(self) -> Connection:
-        url = self._url
-        options = {"host": url.host} | connecting.arguments(self._settings, dict(PLANNING))
-        if not self._pooled:
-            options |= {"max_cached_statement_lifetime": 0, "max_cacheable_statement_size": 0}
-        connection: Connection = await asyncpg.connect(
-            port=url.port,
-            user=url.username,
-            password=url.password,
-            database=url.database,
-            **options,
-        )
-        return connection
-
-
-async def _rolled_back(connection: Connection) -> None:
-    """End the transaction, or the connection."""
-    try:
-        await connection.execute("ROLLBACK")
-    except FAILURES:
-        connection.terminate()
-    except BaseException:
-        connection.terminate()
-        raise
-
-
-async def _within(pool: Pool, seconds: float) -> Made:
-    """A connection, in the usual case without a timer."""
-    if pool.ready():
-        return await pool.take()
-    try:
-        async with asyncio.timeout(seconds):
-            return await pool.take()
-    except TimeoutError as error:
-        raise Busy("no connection of the pool came free within the timeout") from error
+            return self._at(places) is not None or self._may_make(places)
+        return places is None or made.place in places or self._is_short()

@@ -19,11 +19,12 @@ from statehold.drivers.sql.postgres.pool import (
     LOST,
     Connection,
     InTheAir,
-    Pools,
     ServerError,
     cause_of,
 )
+from statehold.drivers.sql.postgres.pools import Pools
 from statehold.drivers.sql.retrying import Cause, Tries
+from statehold.drivers.sql.room import LOOK_SECONDS, Room
 from statehold.drivers.sql.serverclock import EVERY, ServerClock
 from statehold.errors import StateholdError, Timeout, Unavailable
 
@@ -46,8 +47,8 @@ class Counts(msgspec.Struct):
 class Sender:
     """Sends the statements of one driver, each within its time."""
 
-    def __init__(self, url: URL, settings: dict[str, Any], clock: ServerClock) -> None:
-        self.pools = Pools(url, settings)
+    def __init__(self, url: URL, settings: dict[str, Any], clock: ServerClock, room: Room) -> None:
+        self.pools = Pools(url, settings, room)
         self.timeout: float = settings["timeout"]
         self.clock = clock
         self.shown_url = url.render_as_string(hide_password=True)
@@ -59,18 +60,23 @@ class Sender:
         self.clock.due = sent + EVERY  # one looks for all
         try:
             rows = await self.pools.at_once(CLOCK, (), self.timeout / 4)
+            if rows:
+                self.clock.learn(rows[0][0], sent, time.monotonic())
+            if sent >= self.pools.room.due:
+                self.pools.room.due = sent + LOOK_SECONDS
+                await self.pools.look_for_room(self.timeout / 4)
         except FAILURES:
             return  # which the commit will meet, too
-        if rows:
-            self.clock.learn(rows[0][0], sent, time.monotonic())
 
-    async def at_once(self, statement: str, arguments: Sequence[Any]) -> list[Sequence[Any]] | None:
+    async def at_once(
+        self, statement: str, arguments: Sequence[Any], kind: str, *, wait: bool = False
+    ) -> list[Sequence[Any]] | None:
         """The rows, in the usual case; None if that is not the case. See `Pools.at_once`.
 
         Raises the database's own errors as they are, and `Timeout`.
         """
         try:
-            return await self.pools.at_once(statement, arguments, self.timeout)
+            return await self.pools.at_once(statement, arguments, self.timeout, kind, wait=wait)
         except StateholdError:  # some of which are TimeoutErrors
             raise
         except TimeoutError as error:
@@ -80,6 +86,7 @@ class Sender:
         self,
         statement: str,
         arguments: Sequence[Any],
+        kind: str,
         *,
         repeatable: bool,
         until: float = math.inf,
@@ -88,7 +95,7 @@ class Sender:
         began = time.monotonic()
         moved = False
         try:
-            rows = await self.at_once(statement, arguments)
+            rows = await self.at_once(statement, arguments, kind)
         except StateholdError:  # some of which are OSErrors
             raise
         except LOST as error:
@@ -110,6 +117,7 @@ class Sender:
             left=self.timeout - (time.monotonic() - began),
             moved=moved,
             until=until,
+            kind=kind,
         )
 
     async def with_retries(
@@ -120,6 +128,7 @@ class Sender:
         left: float | None = None,
         moved: bool = False,
         until: float = math.inf,
+        kind: str = "",
     ) -> Result:
         """The work's result, tried again where it was not done, or may be done twice.
 
@@ -132,7 +141,7 @@ class Sender:
                 while True:
                     sent: list[bool] = []
                     try:
-                        return await self.pools.run(work, sent, until)
+                        return await self.pools.run(work, sent, until, kind)
                     except StateholdError:  # some of which are OSErrors
                         raise
                     except (*LOST, ServerError) as error:

@@ -31,6 +31,7 @@ from statehold.changes import INT64_MAX, Add, Append, Change, Put
 from statehold.commits import Commit, Revision, is_short, new_incarnation
 from statehold.driver import Written
 from statehold.drivers.sql.lanes import Answers
+from statehold.drivers.sql.postgres import erasing
 from statehold.drivers.sql.postgres.call import seconds
 from statehold.drivers.sql.postgres.calling import Kind
 from statehold.drivers.sql.postgres.fields import cast_of
@@ -83,6 +84,7 @@ class Singles:
         self._tables = tables
         self._fields = tables.fields
         self._texts: dict[_Shape, str] = {}
+        self._erasure = erasing.statement(tables)
         self.avoided = 0
         """So many more commits of the kind are left to the function."""
 
@@ -121,6 +123,11 @@ class Singles:
         if text is None:
             text = self._made(shape, fields)
         return Statement(text, arguments) if text else None
+
+    def erasure(self, commit: Commit, until: float) -> Statement | None:
+        """As `statement`, for a commit that erases."""
+        given = erasing.arguments(commit, until)
+        return None if given is None else Statement(self._erasure, given)
 
     def _made(self, shape: _Shape, fields: list[tuple[str, int]]) -> str | None:
         """The text of a new shape, if there is room, and no field is changed twice."""
@@ -187,13 +194,15 @@ class Single:
         if len(commits) > 1:
             return None
         commit, singles = commits[0], self._kinds[kind.tables.kind]
-        single = None if singles.avoided else singles.statement(commit, until)
+        made = singles.erasure if commit.erase else singles.statement
+        single = None if singles.avoided else made(commit, until)
         singles.avoided -= singles.avoided > 0
         if single is None:
             return None
         began = time.monotonic()
         try:
-            rows = await self._sender.at_once(single.text, single.arguments)
+            name = kind.tables.kind
+            rows = await self._sender.at_once(single.text, single.arguments, name, wait=True)
         except StateholdError:  # some of which are OSErrors
             raise
         except LOST as error:
@@ -209,9 +218,17 @@ class Single:
             return None
         self._sender.counts.calls += 1
         self._sender.counts.commits += 1
-        incarnation, number, updated, expires, _ = rows[0]
-        ends_at = None if expires is None else expires.timestamp()
-        return [Written(Revision(incarnation, number), None, False, updated.timestamp(), ends_at)]
+        return [_written(rows[0])]
+
+
+def _written(row: Sequence[Any]) -> Written:
+    """What a statement says of the state; of one that was erased, the first two alone."""
+    incarnation, number, *times, _ = row
+    if not times:
+        return Written(Revision(incarnation, number))
+    updated, expires = times
+    ends_at = None if expires is None else expires.timestamp()
+    return Written(Revision(incarnation, number), None, False, updated.timestamp(), ends_at)
 
 
 class _Numbered:

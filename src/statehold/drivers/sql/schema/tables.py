@@ -249,6 +249,7 @@ class Tables:
             identifier(name, "subject"),
             table.c.tenant,
             table.c.subject,
+            table.c.id,  # in which order they are listed
             postgresql_where=has_one,
             sqlite_where=has_one,
         )
