@@ -12,6 +12,7 @@ from statehold.drivers.sql.postgres import homes
 from statehold.drivers.sql.postgres.homes import KINDS, Homes
 from statehold.drivers.sql.postgres.pool import Pool, asyncpg
 from statehold.drivers.sql.room import Room
+from tests.sql.sqlbackends import NOW, commit, opened, play
 
 SIZE = 5
 
@@ -152,6 +153,28 @@ def test_nobody_waits_for_ever(seed):
         await trouble.pool.close()
 
     asyncio.run(run())
+
+
+def test_what_could_not_be_sent_is_sent_again(statehold_postgres):
+    """No connection could be made for a commit that comes alone: that it was sent is in no doubt."""
+
+    async def work(driver):
+        await driver.commit([commit()], NOW)
+        mine, refused = driver.executor.sender.pools.here(), []
+        mine.retire()
+        connect = mine._connect
+
+        async def refusing():
+            if len(refused) < 2:
+                refused.append(1)
+                raise ConnectionRefusedError("it starts again")
+            return await connect()
+
+        mine._connect = refusing
+        (outcome,) = await driver.commit([commit()], NOW)
+        return outcome.revision.number, len(refused)
+
+    assert play(statehold_postgres.new_database(), work, open_=opened) == (2, 2)
 
 
 def test_many_kinds_on_few_connections(statehold_postgres, monkeypatch):

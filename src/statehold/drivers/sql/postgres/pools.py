@@ -31,7 +31,7 @@ from statehold.drivers.sql.postgres.pool import (
 )
 from statehold.drivers.sql.room import TAKEN, Room
 from statehold.drivers.sql.settings import POOL_SHARE, limits
-from statehold.errors import Busy, Unavailable
+from statehold.errors import Busy, StateholdError, Unavailable
 from statehold.perloop import PerLoop
 
 Result = TypeVar("Result")
@@ -121,7 +121,8 @@ class Pools:
     ) -> list[Sequence[Any]] | None:
         """The rows, in the usual case: a connection is idle, and no pooler wants a transaction.
 
-        None if not. With `wait` a connection is waited for, and `Busy` raised where none comes free in time.
+        None if not. With `wait` a connection is waited for, and `Busy` raised where none comes free in time;
+        None then also says that none could be made.
         """
         if self._pooled:
             return None
@@ -131,7 +132,12 @@ class Pools:
             if not wait:
                 return None
             began = time.monotonic()
-            made = await _within(pool, self._timeout * POOL_SHARE, places)
+            try:
+                made = await _within(pool, self._timeout * POOL_SHARE, places)
+            except StateholdError:  # some of which are OSErrors
+                raise
+            except FAILURES:  # none could be made, so nothing was sent: `run` tries again
+                return None
             timeout -= time.monotonic() - began
         try:
             rows = await made.connection.fetch(statement, *arguments, timeout=timeout)
