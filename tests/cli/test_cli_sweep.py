@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 
 from commands import inside
+from statehold import Log, State, Store
 
 TOML = """
 backend = "sqlite:///state.db"
@@ -13,7 +14,12 @@ backend = "sqlite:///state.db"
 ttl = "1h"
 fields = { said = { type = "log", items = "string", keep = 9 } }
 """
-STATES = 150
+STATES = 1500
+"""More than are swept in one piece."""
+
+
+class Chat(State, ttl=3600, kind="chat"):
+    said = Log(str, keep=9)
 
 
 def rows(folder):
@@ -24,13 +30,10 @@ def rows(folder):
 def filled(folder):
     """A file with states of which all but one have ended, and with the time until then behind."""
     (folder / "statehold.toml").write_text(TOML)
-    lines = [
-        json.dumps(
-            {"kind": "chat", "id": f"c{n}", "changes": {"said": {"append": ["hello"]}}, "ttl": 0.5}
-        )
-        for n in range(STATES)
-    ]
-    inside("replay", "-", "--quiet", cwd=folder, stdin="\n".join(lines).encode())
+    with Store.open(f"sqlite:///{folder}/state.db") as store:
+        chats = store.collection(Chat)
+        for n in range(STATES):
+            chats.apply(f"c{n}", Chat.said.append("hello"), ttl=0.5)
     inside("apply", "chat", "kept", '{"said": {"append": ["hello"]}}', cwd=folder)
     assert rows(folder) == STATES + 1
     time.sleep(0.6)

@@ -200,7 +200,7 @@ def test_a_file_of_the_first_layout_remembers_epochs_from_now_on(tmp_path):
     path = tmp_path / "state.db"
     with opened(path) as driver:
         run_now(driver.commit([Commit(KEY, (Add("n", "", 1),), None, epoch=4)], NOW))
-    sql(path, "DROP TABLE about", "DROP TABLE fence", "PRAGMA user_version = 1")
+    sql(path, *(f"DROP TABLE {it}" for it in ("about", "gone", "fence")), "PRAGMA user_version = 1")
     with opened(path) as driver:
         assert read(driver).epoch == 4
         run_now(driver.commit([Commit(KEY, (), None, epoch=5, erase=True)], NOW))
@@ -218,7 +218,7 @@ def test_lists_of_the_first_layout_get_positions(tmp_path):
         for n in range(5):
             write(driver, Append("log", (b"%d" % n,), 3), Add("n", "", 1))
     as_before_lists_had_positions(path)
-    sql(path, "DROP TABLE about", "DROP TABLE fence", "PRAGMA user_version = 1")
+    sql(path, *(f"DROP TABLE {it}" for it in ("about", "gone", "fence")), "PRAGMA user_version = 1")
     ((shape,),) = sql(path, "SELECT shape FROM state")[0]
     assert [len(held) for held in json.loads(shape).values() if isinstance(held, list)] == [4]
     with opened(path) as driver:
@@ -236,7 +236,7 @@ def test_states_of_an_older_layout_may_be_about_several(tmp_path):
     path = tmp_path / "state.db"
     with opened(path) as driver:
         run_now(driver.commit([Commit(KEY, (), None, subject="ann")], NOW))
-    sql(path, "DROP TABLE about", "PRAGMA user_version = 3")
+    sql(path, "DROP TABLE about", "DROP TABLE gone", "PRAGMA user_version = 3")
     with opened(path) as driver:
         assert read(driver).subject == "ann"
         run_now(driver.commit([Commit(KEY, (), None, subject=("ann", "run 7"))], NOW))

@@ -318,14 +318,15 @@ def test_closing_ends_every_call_of_a_thread(path):
     assert [file.name for file in path.parent.iterdir()] == ["state.db"]
 
 
+@pytest.mark.parametrize("busy_ms", [200, 1])
 @pytest.mark.parametrize("synchronous", ["NORMAL", "FULL"])
-def test_closing_ends_every_call_of_a_task(path, synchronous):
+def test_closing_ends_every_call_of_a_task(path, synchronous, busy_ms):
     """Those that wait for another process as well."""
 
     async def play():
         clock = ManualClock(NOW)
         url = f"sqlite:///{path}?synchronous={synchronous}"
-        store = AsyncStore.open(url, busy_timeout_ms=200, clock=clock)
+        store = AsyncStore.open(url, busy_timeout_ms=busy_ms, clock=clock)
         chats = store.collection(Chat)
         await chats.apply("a", Chat.turns.add(1))
         clock.advance(100)

@@ -33,7 +33,7 @@ from statehold.driver import (
     WouldWait,
 )
 from statehold.engine import run_now
-from statehold.errors import Closed
+from statehold.errors import Closed, StateholdError
 from statehold.middleware.calls import (
     Answer,
     Call,
@@ -282,7 +282,8 @@ class _Queue:
         return future
 
     async def drain(self, loop: _Loop) -> None:
-        await self.add(loop, (), 0.0)  # calls are answered in order
+        with contextlib.suppress(StateholdError):  # which is for those who asked for something
+            await self.add(loop, (), 0.0)  # calls are answered in order
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._ahead:  # and those of the thread too

@@ -224,7 +224,9 @@ class Store:
     def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:
         """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
 
-        See `AsyncStore.sweep`.
+        After about `timeout` (a time span or seconds, 10 s by default) it ends; what it returns has `after`,
+        from which another call goes on, or None where everything was looked at. Raises `Invalid` for a
+        `timeout` that is not over 0. More: `AsyncStore.sweep`.
         """
         return run_now(self._async.sweep(timeout, after=after))
 

@@ -6,6 +6,6 @@
   commits of one key.
 * The text of `function` is `commit.sql` and `update.sql`, with `fields` and `entries` for what is done to
   each field; `phrases` spells what several statements say.
-* `sending` sends statements on the connections of `pools`, each a `pool`, and tries again; `leftover` ends connections
-  that were lost.
+* `sending` sends statements on the connections of `pools`, each a `pool`, and tries again; `homes` says which connections
+  serve a kind, where these are many; `leftover` ends connections that were lost.
 """

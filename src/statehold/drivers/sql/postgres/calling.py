@@ -135,7 +135,10 @@ class Function:
             arguments += [readers, *kind.reader.arguments(wants), *kind.reader.singles(wants)]
         began = time.monotonic()
         try:
-            rows = await self._sender.fetch(statement, arguments, repeatable=False, until=until)
+            name = kind.tables.kind
+            rows = await self._sender.fetch(
+                statement, arguments, name, repeatable=False, until=until
+            )
         except ServerError as error:
             return self._refused(kind, error, len(groups))
         except InTheAir as unknown:

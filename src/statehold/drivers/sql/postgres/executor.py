@@ -79,6 +79,7 @@ class Executor:
         if found:
             if self._single is not None:
                 self._single.open(tables)
+            self.sender.pools.homes.add(tables.kind)
             self._kinds[tables.kind] = Kind(tables, function, both[1])
 
     async def commit(self, commits: Sequence[Commit], now: float) -> Answers:
@@ -214,7 +215,7 @@ class Executor:
         if want.unless:
             arguments += kind.reader.known(want)
         try:
-            rows = await self.sender.fetch(statement, arguments, repeatable=True)
+            rows = await self.sender.fetch(statement, arguments, kind.tables.kind, repeatable=True)
         except ServerError as error:
             state = sqlstate(error)
             if state == "25006" and want.renew is not None:  # it may be read but not written

@@ -7,7 +7,7 @@ import importlib
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ from statehold.errors import Closed
 from statehold.perloop import hang_up
 
 Result = TypeVar("Result")
+Places: TypeAlias = frozenset[int] | None
+"""Of the connections that will do; None for all."""
 
 
 asyncpg: Any = importlib.import_module("asyncpg")  # which has no types
@@ -129,6 +131,8 @@ class Made(msgspec.Struct, eq=False):
     writable: bool
     pid: int
     """Of the process at the server that serves it."""
+    place: int
+    """Which of its pool's it is, as `Homes` counts them."""
     due: float = 0.0
     """When to look again."""
 
@@ -149,7 +153,7 @@ class Pool:
     """The connections of one event loop, at most `size`, made one at a time when they are needed.
 
     The one that was used last is used next, so that its caches are warm, and the others are closed after a
-    while. A connection on which anything went wrong but a statement is closed, as is one that is older than its
+    while. Who says which `places` will do gets no other, unless the server is short of connections. A connection on which anything went wrong but a statement is closed, as is one that is older than its
     `life`. Where the server makes no further one, those that there are must do for a while; where there
     is none at all, it is asked again, for as long as somebody waits.
     """
@@ -166,7 +170,8 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._made = 0
         self._making = False
-        self._waiting: deque[asyncio.Future[Made | None]] = deque()
+        self._free = set(range(size))  # places where no connection is
+        self._waiting: deque[tuple[asyncio.Future[Made | None], Places]] = deque()
         self.refusal: Exception | None = None
         """Why there is no connection at all, if the server has none left."""
         self.closed = False
@@ -176,53 +181,79 @@ class Pool:
         """How many are taken."""
         return self._made - len(self._idle)
 
-    def ready(self) -> bool:
+    def ready(self, places: Places = None) -> bool:
         """Whether there is a connection that is not taken."""
-        return bool(self._idle)
+        return self._at(places) is not None
 
-    def idle(self) -> Made | None:
+    def idle(self, places: Places = None) -> Made | None:
         """A connection that is not taken, and now is."""
-        return self._pop() if self._idle and self._idle[-1].is_good() else None
+        at = self._at(places)
+        return self._pop(at) if at is not None and self._idle[at].is_good() else None
 
-    def _pop(self) -> Made:
-        made = self._idle.pop()
+    def _at(self, places: Places) -> int | None:
+        """Where among the idle ones the one is that will do, and was used last."""
+        idle = self._idle
+        at = len(idle) - 1
+        if places is not None and not self._is_short():
+            while at >= 0 and idle[at].place not in places:
+                at -= 1
+        return at if at >= 0 else None
+
+    def _is_short(self) -> bool:
+        """Whether it must do with fewer than it has places: then any connection will do."""
+        return self._most < self._size
+
+    def _pop(self, at: int) -> Made:
+        made = self._idle.pop(at)
         self._spare = min(self._spare, len(self._idle))
         return made
 
-    async def take(self) -> Made:
+    async def take(self, places: Places = None) -> Made:
         """A connection, which must be given back."""
         while True:
             if self.closed:
                 raise Closed("the store is closed")
-            found = self._good()
-            if found is None and self._made < self._allowed() and not self._making:
-                found = await self._make()
+            found = self._good(places)
+            if found is None and self._may_make(places):
+                found = await self._make(places)
                 if found is None:
                     continue
             if found is not None:
                 return found
             waiter: asyncio.Future[Made | None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiting.append((waiter, places))
             try:
                 given = await waiter
             except asyncio.CancelledError:
-                if waiter.done() and not waiter.cancelled():
+                if waiter.cancelled():
+                    self._waiting.remove((waiter, places))
+                else:
                     self._hand_on(waiter.result())
                 raise
             if given is not None:
                 return given
 
-    def _good(self) -> Made | None:
+    def _good(self, places: Places) -> Made | None:
         """One that is not taken and is to be used again, and now is taken."""
-        while self._idle:
-            made = self._pop()
+        while (at := self._at(places)) is not None:
+            made = self._pop(at)
             if made.is_good():
                 return made
             if made.writable and not made.connection.is_closed():
                 self.retire()  # those that were made before it are no better
-            made.connection.terminate()
-            self._made -= 1
+            self._terminate(made)
         return None
+
+    def _terminate(self, made: Made) -> None:
+        made.connection.terminate()
+        self._made -= 1
+        self._free.add(made.place)
+
+    def _may_make(self, places: Places) -> bool:
+        """Whether another connection would do, and may be made now."""
+        if self._making or self._made >= self._allowed():
+            return False
+        return places is None or self._is_short() or not self._free.isdisjoint(places)
 
     def _allowed(self) -> int:
         """How many there may be now."""
@@ -230,17 +261,20 @@ class Pool:
             self._most = self._size
         return self._most
 
-    async def _make(self) -> Made | None:
+    async def _make(self, places: Places) -> Made | None:
         """A new one; None if the server has none left."""
         self._making = True
         self._made += 1
+        place = min((self._free if places is None else self._free & places) or self._free)
+        self._free.remove(place)
         try:
             connection = await self._connect()
             self.refusal = None
-            ends = time.monotonic() + self._life
-            return Made(connection, ends, takes_writes(connection), connection.get_server_pid())
+            ends, pid = time.monotonic() + self._life, connection.get_server_pid()
+            return Made(connection, ends, takes_writes(connection), pid, place)
         except BaseException as error:
             self._made -= 1
+            self._free.add(place)
             if not isinstance(error, ServerError) or sqlstate(error) not in NONE_LEFT:
                 raise
             self._room.refuses()
@@ -262,8 +296,7 @@ class Pool:
 
     def drop(self, made: Made) -> None:
         """Give a connection back that is not to be used again."""
-        made.connection.terminate()
-        self._made -= 1
+        self._terminate(made)
         self._hand_on(None)
 
     def retire(self) -> None:
@@ -278,10 +311,9 @@ class Pool:
     def _end(self, most: int) -> None:
         """End so many of those that are idle, as far as there are, those first that were used last of all."""
         some, self._idle = self._idle[:most], self._idle[most:]
-        self._made -= len(some)
         self._spare = min(self._spare, len(self._idle))
         for made in some:
-            made.connection.terminate()
+            self._terminate(made)
 
     def _close_spare(self) -> None:
         """End those that nobody has used since the timer was set, but for one."""
@@ -307,8 +339,10 @@ class Pool:
                 await made.connection.close(timeout=1)
             except FAILURES:
                 made.connection.terminate()
-        while self._waiting:
-            self._hand_on(None)
+        waiting, self._waiting = self._waiting, deque()
+        for waiter, _ in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def abandon(self) -> None:
         """End connections whose event loop has been closed."""
@@ -318,13 +352,21 @@ class Pool:
         self._idle.clear()
 
     def _hand_on(self, made: Made | None) -> None:
-        """To who has waited longest: a connection, or (None) the right to look again."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+        """To who has waited longest for it: a connection, or (None) the right to look again."""
+        for at, (waiter, places) in enumerate(self._waiting):
+            if not waiter.done() and self._will_do(made, places):
+                del self._waiting[at]
                 waiter.set_result(made)
                 return
         if made is not None:
             self._idle.append(made)
             if self._timer is None:
                 self._watch()
+            if self._waiting:  # for others, of which there may be more than when they came
+                self._hand_on(None)
+
+    def _will_do(self, made: Made | None, places: Places) -> bool:
+        """Whether it is for one who waits for these."""
+        if made is None:
+            return self._at(places) is not None or self._may_make(places)
+        return places is None or made.place in places or self._is_short()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL
 
@@ -13,6 +14,7 @@ from statehold.drivers.sql import connecting
 from statehold.drivers.sql.deciding import postgresql_commit
 from statehold.drivers.sql.moving import Moves
 from statehold.drivers.sql.postgres.function import PLANNING
+from statehold.drivers.sql.postgres.homes import Homes
 from statehold.drivers.sql.postgres.leftover import Leftover
 from statehold.drivers.sql.postgres.pool import (
     FAILURES,
@@ -21,6 +23,7 @@ from statehold.drivers.sql.postgres.pool import (
     READ_ONLY,
     Connection,
     Made,
+    Places,
     Pool,
     ServerError,
     asyncpg,
@@ -28,10 +31,13 @@ from statehold.drivers.sql.postgres.pool import (
 )
 from statehold.drivers.sql.room import TAKEN, Room
 from statehold.drivers.sql.settings import POOL_SHARE, limits
-from statehold.errors import Busy, Unavailable
+from statehold.errors import Busy, StateholdError, Unavailable
 from statehold.perloop import PerLoop
 
 Result = TypeVar("Result")
+
+STATEMENTS: Final = 256
+"""So many a connection keeps prepared: some of each kind that it serves (`Homes`)."""
 
 
 class Pools:
@@ -44,6 +50,7 @@ class Pools:
         self._size = max(1, settings["pool_size"] - settings["pool_size"] // 3)
         self._timeout: float = settings["timeout"]
         self._pooled = settings["pooler"] == "transaction"
+        self.homes = Homes(self._size)
         self._pools = PerLoop(self._make, Pool.close, Pool.abandon)
         self.moves = Moves()
         self.leftover = Leftover(self._timeout)
@@ -69,14 +76,15 @@ class Pools:
         work: Callable[[Connection], Awaitable[Result]],
         sent: list[bool],
         until: float = math.inf,
+        kind: str = "",
     ) -> Result:
-        """The work's result. Raises `Busy` when no connection comes free in time.
+        """The work's result, for a kind or (empty) any. Raises `Busy` when no connection comes free in time.
 
         `sent` gets an element when there is a connection, and the work begins. Where that is a
         transaction, it is not committed after `until`, by the database's clock.
         """
         pool = self.here()
-        made = await _within(pool, self._timeout * POOL_SHARE)
+        made = await _within(pool, self._timeout * POOL_SHARE, self.homes.of(kind))
         connection = made.connection
         sent.append(True)
         try:
@@ -107,15 +115,30 @@ class Pools:
         statement: str,
         arguments: Sequence[Any],
         timeout: float,  # noqa: ASYNC109  it is asyncpg's, which costs less
+        kind: str = "",
+        *,
+        wait: bool = False,
     ) -> list[Sequence[Any]] | None:
         """The rows, in the usual case: a connection is idle, and no pooler wants a transaction.
 
-        None if not.
+        None if not. With `wait` a connection is waited for, and `Busy` raised where none comes free in time;
+        None then also says that none could be made.
         """
-        pool = self.here()
-        made = None if self._pooled else pool.idle()
-        if made is None:
+        if self._pooled:
             return None
+        pool, places = self.here(), self.homes.of(kind)
+        made = pool.idle(places)
+        if made is None:
+            if not wait:
+                return None
+            began = time.monotonic()
+            try:
+                made = await _within(pool, self._timeout * POOL_SHARE, places)
+            except StateholdError:  # some of which are OSErrors
+                raise
+            except FAILURES:  # none could be made, so nothing was sent: `run` tries again
+                return None
+            timeout -= time.monotonic() - began
         try:
             rows = await made.connection.fetch(statement, *arguments, timeout=timeout)
         except ServerError as error:
@@ -161,7 +184,11 @@ class Pools:
         url = self._url
         options = {"host": url.host} | connecting.arguments(self._settings, dict(PLANNING))
         if not self._pooled:
-            options |= {"max_cached_statement_lifetime": 0, "max_cacheable_statement_size": 0}
+            options |= {
+                "statement_cache_size": STATEMENTS,
+                "max_cached_statement_lifetime": 0,
+                "max_cacheable_statement_size": 0,
+            }
         connection: Connection = await asyncpg.connect(
             port=url.port,
             user=url.username,
@@ -183,13 +210,13 @@ async def _rolled_back(connection: Connection) -> None:
         raise
 
 
-async def _within(pool: Pool, seconds: float) -> Made:
+async def _within(pool: Pool, seconds: float, places: Places) -> Made:
     """A connection, in the usual case without a timer."""
-    if pool.ready():
-        return await pool.take()
+    if pool.ready(places):
+        return await pool.take(places)
     try:
         async with asyncio.timeout(seconds):
-            return await pool.take()
+            return await pool.take(places)
     except TimeoutError as error:
         if pool.refusal is not None:
             raise Unavailable(f"the server makes no connection ({pool.refusal})") from pool.refusal

@@ -68,13 +68,15 @@ class Sender:
         except FAILURES:
             return  # which the commit will meet, too
 
-    async def at_once(self, statement: str, arguments: Sequence[Any]) -> list[Sequence[Any]] | None:
+    async def at_once(
+        self, statement: str, arguments: Sequence[Any], kind: str, *, wait: bool = False
+    ) -> list[Sequence[Any]] | None:
         """The rows, in the usual case; None if that is not the case. See `Pools.at_once`.
 
         Raises the database's own errors as they are, and `Timeout`.
         """
         try:
-            return await self.pools.at_once(statement, arguments, self.timeout)
+            return await self.pools.at_once(statement, arguments, self.timeout, kind, wait=wait)
         except StateholdError:  # some of which are TimeoutErrors
             raise
         except TimeoutError as error:
@@ -84,6 +86,7 @@ class Sender:
         self,
         statement: str,
         arguments: Sequence[Any],
+        kind: str,
         *,
         repeatable: bool,
         until: float = math.inf,
@@ -92,7 +95,7 @@ class Sender:
         began = time.monotonic()
         moved = False
         try:
-            rows = await self.at_once(statement, arguments)
+            rows = await self.at_once(statement, arguments, kind)
         except StateholdError:  # some of which are OSErrors
             raise
         except LOST as error:
@@ -114,6 +117,7 @@ class Sender:
             left=self.timeout - (time.monotonic() - began),
             moved=moved,
             until=until,
+            kind=kind,
         )
 
     async def with_retries(
@@ -124,6 +128,7 @@ class Sender:
         left: float | None = None,
         moved: bool = False,
         until: float = math.inf,
+        kind: str = "",
     ) -> Result:
         """The work's result, tried again where it was not done, or may be done twice.
 
@@ -136,7 +141,7 @@ class Sender:
                 while True:
                     sent: list[bool] = []
                     try:
-                        return await self.pools.run(work, sent, until)
+                        return await self.pools.run(work, sent, until, kind)
                     except StateholdError:  # some of which are OSErrors
                         raise
                     except (*LOST, ServerError) as error:

@@ -201,7 +201,8 @@ class Single:
             return None
         began = time.monotonic()
         try:
-            rows = await self._sender.at_once(single.text, single.arguments)
+            name = kind.tables.kind
+            rows = await self._sender.at_once(single.text, single.arguments, name, wait=True)
         except StateholdError:  # some of which are OSErrors
             raise
         except LOST as error:
