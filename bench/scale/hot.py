@@ -17,7 +17,7 @@ FEW, MANY = 64, 4_096
 
 
 async def hot(effort: Effort, places: Sequence[str] = PLACES) -> Part:
-    rounds, seconds = effort.of(5, 2), effort.of(8, 3) / 10
+    rounds, seconds = effort.of(5, 2), effort.of(15, 8) / 10
     columns = ["", "writers", *CELLS, "fewest / most of a task", "by hand, a second"]
     part = Part(
         "One hot state",
