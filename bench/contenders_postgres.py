@@ -57,10 +57,11 @@ class Statehold(Own, OnPostgres):
 # ------------------------------------------------------------------------------------------ by hand
 
 SCHEMA = (
-    """CREATE TABLE chat(
+    """CREATE TABLE IF NOT EXISTS chat(
     at bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id text UNIQUE NOT NULL,
     turns bigint NOT NULL, last bigint NOT NULL, since bigint NOT NULL, until timestamptz NOT NULL)""",
-    "CREATE TABLE message(chat bigint, seq bigint, body json NOT NULL, PRIMARY KEY (chat, seq))",
+    """CREATE TABLE IF NOT EXISTS message(
+    chat bigint, seq bigint, body json NOT NULL, PRIMARY KEY (chat, seq))""",
 )
 APPEND = """
 WITH state AS (

@@ -118,7 +118,8 @@ class Sqlite(Contender):
         self.execute = self.connection.execute
         self.execute("PRAGMA journal_mode = WAL")
         self.execute(f"PRAGMA synchronous = {self.synchronous}")
-        self.connection.executescript(SCHEMA)
+        if not self.execute("SELECT 1 FROM sqlite_schema").fetchone():
+            self.connection.executescript(SCHEMA)
 
     def append(self, id: str, message: Message) -> None:
         execute, now = self.execute, time.time()

@@ -100,6 +100,11 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that such a part of them reaches at most: 0.99 is p99, 1 the worst."""
+    return sorted(values)[int(part * (len(values) - 1))] if values else math.nan
+
+
 def ratios(samples: Samples, above: str, below: str) -> list[float]:
     """above / below, round by round."""
     return [a / b for a, b in zip(samples[above], samples[below], strict=True)]

@@ -14,6 +14,25 @@ class Table:
     about: str = ""
 
 
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Plot:
+    """A picture of a table: lines by name, or bars (a label's number for x) if there are `labels`."""
+
+    name: str
+    title: str
+    x: str
+    y: str
+    lines: dict[str, Points] = field(default_factory=dict)
+    labels: list[str] = field(default_factory=list)
+    limit: float | None = None
+    """The target, if it is one figure for all."""
+    logarithmic: bool = True
+    """Both axes; of bars only the upright one."""
+
+
 @dataclass
 class Verdict:
     """A target, what was measured, and whether that reaches it; None where it could not be told."""
@@ -32,6 +51,7 @@ class Part:
     tables: list[Table] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

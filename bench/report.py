@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.contender import present
@@ -63,19 +64,27 @@ def machine() -> list[str]:
     ]
 
 
-def markdown(parts: list[Part], command: str, seconds: float) -> str:
-    """docs/benchmarks.md."""
+def markdown(
+    parts: list[Part],
+    command: str,
+    seconds: float,
+    *,
+    title: str,
+    how: str,
+    images: Mapping[str, str],
+) -> str:
+    """The page of some measurements; `images` says where their plots lie."""
     now = dt.datetime.now(dt.UTC)
     lines = [
         f"<!-- made by: {command} -->",
         "",
-        "# Benchmarks",
+        f"# {title}",
         "",
         f"Made by `{command}` on {now:%Y-%m-%d} in {seconds / 60:.1f} minutes, all of it in one run:",
         "",
         *machine(),
         "",
-        HOW,
+        how,
         "",
         "## Targets",
         "",
@@ -89,6 +98,9 @@ def markdown(parts: list[Part], command: str, seconds: float) -> str:
         lines += ["", f"## {part.title}", "", part.how]
         for one in part.tables:
             lines += ["", one.about, "", *table(one)] if one.about else ["", *table(one)]
+        for plot in part.plots:
+            if plot.name in images:
+                lines += ["", f"![{plot.title}]({images[plot.name]})"]
         if part.absent:
             lines += ["", f"Absent: {'; '.join(part.absent)}."]
     return "\n".join(lines) + "\n"

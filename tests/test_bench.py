@@ -1,9 +1,12 @@
 """The benchmark runs without its peers, says which are absent, and has made the page in the docs."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from bench import ablation
 from bench.contender import present
@@ -48,6 +51,77 @@ def test_the_page_was_made_by_the_command():
     page = (ROOT / "docs" / "benchmarks.md").read_text()
     assert page.startswith("<!-- made by: python -m bench -->\n")
     assert "## Targets" in page
+
+
+def test_the_page_of_scale_was_made_by_the_command():
+    """docs/scale.md is output too: all measurements in one run, with a picture for each plot."""
+    from bench.scale.__main__ import MEASUREMENTS
+
+    path = ROOT / "docs" / "scale.md"
+    if not path.exists():
+        pytest.skip("nobody has made a whole run of bench.scale yet")
+    page = path.read_text()
+    assert page.startswith("<!-- made by: python -m bench.scale -->\n")
+    assert page.count("\n## ") == 1 + len(MEASUREMENTS)
+    assert "Not measured" not in page
+    pictures = {file.name for file in (ROOT / "docs" / "images").glob("scale-*.svg")}
+    assert pictures == set(re.findall(r"\]\(images/(scale-[^)]*)\)", page))
+
+
+def test_scale_runs_without_servers_and_peers():
+    """What is in the process itself is measured, beside what is written by hand, and nothing is written."""
+    command = [sys.executable, "-m", "bench.scale", "--quick", "--only", "threads"]
+    done = subprocess.run(
+        [*command, "--only", "collector"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| by hand |" in done.stdout
+    assert "the budget spent: worst call at 10,000" in done.stdout
+
+
+def test_counts_what_lives_and_what_is_left():
+    """A store whose garbage outgrows what lives, or outlasts its sweeps, is found out."""
+    from bench.part import Effort
+    from bench.scale import garbage
+
+    part = asyncio.run(garbage.garbage(Effort(quick=True), ["memory"]))
+    assert [verdict.reached for verdict in part.verdicts] == [True, True]
+    kept = []
+
+    class Keeps(garbage.Place):
+        def count(self):
+            kept.append(super().count())
+            return len(kept) * 10_000
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.scale.places.Place", Keeps)
+        part = asyncio.run(garbage.garbage(Effort(quick=True), ["memory"]))
+    assert [verdict.reached for verdict in part.verdicts] == [False, False]
+
+
+def test_plots_are_alike_each_time_and_are_left_out_without_matplotlib(tmp_path, monkeypatch):
+    from bench.part import Part, Plot
+    from bench.scale import page
+
+    monkeypatch.setattr(page, "DOCS", tmp_path)
+    monkeypatch.setattr(page, "IMAGES", tmp_path)
+    lines = Plot("lines", "Lines", "states", "ms", {"memory, get": [(1, 2), (10, 3)]}, limit=3)
+    bars = Plot("bars", "Bars", "", "ms", {"Redis": [(0, 2), (1, 3)]}, labels=["a", "b"])
+    part = Part("", "", plots=[lines, bars])
+    with monkeypatch.context() as missing:
+        missing.setitem(sys.modules, "matplotlib", None)
+        assert page.drawn([part]) == {}
+    pytest.importorskip("matplotlib")
+    assert page.drawn([part]) == {"lines": "scale-lines.svg", "bars": "scale-bars.svg"}
+    first = [file.read_bytes() for file in sorted(tmp_path.iterdir())]
+    page.drawn([part])
+    assert [file.read_bytes() for file in sorted(tmp_path.iterdir())] == first
+    assert all(b"<text" in picture and b"dc:date" not in picture for picture in first)
 
 
 def test_counts_what_is_lost(tmp_path):
