@@ -112,11 +112,11 @@ async def _spent(place: Place, size: int) -> Figures:
         await chats.touch(id_of(at))
         if not at % max(1, size // 100):
             place.clock.advance(1)
-    budget = driver._budget = driver._most = driver._nbytes
+    budget = driver._states.budget = driver._states.most = driver._states.nbytes
     over, worst = 0, 0
     for at in range(CALLS):
         began = time.thread_time_ns()
         await chats.apply(f"new {at}", *edits())
         worst = max(worst, time.thread_time_ns() - began)
-        over = max(over, driver._nbytes - budget)
+        over = max(over, driver._states.nbytes - budget)
     return {"spent": worst / 1e6, "over": 100 * over / budget}

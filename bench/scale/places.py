@@ -98,7 +98,7 @@ return sum"""
 
 @contextmanager
 def _memory() -> Iterator[Any]:
-    yield "memory://?max_bytes=64GiB", lambda store: len(store.driver._slots)
+    yield "memory://?max_bytes=64GiB", lambda store: len(store.driver._states.slots)
 
 
 @contextmanager

@@ -738,7 +738,7 @@ def _some(n):
 def test_a_session_appends_to_a_list_of_its_own(collection):
     """Its thread holds no lock of the store's, whose list others go on appending to."""
     collection.apply("a", E.history.append(Message("u", "0")))
-    kept = collection._core._driver._slots["", "everything", "a"].cells.fields["history"]
+    kept = collection._core._driver._states.slots["", "everything", "a"].cells.fields["history"]
     size = len(kept._buffer)
     state = collection.get("a")
     for _ in range(3):
@@ -752,7 +752,7 @@ def test_memory_hands_out_nothing_that_it_keeps(collection):
     """Cells that a driver returned are not the ones it goes on changing."""
     driver = collection._core._driver
     collection.apply("a", *_some(0))
-    slot = driver._slots["", "everything", "a"]
+    slot = driver._states.slots["", "everything", "a"]
     old = collection.get("a")._cells
     held = {
         name: (list(cell) if not isinstance(cell, dict) else dict(cell))

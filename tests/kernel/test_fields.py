@@ -744,7 +744,7 @@ def test_window_holds_no_more_buckets_than_it_has_room_for():
         for _ in range(300):
             clock.advance(10)
             collection.apply("a", Everything.spend.add(1))
-        cells = collection._core._driver._slots["", "everything", "a"].cells.fields
+        cells = collection._core._driver._states.slots["", "everything", "a"].cells.fields
         assert len(cells["spend"]) == Everything.spend.keep == 7 + 128
         assert collection.get("a").spend.count in (6, 7)
 
@@ -829,7 +829,7 @@ def test_a_wrong_keep_is_told_of_the_other_bound(make, keep):
 
 def corrupted(collection, field, entry, raw):
     """Put bytes that are not what the field's type says."""
-    slot = collection._core._driver._slots["", "everything", "a"]
+    slot = collection._core._driver._states.slots["", "everything", "a"]
     slot.cells.fields[field][entry] = raw
 
 
@@ -911,7 +911,7 @@ def test_a_field_that_was_of_another_kind_is_reported(collection):
     """A list where entries should be, and the other way round."""
     driver = collection._core._driver
     collection.apply("a", Everything.history.append(HI), Everything.focus.put("x"))
-    fields = driver._slots["", "everything", "a"].cells.fields
+    fields = driver._states.slots["", "everything", "a"].cells.fields
     fields["history"], fields["focus"] = fields["focus"], fields["history"]
     state = collection.get("a")
     assert state.focus is None

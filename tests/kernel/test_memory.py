@@ -71,8 +71,8 @@ def test_a_million_seconds_later_everything_is_gone(store, clock):
     assert stats(store)["states"] == 1
     assert stats(store)["expired_total"] == 300
     driver = store.driver
-    assert len(driver._buckets) <= 1
-    assert len(driver._subjects) == 0
+    assert len(driver._states.buckets) <= 1
+    assert len(driver._states.subjects) == 0
 
 
 def test_no_single_call_pays_for_all_that_expires(store, clock):
@@ -91,8 +91,8 @@ def test_renewals_leave_nothing_behind(store, clock):
         visits.apply("a", Visit.turns.add(1))
         clock.advance(1)
     assert visits.get("a").turns == 2000
-    assert store.driver._buckets.states() == 1
-    assert len(store.driver._buckets._order) == len(store.driver._buckets)
+    assert store.driver._states.buckets.states() == 1
+    assert len(store.driver._states.buckets._order) == len(store.driver._states.buckets)
     clock.advance(60)
     assert not visits.get("a").meta.exists
 
@@ -221,9 +221,9 @@ def test_states_that_come_and_go_leave_nothing_behind(store, cls):
             list(states.scan())
     driver = store.driver
     assert driver.stats()["bytes"] == 0
-    assert len(driver._subjects) == 0
-    assert driver._buckets.states() < 1000
-    assert len(driver._ids) == 0
+    assert len(driver._states.subjects) == 0
+    assert driver._states.buckets.states() < 1000
+    assert len(driver._states.ids) == 0
 
 
 def test_a_deleted_state_leaves_no_work_behind(store, clock):
@@ -236,8 +236,8 @@ def test_a_deleted_state_leaves_no_work_behind(store, clock):
     clock.advance(61)
     for _ in range(3):  # whatever there is to tidy up
         kept.get("0")
-    looked, take = [], store.driver._buckets.next
-    store.driver._buckets.next = lambda: looked.append(1) or take()
+    looked, take = [], store.driver._states.buckets.next
+    store.driver._states.buckets.next = lambda: looked.append(1) or take()
     for _ in range(20):
         kept.get("0")
     assert len(looked) <= 20
@@ -251,7 +251,7 @@ def test_refused_commits_leave_nothing_behind(store):
         visits.apply_many([("a", [Visit.notes.append(b"x"), Visit.turns.add(1)])])
         visits.apply_many([("new", [Visit.turns.add(2**62), Visit.turns.add(2**62)])])
     assert stats(store) | {"bytes": before, "states": 1} == stats(store)
-    slot = store.driver._slots["", "visit", "a"]
+    slot = store.driver._states.slots["", "visit", "a"]
     for attribute in slot.__slots__:
         value = getattr(slot, attribute, None)
         if hasattr(value, "__len__"):

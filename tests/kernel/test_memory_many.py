@@ -9,7 +9,7 @@ from bisect import bisect_left, bisect_right
 import pytest
 
 from statehold import Counter, Log, ManualClock, State, Store, Tally
-from statehold.drivers.memory.driver import FREED, LOOKED_AT, SPARE
+from statehold.drivers.memory.kept import FREED, LOOKED_AT, SPARE
 from statehold.drivers.memory.layered import Layered
 from statehold.drivers.memory.listing import CHUNK, Listings
 
@@ -39,13 +39,13 @@ def clock():
 
 def looks(driver):
     """How many states each call from now on is looking at, in the order of their deadlines."""
-    found, take = [], driver._buckets.next
+    found, take = [], driver._states.buckets.next
 
     def counted():
         found.append(1)
         return take()
 
-    driver._buckets.next = counted
+    driver._states.buckets.next = counted
     return found
 
 
@@ -85,7 +85,7 @@ def test_a_page_looks_at_no_more_states_than_it_has(clock):
         visits = store.collection(Visit)
         for n in range(3000):
             visits.apply(f"{n * 7919 % 3000:04d}", Visit.turns.add(1), subject="ann")
-        slots, looked = store.driver._slots, []
+        slots, looked = store.driver._states.slots, []
 
         class Counted(dict):
             def __getitem__(self, key):
@@ -95,7 +95,7 @@ def test_a_page_looks_at_no_more_states_than_it_has(clock):
             def __iter__(self):
                 raise AssertionError("all states are gone through")
 
-        store.driver._slots = Counted(slots)
+        store.driver._states.slots = Counted(slots)
         for about in (None, "ann"):
             ids, cursor = visits.scan_page(limit=50, subject=about)
             assert ids == [f"{n:04d}" for n in range(50)]
@@ -116,7 +116,7 @@ def test_making_room_takes_a_few_steps_a_call(cls, clock):
             for n in range(2000):
                 states.apply(f"{n:08d}", cls.turns.add(1))
             clock.advance(100)
-        budget = driver._budget = driver._most = driver.stats()["bytes"]
+        budget = driver._states.budget = driver._states.most = driver.stats()["bytes"]
         looked, most = looks(driver), 0
         for n in range(100):
             looked.clear()
@@ -135,12 +135,12 @@ def test_past_its_spare_the_budget_holds_whatever_it_takes(clock):
         states, driver = store.collection(Visit), store.driver
         for n in range(2000):
             states.apply(str(n), Visit.turns.add(1))
-        driver._budget = driver._most = driver.stats()["bytes"] // 2
+        driver._states.budget = driver._states.most = driver.stats()["bytes"] // 2
         states.apply("new", Visit.turns.add(1))
-        assert driver.stats()["bytes"] <= driver._budget * (1 + 1 / SPARE)
+        assert driver.stats()["bytes"] <= driver._states.budget * (1 + 1 / SPARE)
         for _ in range(2):
             states.apply("new", Visit.turns.add(1))
-        assert driver.stats()["bytes"] <= driver._budget
+        assert driver.stats()["bytes"] <= driver._states.budget
         assert driver.stats()["states"] < 1001
 
 
@@ -152,7 +152,7 @@ def test_what_came_to_be_kept_for_ever_is_not_the_next_to_go(clock):
             kept.apply(f"short {n}", Kept.turns.add(1), ttl=60)
         kept.apply("short 0", Kept.turns.add(1))
         kept.apply("long", Kept.turns.add(1), ttl=3600)
-        driver._budget = driver._most = driver.stats()["bytes"] - 8 * 900
+        driver._states.budget = driver._states.most = driver.stats()["bytes"] - 8 * 900
         kept.apply("new", Kept.turns.add(1))
         kept.apply("new", Kept.turns.add(1))
         assert kept.get("short 0").meta.exists
@@ -167,13 +167,13 @@ def test_a_huge_state_is_freed_in_pieces(clock):
         kept.apply("b", Kept.turns.add(1))
         read = large.get("a")
         large.delete("a")
-        left = [sum(map(len, driver._left))]
+        left = [sum(map(len, driver._states.left))]
         while left[-1]:
             assert kept.get("b").turns == 1
-            left.append(sum(map(len, driver._left)))
+            left.append(sum(map(len, driver._states.left)))
         assert left == [max(0, 4 * FREED + 10 - n * FREED) for n in range(6)]
         assert len(read.notes) == 4 * FREED + 10
-        assert driver._buckets.due == driver._buckets.earliest
+        assert driver._states.buckets.due == driver._states.buckets.earliest
         assert driver.stats()["bytes"] < 2000
 
 
@@ -236,7 +236,7 @@ def test_a_read_and_then_a_change_copy_few_entries(clock):
         for n in range(300):
             assert large.get("a").marks[f"{n:05d}"] == 1
             large.apply("a", Large.marks.add(f"{n:05d}", 1))
-            cell = driver._slots["", "large", "a"].cells.fields["marks"]
+            cell = driver._states.slots["", "large", "a"].cells.fields["marks"]
             below.add(id(cell._below))
             assert len(cell._over) <= 1 + (8 * 10_000) ** 0.5
         assert len(below) <= 3
@@ -255,3 +255,32 @@ def test_pythons_collector_walks_two_objects_of_a_state(clock):
                 chats.apply(f"{n}", Chat.notes.append(b"x"), Chat.turns.add(1), subject="ann")
         gc.collect()
         assert len(gc.get_objects()) - before < 2100
+
+
+@pytest.mark.parametrize("second", range(1, 40, 3))
+def test_an_interrupt_while_another_is_mended_loses_nothing(clock, monkeypatch, second):
+    """Ctrl-C twice: what is left to mend is mended by the next call."""
+    with Store.open("memory://", clock=clock) as store:
+        chats = store.collection(Chat)
+        for at in range(40):
+            chats.apply(f"{at:02}", Chat.turns.add(1), subject=f"s{at % 3}")
+        add, left = Listings.add, [1, second]
+
+        def interrupted(self, about, id):
+            left[0] -= 1
+            if left[0] == 0:
+                left[:] = left[1:] or [-1]
+                raise KeyboardInterrupt
+            add(self, about, id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Listings, "add", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                chats.apply("new", Chat.turns.add(1))
+        assert left == [-1]
+        assert list(chats.scan()) == [f"{at:02}" for at in range(40)]
+        assert len(list(chats.find("s0"))) == 14
+        assert chats.get("07").turns == 1
+        clock.advance(601)
+        assert list(chats.scan()) == []
+        assert store.driver.stats()["bytes"] == store.driver._states.past.nbytes()

@@ -186,7 +186,7 @@ def test_a_store_that_is_let_go_of_ends_by_itself():
     assert gone() is None
     thread.join(5)
     assert not thread.is_alive()
-    assert driver._closed
+    assert driver._states.closed
 
 
 def test_a_loop_that_fails_tells_everyone_and_another_one_begins(standing):

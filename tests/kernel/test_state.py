@@ -239,7 +239,7 @@ def test_what_is_stored_stays_within_the_worst_case():
             collection.apply("a", Everything.spend.add(1))
             clock.advance(10)
             collection.apply("a", Everything.taste.add([1, 2], at=n * 8 * 10**6))
-        cells = collection._core._driver._slots["", "everything", "a"].cells.fields
+        cells = collection._core._driver._states.slots["", "everything", "a"].cells.fields
         for name, cell in cells.items():
             field = Everything.__schema__.fields[name]
             size = sum(

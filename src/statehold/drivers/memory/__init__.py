@@ -1,6 +1,8 @@
 """States in the memory of this process.
 
-driver       the contract: reads and commits under one lock, and the byte budget
+driver       the contract: calls under one lock
+committing   what commits, reads and whole lives do to the states
+kept         the states, the byte budget, and all else that is kept beside them
 slots        a stored state
 layered      the entries of a large field, of which a commit copies few
 past         what is remembered of op ids, and of lives that have ended

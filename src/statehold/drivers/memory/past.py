@@ -5,6 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Mapping
+from typing import TypeVar
 
 import msgspec
 
@@ -12,12 +14,13 @@ from statehold.commits import HOLD_SECONDS, Commit, Key, Revision, digest_of
 from statehold.drivers.memory.slots import Slot
 from statehold.folding import NO_FENCE, Applied, Fence
 
+K = TypeVar("K")
+
 ERASURE_BYTES = 500
 """Roughly what it takes to remember an erasure."""
 
 FENCE_BYTES = 500
 """Roughly what it takes to remember an epoch."""
-
 
 END_BYTES = 300
 """Roughly what it takes to remember that a life has ended."""
@@ -40,11 +43,7 @@ class Ended:
         """Have an erasure remembered. Returns by how many bytes there is more."""
         erasures = self.erasures
         before = len(erasures)
-        for at in list(
-            itertools.islice(erasures, 2)
-        ):  # whoever adds one takes out two that are over
-            if erasures[at][1] > now:
-                break
+        for at in _over(erasures, now):
             del erasures[at]
         done = Applied(stood, commit.intent, erased=True)
         erasures[commit.key, commit.op] = done, now + HOLD_SECONDS
@@ -57,11 +56,7 @@ class Ended:
         """
         ends = self.ends
         before = len(ends)
-        for other in list(
-            itertools.islice(ends, 2)
-        ):  # whoever adds one takes out two that are over
-            if ends[other][1] > at:
-                break
+        for other in _over(ends, at):
             self.horizon = max(self.horizon, ends.pop(other)[0])
         ends[key] = max(last, ends.pop(key, (last, 0.0))[0]), at + HOLD_SECONDS
         return END_BYTES * (len(ends) - before)
@@ -98,6 +93,12 @@ class Ended:
         heapq.heapify(self._due)
         held = ERASURE_BYTES * len(self.erasures) + FENCE_BYTES * len(self.fences)
         return held + END_BYTES * len(self.ends)
+
+
+def _over(kept: Mapping[K, tuple[object, float]], now: float) -> list[K]:
+    """Of what is kept until a time, in its order, up to two that are over: whoever adds one takes them out."""
+    oldest = list(itertools.islice(kept.items(), 2))
+    return [each for each, (_, until) in oldest if until <= now]
 
 
 class Remembered(msgspec.Struct, gc=False):
