@@ -99,7 +99,7 @@ def test_the_log_is_moved_in_the_background(path):
     with Store.open(f"sqlite:///{path}") as store:
         write(store, 60_000)
         assert log.stat().st_size <= 1.2 * LONGEST_PAGES * 1024
-        thread = store.driver._file.checkpoints._thread
+        thread = store.driver._file.checkpoints._errand._thread
         if thread is not None:
             thread.join(20)
         assert store.driver._file.checkpoints._due < LOG_PAGES  # as rows take several pages

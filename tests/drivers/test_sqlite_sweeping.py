@@ -241,3 +241,20 @@ def test_a_file_gives_back_what_it_does_not_need(driver, path):
         after = run_now(driver.sweep(LATER, after)).after
     run_now(driver.close())
     assert path.stat().st_size < 2 * sweeping.PAGES * 1024
+
+
+def test_half_a_megabyte_is_given_back_at_a_time(driver, path):
+    """In one piece, so that what waits for the last of them, such as the emptying of the log, need not wait long."""
+    commits = [Commit(key(n), (Put("text", "", bytes(1000)),), 5.0) for n in range(4000)]
+    run_now(driver.commit(commits, NOW))
+    run_now(driver.close())
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        conn.execute("DELETE FROM cell")
+
+        def free():
+            return conn.execute("PRAGMA freelist_count").fetchone()[0]
+
+        before = free()
+        assert before > 4 * sweeping.PAGES
+        assert sweeping.tidy(conn)
+        assert before - free() == sweeping.PAGES

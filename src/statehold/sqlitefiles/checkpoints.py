@@ -10,10 +10,10 @@ within a commit once the log is `LONGEST_PAGES`.
 from __future__ import annotations
 
 import sqlite3
-import threading
 
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection
+from statehold.sqlitefiles.errands import Errand
 from statehold.sqlitefiles.log import connect
 
 LOG_PAGES = 4096
@@ -35,58 +35,28 @@ class Checkpoints:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.RLock()  # a signal handler may come in the midst of it
         self._rows = 0
         self._due = FIRST_ROWS
-        self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
-        self._closing = threading.Event()
+        self._errand = Errand("statehold-checkpoint", self._work)
 
     def wrote(self, rows: int) -> None:
         """So many rows were written. They are counted roughly, since nothing but time hangs on it."""
         self._rows += rows
-        if self._rows >= self._due and self._thread is None:
-            self._begin()
+        if self._rows >= self._due and not self._errand.pending:
+            self._errand.ask()
 
     def close(self) -> None:
         """The thread has ended, whether it was done or not."""
-        with self._lock:
-            self._closing.set()
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        self._errand.close()
         if self._connection is not None:
             self._connection.close()
 
-    def _begin(self) -> None:
-        with self._lock:
-            if self._thread is not None or self._closing.is_set():
-                return
-            self._thread = thread = threading.Thread(
-                target=self._work, name="statehold-checkpoint", daemon=True
-            )
-            try:
-                thread.start()
-            except BaseException:  # also an interrupt, before or after it has begun
-                if thread.ident is None:
-                    self._thread = None
-                raise
-
-    def _work(self) -> None:
-        with self._lock:  # an interrupt of who started it may have come before that was known
-            self._thread = self._thread or threading.current_thread()
-            if self._thread is not threading.current_thread() or self._closing.is_set():
-                return
+    def _work(self) -> float | None:
         try:
-            while not self._done():
-                if self._closing.wait(PAUSE_S):
-                    return
+            return None if self._done() else PAUSE_S
         except (sqlite3.Error, OSError, ConfigError):
-            pass  # the commits tell what is wrong with the file, and do it themselves
-        finally:
-            with self._lock:
-                if self._thread is threading.current_thread():
-                    self._thread = None
+            return None  # the commits tell what is wrong with the file, and do it themselves
 
     def _done(self) -> bool:
         """Whether the log begins anew, or need not yet."""

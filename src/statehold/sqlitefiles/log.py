@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from statehold.changes import Drop
+from statehold.clock import AMBIENT
 from statehold.commits import Commit
 from statehold.errors import ConfigError
 from statehold.sqlitefiles.connection import Connection
+from statehold.sqlitefiles.errands import Errand
 
 FIRST_PAUSE = 0.1
 """Seconds in which erasures gather before the log is emptied."""
@@ -28,37 +29,26 @@ class Log:
     """The write-ahead log of a file, emptied on request by a thread that ends when it is done.
 
     While somebody reads an older state of the file, the log cannot be emptied; it is tried again. What is
-    still to be deleted from the file is deleted first: `tidied` does a piece of that, and says whether
-    there is more.
+    still to be deleted from the file is deleted first, or for a second at least: `tidied` does a piece of that,
+    and says whether there is more.
     """
 
     def __init__(self, path: str, tidied: Callable[[Connection], bool] | None = None) -> None:
         self._path = path
         self._tidied = tidied
-        self._lock = threading.RLock()  # a signal handler may come in the midst of it
-        self._asked = False
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
+        self._pause = FIRST_PAUSE
+        self._due = 0.0  # when it is emptied though there is more to be deleted
+        self._connection: Connection | None = None
+        self._errand = Errand("statehold-log", self._work, FIRST_PAUSE, LONGEST_PAUSE)
 
     @property
     def pending(self) -> bool:
         """Whether it is still to be emptied."""
-        return self._thread is not None
+        return self._errand.pending
 
     def empty_soon(self) -> None:
         """Have it emptied, soon and in the background. Nothing once it is closed."""
-        with self._lock:
-            self._asked = True
-            if self._thread is None and not self._closing.is_set():
-                self._thread = thread = threading.Thread(
-                    target=self._work, name="statehold-log", daemon=True
-                )
-                try:
-                    thread.start()
-                except BaseException:  # also an interrupt, before or after it has begun
-                    if thread.ident is None:
-                        self._thread = None
-                    raise
+        self._errand.ask()
 
     def empty_what_was_left(self) -> None:
         """Empty the log soon if it holds anything: a process that was killed may have erased that."""
@@ -68,41 +58,32 @@ class Log:
 
     def close(self) -> None:
         """The thread that empties the log has ended, whether it was done or not."""
-        with self._lock:
-            self._closing.set()
-            thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.join()
+        self._errand.close()
+        self._let_go()
 
-    def _work(self) -> None:
-        with self._lock:  # an interrupt of who started it may have come before that was known
-            self._thread = self._thread or threading.current_thread()
-            if self._thread is not threading.current_thread():
-                return
-        pause = FIRST_PAUSE
-        connection: Connection | None = None
+    def _work(self) -> float | None:
         try:
-            while not self._closing.wait(pause):
-                self._asked = False
-                try:
-                    connection = connection or connect(self._path)
-                    if self._tidied is not None and self._tidied(connection):
-                        pause = BETWEEN
-                        continue
-                    done = emptied(connection)
-                except (sqlite3.Error, OSError, ConfigError):
-                    done = not os.path.exists(self._path)  # noqa: PTH110  it went with its log
-                if done and connection is not None:
-                    connection.close()  # while whoever closes the log still waits for this thread
-                    connection = None
-                with self._lock:
-                    if done and not self._asked:
-                        self._thread = None
-                        return
-                pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
-        finally:
-            if connection is not None:
-                connection.close()
+            connection = self._connection = self._connection or connect(self._path)
+            more = self._tidied is not None and self._tidied(connection)
+            if more and AMBIENT.monotonic() < self._due:
+                return BETWEEN
+            done = emptied(connection)
+            self._due = AMBIENT.monotonic() + LONGEST_PAUSE
+        except (sqlite3.Error, OSError, ConfigError):
+            more, done = False, not os.path.exists(self._path)  # noqa: PTH110  it went with its log
+        if not done:
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            return self._pause
+        self._pause = FIRST_PAUSE
+        if more:
+            return BETWEEN
+        self._let_go()  # while whoever closes the log still waits for this thread
+        return None
+
+    def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def erases(commits: Iterable[Commit]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -31,6 +32,8 @@ T = TypeVar("T")
 CACHE_KIB = 16 * 1024
 SPARE_READERS = 8
 
+PATIENT_S = 0.002
+"""Seconds that a thread waits for its turn before nobody may come in between any more."""
 PROMPT_S = 0.001
 """Seconds that a call which is not to wait waits for other threads: they are mostly quick."""
 NOTICED_S = 0.1
@@ -51,6 +54,10 @@ class File:
     An interrupt (Ctrl-C, a time limit) may come after any call of a function. So a turn is taken and
     given back by `with` itself, which calls functions of C there and looks for none; and between what is
     noted of a turn and its end nothing is called.
+
+    Threads that have to wait stand in line, and the first of them alone waits for the turn. To hand it on
+    each time would cost a switch of threads for each call, so others may come in between, until the first has
+    waited for `PATIENT_S`. Who may not wait for long comes first, and nobody in between.
     """
 
     def __init__(
@@ -87,6 +94,7 @@ class File:
         self._in_turn = _taking(turn.get, turn.put)
         self._owner = 0  # the thread that has it, known to that thread
         self._under_way: set[object] = set()  # calls that wait, or read by another connection
+        self._line: deque[_Waiting] = deque()
 
     def open(self, *, wait: bool) -> None:
         """Open it, if it is not yet. Raises what `use` does."""
@@ -105,13 +113,17 @@ class File:
         me = get_ident()
         if self._owner == me:
             raise self._nested()
-        try:
-            return self._if_idle(work, me, 0.0)
-        except Empty:
-            pass
-        except WouldWait:
+        if self._line and self._is_long():
             if not wait:
-                raise
+                raise WouldWait
+        else:
+            try:
+                return self._if_idle(work, me, 0.0)
+            except Empty:
+                pass
+            except WouldWait:
+                if not wait:
+                    raise
         if wait and self._cursor is None:  # to be opened, which is not to count as waiting
             self._use_later(_nothing, me, wait=True)
             return self.use(work, wait=True)
@@ -130,23 +142,47 @@ class File:
                 self._owner = 0
 
     def _use_later(self, work: Callable[[sqlite3.Cursor, float], R], me: int, *, wait: bool) -> R:
-        began = time.monotonic()
-        call = object()
+        call = _Waiting(PATIENT_S if wait else 0.0)
         try:
             self._under_way.add(call)
+            if wait:
+                self._line.append(call)
+                self._stand_in_line(call)
+            else:
+                self._line.appendleft(call)
             with self._in_turn if wait else self._promptly:
                 try:
                     self._owner = me
                     self._ready = None
                     if wait:
-                        return self._when_free(work, began)
-                    return work(self._made_ready(), began)
+                        self._leave_line(call)
+                        return self._when_free(work, call.since)
+                    return work(self._made_ready(), call.since)
                 finally:
                     self._owner = 0
         except Empty:
             raise WouldWait from None
         finally:
+            self._leave_line(call)
             self._under_way.discard(call)
+
+    def _is_long(self) -> bool:
+        """Whether somebody has waited for so long that nobody may come in between."""
+        try:
+            return time.monotonic() >= self._line[0].patient_until
+        except IndexError:
+            return False
+
+    def _stand_in_line(self, call: _Waiting) -> None:
+        """Wait until it is the first of those that wait for long."""
+        while self._line[0] is not call:
+            with suppress(Empty):  # whoever was to tell it may have been interrupted
+                call.first.get(timeout=NOTICED_S)
+
+    def _leave_line(self, call: _Waiting) -> None:
+        with suppress(ValueError, IndexError):
+            self._line.remove(call)
+            self._line[0].first.put(None)
 
     def _when_free(self, work: Callable[[sqlite3.Cursor, float], R], began: float) -> R:
         """What it makes of the cursor once no other process writes. Raises `Busy`.
@@ -175,13 +211,14 @@ class File:
         It is the writing connection's if that is idle, for its pages are cached, and if `work` is short;
         else one of its own. Raises `WouldWait`, and calls `work`, as `use` does.
         """
-        try:
-            return self._if_idle(work, get_ident(), True)
-        except Empty:
-            pass
-        except WouldWait:
-            if not wait:
-                raise
+        if not self._line:
+            try:
+                return self._if_idle(work, get_ident(), True)
+            except Empty:
+                pass
+            except WouldWait:
+                if not wait:
+                    raise
         return self._read_apart(work, wait=wait)
 
     def _read_apart(self, work: Callable[[sqlite3.Cursor, bool], R], *, wait: bool) -> R:
@@ -334,9 +371,14 @@ class File:
         try:
             writer = self._writable(uri)
         except sqlite3.OperationalError as error:
-            if not known or (error.sqlite_errorcode & 0xFF) not in _NOT_WRITABLE:
+            if (error.sqlite_errorcode & 0xFF) not in _NOT_WRITABLE:
                 raise
-            return self._readable(uri, error)
+            if known:
+                return self._readable(uri, error)
+            folder = os.path.dirname(self.path)  # noqa: PTH120
+            if os.access(folder, os.W_OK):
+                raise
+            raise ReadOnly(f"{self.path}: there is no such file, and none may be made") from error
         self._uri = uri + "?mode=rw"
         return writer
 
@@ -385,6 +427,16 @@ class File:
         self._begin_turns()
         self.log = Log(self.path, sweeping.tidy)
         self.checkpoints = Checkpoints(self.path)
+
+
+class _Waiting:
+    """A thread that stands in line for its turn."""
+
+    def __init__(self, patience: float) -> None:
+        self.since = time.monotonic()
+        self.patient_until = self.since + patience
+        self.first: SimpleQueue[None] = SimpleQueue()
+        """Something is in it once it may be the first."""
 
 
 def _taking(

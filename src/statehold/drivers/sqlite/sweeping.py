@@ -146,7 +146,10 @@ def tidied(cursor: sqlite3.Cursor) -> bool:
         return True
     if not spacious(cursor):
         return False
-    cursor.execute(f"PRAGMA incremental_vacuum({PAGES})").fetchall()
+    for _ in range(
+        PAGES
+    ):  # each time one: Python goes only one step with a statement that has no rows
+        cursor.execute("PRAGMA incremental_vacuum(1)")
     return True
 
 
