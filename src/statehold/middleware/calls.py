@@ -80,16 +80,18 @@ async def made(driver: Driver, calls: list[Call[W]], more: dict[str, bool]) -> l
     except WouldWait:
         raise
     except BaseException as error:  # noqa: BLE001  each caller is told
-        return for_each(calls, error)
+        told_to = len(calls)
+        del calls, commits  # which the error would keep alive, and they those who have it
+        return for_each(told_to, error)
     if together:
         return [outcomes]
     each = iter(outcomes)
     return [_told([next(each) for _ in some]) for _, some, _, _, _ in calls]
 
 
-def for_each(calls: list[Call[W]], error: BaseException) -> list[Answer]:
-    """The error as the answer to each call, to each its own."""
-    return [error if len(calls) == 1 else own(error) for _ in calls]
+def for_each(calls: int, error: BaseException) -> list[Answer]:
+    """The error as the answer to so many calls, to each its own."""
+    return [error if calls == 1 else own(error) for _ in range(calls)]
 
 
 def _told(outcomes: list[Outcome]) -> Answer:

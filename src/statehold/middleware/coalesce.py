@@ -375,7 +375,7 @@ class _Queue:
         try:
             self._thread.submit(self._write, loop, calls)
         except RuntimeError:  # it was shut down, and nobody else may write
-            self._written(loop, calls, for_each(calls, Closed("the store is closed")))
+            self._written(loop, calls, for_each(len(calls), Closed("the store is closed")))
 
     def _write(self, loop: _Loop, calls: list[_Call]) -> None:
         calls, answers = self._made(calls)
@@ -397,7 +397,7 @@ class _Queue:
             try:
                 run_now(self._driver.commit((), latest(calls)))
             except BaseException as error:  # noqa: BLE001  each caller is told
-                return calls, for_each(calls, error)
+                return calls, for_each(len(calls), error)
             calls = wanted(calls)
         return calls, run_now(made(self._driver, calls, {}))
 

@@ -142,8 +142,13 @@ class _Thread:
         self.turn.put(None)
 
     def answer(self) -> list[Outcome]:
-        if self._error is not None:
-            raise self._error
+        error = self._error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                self._error, self._result = None, []  # it is not to be kept by what it keeps
+                del error
         assert self._result is not None  # noqa: S101  it was told
         return self._result
 
