@@ -60,7 +60,8 @@ def new_incarnation() -> int:
 class Want(msgspec.Struct, frozen=True, gc=False):
     """What a reader asks for. `fields` None means all; `tail` bounds the items read of each list.
 
-    `renew` moves the deadline as a write would, in the same round trip: (ttl, max age) in seconds.
+    `renew` moves the deadline as a write would, in the same round trip: (ttl, max age) in seconds. Where
+    nothing can be written it is left out, unless who asks `insists`: then that is its error, as of a write.
     Of a state that is still at a revision of `unless` only that is said: see `Cells.unchanged`. A
     revision is of one life of one state, so those of several keys can be asked for together.
     Of the fields in `entries` only these entries are read; a list among them is read as the others.
@@ -75,6 +76,7 @@ class Want(msgspec.Struct, frozen=True, gc=False):
     entries: dict[str, tuple[str, ...]] | None = None
     after: int | dict[str, int] | None = None
     limit: int | None = None
+    insists: bool = False
 
     def tail_of(self, field: str) -> int | None:
         """How many of the field's newest items are wanted; None for all."""

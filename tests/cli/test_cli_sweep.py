@@ -62,3 +62,11 @@ def test_a_sweep_ends_when_its_time_is_over(tmp_path):
     out, _ = inside("sweep", "--seconds", "0.000001", cwd=tmp_path)
     assert not json.loads(out)["whole"]
     inside("sweep", "--seconds", "0", cwd=tmp_path, code=2)
+
+
+def test_a_sweep_needs_no_kinds(tmp_path):
+    """It is about what is stored, whoever declares it."""
+    filled(tmp_path)
+    (tmp_path / "statehold.toml").unlink()
+    out, _ = inside("sweep", "--backend", "sqlite:///state.db", cwd=tmp_path)
+    assert json.loads(out) == {"removed": STATES, "whole": True}

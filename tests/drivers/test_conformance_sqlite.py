@@ -78,6 +78,7 @@ class TestSqlite(DriverConformance):
             corrupt=functools.partial(damage, path),
             raw=lambda: stored(path),
             held=lambda: held(path),
+            set_back=True,
         )
 
 

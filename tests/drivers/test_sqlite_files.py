@@ -305,9 +305,11 @@ def test_a_file_system_mounted_for_reading(tmp_path):
             assert read(driver, Want(renew=(90.0, None))).deadline == NOW + 60
             assert driver.stats()["renewals_skipped_total"] == 1
             with pytest.raises(ReadOnly):
+                read(driver, Want(renew=(90.0, None), insists=True))
+            with pytest.raises(ReadOnly):
                 write(driver, Add("n", "", 1))
             assert read(driver).fields == {"n": {"": 1}}
-        with opened(folder / "new.db") as driver, pytest.raises(Unavailable):
+        with opened(folder / "new.db") as driver, pytest.raises(ReadOnly, match="none may be made"):
             read(driver)
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["state.db"]
 

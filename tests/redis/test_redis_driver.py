@@ -202,6 +202,8 @@ def test_full_memory_refuses_whole_commits():
             assert rig.fields() == before
             assert plain_reads(rig) == before
             assert rig.driver.stats()["renewals_skipped_total"] == 1
+            with pytest.raises(Full):
+                rig.read(want=Want(renew=(60.0, None), insists=True))
             assert rig.ids() == ["a", "large"]
             rig.erase("large")
             assert rig.ids() == ["a"]

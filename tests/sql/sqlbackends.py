@@ -56,6 +56,7 @@ def sql_backend(url, open_=opened, settings=None):
         recipe=f"{__name__}:{open_.__name__}",
         arguments=(url, settings),
         own_clock=TICKS.get(url.partition(":")[0]),
+        set_back=url.startswith("sqlite"),
         corrupt=functools.partial(damage, url),
     )
 

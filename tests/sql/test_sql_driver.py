@@ -468,10 +468,34 @@ def test_a_read_only_database(statehold_postgres):
     async def work(driver):
         with pytest.raises(ReadOnly):
             await driver.commit([commit()], NOW)
+        with pytest.raises(ReadOnly):
+            await driver.read([key()], Want(renew=(3600.0, None), insists=True), NOW)
         cells = await driver.read([key()], Want(renew=(3600.0, None)), NOW)
         return cells[0].fields, driver.stats()["renewals_skipped_total"]
 
     assert play(url, work) == ({"sum": {"k": 1}}, 1)
+
+
+def test_a_user_who_may_only_read(statehold_postgres):
+    """It is served as by a database that nobody may write to."""
+    url = statehold_postgres.new_database()
+    play(url, lambda driver: driver.commit([commit(Add("sum", "k", 1), ttl=60)], NOW), open_=opened)
+    statehold_postgres.sql("DROP ROLE IF EXISTS reader")
+    statehold_postgres.sql("CREATE ROLE reader LOGIN")
+    statehold_postgres.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", url)
+    place = urlsplit(url)
+
+    async def work(driver):
+        for want in (Want(renew=(3600.0, None)), Want()):
+            cells = await driver.read([key()], want, NOW)
+            assert cells[0].fields == {"sum": {"k": 1}}
+        with pytest.raises(ReadOnly):
+            await driver.read([key()], Want(renew=(3600.0, None), insists=True), NOW)
+        with pytest.raises(ReadOnly):
+            await driver.commit([commit(Add("sum", "k", 1))], NOW)
+
+    for tiers in (opened, portable):
+        play(f"postgresql://reader@{place.hostname}:{place.port}{place.path}", work, open_=tiers)
 
 
 def test_an_erased_file_or_a_wrong_one(tmp_path):

@@ -1,9 +1,12 @@
 """How a kind is made ready: tables are made if there are none, and never touched otherwise."""
 
 import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -14,7 +17,7 @@ from statehold.drivers.sql import from_url
 from statehold.drivers.sql.migrating import opening
 from statehold.drivers.sql.migrating.locking import locked
 from statehold.drivers.sql.schema import tables
-from statehold.errors import ConfigError
+from statehold.errors import ConfigError, Unavailable
 from statehold.testing.rig import layout
 from tests.sql.sqlbackends import NOW, behind, commit, database, key, opened, play, rows
 
@@ -189,3 +192,56 @@ def test_many_first_calls_share_one_look(url, monkeypatch):
     assert len(looks) == 1
     assert isinstance(ended[0], asyncio.CancelledError)
     assert ended[1:] == [None] * 19
+
+
+def test_a_table_that_is_being_made_is_waited_for(statehold_mariadb):
+    """MariaDB does not describe a table just then, which says nothing about it."""
+    url = statehold_mariadb.new_database()
+    play(url, lambda driver: driver.commit([commit()], NOW))
+
+    async def drop(connection):
+        await connection.execute(text("DROP TABLE basket"))
+
+    async def make(connection):
+        await connection.execute(text("CREATE TABLE basket AS SELECT SLEEP(1)"))
+        await connection.execute(text("DROP TABLE basket"))
+
+    behind(url, drop)
+
+    async def use(driver):
+        return await driver.commit([commit(Add("sum", "k", 1))], NOW)
+
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(behind, url, make)
+        time.sleep(0.3)
+        outcomes = play(url, use)
+        making.result()
+    assert isinstance(outcomes[0], Written)
+
+
+@pytest.mark.parametrize("losses", [1, 5])
+def test_a_session_that_ends_while_it_is_set_up(statehold_postgres, monkeypatch, losses):
+    """It is made again; and what is raised in the end is an error of statehold."""
+    url = statehold_postgres.new_database()
+    play(url, lambda driver: driver.commit([commit()], NOW))
+    set_up, left = asyncpg.Connection.set_type_codec, [losses]
+
+    async def ended(self, *given, **options):
+        if left[0] > 0:
+            left[0] -= 1
+            ending = f"SELECT pg_terminate_backend({self.get_server_pid()})"
+            await asyncio.to_thread(statehold_postgres.sql, ending)
+            await asyncio.sleep(0.05)
+        return await set_up(self, *given, **options)
+
+    monkeypatch.setattr(asyncpg.Connection, "set_type_codec", ended)
+
+    async def use(driver):
+        await driver.open(layout())
+        assert left == [0]
+
+    if losses == 1:
+        play(url, use)
+    else:
+        with pytest.raises(Unavailable):
+            play(url, use)

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 
+from statehold import AsyncStore
 from statehold.changes import Add, Append
 from statehold.commits import EVERYTHING
 from statehold.driver import Swept
@@ -240,3 +241,45 @@ def test_two_processes_sweep_at_once(url):
     assert asyncio.run(run()) >= 300
     play(url, pieces)
     assert rows(url, "basket") == 50
+
+
+def test_what_is_kept_for_a_minute_goes_after_it(url, monkeypatch):
+    """Nobody commits any more: the process that made it looks once more. Where one writer has the database to
+    itself, with the next commit, however few come."""
+    for module in (sweeping, sweeps):
+        monkeypatch.setattr(module, "HOLD_SECONDS", 1.0)
+
+    async def work(driver):
+        await driver.commit([commit(id="live", ttl=1000.0)], NOW)  # the first one sweeps
+        await die(driver, 100)
+        assert await asyncio.to_thread(rows, url, "basket") == 101
+        now = NOW
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(rows, url, "basket") > 1:
+                await asyncio.sleep(0.1)
+                now += 0.1
+                if url.startswith("sqlite"):
+                    await driver.commit([commit(Add("sum", "k", 1), id="live", ttl=1000.0)], now)
+
+    play(url, work)
+
+
+def test_a_sweep_that_is_to_come_does_not_outlive_its_driver(statehold_postgres):
+    """It is put off for good when that is closed."""
+
+    async def work(driver):
+        await driver.commit([commit()], NOW)
+        await driver.sweeps.task
+        return driver.sweeps
+
+    assert play(statehold_postgres.new_database(), work)._later is None
+
+
+def test_a_sweep_may_begin_with_none(url):
+    """As the one before ended."""
+
+    async def run():
+        async with AsyncStore(opened(url)) as store:
+            assert await store.sweep(after=None) == Swept(0, None)
+
+    asyncio.run(run())

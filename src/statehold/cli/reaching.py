@@ -11,12 +11,12 @@ from statehold.config import Config
 from statehold.errors import ConfigError
 
 
-def config(given: Namespace) -> Config:
+def config(given: Namespace, *, needs_kinds: bool = True) -> Config:
     """The configuration, with the backend that was given instead of its own."""
     env = dict(os.environ)
     if given.backend:
         env["STATEHOLD_BACKEND"] = given.backend
-    return Config.load(given.config, env)
+    return Config.load(given.config, env, needs_kinds=needs_kinds)
 
 
 def reach(given: Namespace) -> Access:

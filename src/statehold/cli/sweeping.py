@@ -14,7 +14,7 @@ from statehold.driver import Swept
 
 def sweep(given: Namespace) -> int:
     """Look at everything once, or for as long as is said, and print what that came to."""
-    found = config(given)
+    found = config(given, needs_kinds=False)  # it is about all that are stored
 
     async def run() -> Swept:
         async with found.open() as store:

@@ -151,18 +151,23 @@ class Config(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        *,
+        needs_kinds: bool = True,
     ) -> Config:
         """The configuration of a file, the environment having the last word.
 
         Without `path` it is the file that STATEHOLD_CONFIG names, or else `statehold.toml` in the
-        current folder if there is one. Raises `ConfigError`, in one line.
+        current folder if there is one. Raises `ConfigError`, in one line; also if there are no kinds,
+        unless none are needed.
         """
         env = os.environ if env is None else env
         named = path or env.get("STATEHOLD_CONFIG") or None
         file = Path(named or FILE)
         if named is None and not file.exists():
-            return _config({}, "environment", Path(), env)
+            return _config({}, "environment", Path(), env, needs_kinds=needs_kinds)
         try:
             with file.open("rb") as opened:
                 tables = tomllib.load(opened)
@@ -170,7 +175,8 @@ class Config(msgspec.Struct, frozen=True):
             raise ConfigError(f"{file}: no TOML: {one_line(error)}", field="file") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{file}: cannot be read: {one_line(error)}", field="file") from error
-        return _config(tables, str(file), file.absolute().parent, env)
+        folder = file.absolute().parent
+        return _config(tables, str(file), folder, env, needs_kinds=needs_kinds)
 
     @property
     def shown_backend(self) -> str:
@@ -199,7 +205,14 @@ class Config(msgspec.Struct, frozen=True):
             raise ConfigError(f"{self.source}: backend: {error}", field=error.field) from error
 
 
-def _config(tables: dict[str, Any], source: str, folder: Path, env: Mapping[str, str]) -> Config:
+def _config(
+    tables: dict[str, Any],
+    source: str,
+    folder: Path,
+    env: Mapping[str, str],
+    *,
+    needs_kinds: bool,
+) -> Config:
     at = "" if source == "environment" else f"{source}: "
     for name in tables:
         if name not in ("backend", "server", "kinds"):
@@ -215,7 +228,7 @@ def _config(tables: dict[str, Any], source: str, folder: Path, env: Mapping[str,
                 f"STATEHOLD_KINDS: {found.__schema__.kind!r} is declared already", field="kinds"
             )
     server = _server(tables, at, folder, env)
-    if not kinds:
+    if needs_kinds and not kinds:
         raise ConfigError(
             f"{at}kinds: none; declare [kinds.chat] in {FILE}, or set STATEHOLD_KINDS=module:Class",
             field="kinds",

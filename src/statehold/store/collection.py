@@ -375,12 +375,14 @@ class AsyncCollection(CollectionBase[S]):
 
         Its revision stays; a renewal is no commit. `ttl` is how long it lives from now on, as in
         `apply`: longer or shorter than it would have.
+
+        Raises: `ReadOnly` or `Full` where nothing can be written.
         """
         key = self._asking.key(id)
         schema = self.schema
         lifetime = schema.ttl if ttl is None else schema.lifetime(ttl)
         await self._ready()
-        want = Want((), None, (lifetime, schema.max_age))
+        want = Want((), None, (lifetime, schema.max_age), insists=True)
         return (await self._driver.read((key,), want, self._now()))[0] is not None
 
     async def delete(

@@ -69,21 +69,21 @@ class Opened:
             self._opened.add(layout.kind)
         return calls
 
-    async def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:  # noqa: ASYNC109
+    async def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str | None = None) -> Swept:  # noqa: ASYNC109
         """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
 
         Expired states are absent at once, whether they are swept or not; this is about the room that they
         take. Commits sweep as much as they make, so it is needed only where few or none come any
         more. Others have their turn meanwhile: it goes in short pieces. After about `timeout` (a
         time span or seconds) it ends with `after`, from which another call goes on; None says that
-        everything was looked at. Raises `Invalid` for a `timeout` that is not over 0.
+        everything was looked at, and as an argument that it begins. Raises `Invalid` for a `timeout` that is not over 0.
         """
         seconds = _seconds(timeout)
         began = AMBIENT.monotonic()
         removed = 0
         while True:
             await self._ready()
-            swept = await self.driver.sweep(self.clock.now(), after)
+            swept = await self.driver.sweep(self.clock.now(), after or "")
             removed += swept.removed
             if swept.after is None or AMBIENT.monotonic() - began >= seconds:
                 return Swept(removed, swept.after)

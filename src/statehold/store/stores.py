@@ -221,7 +221,7 @@ class Store:
         """
         run_now(self._async.check())
 
-    def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str = "") -> Swept:
+    def sweep(self, timeout: Lifetime = SWEEP_SECONDS, *, after: str | None = None) -> Swept:
         """Clear away what has ended, of every kind and tenant; how many states, and where to go on.
 
         After about `timeout` (a time span or seconds, 10 s by default) it ends; what it returns has `after`,

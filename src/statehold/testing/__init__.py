@@ -31,7 +31,7 @@ All hooks of a `Backend`, and when they are needed:
 | `corrupt(key, field)` | makes what is stored for that field unreadable to the driver, behind its back; `LookupError` says why that field cannot be | if the driver itself decodes anything |
 | `raw()` | the bytes of all that is stored, behind the driver's back | if it can be arranged: what is erased or has expired must not be among them, however many live beside it |
 | `held()` | a context manager; while it is open another writer holds the store. Open drivers with a short time to wait | if one writer can keep others waiting |
-| `set_back` | whether a repetition is known for one, or in doubt, also where the clock was set back since it was first sent. It is not asked for otherwise: of the drivers here those of memory and of the example on LMDB keep it | drivers that believe the `now` that they are given |
+| `set_back` | whether a repetition is known for one, or in doubt, also where the clock was set back since it was first sent. It is not asked for otherwise: of the drivers here those of memory, of SQLite files and of the example on LMDB keep it | drivers that believe the `now` that they are given |
 
 `Backend.by_url` opens by a URL, through the driver's entry point; `Backend.gathered()` is the same
 backend as `AsyncStore.open` runs it, with concurrent commits gathered above the driver.

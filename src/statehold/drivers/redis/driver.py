@@ -142,6 +142,8 @@ class RedisDriver(Driver):
             try:
                 replies = await self._ask(keys, want, renewing=True)
             except (Full, ReadOnly):
+                if want.insists:
+                    raise
                 self._renewals_skipped += len(keys)
                 replies = await self._ask(keys, want, renewing=False)
         if began >= self._skew.due and replies and replies[-1] is not None:

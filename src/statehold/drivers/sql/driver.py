@@ -30,6 +30,7 @@ from statehold.driver import (
 )
 from statehold.drivers.sql.errors import (
     ERRORS,
+    cause_of,
     translated,
 )
 from statehold.drivers.sql.lanes import Left
@@ -41,6 +42,7 @@ from statehold.drivers.sql.portable.scan import scan
 from statehold.drivers.sql.portable.sweep import Piece, Sweeper
 from statehold.drivers.sql.portable.sweeps import Sweeps
 from statehold.drivers.sql.portable.transactions import NOT_NOW, Portable
+from statehold.drivers.sql.retrying import Tries
 from statehold.drivers.sql.room import Room
 from statehold.drivers.sql.rounds import sweep_on
 from statehold.drivers.sql.schema.dialects import Dialect
@@ -183,7 +185,17 @@ class SqlDriver(Driver):
         if known is not None and known.layout == layout:
             return
 
-        await self._bounded(lambda: self._opening.do(layout, lambda: self._make_ready(layout)))
+        await self._bounded(lambda: self._opening.do(layout, lambda: self._ready(layout)))
+
+    async def _ready(self, layout: Layout) -> None:
+        """Make it ready, once more where another one was at the same tables, or the connection was lost."""
+        tries = Tries(self._engines.moves)
+        while True:
+            try:
+                return await self._make_ready(layout)
+            except ERRORS as error:
+                tries.check(error, cause_of(error))
+            await tries.pause()
 
     async def _make_ready(self, layout: Layout) -> None:
         tables = self.tables_of(layout)
@@ -302,24 +314,24 @@ class SqlDriver(Driver):
         if want.renew is not None:
             for tables in kinds:
                 here = [one for key, one in found.items() if key[1] == tables.kind]
-                await self._renew(tables, here, want.renew, now)
+                await self._renew(tables, here, want, now)
         return [found[key].cells if key in found else None for key in keys]
 
     async def _renew(
         self,
         tables: Tables,
         found: Sequence[Found],
-        renew: tuple[float | None, float | None],
+        want: Want,
         now: float,
     ) -> None:
-        moved = to_renew(found, renew, now)
+        moved = {} if want.renew is None else to_renew(found, want.renew, now)
         if not moved:
             return
         try:
             async with self._engines.writing() as connection:
                 await renew_all(connection, tables, moved)
         except ERRORS as error:
-            if not isinstance(translated(error, self.shown_url), ReadOnly):
+            if want.insists or not isinstance(translated(error, self.shown_url), ReadOnly):
                 raise
             self._renewals_skipped += sum(map(len, moved.values()))
 
@@ -546,7 +558,7 @@ class SqlDriver(Driver):
         self._tasks.clear()
         self._opening.clear()
         self._turns.clear()
-        self.sweeps.task = None
+        self.sweeps.forked()
 
     def stats(self) -> Mapping[str, int | float]:
         own: dict[str, int | float] = {

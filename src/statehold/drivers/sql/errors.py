@@ -82,6 +82,7 @@ _NUMBERS: Final[dict[int, _Leaf]] = {
     1205: (Busy, "another writer held the state for longer than the timeout"),
     1213: (Busy, "other writers were in the way"),
     1020: (Busy, "other writers were in the way"),
+    1684: (Busy, "a table is being made or changed"),
     1021: (Full, "its disk is full"),
     1114: (Full, "a table is full"),
     1264: (Invalid, "a value cannot be held by its column"),
@@ -126,7 +127,7 @@ def number(error: BaseException) -> int:
 
 def rolled_back(error: BaseException) -> bool:
     """Whether the database itself undid the transaction, so that it may be tried again as it is."""
-    return sqlstate(error) in {"40001", "40P01"} or number(error) in {1213, 1020}
+    return sqlstate(error) in {"40001", "40P01"} or number(error) in {1213, 1020, 1684}
 
 
 def outdated(error: BaseException) -> bool:

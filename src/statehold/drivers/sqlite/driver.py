@@ -137,7 +137,7 @@ class SqliteDriver(WaitingDriver):
         late: list[tuple[Row, Cells]] = []
         found = self._file.read(partial(self._read, keys, want, now, late), wait=wait)
         if want.renew is not None and late:
-            self._renew(late, want.renew, now, wait=wait)
+            self._renew(late, want, want.renew, now, wait=wait)
         return found
 
     def _read(
@@ -211,6 +211,7 @@ class SqliteDriver(WaitingDriver):
     def _renew(
         self,
         read: list[tuple[Row, Cells]],
+        want: Want,
         renew: tuple[float | None, float | None],
         now: float,
         *,
@@ -221,7 +222,12 @@ class SqliteDriver(WaitingDriver):
             if moves(deadline(cells.created, now, *renew), cells.deadline, renew[0]):
                 moved.append((cells, row))
         if moved:
-            self._file.use(partial(self._renewed, moved, renew, now), wait=wait)
+            try:
+                self._file.use(partial(self._renewed, moved, renew, now), wait=wait)
+            except ReadOnly:
+                if want.insists:
+                    raise
+                self._renewals_skipped += len(moved)
 
     def _renewed(
         self,
@@ -231,9 +237,7 @@ class SqliteDriver(WaitingDriver):
         cursor: sqlite3.Cursor,
         since: float,
     ) -> None:
-        if self._file.read_only:
-            self._renewals_skipped += len(moved)
-            return
+        self._writable()
         try:
             cursor.execute("BEGIN IMMEDIATE")
             if since:
@@ -250,11 +254,7 @@ class SqliteDriver(WaitingDriver):
                     cells.deadline = until
             cursor.execute("COMMIT")
         except BaseException as error:
-            try:
-                self._end(cursor, error)
-            except ReadOnly:
-                self._renewals_skipped += len(moved)
-                return
+            self._end(cursor, error)
             raise
 
     # ----------------------------------------------------------------------------------- committing
@@ -346,8 +346,7 @@ class SqliteDriver(WaitingDriver):
         """Whether something that was stored is gone, which the log is not to keep."""
         file = self._file
         file.present()
-        if file.read_only:
-            raise ReadOnly(f"{file.path}: it may be read but not written")
+        self._writable()
         expired = 0
         try:
             cursor.execute("BEGIN IMMEDIATE")
@@ -388,10 +387,8 @@ class SqliteDriver(WaitingDriver):
         return swept
 
     def _swept(self, after: str, now: float, cursor: sqlite3.Cursor, since: float) -> Swept:
-        file = self._file
-        file.present()
-        if file.read_only:
-            raise ReadOnly(f"{file.path}: it may be read but not written")
+        self._file.present()
+        self._writable()
         try:
             cursor.execute("BEGIN IMMEDIATE")
             if since:
@@ -403,6 +400,11 @@ class SqliteDriver(WaitingDriver):
             raise
         self._expired += swept.removed
         return swept
+
+    def _writable(self) -> None:
+        """Raises `ReadOnly` if nothing can be written."""
+        if self._file.read_only:
+            raise ReadOnly(f"{self._file.path}: it may be read but not written")
 
     def _end(self, cursor: sqlite3.Cursor, error: BaseException) -> None:
         """Roll back what is under way, and raise a translated error if it was one of SQLite's.

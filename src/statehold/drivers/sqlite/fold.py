@@ -142,8 +142,8 @@ class Transaction(Writer, kw_only=True):
             change.into(fields, own)
         life.fields = fields
         life.touched = touched
-        if life.head is None and commit.at is not None:
-            _begin_before(life, commit.at, life.ended())
+        if life.head is None:
+            _begin_before(life, self.now if commit.at is None else commit.at, life.ended())
         head = life.head = advance(commit, life.head, self.now)
         if commit.op:
             life.ops += 1
@@ -253,7 +253,7 @@ class Transaction(Writer, kw_only=True):
 
 
 def _begin_before(life: Life, created: float, ended: float) -> None:
-    """A life begins that says it was there before; since then others may have ended."""
+    """A life begins, and others may have ended after that: it says so, or a clock was set back."""
     if ended > created:
         life.ops = INSTALLED
         _forget(life, ended)

@@ -55,7 +55,6 @@ from statehold.folding import (
     ended_at,
     left_behind,
     refused,
-    revision_of,
 )
 
 _Queues: TypeAlias = dict[Key, deque[tuple[int, Commit]]]
@@ -215,7 +214,14 @@ class KindWork:
             await self.begin_anew(queues)
             coming = [commit for queue in queues.values() for _, commit in queue]
             await load_children(self.connection, self.tables, self.lives, coming)
-            await recall(self.connection, self.tables, self.lives, self.pasts, coming)
+            await recall(
+                self.connection,
+                self.tables,
+                self.lives,
+                self.pasts,
+                coming,
+                own_clock=self.dialect.own_clock,
+            )
             returning: list[tuple[int, Commit]] = []
             erased: list[Life] = []
             for key, queue in list(queues.items()):
@@ -355,7 +361,9 @@ class KindWork:
 
     def _erase(self, life: Life | None, past: Past, commit: Commit, erased: list[Life]) -> Revision:
         """The state is to be gone. Returns at which revision it stood."""
-        stood = revision_of(life.head if life is not None and life.lives(self.now) else None)
+        stood, at = ABSENT, self.now
+        if life is not None and life.head is not None and life.lives(self.now):
+            stood, at = life.head.revision, max(at, life.head.updated)
         if life is not None and life.head is not None:
             erased.append(life)
             del self.lives[life.key]
@@ -363,11 +371,11 @@ class KindWork:
             fence = self.fences.get(commit.key, NO_FENCE)
             self.fences[commit.key] = left_behind(fence, commit.epoch, self.now)
         if stood != ABSENT:
-            past.ended = max(past.ended, self.now)
+            past.ended = max(past.ended, at)
         if commit.op:
             past.erasures[commit.op] = (stood, commit.intent)
         if commit.op or stood != ABSENT:
-            self.ends.append(end_of(commit.key, stood, self.now, commit.op, commit.intent))
+            self.ends.append(end_of(commit.key, stood, at, commit.op, commit.intent))
         return stood
 
     async def _return(

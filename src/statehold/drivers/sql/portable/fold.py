@@ -86,7 +86,7 @@ def apply(
     """Fold a commit that nothing bars into a state, which begins if there is none.
 
     `packet` is how large a statement may be, if that is limited; `ended` when other lives may have
-    ended, which counts where one begins that says it was there before.
+    ended, which counts where one begins before that: it says so, or a clock was set back.
     """
     try:
         cells, touched = _folded(life, commit.changes, fields)
@@ -96,7 +96,7 @@ def apply(
         return refused(error)
     life.cells = cells
     life.touched |= touched
-    begins = life.head is None and commit.at is not None
+    begins = life.head is None
     head = life.head = advance(commit, life.head, now)
     if begins and ended > head.created:
         life.ops = INSTALLED

@@ -19,7 +19,7 @@ from statehold.clock import pause
 from statehold.drivers.sql.errors import none_left
 from statehold.drivers.sql.retrying import LONGEST_PAUSE
 from statehold.drivers.sql.room import IDLE_SECONDS, Room
-from statehold.errors import Busy
+from statehold.errors import Busy, StateholdError
 from statehold.perloop import hang_up
 
 
@@ -67,7 +67,7 @@ class Here:
     async def _connected(self, until: float) -> AsyncConnection:
         while True:
             try:
-                return await self.engine.connect()
+                return await self._made()
             except exc.DBAPIError as error:
                 if not none_left(error):
                     raise
@@ -84,6 +84,15 @@ class Here:
                     raise
                 else:
                     await asyncio.sleep(pause(0, LONGEST_PAUSE, LONGEST_PAUSE))
+
+    async def _made(self) -> AsyncConnection:
+        """The engine's. What is raised as it sets up one that is lost meanwhile comes from below SQLAlchemy."""
+        try:
+            return await self.engine.connect()
+        except (exc.SQLAlchemyError, OSError, StateholdError):
+            raise
+        except Exception as error:
+            raise exc.DBAPIError("", None, error, connection_invalidated=True) from error
 
     # ------------------------------------------------------------------------------------- the gate
 

@@ -77,8 +77,14 @@ async def recall(
     lives: Mapping[Key, Life],
     pasts: dict[Key, Past],
     commits: Sequence[Commit],
+    *,
+    own_clock: bool,
 ) -> None:
-    """Look up the op ids of the commits; and for those that are sent again, what was forgotten."""
+    """Look up the op ids of the commits; and for those that are sent again, what was forgotten.
+
+    Also for those that begin a life, if they say when or the database has no `own_clock`: then it may be
+    before others ended.
+    """
     by_state: dict[int, Life] = {}
     digests: dict[tuple[int, str], str] = {}
     applied: list[tuple[int, str]] = []
@@ -106,7 +112,8 @@ async def recall(
     doubted = {
         commit.key: None
         for commit in commits
-        if commit.since is not None or (commit.at is not None and _begins(lives.get(commit.key)))
+        if commit.since is not None
+        or ((commit.at is not None or not own_clock) and _begins(lives.get(commit.key)))
     }
     if doubted:
         await forgotten(connection, tables, lives, pasts, list(doubted))
@@ -252,5 +259,6 @@ async def note_ends(
     """Write down lives that have ended, and erasures."""
     if rows:
         changing = ["intent", "incarnation", "number", "at"]
-        statement = dialect.upsert(tables.ended, ["tenant", "id", "op"], changing)
+        unique = ["tenant", "id", "op"]
+        statement = dialect.upsert(tables.ended, unique, changing, latest="at")
         await connection.execute(statement, list(rows))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from statehold.commits import Commit
+from statehold.commits import HOLD_SECONDS, Commit
 from statehold.driver import Outcome, Written
 from statehold.drivers.sql.errors import ERRORS
 from statehold.drivers.sql.portable.sweep import SWEEP_STATES, Piece, Sweeper
@@ -34,6 +34,9 @@ class Sweeps:
     `sweep(kind, sweeper, now, most)` is one transaction. Where a writer has the database to itself
     (`alone`), a commit waits for the sweep that it has begun, and none goes on by itself: whoever stops
     its event loop would keep the others out.
+
+    What has ended stays for a minute, for who sends a commit again. So a sweep that has nothing more to delete
+    looks once more after that, and a commit that comes a minute after the last sweep begins another.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Sweeps:
         self._due: dict[str, None] = {}  # kinds that were committed to, or are not done with
         self._closing = False
         self.due = 0.0
+        self._later: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
         """The last one."""
         self.swept = self.failed = 0
@@ -60,31 +64,61 @@ class Sweeps:
             self._due[commit.key[1]] = None
             if isinstance(outcome, Written) and outcome.revision.number == 1:
                 self._made += 1
-        if self._commits < SWEEP_COMMITS or time.monotonic() < self.due:
+        early = self.due if self._commits >= SWEEP_COMMITS else self.due + HOLD_SECONDS
+        if time.monotonic() < early:
             return None
+        task = self._begin(now)
+        if task is not None and self._alone:
+            await asyncio.wait([task])
+            return None
+        return task
+
+    def _begin(self, now: float, *, again: bool = False) -> asyncio.Task[None] | None:
+        """The sweep that begins; None if one is under way."""
         if self.task is not None and not self.task.done() and not self.task.get_loop().is_closed():
             return None
         self.due = time.monotonic() + SWEEP_SECONDS
-        self.task = asyncio.get_running_loop().create_task(self._work(now))
-        if self._alone:
-            await asyncio.wait([self.task])
-            return None
+        self.task = asyncio.get_running_loop().create_task(self._work(now, again))
         return self.task
 
     async def finish(self, seconds: float) -> None:
         """Let the sweep that is under way come to its end, for so long at most, and no other follow."""
         self._closing = True
+        self._put_off()
         task = self.task
         if task is not None and not task.done() and task.get_loop() is asyncio.get_running_loop():
             await asyncio.wait([task], timeout=seconds)
+            if not self._alone:  # where a statement can be cancelled
+                task.cancel()
 
-    async def _work(self, now: float) -> None:
-        """Sweep, and go on for as long as there is anything to be deleted."""
-        began = time.monotonic()
+    def forked(self) -> None:
+        """In a child process: what was under way is the parent's."""
+        self.task = self._later = None
+
+    async def _work(self, now: float, again: bool) -> None:
+        """Sweep, and go on for as long as there is anything to be deleted; `again`: a minute after that."""
+        began, kinds = time.monotonic(), dict(self._due)
+        before = self.swept
         while await self._round(now + (time.monotonic() - began)):
             if self._closing or self._alone:
                 return
             await asyncio.sleep(SWEEP_SECONDS)
+            kinds |= self._due
+        self._put_off()
+        if not (self._closing or self._alone) and (not again or self.swept > before):
+            loop, at = asyncio.get_running_loop(), HOLD_SECONDS + SWEEP_SECONDS
+            now += time.monotonic() - began + at
+            self._later = loop.call_later(at, self._once_more, kinds, now)
+
+    def _once_more(self, kinds: dict[str, None], now: float) -> None:
+        """Look whether something can be deleted by now, since it has ended for a minute."""
+        self._due |= kinds
+        self._begin(now, again=True)
+
+    def _put_off(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     async def _round(self, now: float) -> bool:
         """Sweep the kinds that are due: whether any of them is not done with."""

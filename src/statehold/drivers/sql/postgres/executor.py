@@ -24,7 +24,13 @@ from statehold.drivers.sql.lanes import Answers, Lane, Left
 from statehold.drivers.sql.postgres.call import seconds
 from statehold.drivers.sql.postgres.calling import Function, Kind
 from statehold.drivers.sql.postgres.function import commit_function, names, statements
-from statehold.drivers.sql.postgres.pool import OUTDATED, Connection, ServerError, sqlstate
+from statehold.drivers.sql.postgres.pool import (
+    NO_WRITES,
+    OUTDATED,
+    Connection,
+    ServerError,
+    sqlstate,
+)
 from statehold.drivers.sql.postgres.sending import Sender
 from statehold.drivers.sql.postgres.single import Single
 from statehold.drivers.sql.room import Room
@@ -218,7 +224,9 @@ class Executor:
             rows = await self.sender.fetch(statement, arguments, kind.tables.kind, repeatable=True)
         except ServerError as error:
             state = sqlstate(error)
-            if state == "25006" and want.renew is not None:  # it may be read but not written
+            if (
+                state in NO_WRITES and want.renew is not None and not want.insists
+            ):  # it may be read but not written
                 self.sender.counts.renewals_skipped += len(keys)
                 return await self._read(kind, keys, replace(want, renew=None), now)
             if state in OUTDATED:

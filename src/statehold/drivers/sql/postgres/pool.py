@@ -50,6 +50,9 @@ FORGETFUL: Final = ("26000", "0A000")
 NONE_LEFT: Final = ("53300", "53200", "57P03")
 """The server makes no connection: it has too many, no memory for another, or takes none yet."""
 
+NO_WRITES: Final = (READ_ONLY, "42501")
+"""It may be read but not written, by anybody or by this user."""
+
 UNDONE: Final = ("40001", "40P01", *FORGETFUL)
 """A deadlock and the like; or nothing was executed."""
 

@@ -93,20 +93,29 @@ class Dialect(msgspec.Struct, frozen=True):
             return statement.on_duplicate_key_update({column.name: column})  # type: ignore[no-any-return]
         return statement.on_conflict_do_nothing(index_elements=list(unique))  # type: ignore[no-any-return]
 
-    def upsert(self, table: Table, unique: Sequence[str], columns: Sequence[str]) -> Insert:
-        """An INSERT of `unique` and `columns` that sets the columns where the row exists."""
-        form = ("upsert", self.name, *unique, "", *columns)
-        return kept(table, form, lambda: self._upsert(table, unique, columns))
+    def upsert(
+        self, table: Table, unique: Sequence[str], columns: Sequence[str], *, latest: str = ""
+    ) -> Insert:
+        """An INSERT of `unique` and `columns` that sets the columns where the row exists.
 
-    def _upsert(self, table: Table, unique: Sequence[str], columns: Sequence[str]) -> Insert:
+        The column `latest` stays as it is there if that is the greater value.
+        """
+        form = ("upsert", self.name, *unique, "", *columns, latest)
+        return kept(table, form, lambda: self._upsert(table, unique, columns, latest))
+
+    def _upsert(
+        self, table: Table, unique: Sequence[str], columns: Sequence[str], latest: str
+    ) -> Insert:
         statement = self.insert(table)
+        comes = statement.inserted if self.name == "mysql" else statement.excluded
+        setting = {name: comes[name] for name in columns}
+        if latest:
+            greatest = func.max if self.name == "sqlite" else func.greatest
+            setting[latest] = greatest(table.c[latest], comes[latest])
         if self.name == "mysql":
-            return statement.on_duplicate_key_update(  # type: ignore[no-any-return]
-                {name: statement.inserted[name] for name in columns}
-            )
+            return statement.on_duplicate_key_update(setting)  # type: ignore[no-any-return]
         return statement.on_conflict_do_update(  # type: ignore[no-any-return]
-            index_elements=list(unique),
-            set_={name: statement.excluded[name] for name in columns},
+            index_elements=list(unique), set_=setting
         )
 
 
