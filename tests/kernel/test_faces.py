@@ -147,6 +147,20 @@ def test_one_bad_edit_means_that_nothing_is_written(collection):
     assert not collection.get("a").meta.exists
 
 
+def test_apply_many_says_for_all_whom_they_are_about_and_how_long_they_live(collection):
+    ids = ["a", "b", "c"]
+    collection.apply_many([(id, [E.turns.add(1)]) for id in ids], subject=("ann", "bob"), ttl=60)
+    assert sorted(collection.find("ann")) == sorted(collection.find("bob")) == ids
+    assert collection.get("b").meta.subjects == ("ann", "bob")
+    collection.apply_many([("a", [E.turns.add(1)])], ttl=600)
+    ends = [collection.get(id).meta.expires for id in ids]
+    assert ends[0] - ends[1] == pytest.approx(540, abs=10)
+    for wrong in ({"ttl": -1}, {"subject": ""}, {"subject": ("x", 3)}):
+        with pytest.raises(Invalid, match=next(iter(wrong))):
+            collection.apply_many([("z", [E.turns.add(1)])], **wrong)
+    assert not collection.get("z").meta.exists
+
+
 def test_apply_many_reports_by_key(collection):
     collection.apply("full", E.seen.add(1, 2, 3))
     results = collection.apply_many(

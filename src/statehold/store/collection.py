@@ -41,6 +41,7 @@ from statehold.store.names import (
     Subjects,
     Tail,
     checked,
+    checked_about,
     checked_count,
     checked_epoch,
     checked_item,
@@ -317,15 +318,22 @@ class AsyncCollection(CollectionBase[S]):
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
         *,
         epoch: int = 0,
+        subject: Subjects | None = None,
+        ttl: Lifetime | None = None,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         Each is a commit of its own; one that fails leaves the others alone. With an idempotency key
-        (`op`) what was left in doubt can be sent again. `epoch` is that of all of them; see `apply`.
-        Where the store fails for all of them, that error is raised.
+        (`op`) what was left in doubt can be sent again. `epoch`, `subject` and `ttl` are those of all of
+        them; see `apply`. Where the store fails for all of them, that error is raised.
         """
         checked_listed(edits, "edits", "(id, edits)")
         checked_epoch(epoch)
+        if ttl is not None:
+            self.schema.lifetime(ttl)
+        if subject is not None:
+            self._asking.needs(Feature.SUBJECT)
+            checked_about(subject)
         await self._ready()
         commits: list[Commit] = []
         errors: dict[int, StateholdError] = {}
@@ -335,7 +343,8 @@ class AsyncCollection(CollectionBase[S]):
             try:
                 id, its, op = checked_item(one)
                 repeatable = repeatable or op is not None
-                commits.append(self._asking.commit(id, its, op=op, epoch=epoch))
+                commit = self._asking.commit(id, its, op=op, epoch=epoch, subject=subject, ttl=ttl)
+                commits.append(commit)
             except (Invalid, TooLarge) as error:
                 errors[total] = error
             total += 1

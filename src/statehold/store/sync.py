@@ -239,14 +239,17 @@ class Collection(Generic[S]):
         edits: Iterable[tuple[str, Sequence[Edit]] | tuple[str, Sequence[Edit], str]],
         *,
         epoch: int = 0,
+        subject: Subjects | None = None,
+        ttl: Lifetime | None = None,
     ) -> list[Revision | StateholdError]:
         """What became of each `(id, edits)` or `(id, edits, op)`, in order: revision or error.
 
         Each is a commit of its own, and one that fails leaves the others alone; `edits` may have op ids
-        (idempotency keys), `epoch` is a fencing token for all. Raises only what concerns all of them, such
-        as `Unavailable`. More: `AsyncCollection.apply_many`.
+        (idempotency keys), `epoch` is a fencing token for all, `subject` whom all are about, `ttl` how long
+        each lives from now on. Raises only what concerns all of them, such as `Unavailable`. More:
+        `AsyncCollection.apply_many`.
         """
-        return run_now(self._core.apply_many(edits, epoch=epoch))
+        return run_now(self._core.apply_many(edits, epoch=epoch, subject=subject, ttl=ttl))
 
     def step(
         self,
