@@ -251,7 +251,7 @@ def test_a_field_that_was_lost_is_reported_and_the_rest_served(open_client, spil
     client = open_client(budget=500, spill=spill)
     for n in range(8):
         client.say(words(n))
-    spill._slots.clear()
+    spill._states.slots.clear()
     chat = client.see()
     assert chat.turns == 8
     assert chat.meta.degraded
@@ -265,7 +265,7 @@ def test_what_was_altered_in_the_store_is_not_served(open_client, spill):
     client = open_client(budget=500, spill=spill)
     for n in range(8):
         client.say(words(n))
-    for key in list(spill._slots):
+    for key in list(spill._states.slots):
         forged = Commit(key, (Put("cell", "", msgspec.msgpack.encode([b"{}"])),), None)
         run_now(spill.commit([forged], client.clock.now()))
     assert client.see().meta.missing == ("history",)

@@ -148,12 +148,7 @@ async def forgotten(
     ended, ops = tables.ended, tables.ops
     for some in chunks(keys):
         names = [(key[0], key[2]) for key in some]
-        newest = (
-            select(ended.c.tenant, ended.c.id, func.max(ended.c.at).label("at"))
-            .where(tuple_(ended.c.tenant, ended.c.id).in_(names), ended.c.incarnation != 0)
-            .group_by(ended.c.tenant, ended.c.id)
-        )
-        for row in await connection.execute(newest):
+        for row in await connection.execute(_newest_ends(ended), {"names": names}):
             past = pasts.setdefault((row.tenant, tables.kind, row.id), Past())
             past.ended = max(past.ended, row.at)
         asked = [
@@ -161,12 +156,10 @@ async def forgotten(
             for key in some
             if (life := lives.get(key)) is not None and life.ops and not life.counted
         ]
-        oldest = (
-            select(ops.c.state, func.min(ops.c.seq).label("seq"), func.min(ops.c.at).label("at"))
-            .where(ops.c.state.in_([life.state for life in asked]), ops.c.op != "")
-            .group_by(ops.c.state)
-        )
-        held = {row.state: row for row in await connection.execute(oldest)} if asked else {}
+        held: dict[int, Any] = {}
+        if asked:
+            states = {"states": [life.state for life in asked]}
+            held = {row.state: row for row in await connection.execute(_oldest(ops), states)}
         elsewhere = await _elsewhere(connection, tables, asked)
         for life in asked:
             life.counted = True
@@ -187,9 +180,8 @@ async def _elsewhere(
     installed = [life.state for life in lives if life.ops >= INSTALLED]
     if not installed:
         return {}
-    ops = tables.ops
-    said = select(ops.c.state, ops.c.at).where(ops.c.state.in_(installed), ops.c.op == "")
-    return {row.state: row.at for row in await connection.execute(said)}
+    said = await connection.execute(_told(tables.ops), {"states": installed})
+    return {row.state: row.at for row in said}
 
 
 def _erasures(table: Table) -> Select[Any]:
@@ -203,6 +195,43 @@ def _erasures(table: Table) -> Select[Any]:
         )
 
     return kept(table, ("erasures",), make)
+
+
+def _oldest(table: Table) -> Any:
+    """The place and the time of the oldest op id of each of `states`."""
+
+    def make() -> Any:
+        columns = func.min(table.c.seq).label("seq"), func.min(table.c.at).label("at")
+        named = table.c.state.in_(bindparam("states", expanding=True))
+        return (
+            select(table.c.state, *columns).where(named, table.c.op != "").group_by(table.c.state)
+        )
+
+    return kept(table, ("oldest",), make)
+
+
+def _told(table: Table) -> Any:
+    """The rows of `states` that say until when op ids were forgotten elsewhere."""
+
+    def make() -> Any:
+        named = table.c.state.in_(bindparam("states", expanding=True))
+        return select(table.c.state, table.c.at).where(named, table.c.op == "")
+
+    return kept(table, ("told",), make)
+
+
+def _newest_ends(table: Table) -> Any:
+    """When the newest life ended of each of `names`, pairs of tenant and id."""
+
+    def make() -> Any:
+        named = tuple_(table.c.tenant, table.c.id).in_(bindparam("names", expanding=True))
+        return (
+            select(table.c.tenant, table.c.id, func.max(table.c.at).label("at"))
+            .where(named, table.c.incarnation != 0)
+            .group_by(table.c.tenant, table.c.id)
+        )
+
+    return kept(table, ("newest ends",), make)
 
 
 def _both(tables: Tables) -> Any:
