@@ -1,11 +1,10 @@
 """No call leaves objects that only the garbage collector can free: made statements did."""
 
-import gc
-
 import pytest
 
 from statehold.changes import Append, Put, Splice
 from statehold.commits import EVERYTHING, Is
+from tests.garbage import counted
 from tests.sql.sqlbackends import NOW, commit, database, key, opened, play
 
 CALLS = {
@@ -21,18 +20,15 @@ def test_calls_leave_nothing_to_the_garbage_collector(kind, request, tmp_path):
     async def left(call):
         for _ in range(3):
             await call()
-        # What others leave meanwhile, such as threads of earlier tests, they leave once.
-        return min([await left_by_twenty(call) for _ in range(3)]) / 20
+        with counted() as collected:
+            # What others leave meanwhile, such as threads of earlier tests, they leave once.
+            return min([await left_by_twenty(call, collected) for _ in range(3)]) / 20
 
-    async def left_by_twenty(call):
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(20):
-                await call()
-            return gc.collect()
-        finally:
-            gc.enable()
+    async def left_by_twenty(call, collected):
+        collected()
+        for _ in range(20):
+            await call()
+        return collected()
 
     async def work(driver):
         await driver.commit(list(CALLS["apply"]), NOW)
