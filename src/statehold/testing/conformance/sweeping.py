@@ -51,7 +51,7 @@ class Sweeping(Cases):
         whole = rig.write(*ONE_OF_EACH, id="whole", op="op 1")
         fields = rig.fields("whole")
         for n in range(STATES):
-            rig.write(Add("sum", "k", 1), id=f"{n:03}", ttl=2 if n % 2 else 8)
+            rig.write(Add("sum", "k", 1), id=f"{n:03}", ttl=2 if n % 2 else 80)
         rig.write(Add("sum", "k", 1), id="kept", ttl=2)
         rig.write(Add("sum", "k", 1), id="kept", ttl=None)
         rig.wait(2.5)
