@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 
 from statehold import Busy, Counter, Invalid, Log, Map, State, Store, sqlitefiles
+from statehold.driver import WouldWait
 from statehold.drivers import memory, sqlite
 from statehold.engine import run_now
 from statehold.store import lease
@@ -316,3 +317,43 @@ def test_an_interrupt_at_any_call_leaves_a_lease_to_others(url):
                 break
         else:
             pytest.fail("the lease has no end")
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_an_interrupt_at_any_call_of_who_waits_leaves_the_line(tmp_path, wait):
+    """Whoever waits for another thread stands in a line, in which nobody may be left who is gone."""
+    with Store.open(f"sqlite:///{tmp_path}/state.db") as store:
+        visits = store.collection(Visit)
+        visits.apply("a", *EDITS)
+        file = store.driver._file
+
+        def use(holds, seconds):
+            def work(_cursor, _since):
+                holds.set()
+                time.sleep(seconds)
+
+            return work
+
+        def waits():
+            with contextlib.suppress(WouldWait):
+                file.use(use(threading.Event(), 0), wait=wait)
+
+        for call in range(1, 200):
+            held = threading.Event()
+            holder = threading.Thread(
+                target=file.use, args=(use(held, 0.004),), kwargs={"wait": True}
+            )
+            holder.start()
+            assert held.wait(10)
+            try:
+                came = at_call(call, waits, interrupted)
+            except Interrupt:
+                came = True
+            holder.join(10)
+            assert not file._line
+            assert not file._under_way
+            elsewhere(partial(visits.apply, "a", *EDITS))
+            if not came:
+                break
+        else:
+            pytest.fail("the waiting has no end")

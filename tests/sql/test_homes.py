@@ -186,7 +186,7 @@ def test_many_kinds_on_few_connections(statehold_postgres, monkeypatch):
     url = statehold_postgres.new_database()
 
     async def run():
-        async with AsyncStore.open(f"{url}?pool_size=6") as store:
+        async with AsyncStore.open(f"{url}?pool_size=6&timeout=60") as store:
             every = [store.collection(kind) for kind in kinds]
 
             async def work(n):

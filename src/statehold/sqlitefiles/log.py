@@ -29,8 +29,8 @@ class Log:
     """The write-ahead log of a file, emptied on request by a thread that ends when it is done.
 
     While somebody reads an older state of the file, the log cannot be emptied; it is tried again. What is
-    still to be deleted from the file is deleted first, or for a second at least: `tidied` does a piece of that,
-    and says whether there is more.
+    still to be deleted from the file is deleted, too, and the log emptied each second meanwhile and at the end:
+    `tidied` does a piece of that, and says whether there is more.
     """
 
     def __init__(self, path: str, tidied: Callable[[Connection], bool] | None = None) -> None:

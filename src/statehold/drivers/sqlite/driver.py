@@ -136,8 +136,8 @@ class SqliteDriver(WaitingDriver):
     ) -> list[Cells | None]:
         late: list[tuple[Row, Cells]] = []
         found = self._file.read(partial(self._read, keys, want, now, late), wait=wait)
-        if want.renew is not None and late:
-            self._renew(late, want, want.renew, now, wait=wait)
+        if late:
+            self._renew(late, want, now, wait=wait)
         return found
 
     def _read(
@@ -212,11 +212,13 @@ class SqliteDriver(WaitingDriver):
         self,
         read: list[tuple[Row, Cells]],
         want: Want,
-        renew: tuple[float | None, float | None],
         now: float,
         *,
         wait: bool,
     ) -> None:
+        renew = want.renew
+        if renew is None:
+            return
         moved: list[tuple[Cells, Row]] = []
         for row, cells in read:
             if moves(deadline(cells.created, now, *renew), cells.deadline, renew[0]):

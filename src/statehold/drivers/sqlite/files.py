@@ -155,7 +155,8 @@ class File:
                     self._owner = me
                     self._ready = None
                     if wait:
-                        self._leave_line(call)
+                        self._line.remove(call)
+                        self._call_next()
                         return self._when_free(work, call.since)
                     return work(self._made_ready(), call.since)
                 finally:
@@ -163,8 +164,13 @@ class File:
         except Empty:
             raise WouldWait from None
         finally:
-            self._leave_line(call)
-            self._under_way.discard(call)
+            try:
+                self._line.remove(call)  # first: an interrupt comes after a call of C, not before
+            except ValueError:  # it has left already
+                pass
+            finally:
+                self._under_way.discard(call)
+            self._call_next()
 
     def _is_long(self) -> bool:
         """Whether somebody has waited for so long that nobody may come in between."""
@@ -179,9 +185,9 @@ class File:
             with suppress(Empty):  # whoever was to tell it may have been interrupted
                 call.first.get(timeout=NOTICED_S)
 
-    def _leave_line(self, call: _Waiting) -> None:
-        with suppress(ValueError, IndexError):
-            self._line.remove(call)
+    def _call_next(self) -> None:
+        """Tell the first in the line that it is."""
+        with suppress(IndexError):
             self._line[0].first.put(None)
 
     def _when_free(self, work: Callable[[sqlite3.Cursor, float], R], began: float) -> R:

@@ -146,9 +146,8 @@ def tidied(cursor: sqlite3.Cursor) -> bool:
         return True
     if not spacious(cursor):
         return False
-    for _ in range(
-        PAGES
-    ):  # each time one: Python goes only one step with a statement that has no rows
+    # Each time one: Python goes only one step with a statement that has no rows.
+    for _ in range(PAGES):
         cursor.execute("PRAGMA incremental_vacuum(1)")
     return True
 

@@ -90,6 +90,7 @@ class Sweeps:
             await asyncio.wait([task], timeout=seconds)
             if not self._alone:  # where a statement can be cancelled
                 task.cancel()
+                await asyncio.wait([task])
 
     def forked(self) -> None:
         """In a child process: what was under way is the parent's."""

@@ -224,9 +224,7 @@ class Executor:
             rows = await self.sender.fetch(statement, arguments, kind.tables.kind, repeatable=True)
         except ServerError as error:
             state = sqlstate(error)
-            if (
-                state in NO_WRITES and want.renew is not None and not want.insists
-            ):  # it may be read but not written
+            if state in NO_WRITES and want.renew is not None and not want.insists:
                 self.sender.counts.renewals_skipped += len(keys)
                 return await self._read(kind, keys, replace(want, renew=None), now)
             if state in OUTDATED:
